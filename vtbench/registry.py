@@ -1,0 +1,251 @@
+"""Finds models, tasks and metrics: built-ins by listing a folder, plug-ins by entry point, a file by path@name.
+
+Importing an adapter imports no torch, so listing is quick. A name given twice is an error; an unknown one offers near
+names; a plug-in that cannot be imported is reported, and hides nothing else.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import pkgutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Generic, TypeVar
+
+from vtbench.cards import Card, Family
+from vtbench.errors import VtbenchError, near
+from vtbench.task import Task
+
+T = TypeVar("T")
+ENTRY_POINTS = "vtbench.adapters"
+
+
+class Registry(Generic[T]):
+    """Names to things of one kind; a collision raises, a miss offers near names."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self._things: dict[str, T] = {}
+        self._from: dict[str, str] = {}
+
+    def add(self, name: str, thing: T, source: str) -> None:
+        if name in self._things:
+            raise VtbenchError(
+                f"the {self.what} {name!r} is given by both {self._from[name]} and {source}: rename one of them"
+            )
+        self._things[name] = thing
+        self._from[name] = source
+
+    def get(self, name: str) -> T:
+        if name not in self._things:
+            raise VtbenchError(
+                f"there is no {self.what} {name!r}{near(name, self._things)}: `vtbench list {self.what}s` shows all"
+            )
+        return self._things[name]
+
+    def source(self, name: str) -> str:
+        return self._from[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._things
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._things)
+
+    def items(self) -> list[tuple[str, T]]:
+        return list(self._things.items())
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A card with what is needed to build it."""
+
+    card: Card
+    family: Family
+    file: Path
+    """The adapter's file; its sha256 is part of the question."""
+    builtin: bool
+
+    def adapter_sha256(self) -> str:
+        return hashlib.sha256(self.file.read_bytes()).hexdigest()
+
+
+def _modules(package: str) -> Iterator[ModuleType]:
+    root = importlib.import_module(package)
+    for found in sorted(pkgutil.iter_modules(root.__path__), key=lambda m: m.name):
+        if not found.ispkg and not found.name.startswith("_"):
+            yield importlib.import_module(f"{package}.{found.name}")
+
+
+def _families_of(module: ModuleType) -> list[Family]:
+    one = getattr(module, "FAMILY", None)
+    many = getattr(module, "FAMILIES", ())
+    return ([one] if isinstance(one, Family) else []) + [f for f in many if isinstance(f, Family)]
+
+
+@functools.cache
+def _found() -> tuple[Registry[Family], Registry[Entry], dict[str, str]]:
+    families: Registry[Family] = Registry("familie")
+    models: Registry[Entry] = Registry("model")
+    broken: dict[str, str] = {}
+
+    def add(module: ModuleType, source: str, builtin: bool) -> None:
+        for family in _families_of(module):
+            families.add(family.name, family, source)
+            for card in family.cards:
+                entry = Entry(card, family, Path(str(module.__file__)), builtin)
+                for name in dict.fromkeys((card.name, *card.aliases)):
+                    models.add(name, entry, source)
+
+    for module in _modules("vtbench.adapters"):
+        add(module, module.__name__, True)
+    for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        try:
+            loaded = point.load()
+            module = loaded if isinstance(loaded, ModuleType) else sys.modules[loaded.__module__]
+            add(module, f"the plug-in {point.value}", False)
+        except Exception as bad:
+            # Somebody else's package must not take everybody's list down; `list` and `doctor` show the reason.
+            broken[point.name] = f"{point.value}: {type(bad).__name__}: {bad}"
+    return families, models, broken
+
+
+def families() -> dict[str, Family]:
+    return dict(_found()[0].items())
+
+
+def entries() -> list[Entry]:
+    """Every model once (aliases aside), by name."""
+    seen = {id(e.card): e for _, e in _found()[1].items()}
+    return sorted(seen.values(), key=lambda e: e.card.name)
+
+
+def broken_plugins() -> dict[str, str]:
+    return dict(_found()[2])
+
+
+def family(name: str) -> Family:
+    registry = _found()[0]
+    if name not in registry:
+        for _, one in registry.items():
+            if name in one.fixtures:
+                return one
+        raise VtbenchError(f"there is no family {name!r}{near(name, registry)}: `vtbench list families` shows all")
+    return registry.get(name)
+
+
+def from_file(spec: str) -> Entry:
+    """`path/to/file.py@name`: the model of that name in a file of the user's."""
+    text, _, name = spec.rpartition("@")
+    path = Path(text).expanduser()
+    if not path.is_file():
+        raise VtbenchError(f"{path} does not exist: give path/to/file.py@name with a file that defines FAMILY")
+    unique = "vtbench_user_" + hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
+    module = sys.modules.get(unique)
+    if module is None:
+        made = importlib.util.spec_from_file_location(unique, path)
+        if made is None or made.loader is None:
+            raise VtbenchError(f"{path} cannot be imported as a Python file: its name must end in .py")
+        module = importlib.util.module_from_spec(made)
+        sys.modules[unique] = module
+        try:
+            made.loader.exec_module(module)
+        except Exception as bad:
+            del sys.modules[unique]
+            raise VtbenchError(f"{path} cannot be imported ({type(bad).__name__}: {bad}): mend the file") from bad
+    cards = {c.name: Entry(c, f, path, False) for f in _families_of(module) for c in f.cards}
+    if not cards:
+        raise VtbenchError(f"{path} defines no FAMILY of vtbench.cards.Family: see CONTRIBUTING.md, add a tokenizer")
+    if name not in cards:
+        raise VtbenchError(f"{path} has no model {name!r}; it has {', '.join(sorted(cards))}")
+    return cards[name]
+
+
+def model(name: str) -> Entry:
+    """The registered model or alias, `file.py@name`, or `family:NAME` (the family's first arch, weights the user's own)."""
+    if ".py@" in name:
+        return from_file(name)
+    if name.startswith("family:"):
+        one = family(name.removeprefix("family:"))
+        if one.network is None:
+            raise VtbenchError(f"the family {one.name} has no native network: choose one of its models by name")
+        # The released weights do not belong to another configuration; what is loaded is the user's own file.
+        first = one.cards[0]
+        card = replace(
+            first, name=name, aliases=(), title=f"{one.title}, own configuration", published=(), note=None,
+            weights=tuple(replace(w, hub=None, url=None, sha256=None, package=None) for w in first.weights),
+        )
+        source = importlib.import_module(one.build.__module__).__file__
+        return Entry(card, one, Path(str(source)), True)
+    return _found()[1].get(name)
+
+
+def build(entry: Entry, options: Mapping[str, Any]) -> Any:
+    """The unloaded model."""
+    return entry.family.build(entry.card, options)
+
+
+@functools.cache
+def tasks() -> Registry[Task]:
+    registry: Registry[Task] = Registry("task")
+    for module in _modules("vtbench.tasks"):
+        one = getattr(module, "TASK", None)
+        if isinstance(one, Task):
+            registry.add(one.name, one, module.__name__)
+    return registry
+
+
+@functools.cache
+def metrics() -> Registry[Callable[[], Any]]:
+    """Names to zero-argument factories of metrics; `card_of(factory)` reads the card without torch."""
+    registry: Registry[Callable[[], Any]] = Registry("metric")
+    for module in _modules("vtbench.metrics"):
+        for factory in getattr(module, "METRICS", ()):
+            registry.add(card_of(factory).name, factory, module.__name__)
+    return registry
+
+
+def card_of(factory: Callable[[], Any]) -> Any:
+    """The MetricCard of a metric's class or factory."""
+    card = getattr(factory, "card", None)
+    return card if card is not None else factory().card
+
+
+def metric(name: str) -> Any:
+    """A fresh metric."""
+    return metrics().get(name)()
+
+
+def parse_options(card: Card, given: Mapping[str, str]) -> dict[str, Any]:
+    """Option texts as the types of the card's defaults; unknown names and values are refused."""
+    out: dict[str, Any] = {}
+    for key, text in given.items():
+        if key not in card.options:
+            known = ", ".join(sorted(card.options)) or "none"
+            raise VtbenchError(f"{card.name} has no option {key!r}{near(key, card.options)}; its options are: {known}")
+        out[key] = convert(f"{card.name}: option {key}", text, card.options[key])
+    return out
+
+
+def convert(what: str, text: str, like: Any) -> Any:
+    """`text` in the type of `like`."""
+    try:
+        if isinstance(like, bool):
+            table = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+            return table[text.strip().lower()]
+        if isinstance(like, int):
+            return int(text)
+        if isinstance(like, float):
+            return float(text)
+        if like is None:
+            return text
+        return type(like)(text)
+    except (KeyError, ValueError, TypeError):
+        raise VtbenchError(f"{what} is {text!r}; wanted a {type(like).__name__} like {like!r}") from None
