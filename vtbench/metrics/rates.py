@@ -1,0 +1,144 @@
+"""Rates of one image: bits under a flat prior, bits per pixel, compression ratios, tokens.
+
+The bits are those that `Tokens.bits` states: for codes the sum of log2 of the alphabets (plus the length of a
+variable-length code), for latents the width of the counted dtype, for a codec the bytes of its bitstream, headers
+included. Pixels are those of the scored image, padding not counted (CompressAI counts the same way,
+compressai/utils/bench/codecs.py). What an entropy coder would make of the tokens stands in `codebook.py` under names
+of its own: a flat prior, an estimate and written bytes are never mixed.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from vtbench.metric import Batch, ImageMetric, MetricCard, Value
+
+SOURCE = "flat prior: log2 of the alphabets, or the bytes of the bitstream"
+NO_BITS = "this system sends no tokens, so its rate is unknown"
+FREE = "the image costs no bits, so a ratio has no value"
+
+# Every 8-bit RGB image costs this many bits a pixel without any compression.
+RAW_BPP = 24.0
+
+
+def pixels(batch: Batch) -> int:
+    """Pixels of one scored image of the batch (all images of a batch have one size)."""
+    return int(batch.candidate.shape[-2]) * int(batch.candidate.shape[-1])
+
+
+def png_bits(batch: Batch) -> list[int]:
+    """Bits of a PNG of every original of the batch: Pillow, 8-bit RGB, zlib level 9, headers included."""
+
+    def make() -> list[int]:
+        from PIL import Image
+
+        sizes = []
+        for image in batch.reference.images.permute(0, 2, 3, 1).cpu().numpy():
+            out = io.BytesIO()
+            Image.fromarray(image).save(out, format="PNG", compress_level=9)
+            sizes.append(8 * out.tell())
+        return sizes
+
+    found: list[int] = batch.reference.once(("png-bits", 9), make)
+    return found
+
+
+class Rate(ImageMetric):
+    """A number from the bits of an image: `value(bits, pixels, png bits)`; weights make the mean what `reduction` says.
+
+    Bits and pixels are of one image; `png` is only asked for where `needs_png`.
+    """
+
+    def __init__(
+        self,
+        card: MetricCard,
+        value: Callable[[float, int, int], float | None],
+        *,
+        by_bpp: bool = False,
+        needs_png: bool = False,
+    ) -> None:
+        self.card = card
+        self._value = value
+        self._by_bpp = by_bpp
+        self._needs_png = needs_png
+
+    def measure(self, batch: Batch) -> Sequence[Value]:
+        if batch.bits is None:
+            return [Value(None, why=NO_BITS)] * len(batch)
+        area = pixels(batch)
+        png = png_bits(batch) if self._needs_png else [0] * len(batch)
+        out = []
+        for bits, size in zip(batch.bits, png, strict=True):
+            value = self._value(float(bits), area, size)
+            weight = float(bits) / area if self._by_bpp else 1.0
+            out.append(Value(None, why=FREE) if value is None else Value(value, weight))
+        return out
+
+
+class TokensUsed(ImageMetric):
+    """Positions of every image, as papers count tokens; a bitstream has none."""
+
+    card = MetricCard(
+        name="tokens",
+        title="Tokens per image",
+        version=1,
+        unit="tokens",
+        better="lower",
+        source="positions of the tokens that the decoder gets; residual and product codes are books of one position",
+        bounds=(0.0, None),
+        paired=False,
+    )
+
+    def measure(self, batch: Batch) -> Sequence[Value]:
+        if batch.tokens is None:
+            return [Value(None, why=NO_BITS)] * len(batch)
+        why = "a bitstream has no tokens"
+        return [
+            Value(None, why=why) if count is None else Value(float(count), why=None) for count in batch.tokens.positions
+        ]
+
+
+def _card(name: str, title: str, unit: str, better: Any, **more: Any) -> MetricCard:
+    return MetricCard(
+        name=name, title=title, version=1, unit=unit, better=better, source=SOURCE, bounds=(0.0, None), **more
+    )
+
+
+def bits() -> Rate:
+    """Bits of an image under a flat prior."""
+    return Rate(_card("bits", "Bits per image", "bit", "lower", paired=False), lambda b, area, png: b)
+
+
+def bpp() -> Rate:
+    """Bits of an image divided by the pixels of the scored image."""
+    return Rate(_card("bpp", "Bits per pixel", "bit/px", "lower", paired=False), lambda b, area, png: b / area)
+
+
+def ratio() -> Rate:
+    """24 bits per pixel over the bits per pixel."""
+    card = _card(
+        "ratio",
+        "Compression ratio to 24 bit/px",
+        "x",
+        "higher",
+        reduction="24 / mean bits per pixel (per-image ratios weighted by their bits per pixel)",
+        paired=False,
+    )
+    return Rate(card, lambda b, area, png: RAW_BPP * area / b if b > 0 else None, by_bpp=True)
+
+
+def ratio_png() -> Rate:
+    """Size of the PNG of the same original over the bits."""
+    card = _card(
+        "ratio-png",
+        "Compression ratio to PNG",
+        "x",
+        "higher",
+        reduction="mean PNG bits per pixel / mean bits per pixel (ratios weighted by their bits per pixel)",
+    )
+    return Rate(card, lambda b, area, png: png / b if b > 0 else None, by_bpp=True, needs_png=True)
+
+
+METRICS = (bits, bpp, ratio, ratio_png, TokensUsed)
