@@ -7,8 +7,9 @@ names are upstream's. It speaks the value range and the latent layout of upstrea
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -49,6 +50,8 @@ class Network(Protocol):
     """The only image side that the network takes, or None."""
     alphabets: tuple[int, ...]
     """Alphabet of every book (2 for every bit of a binary code); () if continuous."""
+    optional: tuple[str, ...]
+    """Entries of official files that inference does not need: exact names, or prefixes that end in a dot."""
 
     def __init__(self, arch: Mapping[str, Any]) -> None: ...
 
@@ -68,11 +71,31 @@ def load_class(path: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def build_network(family: Family, arch: Mapping[str, Any]) -> Any:
-    """The family's network for `arch`, in eval mode, unfilled."""
+def build_network(family: Family, arch: Mapping[str, Any], *, random: bool = True) -> Any:
+    """The family's network for `arch`, in eval mode, unfilled.
+
+    random=False leaves out the random initialisation, which takes longer than loading and is overwritten.
+    """
     if family.network is None:
         raise VtbenchError(f"the family {family.name} has no native network: its models come through a library")
-    return load_class(family.network)(arch).eval()
+    with contextlib.nullcontext() if random else _no_initialisation():
+        return load_class(family.network)(arch).eval()
+
+
+@contextlib.contextmanager
+def _no_initialisation() -> Iterator[None]:
+    """Layers are made as usual, with memory but without random numbers; buffers are computed as always."""
+    from torch import nn
+
+    layers = (nn.Linear, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Embedding)
+    kept = {layer: layer.reset_parameters for layer in layers}
+    try:
+        for layer in layers:
+            layer.reset_parameters = lambda self: None  # type: ignore[method-assign, assignment, misc]
+        yield
+    finally:
+        for layer, method in kept.items():
+            layer.reset_parameters = method  # type: ignore[method-assign, assignment]
 
 
 class NetworkTokenizer(Tokenizer):
@@ -98,8 +121,7 @@ class NetworkTokenizer(Tokenizer):
 
         from vtbench import weights
 
-        with torch.device("meta"):
-            network = build_network(self.family, self.arch)
+        network = build_network(self.family, self.arch, random=False)
         self.network = weights.fill(network, self.card, files).to(device=device, dtype=getattr(torch, dtype)).eval()
         self.network.requires_grad_(False)
         self.device, self.dtype = device, dtype

@@ -30,8 +30,8 @@ ENTRY_POINTS = "vtbench.adapters"
 class Registry(Generic[T]):
     """Names to things of one kind; a collision raises, a miss offers near names."""
 
-    def __init__(self, what: str) -> None:
-        self.what = what
+    def __init__(self, what: str, plural: str) -> None:
+        self.what, self.plural = what, plural
         self._things: dict[str, T] = {}
         self._from: dict[str, str] = {}
 
@@ -46,7 +46,7 @@ class Registry(Generic[T]):
     def get(self, name: str) -> T:
         if name not in self._things:
             raise VtbenchError(
-                f"there is no {self.what} {name!r}{near(name, self._things)}: `vtbench list {self.what}s` shows all"
+                f"there is no {self.what} {name!r}{near(name, self._things)}: `vtbench list {self.plural}` shows all"
             )
         return self._things[name]
 
@@ -92,8 +92,8 @@ def _families_of(module: ModuleType) -> list[Family]:
 
 @functools.cache
 def _found() -> tuple[Registry[Family], Registry[Entry], dict[str, str]]:
-    families: Registry[Family] = Registry("familie")
-    models: Registry[Entry] = Registry("model")
+    families: Registry[Family] = Registry("family", "families")
+    models: Registry[Entry] = Registry("model", "models")
     broken: dict[str, str] = {}
 
     def add(module: ModuleType, source: str, builtin: bool) -> None:
@@ -133,11 +133,9 @@ def broken_plugins() -> dict[str, str]:
 
 def family(name: str) -> Family:
     registry = _found()[0]
-    if name not in registry:
-        for _, one in registry.items():
-            if name in one.fixtures:
-                return one
-        raise VtbenchError(f"there is no family {name!r}{near(name, registry)}: `vtbench list families` shows all")
+    for _, one in registry.items():
+        if name not in registry and name in one.fixtures:
+            return one
     return registry.get(name)
 
 
@@ -194,7 +192,7 @@ def build(entry: Entry, options: Mapping[str, Any]) -> Any:
 
 @functools.cache
 def tasks() -> Registry[Task]:
-    registry: Registry[Task] = Registry("task")
+    registry: Registry[Task] = Registry("task", "tasks")
     for module in _modules("vtbench.tasks"):
         one = getattr(module, "TASK", None)
         if isinstance(one, Task):
@@ -205,7 +203,7 @@ def tasks() -> Registry[Task]:
 @functools.cache
 def metrics() -> Registry[Callable[[], Any]]:
     """Names to zero-argument factories of metrics; `card_of(factory)` reads the card without torch."""
-    registry: Registry[Callable[[], Any]] = Registry("metric")
+    registry: Registry[Callable[[], Any]] = Registry("metric", "metrics")
     for module in _modules("vtbench.metrics"):
         for factory in getattr(module, "METRICS", ()):
             registry.add(card_of(factory).name, factory, module.__name__)
