@@ -1,0 +1,275 @@
+"""Measures of sets against torch-fidelity, SciPy, and formulas written out again here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from torch_fidelity import metric_fid, metric_kid
+
+from vtbench.errors import VtbenchError
+from vtbench.metrics import frechet, inception, kid, statistics
+
+
+def features(n: int, d: int, seed: int, shift: float = 0.0) -> np.ndarray:
+    """Correlated, skewed, float32, as pooled activations are."""
+    rng = np.random.default_rng(seed)
+    mixing = np.random.default_rng(99).normal(0, 1, (d, d)) / np.sqrt(d)
+    return (np.maximum(rng.normal(shift, 1, (n, d)) @ mixing, 0) + shift).astype(np.float32)
+
+
+def fid_by_sqrtm(a: np.ndarray, b: np.ndarray) -> float:
+    """The textbook formula in float64 with SciPy's matrix square root."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    s1, s2 = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    root = scipy.linalg.sqrtm(s1 @ s2)
+    return float(((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(s1) + np.trace(s2) - 2 * np.trace(root).real)
+
+
+def test_frechet_equals_scipys_root() -> None:
+    a, b = features(600, 48, 1), features(500, 48, 2, 0.1)
+    wanted = fid_by_sqrtm(a, b)
+    assert frechet.frechet(a, b) == pytest.approx(wanted, rel=1e-6)
+    assert frechet.distance(statistics.of(a), statistics.of(b)) == pytest.approx(wanted, rel=1e-6)
+
+
+def test_low_rank_form_equals_torch_fidelity_where_images_are_fewer_than_features() -> None:
+    """torch-fidelity takes roots of eigenvalues that are rounding errors: 5e-5 is its own noise at this rank."""
+    a, b = features(80, 256, 3), features(90, 256, 4, 0.1)
+    stats = [metric_fid.fid_features_to_statistics(torch.from_numpy(x.astype(np.float64))) for x in (a, b)]
+    wanted = metric_fid.fid_statistics_to_metric(stats[0], stats[1], False)["frechet_inception_distance"]
+    assert frechet.frechet(a, b) == pytest.approx(wanted, rel=5e-5)
+
+
+def test_low_rank_form_equals_the_limit_of_the_full_form() -> None:
+    """Independent truth at low rank: coordinates within the joint span of both sets, where SciPy's root is exact."""
+    rng = np.random.default_rng(0)
+    small_a, small_b = rng.normal(0, 1, (40, 12)), rng.normal(0.2, 1.3, (50, 12))
+    basis = np.linalg.qr(rng.normal(0, 1, (300, 12)))[0]
+    wanted = fid_by_sqrtm(small_a, small_b)
+    assert frechet.distance_low_rank(small_a @ basis.T, small_b @ basis.T) == pytest.approx(wanted, rel=1e-9)
+
+
+def test_a_set_against_itself_is_at_distance_zero() -> None:
+    a = features(300, 512, 5)
+    scale = float(np.trace(np.cov(a, rowvar=False)))
+    assert frechet.frechet(a, a) <= 1e-12 * scale
+    same = statistics.of(features(900, 64, 5))
+    assert frechet.distance(same, same) <= 1e-9 * float(np.trace(same.covariance))
+
+
+def test_three_shards_merge_to_one_pass() -> None:
+    a = features(1000, 64, 6) + np.float32(50)  # far from zero, where naive sums of squares lose digits
+    whole = statistics.of(a)
+    parts = [statistics.Moments(64).add(p) for p in (a[:100], a[100:101], a[101:])]
+    merged = parts[0].merge(parts[1]).merge(parts[2])
+    assert merged.n == 1000
+    np.testing.assert_allclose(merged.statistics().covariance, whole.covariance, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(whole.covariance, np.cov(a.astype(np.float64), rowvar=False), rtol=1e-10, atol=1e-12)
+    left = statistics.Moments(64).add(a).without(statistics.Moments(64).add(a[:300])).statistics()
+    np.testing.assert_allclose(left.covariance, np.cov(a[300:].astype(np.float64), rowvar=False), rtol=1e-8, atol=1e-10)
+    b = statistics.of(features(800, 64, 7) + np.float32(50))
+    one, two = frechet.distance(b, whole), frechet.distance(b, merged.statistics())
+    assert one == pytest.approx(two, rel=1e-10)
+
+
+def test_known_answer_of_gaussians_that_differ_by_shift_and_scale() -> None:
+    """Diagonal covariances: d = |m|^2 + sum (s1 - s2)^2."""
+    s1, s2, step = np.array([1.0, 4.0, 9.0]), np.array([4.0, 4.0, 1.0]), np.array([3.0, 0.0, 4.0])
+    a = statistics.Statistics(np.zeros(3), np.diag(s1))
+    b = statistics.Statistics(step, np.diag(s2))
+    assert frechet.distance(a, b) == pytest.approx(25 + (1 - 2) ** 2 + 0 + (3 - 1) ** 2, rel=1e-12)
+
+
+def test_statistics_are_read_from_adm_batches_and_from_torch_fidelity(tmp_path: Path) -> None:
+    a = features(50, 16, 8).astype(np.float64)
+    mu, sigma = a.mean(0), np.cov(a, rowvar=False)
+    np.savez(tmp_path / "adm.npz", mu=mu, sigma=sigma, mu_s=mu[:4], sigma_s=sigma[:4, :4], arr_0=np.zeros((1, 2, 2, 3)))
+    pool = statistics.load(tmp_path / "adm.npz")
+    spatial = statistics.load(tmp_path / "adm.npz", "spatial")
+    assert np.array_equal(pool.mean, mu)
+    assert np.array_equal(pool.covariance, sigma)
+    assert np.array_equal(spatial.covariance, sigma[:4, :4])
+    torch.save(metric_fid.fid_features_to_statistics(torch.from_numpy(a)), tmp_path / "cache.pt")
+    assert np.array_equal(statistics.load(tmp_path / "cache.pt").covariance, sigma)
+    statistics.of(a).save(tmp_path / "ours.npz")
+    assert statistics.load(tmp_path / "ours.npz").n == 50
+
+
+def test_damaged_and_wrong_statistics_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "other.npz", arr_0=np.zeros(3))
+    with pytest.raises(VtbenchError, match="no mu"):
+        statistics.load(tmp_path / "other.npz")
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "other.npz").read_bytes()[:40])
+    with pytest.raises(VtbenchError, match=r"truncated|damaged"):
+        statistics.load(tmp_path / "cut.npz")
+
+    class Evil:
+        def __reduce__(self) -> object:
+            return (Path.touch, (tmp_path / "ran",))
+
+    torch.save({"mu": Evil(), "sigma": 0}, tmp_path / "evil.pt")
+    with pytest.raises(VtbenchError, match="not a statistics cache"):
+        statistics.load(tmp_path / "evil.pt")
+    assert not (tmp_path / "ran").exists()
+    np.savez(tmp_path / "nan.npz", mu=np.full(2, np.nan), sigma=np.eye(2))
+    with pytest.raises(VtbenchError, match="NaN"):
+        statistics.load(tmp_path / "nan.npz")
+
+
+def test_jackknife_interval_holds_the_spread_of_new_samples() -> None:
+    """The interval is for this n: its width must match the spread over independently drawn sets within a factor 2."""
+    rng = np.random.default_rng(0)
+    reference = statistics.of(rng.normal(0, 1, (4000, 8)))
+    drawn = [rng.normal(0.2, 1, (400, 8)) for _ in range(40)]
+    values = [frechet.distance(reference, statistics.of(x)) for x in drawn]
+    widths = []
+    for x in drawn[:10]:
+        found = frechet.interval(reference, x, paired=False)
+        assert found is not None
+        assert found.low is not None
+        assert found.high is not None
+        widths.append(found.high - found.low)
+    assert 0.5 < np.mean(widths) / (2 * 2.26 * np.std(values)) < 2  # t with 9 degrees: 2.26
+    pair = frechet.interval(drawn[0], drawn[0] + 0.01, paired=True)
+    assert pair is not None
+    assert pair.value == pytest.approx(8e-4, rel=1e-6)
+    assert pair.high == pytest.approx(8e-4, rel=1e-3)
+    assert frechet.interval(reference, drawn[0][:50], paired=False) is None
+
+
+def test_paired_jackknife_by_moments_equals_the_low_rank_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = features(300, 24, 9), features(300, 24, 10, 0.05)
+    one = frechet.interval(a, b, paired=True)
+    monkeypatch.setattr(frechet, "LOW_RANK", 10)
+    two = frechet.interval(a, b, paired=True)
+    assert one is not None
+    assert two is not None
+    assert (one.low, one.high) == pytest.approx((two.low, two.high), rel=1e-6)
+
+
+def test_extrapolation_removes_the_bias_of_few_images() -> None:
+    """Equal distributions have distance 0: at n = 800 the estimate is far above, the extrapolation is near."""
+    rng = np.random.default_rng(1)
+    reference = statistics.of(rng.normal(0, 1, (20_000, 32)))
+    x = rng.normal(0, 1, (800, 32))
+    plain = frechet.frechet(reference, x)
+    found = frechet.extrapolate(reference, x)
+    assert found is not None
+    assert abs(found[0]) < 0.25 * plain
+
+
+def test_kid_is_the_unbiased_sum_written_out() -> None:
+    a, b = features(60, 32, 11).astype(np.float64), features(70, 32, 12, 0.1).astype(np.float64)
+
+    def kernel(x: np.ndarray, y: np.ndarray) -> float:
+        return float((x @ y / 32 + 1) ** 3)
+
+    xx = sum(kernel(a[i], a[j]) for i in range(60) for j in range(60) if i != j) / (60 * 59)
+    yy = sum(kernel(b[i], b[j]) for i in range(70) for j in range(70) if i != j) / (70 * 69)
+    xy = sum(kernel(x, y) for x in a for y in b) / (60 * 70)
+    assert kid.kid(a, b) == pytest.approx(xx + yy - 2 * xy, rel=1e-9)
+
+
+def test_kid_in_blocks_equals_kid_in_one_and_its_jackknife_leaves_groups_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = features(150, 16, 13), features(130, 16, 14, 0.1)
+    whole, found = kid.kid_interval(a, b)
+    monkeypatch.setattr(kid, "_BLOCK", 37)
+    assert kid.kid(a, b) == pytest.approx(whole, rel=1e-9)
+    left = [kid.kid(np.delete(a, slice(g, None, 10), 0), np.delete(b, slice(g, None, 10), 0)) for g in range(10)]
+    error = np.sqrt(9 / 10 * ((np.array(left) - np.mean(left)) ** 2).sum())
+    assert found.high - found.low == pytest.approx(2 * 2.2621571628 * error, rel=1e-6)
+
+
+def test_kid_by_subsets_equals_torch_fidelity() -> None:
+    """Same draws; float32 kernels there, float64 here: 1e-4 of the value."""
+    a, b = features(300, 64, 15), features(280, 64, 16, 0.1)
+    wanted = metric_kid.kid_features_to_metric(
+        torch.from_numpy(b), torch.from_numpy(a), kid_subsets=10, kid_subset_size=100, verbose=False
+    )
+    mean, deviation = kid.kid_subsets(a, b, 10, 100)
+    assert mean == pytest.approx(wanted["kernel_inception_distance_mean"], rel=1e-4)
+    assert deviation == pytest.approx(wanted["kernel_inception_distance_std"], rel=1e-3)
+    few = kid.kid_torch_fidelity().finish(a, b)
+    assert few.value is None
+    assert "1000" in (few.why or "")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("inception") / "random.pth"
+    torch.save(inception.random_state(0), path)
+    return path
+
+
+def pictures(n: int, size: int, seed: int) -> torch.Tensor:
+    rng = np.random.default_rng(seed)
+    coarse = torch.from_numpy(rng.integers(0, 256, (n, 3, 8, 8)).astype(np.float32))
+    return torch.nn.functional.interpolate(coarse, (size, size), mode="bicubic").clamp(0, 255).round().to(torch.uint8)
+
+
+def test_inception_equals_torch_fidelitys_extractor(weights: Path) -> None:
+    """Same float32 network in another memory format: 1e-5 of the largest feature."""
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    images = pictures(4, 96, 0)
+    reference = FeatureExtractorInceptionV3("x", ["2048", "logits_unbiased"], str(weights))
+    pool3, logits = (x.numpy() for x in reference(images))
+    ours = inception.InceptionFeatures("pool3", path=weights)
+    np.testing.assert_allclose(ours.extract(images), pool3, atol=1e-5 * np.abs(pool3).max())
+    other = inception.InceptionFeatures("logits", path=weights)
+    np.testing.assert_allclose(other.extract(images), logits, atol=1e-5 * np.abs(logits).max())
+    seen = []
+    reference.Mixed_6d.branch1x1.register_forward_hook(lambda m, i, o: seen.append(o))
+    reference(images)
+    spatial = inception.InceptionFeatures("spatial", path=weights).extract(images)
+    wanted = seen[0][:, :7].permute(0, 2, 3, 1).reshape(4, -1).numpy()
+    assert spatial.shape == (4, 2023)
+    np.testing.assert_allclose(spatial, wanted, atol=1e-5 * np.abs(wanted).max())
+    alone = np.concatenate([ours.extract(images[i : i + 1]) for i in range(4)])
+    np.testing.assert_allclose(alone, pool3, atol=1e-5 * np.abs(pool3).max())
+
+
+def test_the_resizes_differ_and_are_what_they_say(weights: Path) -> None:
+    """Pillow and F.interpolate called here directly, at a size where nothing is resampled and at one where all is."""
+    from PIL import Image
+
+    same = pictures(1, 299, 1)
+    for resize, scale in (("tf1", lambda x: (x - 128) / 128), ("clean", lambda x: (x - 128) / 128)):
+        got = inception.prepare(same, resize)  # type: ignore[arg-type]
+        np.testing.assert_allclose(got.numpy(), scale(same.float()).numpy(), atol=1e-6)
+    images = pictures(1, 64, 2)
+    plane = Image.fromarray(images[0, 1].numpy().astype(np.float32)).resize((299, 299), Image.Resampling.BICUBIC)
+    wanted = (np.clip(np.asarray(plane), 0, 255) - 128) / 128
+    np.testing.assert_allclose(inception.prepare(images, "clean")[0, 1].numpy(), wanted, atol=1e-6)
+    unit = torch.nn.functional.interpolate(images / 255.0, (299, 299), mode="bilinear", align_corners=False)
+    np.testing.assert_allclose(inception.prepare(images, "bilinear").numpy(), (unit * 2 - 1).numpy(), atol=1e-6)
+
+
+def test_rfid_with_given_weights_is_marked_unverified_and_agrees_with_float64(weights: Path) -> None:
+    images = pictures(12, 64, 3)
+    noisy = (images.float() + torch.randn(images.shape, generator=torch.Generator().manual_seed(0)) * 20).clamp(0, 255)
+    metric = frechet.Frechet(frechet.rfid().card, path=weights)
+    metric.load()
+    a, b = metric.extractor().extract(images), metric.extractor().extract(noisy.to(torch.uint8))
+    found = metric.finish(a, b)
+    stats = [metric_fid.fid_features_to_statistics(torch.from_numpy(x.astype(np.float64))) for x in (a, b)]
+    span = np.linalg.qr(np.concatenate([a, b]).astype(np.float64).T)[0]  # exact coordinates of all 24 features
+    assert found.value == pytest.approx(fid_by_sqrtm(a @ span, b @ span), rel=1e-6)
+    wanted = metric_fid.fid_statistics_to_metric(stats[0], stats[1], False)["frechet_inception_distance"]
+    assert found.value == pytest.approx(wanted, rel=5e-5)
+    assert "unverified" in (found.warning or "")
+    assert "too few" in (found.warning or "")
+    assert found.details["kid"] == pytest.approx(kid.kid(a, b))
+    assert metric.extractor().id.startswith("unverified-")
+
+
+def test_a_file_that_is_no_inception_is_refused(tmp_path: Path) -> None:
+    torch.save({"fc.weight": torch.zeros(3, 3)}, tmp_path / "other.pth")
+    with pytest.raises(VtbenchError, match="not a state dict of Inception"):
+        inception.InceptionFeatures(path=tmp_path / "other.pth").load()
+    with pytest.raises(VtbenchError, match="does not exist"):
+        inception.InceptionFeatures(path=tmp_path / "none.pth").load()
