@@ -126,7 +126,8 @@ def _zip_load(path: Path) -> Any:
                 raw = bytearray(archive.read(f"{root}data/{key}"))
                 width = torch.empty(0, dtype=dtype).element_size() if dtype else 1
                 kept[key] = (
-                    torch.frombuffer(raw, dtype=dtype) if dtype and raw and len(raw) % width == 0
+                    torch.frombuffer(raw, dtype=dtype)
+                    if dtype and raw and len(raw) % width == 0
                     else (torch.empty(0, dtype=dtype) if dtype else None)
                 )
             return kept[key]
@@ -140,7 +141,16 @@ def _object(path: Path) -> Any:
 
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError, TypeError) as bad:
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        KeyError,
+        OSError,
+        AttributeError,
+        TypeError,
+    ) as bad:
         first = bad
     if zipfile.is_zipfile(path):
         try:
@@ -148,7 +158,9 @@ def _object(path: Path) -> Any:
         except VtbenchError:
             raise
         except Exception as bad:
-            raise VtbenchError(f"{path} cannot be read as a checkpoint ({type(bad).__name__}: {bad}): it is damaged") from bad
+            raise VtbenchError(
+                f"{path} cannot be read as a checkpoint ({type(bad).__name__}: {bad}): it is damaged"
+            ) from bad
     unknown = _unknown_globals(path)
     if unknown:
         stubs = [(type(n.rpartition(".")[2], (Stub,), {}), n) for n in unknown]
@@ -158,7 +170,9 @@ def _object(path: Path) -> Any:
         except Exception as bad:
             first = bad
     reason = str(first).strip().splitlines()[0][:160] if str(first).strip() else type(first).__name__
-    raise VtbenchError(f"{path} cannot be read as a checkpoint ({reason}): it is truncated, damaged or not a checkpoint")
+    raise VtbenchError(
+        f"{path} cannot be read as a checkpoint ({reason}): it is truncated, damaged or not a checkpoint"
+    )
 
 
 def _unknown_globals(path: Path) -> list[str]:
@@ -166,7 +180,7 @@ def _unknown_globals(path: Path) -> list[str]:
 
     out: list[str] = []
     try:
-        for op, arg, _ in pickletools.genops(path.read_bytes()[:1 << 26]):
+        for op, arg, _ in pickletools.genops(path.read_bytes()[: 1 << 26]):
             if op.name == "GLOBAL" and isinstance(arg, str):
                 out.append(arg.replace(" ", "."))
     except (ValueError, IndexError):
@@ -237,7 +251,9 @@ def read(path: Path, key: Sequence[str] | None = None) -> dict[str, torch.Tensor
                 break
     tensors = {n: t for n, t in _walk(inner, "", set()) if isinstance(t, torch.Tensor)}
     if not tensors:
-        raise VtbenchError(f"{path} holds no tensors ({type(loaded).__name__} inside): it is not a checkpoint of weights")
+        raise VtbenchError(
+            f"{path} holds no tensors ({type(loaded).__name__} inside): it is not a checkpoint of weights"
+        )
     while all(n.startswith("module.") for n in tensors):
         tensors = {n.removeprefix("module."): t for n, t in tensors.items()}
     return tensors

@@ -177,7 +177,12 @@ def model(name: str) -> Entry:
         # The released weights do not belong to another configuration; what is loaded is the user's own file.
         first = one.cards[0]
         card = replace(
-            first, name=name, aliases=(), title=f"{one.title}, own configuration", published=(), note=None,
+            first,
+            name=name,
+            aliases=(),
+            title=f"{one.title}, own configuration",
+            published=(),
+            note=None,
             weights=tuple(replace(w, hub=None, url=None, sha256=None, package=None) for w in first.weights),
         )
         source = importlib.import_module(one.build.__module__).__file__

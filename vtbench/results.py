@@ -167,7 +167,9 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
             continue
         below = sorted(p.parent for p in path.glob("**/run.json")) if path.is_dir() else []
         if not below:
-            raise VtbenchError(f"{path} holds no run (no run.json at or below it): give the --out folder of an evaluation")
+            raise VtbenchError(
+                f"{path} holds no run (no run.json at or below it): give the --out folder of an evaluation"
+            )
         out.extend(below)
     return list(dict.fromkeys(out))
 
@@ -208,6 +210,9 @@ class RunFolder:
     @property
     def rows_path(self) -> Path:
         return self.path / "rows.jsonl"
+
+    def read_rows(self) -> Iterator[dict[str, Any]]:
+        return read_lines(self.rows_path)
 
     def info(self) -> dict[str, Any] | None:
         """run.json, or None if the folder is new; another question's folder is for the caller to refuse."""

@@ -125,9 +125,7 @@ class Codes(Tokens):
         import torch
 
         first: Codes = parts[0]
-        return Codes(
-            torch.cat([p.indices for p in parts]), first.alphabets, first.size, first.grids, first.variable
-        )
+        return Codes(torch.cat([p.indices for p in parts]), first.alphabets, first.size, first.grids, first.variable)
 
     def pack(self) -> list[bytes]:
         import numpy as np
@@ -143,7 +141,9 @@ class Codes(Tokens):
         out = []
         absent = bool((~self.present).any())
         # Fixed width per book: ceil(log2 alphabet) bits, one more symbol where positions may be absent.
-        widths = [max(1, math.ceil(math.log2(a + 1 if absent else a))) if a > 1 or absent else 0 for a in self.alphabets]
+        widths = [
+            max(1, math.ceil(math.log2(a + 1 if absent else a))) if a > 1 or absent else 0 for a in self.alphabets
+        ]
         head["absent"] = absent
         for row in self.indices.cpu().numpy():
             planes = []
@@ -169,7 +169,9 @@ class Latents(Tokens):
 
     def __post_init__(self) -> None:
         if self._dtype not in _DTYPES:
-            raise VtbenchError(f"latents are {self.values.dtype}; the counted dtype must be one of {', '.join(_DTYPES)}")
+            raise VtbenchError(
+                f"latents are {self.values.dtype}; the counted dtype must be one of {', '.join(_DTYPES)}"
+            )
 
     @property
     def _dtype(self) -> str:

@@ -58,7 +58,9 @@ def find(card: Card, given: Path | None = None) -> Found:
     """
     if not card.weights:
         if given is not None:
-            raise VtbenchError(f"{card.name} has no weights to load, so --checkpoint {given} has no meaning: leave it out")
+            raise VtbenchError(
+                f"{card.name} has no weights to load, so --checkpoint {given} has no meaning: leave it out"
+            )
         return Found({}, "none")
     files: dict[str, Path] = {}
     if given is not None and not given.exists():
@@ -73,7 +75,9 @@ def find(card: Card, given: Path | None = None) -> Found:
         elif len(card.weights) == 1:
             files[weight.role] = given
         else:
-            raise VtbenchError(f"{card.name} needs {len(card.weights)} files: give --checkpoint a folder with {_wanted(card)}")
+            raise VtbenchError(
+                f"{card.name} needs {len(card.weights)} files: give --checkpoint a folder with {_wanted(card)}"
+            )
     hashes, status = [], "official"
     why = None
     for weight in card.weights:
@@ -116,7 +120,9 @@ def _in_folder(card: Card, weight: Weights, folder: Path) -> Path:
             return several[0]
         if several and all(p.suffix == ".safetensors" for p in several):
             return folder
-    raise VtbenchError(f"{folder} does not hold {weight.file}, which {card.name} needs: give a folder with {_wanted(card)}")
+    raise VtbenchError(
+        f"{folder} does not hold {weight.file}, which {card.name} needs: give a folder with {_wanted(card)}"
+    )
 
 
 def _packaged(weight: Weights) -> Path | None:
@@ -163,7 +169,9 @@ def _download(card: Card, weight: Weights) -> Path:
     if here is not None:
         return here
     if weight.hub is None and weight.url is None:
-        raise VtbenchError(f"{card.name} needs {weight.file}, which is no released file: give it with --checkpoint FILE")
+        raise VtbenchError(
+            f"{card.name} needs {weight.file}, which is no released file: give it with --checkpoint FILE"
+        )
     source = weight.hub or weight.url
     if offline():
         raise Unavailable(
@@ -229,7 +237,9 @@ def _fetch(url: str, target: Path, sha256: str | None) -> Path:
     if sha256 is not None and sha256_file(part) != sha256:
         found = sha256_file(part)
         part.unlink()
-        raise VtbenchError(f"{url} gave sha256 {found}, wanted {sha256}: the file was deleted; try again or ask upstream")
+        raise VtbenchError(
+            f"{url} gave sha256 {found}, wanted {sha256}: the file was deleted; try again or ask upstream"
+        )
     os.replace(part, target)
     return target
 

@@ -1,0 +1,346 @@
+"""The command line: thin over the Python API of the same shape; no logic."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vtbench.errors import VtbenchError
+
+app = typer.Typer(
+    name="vtbench", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help="Measures image tokenizers and the generators built on them: numbers that can be repeated.",
+)  # fmt: skip
+leaderboard_app = typer.Typer(no_args_is_help=True, help="Build the static leaderboard page from runs.")
+adapter_app = typer.Typer(no_args_is_help=True, help="For authors of adapters: parity with upstream, parameter names.")
+app.add_typer(leaderboard_app, name="leaderboard")
+app.add_typer(adapter_app, name="adapter")
+
+Models = Annotated[
+    list[str], typer.Argument(help="A registered name, path/to/file.py@name, or folder:DIR.", show_default=False)
+]
+Option = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option", "-o", metavar="K=V[,V2…]", help="An option of the model; several values make one run each."
+    ),
+]
+Checkpoint = Annotated[Path | None, typer.Option(help="A checkpoint file, or a folder that holds the card's files.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or mps.")]
+Dtype = Annotated[
+    str, typer.Option(help="The model's dtype: float32, float16 or bfloat16. Metrics are always float32.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def say(text: str) -> None:
+    typer.echo(text)
+
+
+def options_of(texts: list[str] | None) -> dict[str, list[str]]:
+    """`k=v,v2` texts as {k: [v, v2]}."""
+    out: dict[str, list[str]] = {}
+    for text in texts or []:
+        key, equals, values = text.partition("=")
+        if not equals or not key.strip() or not values.strip():
+            raise VtbenchError(f"--option {text!r} is not of the form NAME=VALUE or NAME=VALUE,VALUE2")
+        out.setdefault(key.strip(), []).extend(v.strip() for v in values.split(",") if v.strip())
+    return out
+
+
+def single(texts: list[str] | None) -> dict[str, str]:
+    """Options where one value each is wanted; commas stay (a list-valued size, say)."""
+    out = {}
+    for text in texts or []:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise VtbenchError(f"--option {text!r} is not of the form NAME=VALUE")
+        out[key.strip()] = value.strip()
+    return out
+
+
+def shard_of(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    part, slash, parts = text.partition("/")
+    if not slash or not part.isdigit() or not parts.isdigit():
+        raise VtbenchError(f"--shard {text!r} is not of the form i/n, e.g. 1/4")
+    return int(part), int(parts)
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(help="models, families, suites, tasks or metrics.")] = "models",
+    as_json: AsJson = False,
+) -> None:
+    """What there is, what each needs, and whether it is here. Imports no torch."""
+    from vtbench import listing, show
+    from vtbench.errors import near
+
+    tables = {n: getattr(listing, n) for n in ("models", "families", "suites", "tasks", "metrics")}
+    if what not in tables:
+        raise VtbenchError(f"there is no list of {what!r}{near(what, tables)}: give {', '.join(tables)}")
+    found = tables[what]()
+    say(json.dumps(found, ensure_ascii=False, indent=1, default=str) if as_json else show.listing(what, found))
+
+
+@app.command()
+def evaluate(
+    models: Models,
+    task: Annotated[list[str] | None, typer.Option(help="A task; may be repeated. Default: all that fit.")] = None,
+    images: Annotated[
+        str | None, typer.Option(metavar="SUITE|DIR|GLOB|hf:NAME@REV", help="Images instead of the task's own suites.")
+    ] = None,
+    view: Annotated[str | None, typer.Option(help="native, or the side of the centre crop: 256, 512, …")] = None,
+    checkpoint: Checkpoint = None,
+    option: Option = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first N images; the result is not ranked.")] = None,
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
+    batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 4,
+    save: Annotated[str | None, typer.Option(help="tokens, images, or both: keep them in the run's folder.")] = None,
+    shard: Annotated[
+        str | None, typer.Option(metavar="i/n", help="Only the i-th of n parts; join with vtbench merge.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the results; a run that is there goes on.")] = Path("out"),
+    protocol: Annotated[
+        str, typer.Option(help="vtbench, or a named convention: titok, llamagen, var, magvit2, clean.")
+    ] = "vtbench",
+    seed: Annotated[int, typer.Option(help="Seed of all noise.")] = 0,
+) -> None:
+    """Evaluate tokenizers on images; prints the scores and where the results are."""
+    from vtbench import api, show
+
+    keep = [s.strip() for s in (save or "").split(",") if s.strip()]
+    with show.progress() as progress:
+        result = api.evaluate(
+            models, tasks=task, images=images, view=view, checkpoint=checkpoint, options=options_of(option), limit=limit,
+            device=device, dtype=dtype, batch_size=batch_size, save=keep, shard=shard_of(shard), out=out,
+            protocol=protocol, seed=seed, progress=progress, command=shlex.join(["vtbench", *sys.argv[1:]]),
+        )  # fmt: skip
+    say(show.evaluation(result, out))
+    if result.failures:
+        for name, why in result.failures.items():
+            typer.echo(f"vtbench: {name} failed: {why}", err=True)
+        raise typer.Exit(1)
+    if any(r.info["status"] == "incomplete" for r in result.runs):
+        raise typer.Exit(1)
+
+
+@app.command()
+def score(
+    reference: Annotated[Path, typer.Argument(help="Folder of originals, or a run to add metrics to.")],
+    candidates: Annotated[list[Path] | None, typer.Argument(help="Folders of candidates.")] = None,
+    metrics: Annotated[str | None, typer.Option(help="Names with commas; `vtbench list metrics` shows all.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write everything to this file.")] = None,
+    sets: Annotated[
+        bool, typer.Option("--set", help="Compare sets, not pairs: FID, KID, IS, precision, recall, …")
+    ] = False,
+    device: Device = "cpu",
+) -> None:
+    """Metrics for image folders without any model: one reference, many candidates."""
+    from vtbench import show
+
+    names = [m.strip() for m in metrics.split(",") if m.strip()] if metrics else None
+    if not candidates and (reference / "run.json").is_file():
+        from vtbench import rescore
+
+        say(show.run_scores(rescore.add_metrics(reference, names, device=device)))
+        return
+    from vtbench import folders
+    from vtbench.results import write_json
+
+    with show.counter("score") as progress:
+        if sets:
+            from vtbench import sets as set_scores
+
+            made: Any = set_scores.score(reference, candidates or [], names, device=device, progress=progress)
+        else:
+            made = folders.score(reference, candidates or [], names, device=device, progress=progress)
+    if json_file is not None:
+        write_json(json_file, made.as_dict())
+    say(show.folders(made))
+    if made.bad:
+        for item, why in made.bad.items():
+            typer.echo(f"vtbench: {item}: {why}", err=True)
+        raise typer.Exit(1)
+
+
+@app.command()
+def check(
+    model: Annotated[str, typer.Argument(help="A registered name or path/to/file.py@name.")],
+    checkpoint: Checkpoint = None,
+    option: Option = None,
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
+    as_json: AsJson = False,
+) -> None:
+    """The contract that every adapter must pass, in words."""
+    from vtbench import contract, show
+
+    found = contract.check(
+        model, options=single(option), checkpoint=checkpoint, device=device, dtype=dtype,
+        say=None if as_json else lambda c: say(show.check(c)),
+    )  # fmt: skip
+    if as_json:
+        say(json.dumps([c.as_dict() for c in found], indent=1))
+    failed = [c.name for c in found if c.status == "failed"]
+    skipped = [c.name for c in found if c.status == "not checked"]
+    if not as_json:
+        say(
+            f"{model}: {len(found) - len(failed) - len(skipped)} passed, {len(failed)} failed, {len(skipped)} not checked"
+        )
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def quickstart(out: Annotated[Path, typer.Option(help="Folder of runs and page.")] = Path("out/quick")) -> None:
+    """About twelve operating points of the built-in tokenizers on the built-in suites, and the page. Offline, minutes."""
+    from vtbench import quickstart as quick
+    from vtbench import show
+
+    with show.progress() as progress:
+        page, failures = quick.run(out, progress)
+    say(f"page: {page}")
+    for name, why in failures.items():
+        typer.echo(f"vtbench: {name} failed: {why}", err=True)
+    if failures:
+        raise typer.Exit(1)
+
+
+@app.command()
+def merge(
+    runs: Annotated[list[Path], typer.Argument(help="Folders that hold all shards.")],
+    out: Annotated[Path, typer.Option(help="Folder of the joined runs.")] = Path("out/merged"),
+) -> None:
+    """Join the shards of evaluate --shard into one run."""
+    from vtbench import merge as merging
+
+    for path in merging.merge(runs, out):
+        say(str(path))
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Two runs or more, on the same images and protocol.")],
+    metrics: Annotated[str | None, typer.Option(help="Names with commas; default: all that both have.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write everything to this file.")] = None,
+) -> None:
+    """Paired differences on the same images: interval, sign test, win rate, where they differ most."""
+    from vtbench import compare as comparing
+    from vtbench.results import write_json
+
+    names = [m.strip() for m in metrics.split(",") if m.strip()] if metrics else None
+    made = comparing.compare(runs, names)
+    if json_file is not None:
+        write_json(json_file, made.as_dict())
+    say(made.text())
+
+
+@app.command()
+def explain(
+    model: Annotated[str, typer.Argument(help="A model, a run, or folder:DIR.")],
+    claim: Annotated[list[str], typer.Option(help="metric=value as somebody printed it, e.g. ssim=0.675.")],
+    images: Annotated[str | None, typer.Option(help="Originals: suite, folder, glob or hf:NAME@REV.")] = None,
+    checkpoint: Checkpoint = None,
+    option: Option = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first N images.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write everything to this file.")] = None,
+) -> None:
+    """Which convention moves the number by how much, largest first."""
+    from vtbench import explain as explaining
+    from vtbench.results import write_json
+
+    made = explaining.explain(
+        model, single(claim), images=images, checkpoint=checkpoint, options=single(option), limit=limit
+    )
+    if json_file is not None:
+        write_json(json_file, made.as_dict())
+    say(made.text())
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """What is installed, which metric weights are here and verified, what a missing thing would enable."""
+    from vtbench import listing, show
+
+    found = listing.doctor()
+    say(json.dumps(found, indent=1, default=str) if as_json else show.doctor(found))
+
+
+@app.command()
+def identify(file: Annotated[Path, typer.Argument(help="A checkpoint file.")], as_json: AsJson = False) -> None:
+    """Which model a checkpoint is, from its names and shapes."""
+    from vtbench import identify as identifying
+    from vtbench import show
+
+    found = identifying.identify_file(file)
+    say(json.dumps([m.as_dict() for m in found], indent=1) if as_json else show.identified(file, found))
+    if not found:
+        raise typer.Exit(1)
+
+
+@leaderboard_app.command("build")
+def leaderboard_build(
+    runs: Annotated[list[Path], typer.Argument(help="Runs, or folders that hold runs.")],
+    out: Annotated[Path, typer.Option(help="Folder of the site.")] = Path("site"),
+) -> None:
+    """Static pages that open from disk without network or JavaScript."""
+    from vtbench import leaderboard
+    from vtbench.results import find_runs
+
+    say(str(leaderboard.build(find_runs(runs), out)))
+
+
+@adapter_app.command("parity")
+def adapter_parity(
+    fixtures: Annotated[list[Path], typer.Argument(help="Fixture .json files; the .npz stands beside.")],
+) -> None:
+    """Our network against upstream's recorded outputs, filled by parameter name."""
+    from vtbench import parity
+
+    failed = 0
+    for path in fixtures:
+        try:
+            report = parity.check_fixture(path)
+        except VtbenchError as bad:
+            failed += 1
+            say(f"{path.name}: FAILED: {bad}")
+            continue
+        failed += not report.ok
+        say(report.line())
+    if failed:
+        raise typer.Exit(1)
+
+
+@adapter_app.command("manifest")
+def adapter_manifest(
+    model: Annotated[str, typer.Argument(help="A model's name or alias.")], as_json: AsJson = False
+) -> None:
+    """Every parameter name and shape that the model expects; allocates no memory."""
+    from vtbench import parity
+
+    found = parity.manifest_of(model)
+    if as_json:
+        say(json.dumps(found))
+        return
+    for name, shape in found.items():
+        say(f"{name} {shape}")
+
+
+def main() -> None:
+    """The entry point: one sentence and an exit code for what a user can mend."""
+    try:
+        app()
+    except VtbenchError as bad:
+        typer.echo(f"vtbench: {bad}", err=True)
+        sys.exit(bad.code)
+    except KeyboardInterrupt:
+        typer.echo("vtbench: stopped; finished batches are kept, run the same command again to go on", err=True)
+        sys.exit(130)

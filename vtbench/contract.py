@@ -1,0 +1,458 @@
+"""The checks that every adapter must pass; `vtbench check` and the tests both call them.
+
+Each failure names the mistake that it usually means. What cannot be checked here says so: it is never a pass.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from vtbench import registry
+from vtbench.adapter import ClosedSystem, Generator, Tokenizer
+from vtbench.cards import Fixed, Multiple
+from vtbench.errors import Unavailable, VtbenchError
+from vtbench.subject import ModelSubject, Produced
+from vtbench.tokens import Bitstream, Codes, Latents, Tokens, unpack
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+RANGES = {"[0, 1]": (1.0, 0.0), "[-1, 1]": (2.0, -1.0), "ImageNet mean and deviation": None}
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+SLACK_DB = 0.5
+"""How far another convention may be ahead before it counts as the better one: codecs treat channels unequally, and a
+linear tokenizer gives nearly the same picture in every range."""
+EQUAL = 1e-4
+"""Largest difference of images between batch of 4 and 4 of 1: float32 sums are ordered by batch size."""
+
+
+@dataclass(frozen=True)
+class Check:
+    name: str
+    status: Literal["passed", "failed", "not checked"]
+    said: str
+
+    def as_dict(self) -> dict[str, str]:
+        return {"name": self.name, "status": self.status, "said": self.said}
+
+
+def photograph() -> np.ndarray[Any, Any]:
+    """A real, colourful photograph, uint8 (512, 512, 3): scikit-image's astronaut."""
+    from skimage import data
+
+    return data.astronaut()  # type: ignore[no-any-return]
+
+
+def photo(height: int, width: int, at: int = 0) -> torch.Tensor:
+    """A cut of the photograph (or the photograph enlarged), float32 (1, 3, H, W) in [0, 1]."""
+    import torch
+    from PIL import Image
+
+    whole = Image.fromarray(photograph())
+    if height > whole.height or width > whole.width:
+        scale = max(height / whole.height, width / whole.width)
+        whole = whole.resize(
+            (math.ceil(whole.width * scale), math.ceil(whole.height * scale)), Image.Resampling.BICUBIC
+        )
+    left, top = at % (whole.width - width + 1), (at * 7) % (whole.height - height + 1)
+    cut = whole.crop((left, top, left + width, top + height))
+    import numpy as np
+
+    return torch.from_numpy(np.asarray(cut).copy()).permute(2, 0, 1)[None].float() / 255
+
+
+def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
+    """dB over all samples of images in [0, 1], rounded to uint8 first; 99 for identical ones."""
+    x, y = ((t.clamp(0, 1) * 255).round().double() for t in (a, b))
+    error = float(((x - y) ** 2).mean())
+    return 99.0 if error == 0 else 10 * math.log10(255**2 / error)
+
+
+def test_side(card: Any) -> int:
+    """A side that the model takes as it is, near 256."""
+    if isinstance(card.sizes, Fixed):
+        return int(card.sizes.size)
+    return max(card.sizes.at_least, -(-256 // card.sizes.of) * card.sizes.of)
+
+
+def check(model: Any, *, options: Mapping[str, str] | None = None, checkpoint: Path | None = None,
+          device: str = "cpu", dtype: str = "float32", say: Callable[[Check], None] | None = None) -> list[Check]:  # fmt: skip
+    """Runs the contract on a model's name, `file.py@name`, or a loaded tokenizer object; returns every check."""
+    out: list[Check] = []
+
+    def report(name: str, status: Any, said: str) -> None:
+        out.append(Check(name, status, said))
+        if say is not None:
+            say(out[-1])
+
+    spec, made, trained = _load(model, dict(options or {}), checkpoint, device, dtype, report)
+    if made is None:
+        return out
+    if isinstance(made, Generator):
+        report("interface", "failed", f"{made.card.name} is a generator: this contract is for tokenizers")
+        return out
+    subject = ModelSubject(made, "resize")
+    side = test_side(made.card)
+
+    def guarded(name: str, mistake: str, run: Callable[[], tuple[Any, str]]) -> None:
+        try:
+            status, said = run()
+        except VtbenchError as bad:
+            status, said = "failed", str(bad)
+        except Exception as bad:
+            # An adapter may raise anything; the newcomer gets the sentence, the other checks go on.
+            status, said = "failed", f"raised {type(bad).__name__}: {bad}; this usually means {mistake}"
+        report(name, status, said)
+
+    guarded("output", "a shape or dtype that encode or decode did not expect", lambda: _output(subject, side))
+    guarded("range and channels", "a wrong value range or channel order", lambda: _conventions(subject, side, trained))
+    guarded("sizes", "a size that is fixed in the code but not on the card", lambda: _sizes(subject))
+    if isinstance(made, ClosedSystem):
+        report("tokens", "not checked", "a closed system sends no tokens, so there is nothing to pack or count")
+        return out
+    guarded("batch", "an average over the batch, or noise that is drawn once a batch", lambda: _batch(made, side))
+    guarded("seeds", "noise that does not come from the seeds", lambda: _seeds(made, side))
+    guarded("fresh process", "features that pass the decoder by another way than the tokens",
+            lambda: _fresh(made, spec, side, device, dtype))  # fmt: skip
+    guarded("facts", "a card copied from another model", lambda: _facts(made, subject, side))
+    guarded("alphabet", "an alphabet on the card that is not the codebook's size", lambda: _alphabet(made, side))
+    return out
+
+
+def _load(model: Any, options: dict[str, str], checkpoint: Path | None, device: str, dtype: str,
+          report: Callable[[str, Any, str], None]) -> tuple[dict[str, Any] | None, Any, bool]:  # fmt: skip
+    """(how a fresh process builds it again, the loaded model, whether its weights are trained)."""
+    from vtbench import api
+
+    if not isinstance(model, str):
+        ready = api.of_object(model, "resize")
+        report("loads", "passed", "an object that is loaded already")
+        return None, ready.subject.model, True  # type: ignore[attr-defined]
+    spec = {"model": model, "options": options, "checkpoint": str(checkpoint.resolve()) if checkpoint else None}
+    try:
+        _, _, found, made = api.load(model, options, checkpoint, device, dtype)
+    except Unavailable as bad:
+        made = _random(model, options, device, dtype)
+        if made is None:
+            report("loads", "not checked", f"{bad}")
+            return None, None, False
+        report("loads", "not checked", f"{bad}; the other checks use numbers made from the parameter names")
+        return {**spec, "random": True}, made, False
+    except VtbenchError as bad:
+        report("loads", "failed", str(bad))
+        return None, None, False
+    except Exception as bad:
+        report("loads", "failed", f"load raised {type(bad).__name__}: {bad}; this usually means a wrong file or option")
+        return None, None, False
+    report("loads", "passed", f"weights: {found.status}")
+    return spec, made, found.status != "unverified"
+
+
+def _random(model: str, options: Mapping[str, str], device: str, dtype: str) -> Any:
+    """A native network filled with numbers made from its parameter names; None for anything else."""
+    from vtbench.network import NetworkTokenizer, build_network
+    from vtbench.parity import fill_
+
+    entry = registry.model(model)
+    made = registry.build(entry, {**entry.card.options, **registry.parse_options(entry.card, options)})
+    if not isinstance(made, NetworkTokenizer):
+        return None
+    import torch
+
+    made.network = fill_(build_network(made.family, made.arch, random=False)).to(device, getattr(torch, dtype))
+    made.network.requires_grad_(False)
+    made.device, made.dtype = device, dtype
+    return made
+
+
+def _seeds_for(n: int) -> list[int]:
+    return [1000 + i for i in range(n)]
+
+
+def _through(subject: ModelSubject, images: torch.Tensor) -> Produced:
+    made = subject.produce(images, _seeds_for(len(images)), [])
+    if made.failed:
+        raise VtbenchError(f"{subject.card.name} gave no image: {next(iter(made.failed.values()))}", code=1)
+    return made
+
+
+def _output(subject: ModelSubject, side: int) -> tuple[Any, str]:
+    image = photo(side, side)
+    made = _through(subject, image)
+    return "passed", f"finite, {side} x {side}, PSNR {psnr(image, made.images):.1f} dB on a photograph"
+
+
+def _conventions(subject: ModelSubject, side: int, trained: bool) -> tuple[Any, str]:
+    import torch
+
+    if not trained:
+        return "not checked", "without trained weights no value range is better than another"
+    image = photo(side, side)
+    scores: dict[tuple[str, str], float] = {}
+    for (name, affine), order in itertools.product(RANGES.items(), itertools.permutations(range(3))):
+        back = [order.index(c) for c in range(3)]
+        if affine is None:
+            mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in IMAGENET)
+            given = ((image - mean) / std)[:, list(order)]
+        else:
+            given = (image * affine[0] + affine[1])[:, list(order)]
+        try:
+            out = _raw(subject, given)[:, back]
+        except VtbenchError:
+            raise
+        except Exception as bad:
+            if name == "[0, 1]" and order == (0, 1, 2):
+                raise
+            scores[name, _letters(order)] = -math.inf
+            del bad
+            continue
+        out = out * std + mean if affine is None else (out - affine[1]) / affine[0]
+        scores[name, _letters(order)] = psnr(image, out) if bool(torch.isfinite(out).all()) else -math.inf
+    own = scores["[0, 1]", "RGB"]
+    best = max(scores, key=lambda k: scores[k])
+    if scores[best] > own + SLACK_DB:
+        what = []
+        if best[0] != "[0, 1]":
+            what.append(f"the network wants {best[0]}: convert in encode, and back in decode")
+        if best[1] != "RGB":
+            what.append(f"the channel order is {best[1]}: reorder in encode, and back in decode")
+        return (
+            "failed",
+            f"{scores[best]:.1f} dB as {best[0]} {best[1]} against {own:.1f} dB as declared; {'; '.join(what)}",
+        )
+    second = max((v for k, v in scores.items() if k != ("[0, 1]", "RGB")), default=-math.inf)
+    return (
+        "passed",
+        f"RGB in [0, 1] gives {own:.1f} dB, the best other of {len(scores) - 1} conventions {second:.1f} dB",
+    )
+
+
+def _letters(order: Sequence[int]) -> str:
+    return "".join("RGB"[c] for c in order)
+
+
+def _raw(subject: ModelSubject, given: torch.Tensor) -> torch.Tensor:
+    """The model without the runner's refusals, since the wrong conventions must be tried too."""
+    made = subject.model
+    if isinstance(made, ClosedSystem):
+        out = made.reconstruct(given, _seeds_for(1))[0]
+        if isinstance(out, str):
+            raise VtbenchError(f"{made.card.name} gave no image: {out}", code=1)
+        return out[None]
+    tokens = _encode(made, given)
+    return made.decode(tokens, _seeds_for(1)).detach().to("cpu").float()
+
+
+def _encode(made: Tokenizer, images: torch.Tensor, seeds: Sequence[int] | None = None) -> Tokens:
+    budget = made.options[made.card.knob] if made.takes_budget and made.card.knob else None
+    many = list(seeds) if seeds is not None else _seeds_for(len(images))
+    return made.encode(images, many) if budget is None else made.encode(images, many, budget)
+
+
+def _sizes(subject: ModelSubject) -> tuple[Any, str]:
+    sizes = subject.card.sizes
+    tried = (
+        [(64, 64), (67, 61), (48, 160)]
+        if isinstance(sizes, Multiple)
+        else [(sizes.size, sizes.size), (67, 61), (48, 160)]
+    )
+    for height, width in tried:
+        made = _through(subject, photo(height, width))
+        if tuple(made.images.shape[2:]) != (height, width):
+            return "failed", f"{height} x {width} came back as {tuple(made.images.shape[2:])}"
+    return "passed", "even, odd and wide: " + ", ".join(f"{h} x {w}" for h, w in tried)
+
+
+def _four(side: int) -> torch.Tensor:
+    import torch
+
+    return torch.cat([photo(side, side, at=37 * i) for i in range(4)])
+
+
+def _batch(made: Tokenizer, side: int) -> tuple[Any, str]:
+    import torch
+
+    images, seeds = _four(side), _seeds_for(4)
+    together = _encode(made, images, seeds)
+    out = made.decode(together, seeds).float()
+    worst = 0.0
+    for i in range(4):
+        alone = _encode(made, images[i : i + 1], seeds[i : i + 1])
+        if isinstance(alone, Latents) and isinstance(together, Latents):
+            one, many = alone.values.float(), together.values[i : i + 1].float()
+            scale = max(1e-6, float(one.abs().max()))
+            if one.shape != many.shape or float((one - many).abs().max()) > 0.01 * scale:
+                return (
+                    "failed",
+                    f"image {i} has other latents in a batch of 4 than alone: something averages over the batch",
+                )
+        elif not _same(alone, together[i]):
+            share = _share(alone, together[i])
+            return (
+                "failed",
+                f"image {i} has other tokens in a batch of 4 than alone{share}: something depends on the batch",
+            )
+        again = made.decode(together[i], seeds[i : i + 1]).float()
+        if again.shape[1:] != out.shape[1:]:
+            return "failed", f"image {i} decodes to {tuple(again.shape)} alone and {tuple(out.shape)} in a batch of 4"
+        worst = max(worst, float((again[0] - out[i]).abs().max()))
+    if worst > EQUAL or not bool(torch.isfinite(out).all()):
+        return (
+            "failed",
+            f"a batch of 4 decodes differently from 4 of 1 (by {worst:.2g}): something depends on the batch",
+        )
+    return "passed", f"a batch of 4 equals four batches of 1 (images to {worst:.1g})"
+
+
+def _body(tokens: Tokens) -> bytes:
+    return b"".join(tokens.pack())
+
+
+def _same(a: Tokens, b: Tokens) -> bool:
+    if isinstance(a, Codes) and isinstance(b, Codes):
+        # Padding to the longest of a batch is no difference.
+        short = min(a.indices.shape[1], b.indices.shape[1])
+        tails = (a.indices[:, short:] >= 0).any() or (b.indices[:, short:] >= 0).any()
+        return bool((a.indices[:, :short] == b.indices[:, :short]).all()) and not bool(tails)
+    return _body(a) == _body(b)
+
+
+def _share(a: Tokens, b: Tokens) -> str:
+    if isinstance(a, Codes) and isinstance(b, Codes) and a.indices.shape == b.indices.shape:
+        return f" ({100 * float((a.indices == b.indices).float().mean()):.1f} % equal)"
+    return ""
+
+
+def _seeds(made: Tokenizer, side: int) -> tuple[Any, str]:
+    image, seeds = photo(side, side), _seeds_for(1)
+    first, second = _encode(made, image, seeds), _encode(made, image, seeds)
+    if _body(first) != _body(second):
+        return "failed", "the same image and seed gave other tokens the second time: draw all noise from the seed"
+    a, b = made.decode(first, seeds), made.decode(first, seeds)
+    if not bool((a == b).all()):
+        return "failed", "the same tokens and seed gave another image the second time: draw all noise from the seed"
+    return "passed", "the same seeds give the same bytes"
+
+
+def _fresh(made: Tokenizer, spec: Mapping[str, Any] | None, side: int, device: str, dtype: str) -> tuple[Any, str]:
+    import numpy as np
+
+    from vtbench.images import to_uint8
+
+    if spec is None:
+        return "not checked", "an object cannot be built again in another process: register it to check this"
+    image = photo(side, side)
+    tokens = _encode(made, image)
+    (blob,) = tokens.pack()
+    again = unpack(blob)
+    if again.size != tokens.size or not math.isclose(float(again.bits()[0]), float(tokens.bits()[0])):
+        return "failed", "the packed bytes unpack to other tokens: use Codes, Latents or Bitstream as they are"
+    here = to_uint8(made.decode(tokens, _seeds_for(1)).detach().to("cpu").float())[0].numpy()
+    asked = {
+        **spec,
+        "blob": base64.b64encode(blob).decode(),
+        "seed": _seeds_for(1)[0],
+        "device": device,
+        "dtype": dtype,
+    }
+    ran = subprocess.run(
+        [sys.executable, "-m", "vtbench.contract"], input=json.dumps(asked).encode(), capture_output=True, timeout=900
+    )
+    if ran.returncode:
+        last = ran.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
+        return "failed", (
+            f"a fresh process that got only the packed bytes could not decode them ({last[0][:200]}): "
+            "the decoder needs something that is not in the tokens"
+        )
+    there = np.frombuffer(ran.stdout, np.uint8).reshape(here.shape) if len(ran.stdout) == here.size else None
+    if there is None or not np.array_equal(here, there):
+        off = (
+            ""
+            if there is None
+            else f" (by up to {int(np.abs(here.astype(int) - there.astype(int)).max())} grey levels)"
+        )
+        return "failed", (
+            f"a fresh process that got only the packed bytes decoded another image{off}: "
+            "the decoder uses something that is not in the tokens"
+        )
+    return "passed", f"a fresh process decodes the same image from {len(blob)} packed bytes"
+
+
+def _facts(made: Tokenizer, subject: ModelSubject, side: int) -> tuple[Any, str]:
+    card = made.card
+    tokens = _encode(made, photo(side, side))
+    kinds = {"codec": Bitstream, "discrete": Codes, "continuous": Latents}
+    problems = []
+    wanted = kinds.get(card.kind)
+    if wanted is not None and not isinstance(tokens, wanted):
+        problems.append(f"the card says {card.kind}, encode gave {type(tokens).__name__}")
+    if isinstance(tokens, Codes):
+        if card.alphabets and tuple(card.alphabets) != tuple(tokens.alphabets):
+            problems.append(
+                f"the card's alphabets are {_short(card.alphabets)}, the tokens' {_short(tokens.alphabets)}"
+            )
+        if (
+            side == 256
+            and card.tokens_at_256 is not None
+            and not tokens.variable
+            and tokens.positions[0] != card.tokens_at_256
+        ):
+            problems.append(f"the card says {card.tokens_at_256} tokens at 256, there are {tokens.positions[0]}")
+    if isinstance(tokens, Latents):
+        channels = int(tokens.values.shape[tokens.channel_axis])
+        if card.latent_channels is not None and channels != card.latent_channels:
+            problems.append(f"the card says {card.latent_channels} latent channels, there are {channels}")
+        if side == 256 and card.tokens_at_256 is not None and tokens.positions[0] != card.tokens_at_256:
+            problems.append(f"the card says {card.tokens_at_256} positions at 256, there are {tokens.positions[0]}")
+    if tokens.size != (side, side):
+        problems.append(f"tokens.size is {tokens.size} for an image of {side} x {side}")
+    if problems:
+        return "failed", "; ".join(problems)
+    return (
+        "passed",
+        f"{card.kind}, {tokens.positions[0]} positions, {float(tokens.bits()[0]) / side**2:.4g} bits a pixel",
+    )
+
+
+def _short(alphabets: Sequence[int]) -> str:
+    return f"{len(alphabets)} x {alphabets[0]}" if len(set(alphabets)) == 1 else str(tuple(alphabets))
+
+
+def _alphabet(made: Tokenizer, side: int) -> tuple[Any, str]:
+    tokens = _encode(made, _four(side))
+    if not isinstance(tokens, Codes):
+        return "passed", f"{type(tokens).__name__} have no indices"
+    # Codes refuses an index outside its alphabet when it is made; the ends are shown for the reader.
+    top = int(tokens.indices.max())
+    return "passed", f"indices from {int(tokens.indices.min())} to {top}, alphabets {_short(tokens.alphabets)}"
+
+
+def decode_here(asked: Mapping[str, Any]) -> bytes:
+    """What the fresh process does: build the model, unpack, decode; uint8 (3, H, W) as bytes."""
+    from vtbench import api
+    from vtbench.images import to_uint8
+
+    path = Path(asked["checkpoint"]) if asked.get("checkpoint") else None
+    if asked.get("random"):
+        made = _random(asked["model"], asked["options"], asked["device"], asked["dtype"])
+    else:
+        _, _, _, made = api.load(asked["model"], asked["options"], path, asked["device"], asked["dtype"])
+    out = made.decode(unpack(base64.b64decode(asked["blob"])), [asked["seed"]])
+    return to_uint8(out.detach().to("cpu").float())[0].numpy().tobytes()  # type: ignore[no-any-return]
+
+
+if __name__ == "__main__":
+    # An adapter may print; only the picture goes to the pipe.
+    pipe, sys.stdout = sys.stdout.buffer, sys.stderr
+    pipe.write(decode_here(json.loads(sys.stdin.read())))
+    pipe.flush()

