@@ -299,7 +299,8 @@ class MultiScaleVQ(Quantizer):
         """What scale number `scale` adds: tokens (B, h w) -> (B, C, *grid)."""
         codes = to_map(self.embedding(tokens.reshape(-1)), len(tokens), self.scales[scale])
         if scale != len(self.scales) - 1:
-            codes = F.interpolate(codes, size=grid, mode="bicubic")
+            # A 1 x 1 grid passes for channels-last and would hand that layout on to all that follows.
+            codes = F.interpolate(codes, size=grid, mode="bicubic").contiguous()
         added: Tensor = self.phi(scale)(codes)
         return added
 
