@@ -1,5 +1,23 @@
-"""Part of vtbench: import it as `vtbench.leaderboard`."""
+"""Runs -> static HTML. Part of vtbench: import it as `vtbench.leaderboard`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
 
 if not __name__.startswith("vtbench."):
     # Imported under its bare name it would be a second copy of every module, with a registry of its own.
-    raise ImportError("import vtbench.leaderboard, not leaderboard: the folder stands at the top level but belongs to vtbench")
+    raise ImportError(
+        "import vtbench.leaderboard, not leaderboard: the folder stands at the top level but belongs to vtbench"
+    )
+
+
+def build(runs: Sequence[Path], out: Path) -> Path:
+    """Writes the site of every run at or below `runs` to the folder `out` and returns its index page.
+
+    The same runs give the same bytes. `out` is replaced as a whole if it is a site of vtbench, created if it is not
+    there, and refused if it is anything else.
+    """
+    from vtbench.leaderboard.site import write_site
+
+    return write_site([Path(r) for r in runs], Path(out))
