@@ -20,6 +20,8 @@ leaderboard_app = typer.Typer(no_args_is_help=True, help="Build the static leade
 adapter_app = typer.Typer(no_args_is_help=True, help="For authors of adapters: parity with upstream, parameter names.")
 app.add_typer(leaderboard_app, name="leaderboard")
 app.add_typer(adapter_app, name="adapter")
+geneval_app = typer.Typer(no_args_is_help=True, help="GenEval: verdicts on detections, the detector, the prompts.")
+app.add_typer(geneval_app, name="geneval")
 
 Models = Annotated[
     list[str], typer.Argument(help="A registered name, path/to/file.py@name, or folder:DIR.", show_default=False)
@@ -332,6 +334,21 @@ def adapter_manifest(
         return
     for name, shape in found.items():
         say(f"{name} {shape}")
+
+
+@geneval_app.command("score")
+def geneval_score(
+    cases: Annotated[Path, typer.Argument(help="JSONL, one case a line: metadata and detections.")],
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write scores and verdicts to this file.")] = None,
+) -> None:
+    """Score detections that you already have, as the reference implementation does."""
+    from vtbench.results import write_json
+    from vtbench.tasks import geneval
+
+    made = geneval.score_file(cases)
+    if json_file is not None:
+        write_json(json_file, made.as_dict())
+    say(made.text())
 
 
 def main() -> None:
