@@ -19,6 +19,7 @@ torch-fidelity take them for the Inception Score).
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from pathlib import Path
@@ -222,7 +223,14 @@ class InceptionFeatures(Extractor):
     @property
     def id(self) -> str:  # type: ignore[override]
         """Names network, weights, resize and output: what a cached feature depends on."""
-        weights = WEIGHTS if self.path is None else f"unverified-{_sha256(self.path)[:16]}"
+        if self.path is None:
+            weights = WEIGHTS
+        else:
+            try:
+                changed = self.path.stat().st_mtime_ns
+            except OSError as bad:
+                raise VtbenchError(f"{self.path} cannot be read ({bad.strerror}): give Inception 2015-12-05") from bad
+            weights = f"unverified-{_sha256(self.path, changed)[:16]}"
         return f"{weights}/{self.resize}/{self.output}"
 
     def load(self, device: str = "cpu") -> None:
@@ -252,9 +260,8 @@ def unverified(extractor: Any) -> str | None:
     return f"unverified weights ({extractor.id}): this number means nothing outside a test"
 
 
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as source:
-            return hashlib.file_digest(source, "sha256").hexdigest()
-    except OSError as bad:
-        raise VtbenchError(f"{path} cannot be read ({bad.strerror}): give the file of Inception 2015-12-05") from bad
+@functools.lru_cache
+def _sha256(path: Path, changed: int) -> str:
+    """Hash of a file, taken once for every time that it changed."""
+    with path.open("rb") as source:
+        return hashlib.file_digest(source, "sha256").hexdigest()

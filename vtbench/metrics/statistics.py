@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -151,8 +152,8 @@ def _torch_fidelity(path: Path) -> tuple[Any, Any]:
 
     # Exactly what a pickled float array names; arrays of objects need more and are refused.
     allowed: list[Any] = [np.ndarray, np.dtype, type(np.dtype("float64")), type(np.dtype("float32"))]
-    core = np._core.multiarray
-    allowed += [core._reconstruct, (core._reconstruct, "numpy.core.multiarray._reconstruct")]
+    reconstruct = getattr(importlib.import_module("numpy._core.multiarray"), "_reconstruct")  # noqa: B009
+    allowed += [reconstruct, (reconstruct, "numpy.core.multiarray._reconstruct")]
     try:
         with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
             warnings.simplefilter("ignore")
