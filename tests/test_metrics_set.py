@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
-from torch_fidelity import metric_fid, metric_kid
+from torch_fidelity import metric_fid, metric_isc, metric_kid, metric_prc
 
 from vtbench.errors import VtbenchError
-from vtbench.metrics import frechet, inception, kid, statistics
+from vtbench.metrics import dinov2, frechet, inception, inception_score, kid, prdc, statistics
 
 
 def features(n: int, d: int, seed: int, shift: float = 0.0) -> np.ndarray:
@@ -273,3 +273,101 @@ def test_a_file_that_is_no_inception_is_refused(tmp_path: Path) -> None:
         inception.InceptionFeatures(path=tmp_path / "other.pth").load()
     with pytest.raises(VtbenchError, match="does not exist"):
         inception.InceptionFeatures(path=tmp_path / "none.pth").load()
+
+
+def test_inception_score_equals_torch_fidelity_and_its_limits() -> None:
+    logits = torch.from_numpy(np.random.default_rng(0).normal(0, 2, (230, 20)).astype(np.float32))
+    wanted = metric_isc.isc_features_to_metric(logits, 10, True, 2020)
+    parts = inception_score.shuffled(logits.numpy())
+    assert np.mean(parts) == pytest.approx(wanted["inception_score_mean"], rel=1e-9)
+    assert np.std(parts) == pytest.approx(wanted["inception_score_std"], rel=1e-6)
+    certain = np.eye(8).repeat(10, axis=0) * 1000
+    assert inception_score.score(inception_score.probabilities(certain)) == pytest.approx(8.0)
+    assert inception_score.score(inception_score.probabilities(np.zeros((50, 8)))) == pytest.approx(1.0)
+
+
+def test_inception_score_in_file_order_sees_the_order() -> None:
+    certain = np.eye(10).repeat(20, axis=0) * 1000
+    assert np.mean(inception_score.in_order(certain, 20)) == pytest.approx(1.0)
+    mixed = certain[np.random.default_rng(0).permutation(200)]
+    assert np.mean(inception_score.in_order(mixed, 100)) > 8
+    assert len(inception_score.in_order(certain, 150)) == 2
+
+
+def test_precision_and_recall_equal_torch_fidelity() -> None:
+    """float64 products here, cdist in float32 there: at most one point of 300 may fall on the other side of a ball."""
+    real, fake = features(300, 16, 20), features(280, 16, 21, 0.15)
+    wanted = metric_prc.prc_features_to_metric(
+        torch.from_numpy(fake).double(), torch.from_numpy(real).double(), prc_neighborhood=3, verbose=False
+    )
+    found = prdc.manifold(real, fake, 3, strict=False)
+    assert found.precision == pytest.approx(wanted["precision"], abs=1e-4)
+    assert found.recall == pytest.approx(wanted["recall"], abs=1e-4)
+    assert 0.2 < found.precision < 1
+
+
+def prdc_written_out(real: np.ndarray, fake: np.ndarray, k: int) -> tuple[float, float, float, float]:
+    """Naeem et al. 2020, equations 3 to 6, with SciPy's distances and full sorting."""
+    from scipy.spatial.distance import cdist
+
+    rr, ff, rf = cdist(real, real), cdist(fake, fake), cdist(real, fake)
+    real_radius, fake_radius = np.sort(rr, axis=1)[:, k], np.sort(ff, axis=1)[:, k]
+    precision = (rf < real_radius[:, None]).any(axis=0).mean()
+    recall = (rf < fake_radius[None]).any(axis=1).mean()
+    density = (rf < real_radius[:, None]).sum(axis=0).mean() / k
+    coverage = (rf.min(axis=1) < real_radius).mean()
+    return precision, recall, density, coverage
+
+
+@pytest.mark.parametrize("block", [2048, 61])
+def test_prdc_equals_the_formulas_written_out(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prdc, "_BLOCK", block)
+    real, fake = features(200, 16, 22).astype(np.float64) + 30, features(170, 16, 23, 0.15).astype(np.float64) + 30
+    found = prdc.manifold(real, fake, 5, strict=True)
+    got = (found.precision, found.recall, found.density, found.coverage)
+    assert got == pytest.approx(prdc_written_out(real, fake, 5), abs=1e-4)
+
+
+def test_neighbour_metrics_share_one_computation_and_refuse_moments() -> None:
+    real, fake = features(60, 8, 24), features(50, 8, 25)
+    found = {m().card.name: m().finish(real, fake) for m in prdc.METRICS}
+    assert set(found) == {"precision-k3", "recall-k3", "precision-k5", "recall-k5", "density-k5", "coverage-k5"}
+    assert len(prdc._last) == 2
+    assert found["density-k5"].value == pytest.approx(prdc_written_out(real, fake, 5)[2])
+    assert prdc.METRICS[0]().finish(statistics.of(real), fake).value is None
+    assert prdc.METRICS[0]().finish(real[:3], fake).value is None
+
+
+def test_prdc_reads_memory_maps(tmp_path: Path) -> None:
+    real, fake = features(120, 8, 26), features(90, 8, 27)
+    for name, x in (("real", real), ("fake", fake)):
+        np.memmap(tmp_path / name, np.float32, "w+", shape=x.shape)[:] = x
+    maps = [np.memmap(tmp_path / n, np.float32, "r", shape=x.shape) for n, x in (("real", real), ("fake", fake))]
+    assert prdc.manifold(maps[0], maps[1], 3, strict=False) == prdc.manifold(real, fake, 3, strict=False)
+    assert kid.kid(maps[0], maps[1]) == kid.kid(real, fake)
+    assert frechet.frechet(maps[0], maps[1]) == frechet.frechet(real, fake)
+
+
+def test_dinov2_through_timm_loads_given_weights_and_says_unverified(tmp_path: Path) -> None:
+    """A one-layer-wide sibling of the same class stands in for ViT-L: the path from file to features is what runs."""
+    import timm
+
+    name = "vit_small_patch14_dinov2.lvd142m"
+    net = timm.create_model(name, pretrained=False, num_classes=0, img_size=224)
+    torch.save(net.state_dict(), tmp_path / "dino.pth")
+    extractor = dinov2.DinoFeatures(tmp_path / "dino.pth", name)
+    extractor.load()
+    images = pictures(2, 48, 5)
+    with torch.inference_mode():
+        wanted = net.eval()(dinov2.prepare(images)).numpy()
+    np.testing.assert_allclose(extractor.extract(images), wanted, atol=1e-5)
+    assert not extractor.verified
+
+
+@pytest.mark.parametrize("module", [frechet, kid, inception_score, prdc, dinov2])
+def test_cards_are_complete(module: object) -> None:
+    for factory in module.METRICS:  # type: ignore[attr-defined]
+        card = factory().card
+        assert card.kind == "set"
+        assert card.source
+        assert card.needs
