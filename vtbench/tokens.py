@@ -283,6 +283,8 @@ def unpack(blob: bytes) -> Tokens:
         alphabets = tuple(a for a, n in head["alphabets"] for _ in range(n))
         absent, positions = bool(head["absent"]), int(head["positions"])
         widths = [max(1, math.ceil(math.log2(a + 1 if absent else a))) if a > 1 or absent else 0 for a in alphabets]
+        if len(body) != (positions * sum(widths) + 7) // 8:
+            raise ValueError(f"{len(body)} bytes of indices for {positions} positions")
         flat = np.unpackbits(np.frombuffer(body, np.uint8), count=positions * sum(widths))
         table = flat.reshape(positions, sum(widths)).astype(np.int64)
         columns, start = [], 0

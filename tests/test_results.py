@@ -1,0 +1,72 @@
+"""Results on disk: torn tails, locks, atomic writes, newer schemas, full disks."""
+
+from __future__ import annotations
+
+import errno
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vtbench import results
+from vtbench.errors import VtbenchError
+from vtbench.results import RunFolder, read_run
+
+
+def rows(n: int, start: int = 0) -> list[dict[str, object]]:
+    return [{"item": f"{i}", "values": {"psnr": float(i)}, "why": {}} for i in range(start, start + n)]
+
+
+@pytest.mark.parametrize("cut", range(1, 40, 3))
+def test_a_torn_tail_is_cut_to_whole_batches(tmp_path: Path, cut: int) -> None:
+    with RunFolder(tmp_path) as folder:
+        for start in (0, 4, 8):
+            folder.append_rows(rows(4, start))
+        data = folder.rows_path.read_bytes()
+        folder.rows_path.write_bytes(data[:-cut])
+        kept = folder.keep_rows(4)
+        assert kept == 8
+        folder.append_rows(rows(4, 8))
+        assert folder.rows_path.read_bytes() == data
+
+
+def test_a_second_writer_is_kept_out(tmp_path: Path) -> None:
+    code = f"from vtbench.results import RunFolder\nfrom pathlib import Path\nwith RunFolder(Path({str(tmp_path)!r})): pass"
+    with RunFolder(tmp_path):
+        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "another process is writing" in ran.stderr
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_newer_results_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(json.dumps({"schema": results.SCHEMA + 1}))
+    with pytest.raises(VtbenchError, match="upgrade vtbench"):
+        read_run(tmp_path)
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(VtbenchError, match="not valid JSON"):
+        read_run(tmp_path)
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(VtbenchError, match="no schema"):
+        read_run(tmp_path)
+
+
+def test_nan_is_never_written(tmp_path: Path) -> None:
+    with RunFolder(tmp_path) as folder, pytest.raises(VtbenchError, match="null with a reason"):
+        folder.append_rows([{"item": "a", "values": {"psnr": float("nan")}}])
+    assert not (tmp_path / "rows.jsonl").exists()
+
+
+def test_a_full_disk_is_a_sentence_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.json"
+    results.write_json(path, {"a": 1})
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(results.os, "fsync", full)
+    with pytest.raises(VtbenchError, match="the disk is full"):
+        results.write_json(path, {"a": 2})
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
