@@ -11,6 +11,7 @@ Every quantizer is an `nn.Module` with `alphabets`, and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -231,23 +232,21 @@ class Phi(nn.Conv2d):
         return x * (1 - self.ratio) + super().forward(x) * self.ratio
 
 
-class MultiScaleVQ(Quantizer):
-    """Residual quantization over a pyramid of grids, coarse to fine, one codebook (VAR, arXiv:2404.02905).
+class Pyramid(Quantizer):
+    """Residual quantization over a pyramid of grids, coarse to fine (VAR, arXiv:2404.02905).
 
     VAR models/quant.py:135-166: at each scale the residual is area-interpolated to (h, w) (not at the last), its rows
     are replaced by codes, these are bicubically enlarged to the full grid (not at the last), refined by Phi, and
-    subtracted. znorm: rows are chosen by cosine, but the raw row is added.
+    subtracted. What a code is, subclasses say.
     share: 0 = one Phi a scale (keys quant_resi.{i}), 1 = one for all (quant_resi.qresi), n = n of them
-    (quant_resi.qresi_ls.{i}) dealt out by `phi_index`. ratio 0: no Phi at all. Tokens (B, positions), scale-major.
+    (quant_resi.qresi_ls.{i}) dealt out by `phi_index`. ratio 0: no Phi at all. Positions are scale-major.
     """
 
     def __init__(
         self,
-        size: int,
         dim: int,
         scales: Sequence[Grid],
         *,
-        znorm: bool = False,
         ratio: float = 0.5,
         share: int = 4,
         index: Sequence[int] | None = None,
@@ -255,10 +254,7 @@ class MultiScaleVQ(Quantizer):
         super().__init__()
         if len(scales) < 2:
             raise VtbenchError(f"multi-scale quantization needs two scales or more, not {list(scales)}")
-        self.embedding = nn.Embedding(size, dim)
         self.scales = tuple(scales)
-        self.znorm = znorm
-        self.alphabets = (size,)
         count = share or len(self.scales)
         self.index = tuple(index) if index is not None else phi_index(len(self.scales), count)
         if len(self.index) != len(self.scales) or not set(self.index) <= set(range(count)):
@@ -276,6 +272,14 @@ class MultiScaleVQ(Quantizer):
             self.quant_resi = nn.ModuleDict({"qresi_ls": nn.ModuleList(refine)})
         self._share = share
 
+    def choose(self, rows: Tensor) -> Tensor:
+        """int64 (n,) indices or (n, bits) for residual rows (n, dim)."""
+        raise NotImplementedError
+
+    def codes(self, tokens: Tensor, scale: int) -> Tensor:
+        """(n, dim): what `choose`'s answer stands for at scale number `scale`."""
+        raise NotImplementedError
+
     def phi(self, scale: int) -> nn.Module:
         """The refinement of scale number `scale`."""
         if self._share == 1:
@@ -290,14 +294,9 @@ class MultiScaleVQ(Quantizer):
             )
         return self.scales
 
-    def _choose(self, rows: Tensor) -> Tensor:
-        if not self.znorm:
-            return nearest(rows, self.embedding.weight)
-        return most_similar(F.normalize(rows, dim=-1), F.normalize(self.embedding.weight, dim=-1))
-
     def _detail(self, tokens: Tensor, scale: int, grid: Grid) -> Tensor:
-        """What scale number `scale` adds: tokens (B, h w) -> (B, C, *grid)."""
-        codes = to_map(self.embedding(tokens.reshape(-1)), len(tokens), self.scales[scale])
+        """What scale number `scale` adds: tokens (B, h w[, bits]) -> (B, C, *grid)."""
+        codes = to_map(self.codes(tokens.flatten(0, 1), scale), len(tokens), self.scales[scale])
         if scale != len(self.scales) - 1:
             # A 1 x 1 grid passes for channels-last and would hand that layout on to all that follows.
             codes = F.interpolate(codes, size=grid, mode="bicubic").contiguous()
@@ -309,14 +308,86 @@ class MultiScaleVQ(Quantizer):
         rest, total, tokens = z, torch.zeros_like(z), []
         for scale, size in enumerate(self.grids(grid)):
             seen = rest if scale == len(self.scales) - 1 else F.interpolate(rest, size=size, mode="area")
-            tokens.append(self._choose(to_rows(seen)).reshape(len(z), -1))
+            tokens.append(self.choose(to_rows(seen)).unflatten(0, (len(z), -1)))
             added = self._detail(tokens[-1], scale, grid)
             total, rest = total + added, rest - added
         return torch.cat(tokens, dim=1), total
 
     def lookup(self, tokens: Tensor, grid: Grid) -> Tensor:
-        parts = _one_book(tokens).split([h * w for h, w in self.grids(grid)], dim=1)
+        parts = tokens.split([h * w for h, w in self.grids(grid)], dim=1)
         total = self._detail(parts[0], 0, grid)
         for scale, part in enumerate(parts[1:], start=1):
             total = total + self._detail(part, scale, grid)
         return total
+
+
+class MultiScaleVQ(Pyramid):
+    """A pyramid with one codebook for all scales; znorm: rows are chosen by cosine, but the raw row is added.
+
+    Keys: embedding.weight (size, dim) and the Phi. Tokens (B, positions).
+    """
+
+    def __init__(
+        self,
+        size: int,
+        dim: int,
+        scales: Sequence[Grid],
+        *,
+        znorm: bool = False,
+        ratio: float = 0.5,
+        share: int = 4,
+        index: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__(dim, scales, ratio=ratio, share=share, index=index)
+        self.embedding = nn.Embedding(size, dim)
+        self.znorm = znorm
+        self.alphabets = (size,)
+
+    def choose(self, rows: Tensor) -> Tensor:
+        if not self.znorm:
+            return nearest(rows, self.embedding.weight)
+        return most_similar(F.normalize(rows, dim=-1), F.normalize(self.embedding.weight, dim=-1))
+
+    def codes(self, tokens: Tensor, scale: int) -> Tensor:
+        rows: Tensor = self.embedding(tokens)
+        return rows
+
+    def lookup(self, tokens: Tensor, grid: Grid) -> Tensor:
+        return super().lookup(_one_book(tokens), grid)
+
+
+class MultiScaleSigns(Pyramid):
+    """A pyramid of sign bits: bit c of scale number s is decoded as +scale**s, else -scale**s.
+
+    ImageFolder tokenizer/tokenizer_image/lookup_free_quantize.py:81-128, 318-392. l2_norm: the latent is L2-normalised
+    over channels once, before the first scale, and the values are divided by sqrt(bits).
+    Keys: the Phi. Tokens (B, positions, bits) of 0/1, bit c = channel c.
+    """
+
+    def __init__(
+        self,
+        bits: int,
+        scales: Sequence[Grid],
+        *,
+        l2_norm: bool,
+        scale: float = 1.0,
+        ratio: float = 0.5,
+        share: int = 4,
+        index: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__(bits, scales, ratio=ratio, share=share, index=index)
+        self.l2_norm = l2_norm
+        values = [scale**i / (math.sqrt(bits) if l2_norm else 1.0) for i in range(len(self.scales))]
+        self.values: Tensor
+        # Upstream keeps these constants in the checkpoint, as `scaler`; they are a formula, so we do not load them.
+        self.register_buffer("values", torch.tensor(values), persistent=False)
+        self.alphabets = (2,) * bits
+
+    def choose(self, rows: Tensor) -> Tensor:
+        return (rows > 0).long()
+
+    def codes(self, tokens: Tensor, scale: int) -> Tensor:
+        return (tokens * 2 - 1) * self.values[scale]
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        return super().forward(F.normalize(z, dim=1) if self.l2_norm else z)
