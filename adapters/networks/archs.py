@@ -1,0 +1,61 @@
+"""Archs that several families share, as data (no torch here: cards import this)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+F16 = (1, 1, 2, 2, 4)
+"""Width factors of the usual network that halves four times."""
+
+
+def taming(
+    quantizer: Mapping[str, Any],
+    *,
+    z_channels: int = 256,
+    ch_mult: Sequence[int] = F16,
+    num_res_blocks: int = 2,
+    attn_resolutions: Sequence[int] = (16,),
+    attn_type: str = "vanilla",
+    resolution: int = 256,
+) -> dict[str, Any]:
+    """Taming's ddconfig, 128 channels wide, with its hard-coded defaults said out loud."""
+    return {
+        "in_channels": 3,
+        "out_channels": 3,
+        "ch": 128,
+        "ch_mult": list(ch_mult),
+        "num_res_blocks": num_res_blocks,
+        "attn_resolutions": list(attn_resolutions),
+        "attn_type": attn_type,
+        "resolution": resolution,
+        "z_channels": z_channels,
+        "double_z": False,
+        "resamp_with_conv": True,
+        "tanh_out": False,
+        "norm_groups": 32,
+        "norm_eps": 1e-6,
+        "quantizer": dict(quantizer),
+    }
+
+
+def llamagen(ch_mult: Sequence[int] = F16) -> dict[str, Any]:
+    """LlamaGen's VQ-16 or VQ-8: 16384 l2-normalised codes of 8 channels."""
+    return {
+        "in_channels": 3,
+        "out_channels": 3,
+        "ch": 128,
+        "encoder_ch_mult": list(ch_mult),
+        "decoder_ch_mult": list(ch_mult),
+        "num_res_blocks": 2,
+        "z_channels": 256,
+        "attention": "last level and middle",
+        "norm_groups": 32,
+        "norm_eps": 1e-6,
+        "quantizer": vq(16384, 8, l2_norm=True),
+    }
+
+
+def vq(codebook_size: int, embed_dim: int, *, kind: str = "vq", l2_norm: bool = False) -> dict[str, Any]:
+    """A quantizer of one codebook."""
+    return {"type": kind, "codebook_size": codebook_size, "embed_dim": embed_dim, "l2_norm": l2_norm}
