@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -168,11 +168,16 @@ def paired(
     weights_b: Sequence[float] | None = None,
     *,
     better: str | None = "higher",
+    transform: Callable[[Floats], Floats] | None = None,
     seed: int = 0,
     resamples: int = RESAMPLES,
     level: float = LEVEL,
 ) -> Paired:
-    """Compares the scores of A and B on the same n images; `a[i]` and `b[i]` belong to one image."""
+    """Compares the scores of A and B on the same n images; `a[i]` and `b[i]` belong to one image.
+
+    `transform` (of arrays, increasing or decreasing) turns sum(w v) / sum(w) into the score, as for a PSNR of pooled
+    squared errors; `better` still speaks of the values. The bootstrap is then used for any n.
+    """
     if len(a) != len(b):
         raise VtbenchError(f"a paired comparison got {len(a)} and {len(b)} values: give the same images", code=1)
     va, wa = weighted(list(a), weights_a)
@@ -183,11 +188,14 @@ def paired(
     sign_p = sign_test(wins, losses)
     if not n or wa.sum() <= 0 or wb.sum() <= 0:
         return Paired(0.0, None, None, n, None, sign_p, wins, losses, n - wins - losses, "none: no image in common")
-    difference = float((wa * va).sum() / wa.sum() - (wb * vb).sum() / wb.sum())
+    score: Callable[[Floats], Floats] = transform or (lambda x: x)
+    means = score(np.array([(wa * va).sum() / wa.sum(), (wb * vb).sum() / wb.sum()]))
+    difference = float(means[0] - means[1])
     ties = n - wins - losses
-    if n == 1:
-        return Paired(difference, None, None, n, None, sign_p, wins, losses, ties, "none: one image")
-    if n < SMALL:
+    if n == 1 or not math.isfinite(difference):
+        why = "none: one image" if n == 1 else "none: a score is infinite"
+        return Paired(difference, None, None, n, None, sign_p, wins, losses, ties, why)
+    if n < SMALL and transform is None:
         from scipy.stats import t
 
         mean_a, mean_b = (wa * va).sum() / wa.sum(), (wb * vb).sum() / wb.sum()
@@ -198,10 +206,12 @@ def paired(
         return Paired(difference, difference - half, difference + half, n, p, sign_p, wins, losses, ties, "Student's t")
     sums = resample_sums(np.stack([wa * va, wa, wb * vb, wb], axis=1), resamples, seed)
     sums = sums[(sums[:, 1] > 0) & (sums[:, 3] > 0)]
-    drawn = sums[:, 0] / sums[:, 1] - sums[:, 2] / sums[:, 3]
+    drawn = score(sums[:, 0] / sums[:, 1]) - score(sums[:, 2] / sums[:, 3])
     # Rounding alone must not turn equal scores into a difference.
     drawn[np.abs(drawn) < 1e-14 * max(1.0, abs(float(va.max())), abs(float(vb.max())))] = 0.0
-    low, high = (float(q) for q in np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]))
+    # A transform may give infinities, between which nothing can be interpolated.
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    low, high = (float(q) for q in np.quantile(drawn, tails, method="linear" if transform is None else "inverted_cdf"))
     tail = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
     p = min(1.0, 2 * (tail + 1) / (len(drawn) + 1))
     method = f"paired percentile bootstrap, {resamples} resamples, seed {seed}"

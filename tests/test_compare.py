@@ -1,0 +1,138 @@
+"""Comparisons of runs written here by hand, so that every number is known."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from vtbench.compare import compare
+from vtbench.errors import VtbenchError
+
+INFO: dict[str, Any] = {
+    "schema": 1,
+    "model": {"name": "a", "options": {}},
+    "protocol": "vtbench",
+    "task": {"name": "reconstruction", "version": 1, "fit": "resize"},
+    "suite": {"name": "mine", "hash": "abc", "n": 40},
+    "view": {"name": "256", "fingerprint": "f1"},
+    "metrics": {"psnr": {"version": 1, "better": "higher"}, "lpips-alex": {"version": 1, "better": "lower"}},
+}
+
+
+def run(folder: Path, name: str, values: dict[str, list[float | None]], why: str | None = None, **info: Any) -> Path:
+    """A run's folder as results.py reads it: image i has value i of every list."""
+    path = folder / name
+    path.mkdir()
+    made = copy.deepcopy(INFO)
+    made["model"]["name"] = name
+    for key, value in info.items():
+        made[key] = {**made[key], **value} if isinstance(value, dict) else value
+    (path / "run.json").write_text(json.dumps(made))
+    count = len(next(iter(values.values())))
+    with (path / "rows.jsonl").open("w") as out:
+        for i in range(count):
+            row = {"item": f"{i:03}.png", "bits": None, "values": {m: v[i] for m, v in values.items()}, "why": {}}
+            row["why"] = {m: why for m, v in row["values"].items() if v is None}  # type: ignore[attr-defined]
+            out.write(json.dumps(row) + "\n")
+    (path / "scores.jsonl").write_text("")
+    return path
+
+
+def test_paired_difference_equals_scipy_and_counts_wins(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    base = rng.normal(30, 4, 20)
+    a, b = list(base + rng.normal(0.5, 0.3, 20)), list(base)
+    (found,) = compare([run(tmp_path, "a", {"psnr": a}), run(tmp_path, "b", {"psnr": b})]).differences
+    reference = stats.ttest_rel(a, b)
+    assert found.p == pytest.approx(reference.pvalue, rel=1e-9)
+    assert found.difference == pytest.approx(np.mean(a) - np.mean(b))
+    assert found.wins == int((np.array(a) > np.array(b)).sum())
+    assert found.sign_p == pytest.approx(stats.binomtest(found.wins, 20).pvalue)
+    assert found.verdict == "a is better"
+    gaps = np.abs(np.array(a) - np.array(b))
+    assert [e.item for e in found.examples] == [f"{i:03}.png" for i in np.argsort(-gaps)[:10]]
+
+
+def test_lower_is_better_and_holm_runs_over_everything(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    base = rng.normal(0.2, 0.05, 60)
+    folders = [
+        run(tmp_path, n, {"lpips-alex": list(base + s), "psnr": list(rng.normal(30, 1, 60))})
+        for n, s in (("x", 0.0), ("y", 0.02), ("z", 0.04))
+    ]
+    found = compare(folders, resamples=2000)
+    assert len(found.differences) == 6
+    first = found.differences[0]
+    assert (first.metric, first.a, first.b) == ("lpips-alex", "x", "y")
+    assert first.verdict == "x is better"
+    assert (first.wins, first.win_rate) == (60, 1.0)
+    assert all(d.p_holm >= d.p for d in found.differences if d.p is not None and d.p_holm is not None)
+    assert first.p_holm == pytest.approx(6 * (first.p or 0))
+    assert "Holm over all 6" in found.notes[-1]
+    assert json.loads(json.dumps(found.as_dict()))["differences"][0]["verdict"] == "x is better"
+
+
+def test_lossless_wins_the_sign_test_and_psnr_is_pooled(tmp_path: Path) -> None:
+    """Errors 100 and 0 pool to 50: 31.14 dB; 100 and 100 pool to 28.13 dB."""
+    psnr = 10 * np.log10(255**2 / 100)
+    a = run(tmp_path, "a", {"psnr": [psnr, None] * 20}, why="lossless: identical to the original")
+    b = run(tmp_path, "b", {"psnr": [psnr, psnr] * 20})
+    (found,) = compare([a, b]).differences
+    assert found.metric == "psnr-pooled"
+    assert found.value_a == pytest.approx(10 * np.log10(255**2 / 50))
+    assert found.difference == pytest.approx(10 * np.log10(2))
+    assert (found.wins, found.losses, found.ties) == (20, 0, 20)
+    assert found.verdict == "a is better"
+    assert found.examples[0].a is None
+    assert found.examples[0].b == pytest.approx(psnr)
+
+
+def test_all_lossless_has_no_difference_but_wins(tmp_path: Path) -> None:
+    a = run(tmp_path, "a", {"psnr": [None] * 12}, why="lossless")
+    b = run(tmp_path, "b", {"psnr": [30.0] * 12})
+    (found,) = compare([a, b]).differences
+    assert found.difference is None
+    assert "a returns every image identical" in (found.why or "")
+    assert (found.wins, found.sign_p) == (12, pytest.approx(2 / 2**12))
+    json.dumps(found.as_dict() if hasattr(found, "as_dict") else found.__dict__, default=str, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"protocol": "titok"}, "protocol is 'vtbench'"),
+        ({"suite": {"hash": "other"}}, "suite hash"),
+        ({"task": {"version": 2}}, "task version is 1"),
+        ({"view": {"fingerprint": "f2"}}, "view fingerprint"),
+        ({"metrics": {"psnr": {"version": 2}}}, "version of psnr is 1"),
+    ],
+)
+def test_other_protocols_are_refused_by_field(tmp_path: Path, changed: dict[str, Any], named: str) -> None:
+    values = {"psnr": [30.0, 31.0]}
+    with pytest.raises(VtbenchError, match=named):
+        compare([run(tmp_path, "a", values), run(tmp_path, "b", values, **changed)])
+
+
+def test_only_common_images_and_metrics_are_compared(tmp_path: Path) -> None:
+    a = run(tmp_path, "a", {"psnr": [30.0, 31.0, 32.0], "ssim": [0.9, 0.8, 0.7]})
+    b = run(tmp_path, "b", {"psnr": [30.5, 31.5], "ssim": [None, None]})
+    found = compare([a, b])
+    assert (found.images, found.differences[0].n) == (2, 2)
+    assert "3 images" in found.notes[0]
+    assert "b holds no per-image value" in found.left_out["ssim"]
+    with pytest.raises(VtbenchError, match="two runs"):
+        compare([a])
+
+
+def test_runs_of_one_model_are_told_apart_by_options(tmp_path: Path) -> None:
+    folders = [
+        run(tmp_path, f"q{q}", {"psnr": [float(q), q + 1.0]}, model={"name": "jpeg", "options": {"quality": q}})
+        for q in (50, 75)
+    ]
+    assert compare(folders).runs == ("jpeg (quality=50)", "jpeg (quality=75)")
