@@ -267,7 +267,7 @@ def evaluate(
     plan = []
     for task in chosen:
         for name in [str(images)] if images is not None else task.suites:
-            plan.append((task, open_suite(name), View.parse(view or task.view, protocol)))
+            plan.append((task, name, open_suite(name), View.parse(view or task.view, protocol)))
     texts = {k: ([str(x) for x in v] if isinstance(v, list | tuple) else str(v)) for k, v in (options or {}).items()}
     for spec in specs:
         # A wrong name or option is refused before anything runs.
@@ -288,12 +288,15 @@ def evaluate(
                     if isinstance(spec, str)
                     else of_object(spec, fit)
                 )
-                for task, suite, seen in plan:
+                for task, name, suite, seen in plan:
                     if isinstance(ready.subject, ModelSubject):
                         ready.subject.fit = task.fit
                     job = Job(
                         ready.subject, task, suite, seen, ready.identity, ready.weights, target, batch_size, limit,
-                        seed, device, dtype, frozenset(save), shard, command, extra_reasons=ready.reasons,
+                        seed, device, dtype, frozenset(save), shard, command,
+                        suite_spec=name,
+                        extra_reasons=ready.reasons,
+                        model_facts={"spec": spec if isinstance(spec, str) else None, "checkpoint": path},
                     )  # fmt: skip
                     runs.append(read_run(Runner(job, progress).run()))
             except VtbenchError as bad:

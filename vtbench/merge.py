@@ -101,7 +101,7 @@ def _join(shards: Sequence[Run], out: Path) -> Path:
         )  # fmt: skip
         suite_items: Sequence[Any] = items
         if any(c["kind"] == "run" for c in info["metrics"].values()):
-            suite_items = open_suite(info["suite"].get("spec", info["suite"]["name"])).items
+            suite_items = open_suite(info["suite"]["spec"]).items
         folder.write_scores(scoring.finalise(folder, info, metrics, unavailable, suite_items))
         folder.write_info(info)
     return target

@@ -60,7 +60,8 @@ class Job:
     save: frozenset[str] = frozenset()
     shard: tuple[int, int] | None = None
     command: str | None = None
-    rankable: bool = True
+    suite_spec: str = ""
+    """What opens the suite again: its name, folder, glob or `hf:` address."""
     extra_reasons: tuple[str, ...] = ()
     model_facts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -258,6 +259,7 @@ class Runner:
                 "hash": job.suite.hash,
                 "n": len(job.suite.items),
                 "version": job.suite.version,
+                "spec": job.suite_spec,
             },
             "view": {"name": job.view.name, "protocol": job.view.protocol, "fingerprint": job.view.fingerprint()},
             "protocol": job.view.protocol,
