@@ -12,7 +12,7 @@ Every quantizer is an `nn.Module` with `alphabets`, and
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -391,3 +391,44 @@ class MultiScaleSigns(Pyramid):
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         return super().forward(F.normalize(z, dim=1) if self.l2_norm else z)
+
+
+class MultiScaleBSQ(Quantizer):
+    """Binary spherical codes over a pyramid of grids, coarse to fine (Infinity, arXiv:2412.04431).
+
+    FoundationVision/Infinity infinity/models/bsq_vae/multiscale_bsq.py:270-392, 588-597: at each scale the residual is
+    area-interpolated to (h, w), bit c is 1 where channel c > 0 (upstream L2-normalises before, which moves no sign),
+    the code is +-1 / sqrt(bits), enlarged linearly to the full grid, and subtracted. No parameters.
+    `schedule` gives the scales of a latent grid. Tokens (B, positions, bits) of 0/1, scale-major, bit c = channel c.
+    """
+
+    def __init__(self, bits: int, schedule: Callable[[Grid], Sequence[Grid]]) -> None:
+        super().__init__()
+        self.alphabets = (2,) * bits
+        self._schedule = schedule
+
+    def grids(self, grid: Grid) -> tuple[Grid, ...]:
+        return tuple(self._schedule(grid))
+
+    def _detail(self, bits: Tensor, size: Grid, grid: Grid) -> Tensor:
+        """What a scale adds: bits (B, h w, C) of 0/1, already of a floating dtype -> (B, C, *grid)."""
+        code = to_map(((bits * 2 - 1) / math.sqrt(len(self.alphabets))).flatten(0, 1), len(bits), size)
+        return code if size == grid else F.interpolate(code, size=grid, mode="bilinear").contiguous()
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        grid = (z.shape[2], z.shape[3])
+        rest, total, tokens = z, torch.zeros_like(z), []
+        for size in self.grids(grid):
+            seen = rest if size == grid else F.interpolate(rest, size=size, mode="area")
+            tokens.append((seen > 0).flatten(2).transpose(1, 2))
+            added = self._detail(tokens[-1].to(z.dtype), size, grid)
+            total, rest = total + added, rest - added
+        return torch.cat(tokens, dim=1).long(), total
+
+    def lookup(self, tokens: Tensor, grid: Grid) -> Tensor:
+        sizes = self.grids(grid)
+        parts = tokens.to(torch.get_default_dtype()).split([h * w for h, w in sizes], dim=1)
+        total = self._detail(parts[0], sizes[0], grid)
+        for part, size in zip(parts[1:], sizes[1:], strict=True):
+            total = total + self._detail(part, size, grid)
+        return total
