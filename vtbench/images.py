@@ -297,7 +297,6 @@ def serve(sizes: Sizes, height: int, width: int, rule: str) -> Service:
 
 def _tiles(side: int, height: int, width: int) -> Service:
     """Tiles of the model's size without overlap, the last row and column padded by reflection."""
-    import torch
 
     rows, columns = -(-height // side), -(-width // side)
 
