@@ -6,12 +6,12 @@ Colours are CSS classes (`k0` … `k7`, page.css), so that the plot follows the 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from vtbench.aggregate import Curve, pareto
+from vtbench.aggregate import Curve, identity, pareto
 from vtbench.leaderboard.words import DIRECTIONS, number
 
 COLOURS = 8
@@ -105,9 +105,12 @@ def rd_plot(
     width: int = 860,
     height: int = 460,
     x_title: str = "bits per pixel",
-    intervals: bool = False,
+    faded: Container[str] = (),
 ) -> Markup:
-    """The plot. labels: run id -> what is measured, for titles; hrefs: run id -> its page. Curves are (rate > 0, y)."""
+    """The plot. Run ids lead to `labels` (what is measured, for titles) and `hrefs` (its page).
+
+    Runs in `faded` are drawn pale and have no part in the Pareto front: they may not be compared.
+    """
     points = [p for c in curves for p in c.points]
     if not points:
         return Markup("")
@@ -151,27 +154,28 @@ def rd_plot(
         f'<text class="label" transform="translate(14 {(top + height - bottom) / 2:.1f}) rotate(-90)" '
         f'text-anchor="middle">{escape(y_title)}</text>'
     )
-    if better in DIRECTIONS and len(points) > 2:
-        front = pareto([(p.x, p.y) for p in points], better)
-        path = "L".join(f"{at_x(points[i].x):.1f} {at_y(points[i].y):.1f}" for i in front)
+    fair = [p for p in points if identity(p.run) not in faded]
+    if better in DIRECTIONS and len(fair) > 2:
+        path = "L".join(
+            f"{at_x(fair[i].x):.1f} {at_y(fair[i].y):.1f}" for i in pareto([(p.x, p.y) for p in fair], better)
+        )
         out.append(f'<path class="front" d="M{path}"/>')
     for curve in curves:
         style = look[curve.key]
         dash = ' stroke-dasharray="6 4"' if style.dashed else ""
         out.append(f'<g class="k{style.colour}">')
-        if len(curve.points) > 1:
-            path = "L".join(f"{at_x(p.x):.1f} {at_y(p.y):.1f}" for p in curve.points)
+        solid = [p for p in curve.points if identity(p.run) not in faded]
+        if len(solid) > 1:
+            path = "L".join(f"{at_x(p.x):.1f} {at_y(p.y):.1f}" for p in solid)
             out.append(f'<path class="curve" d="M{path}"{dash}/>')
         for p in curve.points:
-            x, y = at_x(p.x), at_y(p.y)
-            key = str(p.run.info.get("id", ""))
+            key = identity(p.run)
             told = f"{labels.get(key, curve.title)}: {number(p.x, 3)} bit/px, {y_title} {number(p.y)}"
             if p.low is not None and p.high is not None:
                 told += f" [{number(p.low)}, {number(p.high)}]"
-                if intervals:
-                    ends = [min(max(v, y_low), y_high) for v in (p.low, p.high)]
-                    out.append(f'<path class="whisker" d="M{x:.1f} {at_y(ends[0]):.1f}V{at_y(ends[1]):.1f}"/>')
-            mark = f'<g class="dot"><title>{escape(told)}</title>{marker(style.shape, x, y)}</g>'
+            state = "dot pale" if key in faded else "dot"
+            told += ", not ranked" if key in faded else ""
+            mark = f'<g class="{state}"><title>{escape(told)}</title>{marker(style.shape, at_x(p.x), at_y(p.y))}</g>'
             href = hrefs.get(key)
             # tabindex -1: forty points would stand between a keyboard user and the tables, which hold the same links.
             out.append(f'<a href="{escape(href)}" tabindex="-1">{mark}</a>' if href else mark)

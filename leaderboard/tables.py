@@ -246,14 +246,15 @@ def score_cell(run: Run, metric: str, digits: int, notes: Notes) -> Cell:
     cell = Cell(number(value, digits), sort=value)
     low, high = finite(score.get("low")), finite(score.get("high"))
     if low is not None and high is not None:
-        cell.interval = f"{number(low, digits)} to {number(high, digits)}"
+        cell.interval = f"[{number(low, digits)}, {number(high, digits)}]"
     if missing:
         reasons = score.get("details", {}).get("missing") if isinstance(score.get("details"), Mapping) else None
         told = "; ".join(f"{n} × {w}" for w, n in sorted(reasons.items())) if isinstance(reasons, Mapping) else ""
-        cell.note = notes.add(f"over {score.get('n')} images, {missing} without a value{': ' + told if told else ''}")
+        cell.title = f"over {score.get('n')} images, {missing} without a value{': ' + told if told else ''}"
+        cell.note = notes.add(cell.title)
     if score.get("warning"):
         cell.warning = notes.add(str(score["warning"]))
-        cell.title = short(score["warning"], 400)
+        cell.title = "; ".join(filter(None, [cell.title, short(score["warning"], 400)]))
     return cell
 
 
@@ -296,7 +297,9 @@ def _table(
     columns = [column(group.runs, m, group) for m in shown]
     for c in columns:
         c.head = by is not None and c.metric == rank_by
-    digits = {m: decimals([_value(r, m) for r in members]) for m in shown}
+    digits = {c.metric: decimals([_value(r, c.metric) for r in members], c.unit) for c in columns}
+    marked = {m for m in shown if _marked(rankings[m], m, card(group.runs, m))}
+    tops = {m: _top(rankings[m], members, m) for m in marked}
     rates = {identity(r): rate(r, every) for r in members}
     rate_digits = decimals(list(rates.values()))
 
@@ -328,8 +331,8 @@ def _table(
             cell = score_cell(run, metric, digits[metric], notes)
             found = rankings[metric].places.get(key)
             # Pooled PSNR may decide the rank in place of PSNR; the values in this column are then not what was ranked.
-            if found and found.best and rankings[metric].metric == metric and len(rankings[metric].places) > 1:
-                cell.best = _first(rankings[metric], key, members, metric)
+            if found and found.best and metric in marked:
+                cell.best = _value(run, metric) == tops[metric]
                 cell.tied = not cell.best
             cells.append(cell)
         images = finite(run.info.get("n"))
@@ -348,7 +351,7 @@ def _table(
     reasons: dict[str, list[str]] = {}
     for metric in asked:
         if metric not in shown:
-            whys = {str((r.score(metric) or {}).get("why") or "the run states no reason") for r in members}
+            whys = {str(s.get("why") or "the run states no reason") for r in members if (s := r.score(metric))}
             reasons.setdefault("; ".join(sorted(short(w, 300) for w in whys)), []).append(
                 column(group.runs, metric, None).title
             )
@@ -361,12 +364,16 @@ def _value(run: Run, metric: str) -> float | None:
     return finite(score.get("value")) if score else None
 
 
-def _first(found: Ranking, key: str, members: Sequence[Run], metric: str) -> bool:
-    """Whether no ranked system has a better value: the one (or the equals) set in bold; the rest of place 1 is tied."""
-    values = [(_value(r, metric), identity(r)) for r in members if identity(r) in found.places]
-    up = -1.0 if (members[0].score(metric) or {}).get("better") == "lower" else 1.0
-    top = max(up * v for v, _ in values if v is not None)
-    return any(v is not None and up * v == top and k == key for v, k in values)
+def _marked(found: Ranking, metric: str, facts: Mapping[str, Any]) -> bool:
+    """Whether a best value is worth marking: of several, not all tied, and of quality rather than of price."""
+    several = len(found.places) > 1 and not all(p.best for p in found.places.values())
+    return several and found.metric == metric and str(facts.get("unit", "")) not in RATE_UNITS
+
+
+def _top(found: Ranking, members: Sequence[Run], metric: str) -> float | None:
+    """The best value of the ranked systems; those that share place 1 with another value are tied with it."""
+    values = [v for r in members if identity(r) in found.places and (v := _value(r, metric)) is not None]
+    return None if not values else min(values) if found.better == "lower" else max(values)
 
 
 def _rank_words(place: Any) -> tuple[str, str]:

@@ -29,10 +29,14 @@ DIRECTIONS = {"higher": "higher is better", "lower": "lower is better"}
 MISSING = "—"
 
 
-def decimals(values: Sequence[float | None]) -> int:
+COUNTS = ("tokens", "bit", "parameters")
+"""Units that are counted: whole numbers stay whole."""
+
+
+def decimals(values: Sequence[float | None], unit: str = "") -> int:
     """Decimals for a column: about four significant digits for its largest value, so that a column lines up."""
     present = [abs(v) for v in values if v is not None]
-    if not present or all(v == int(v) and v < 1e7 for v in present):
+    if not present or (unit in COUNTS and all(v == int(v) for v in present)):
         return 0
     top = max(present)
     for limit, digits in ((1000.0, 0), (10.0, 2), (1.05, 3)):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vtbench.errors import MissingExtra
 from vtbench.results import Run, find_runs, read_run
 
 if TYPE_CHECKING:
@@ -29,9 +30,9 @@ TIED = 0.05
 
 COLUMNS = (
     "run", "model", "title", "family", "kind", "options", "curve", "knob", "knob_value", "task", "task_version",
-    "suite", "suite_hash", "images", "view", "protocol", "fingerprint", "metric", "metric_version", "unit", "better", "value",
-    "low", "high", "n", "missing", "why", "warning", "status", "ranked", "why_not_ranked", "limit", "weights", "dtype",
-    "device", "seed", "vtbench",
+    "suite", "suite_hash", "images", "view", "protocol", "fingerprint", "metric", "metric_version", "unit", "better",
+    "value", "low", "high", "n", "missing", "why", "warning", "status", "ranked", "why_not_ranked", "limit", "weights",
+    "dtype", "device", "seed", "vtbench",
 )  # fmt: skip
 
 
@@ -312,6 +313,7 @@ class Ranking:
     metric: str
     places: Mapping[str, Place] = field(default_factory=dict)
     how: str = ""
+    better: str | None = None
 
 
 class RowValues:
@@ -413,7 +415,7 @@ def ranking(runs: Sequence[Run], metric: str, rows: RowValues | None = None) -> 
             high=tested.high + ahead if tested else None,
             p=tested.p_above if tested else None,
         )
-    return Ranking(by, places, how)
+    return Ranking(by, places, how, str(better))
 
 
 def _paired(ordered: Sequence[Run], metric: str, better: str, rows: RowValues) -> tuple[Mapping[str, Rank], str]:
@@ -441,3 +443,39 @@ def _paired(ordered: Sequence[Run], metric: str, better: str, rows: RowValues) -
         f"Holm-adjusted p is at least {TIED}; rank intervals from {resamples} resamples shared by all systems"
     )
     return drawn, how
+
+
+@dataclass(frozen=True)
+class Saving:
+    """A curve against an anchor: BD-rate in percent (negative: fewer bits for the same quality), or None and why."""
+
+    curve: Curve
+    percent: float | None
+    why: str | None = None
+
+
+@dataclass(frozen=True)
+class Savings:
+    anchor: Curve
+    metric: str
+    lines: tuple[Saving, ...]
+
+
+def bd_table(found: Sequence[Curve], metric: str, better: str = "higher") -> Savings | None:
+    """BD-rate of every curve against the codec curve with most points (the first of equals); None without an anchor."""
+    from vtbench.metrics.bd import MIN_POINTS, bd_rate
+
+    anchors = [c for c in found if c.kind == "codec" and len(c.points) >= MIN_POINTS]
+    if not anchors:
+        return None
+    anchor = max(anchors, key=lambda c: len(c.points))
+    lines = []
+    for curve in found:
+        if curve.key == anchor.key:
+            continue
+        try:
+            delta = bd_rate([(p.x, p.y) for p in anchor.points], [(p.x, p.y) for p in curve.points], better)
+            lines.append(Saving(curve, delta.value, delta.why))
+        except MissingExtra as bad:
+            lines.append(Saving(curve, None, str(bad)))
+    return Savings(anchor, metric, tuple(lines))
