@@ -1,0 +1,58 @@
+"""The names and shapes of released checkpoints, computed from upstream's classes at full size, against our networks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from vtbench import parity, registry
+
+
+def _manifests(shared: Path) -> list[dict[str, Any]]:
+    """Those of the families that are registered with a native network."""
+    native = {name for f in registry.families().values() if f.network for name in f.fixtures}
+    read = [json.loads(p.read_text()) for p in sorted((shared / "official").glob("*.json"))]
+    return [m for m in read if m["family"] in native]
+
+
+def test_every_released_checkpoint_would_load(shared: Path) -> None:
+    manifests = _manifests(shared)
+    assert len(manifests) >= 40
+    wrong = {}
+    for m in manifests:
+        ours = parity.manifest(registry.family(m["family"]), m["arch"])
+        problems = parity.compare_names(ours, m["state_dict"], m["optional"])
+        if problems:
+            wrong[m["name"]] = problems
+    assert not wrong
+
+
+def test_every_manifest_has_its_card(shared: Path) -> None:
+    """Under the manifest's own name, with its arch, range, tokens and codebook."""
+    for m in _manifests(shared):
+        entry = registry.model(m["name"])
+        card = entry.card
+        assert m["family"] in entry.family.fixtures, m["name"]
+        assert card.arch == m["arch"], m["name"]
+        assert list(card.value_range) == m["input"]["value_range"], m["name"]
+        assert card.downsample == m["downsample"], m["name"]
+        assert card.weights, m["name"]
+
+
+def test_what_upstream_needs_not_is_named_on_the_network(shared: Path) -> None:
+    """Training-only entries of official files are left out by the network's own list or the loader's rule."""
+    from vtbench import weights
+    from vtbench.network import build_network
+
+    for m in _manifests(shared):
+        import torch
+
+        with torch.device("meta"):
+            network = build_network(registry.family(m["family"]), m["arch"])
+        optional = (*getattr(network, "optional", ()), *weights.TRAINING_ONLY)
+        ours = network.state_dict()
+        for name in m["state_dict"]:
+            assert name in ours or weights.ignored(name, optional), (m["name"], name)
+        for name in m["int_buffers"]:
+            assert name in ours or name in getattr(network, "int_buffers", ()) or weights.ignored(name, optional)

@@ -1,0 +1,227 @@
+"""Upstream's own outputs against ours, and that the checker can fail.
+
+The fixtures in tests/parity were made by running upstream's classes (each names the commit) on weights made from the
+parameters' names; their tolerances say how far upstream itself moves between convolution kernels.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from vtbench import parity
+from vtbench.errors import VtbenchError
+
+FIXTURES = Path(__file__).parent / "parity"
+VQGAN = "vqgan__f4-v128"
+
+
+@pytest.fixture
+def changed(tmp_path: Path) -> Callable[..., Path]:
+    """A copy of a fixture, its facts and arrays changed by two functions."""
+
+    def make(
+        name: str,
+        facts: Callable[[dict[str, Any]], object] = lambda _: None,
+        arrays: Callable[[dict[str, Any]], object] = lambda _: None,
+    ) -> Path:
+        path = tmp_path / f"{name}.json"
+        read = json.loads((FIXTURES / f"{name}.json").read_text())
+        facts(read)
+        path.write_text(json.dumps(read))
+        with np.load(FIXTURES / f"{name}.npz") as found:
+            table = {key: found[key].copy() for key in found.files}
+        arrays(table)
+        np.savez(path.with_suffix(".npz"), **table)
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize("path", sorted(FIXTURES.glob("*.json")), ids=lambda p: p.stem)
+def test_our_network_computes_what_upstream_computes(path: Path) -> None:
+    report = parity.check_fixture(path)
+    assert report.ok, report.line()
+    assert report.differences, "nothing was compared"
+
+
+def test_the_line_says_verdict_share_and_differences() -> None:
+    line = parity.check_fixture(FIXTURES / f"{VQGAN}.json").line()
+    assert line.startswith(f"pass  {VQGAN}  tokens 100.00% equal  pre_quant ")
+    assert " quantized " in line
+    assert " recon " in line
+
+
+def test_a_wrong_epsilon_is_caught(changed: Callable[..., Path]) -> None:
+    report = parity.check_fixture(changed(VQGAN, lambda f: f["arch"].update(norm_eps=1e-5)))
+    assert not report.ok
+    assert any("differ" in reason for reason in report.reasons)
+
+
+def test_a_perturbed_weight_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    fill = parity.fill_
+
+    def perturbed(module: torch.nn.Module) -> torch.nn.Module:
+        fill(module)
+        with torch.no_grad():
+            module.state_dict()["decoder.up.0.block.1.conv2.weight"][0, 0, 1, 1] += 1e-3
+        return module
+
+    monkeypatch.setattr(parity, "fill_", perturbed)
+    report = parity.check_fixture(FIXTURES / f"{VQGAN}.json")
+    assert [d.array for d in report.differences if not d.ok] == ["recon"], report.line()
+
+
+def test_a_swapped_token_is_caught(changed: Callable[..., Path]) -> None:
+    def swap(arrays: dict[str, Any]) -> None:
+        tokens = arrays["tokens_canonical"]
+        tokens[0, 7] = (tokens[0, 7] + 1) % 128
+
+    report = parity.check_fixture(changed(VQGAN, arrays=swap))
+    assert report.equal_tokens == 255 / 256
+    # The decoder reads the file's tokens, so that the picture differs too.
+    assert any(d.array == "recon" and not d.ok for d in report.differences)
+
+
+def test_decoding_sees_the_tokens_alone(changed: Callable[..., Path]) -> None:
+    """A decoder that remembered the encoder's latent would give the same picture for other tokens."""
+    report = parity.check_fixture(changed(VQGAN, arrays=lambda a: a["tokens_canonical"].fill(3)))
+    recon = next(d for d in report.differences if d.array == "recon")
+    assert recon.greatest > 0.1
+
+
+def test_wrong_names_and_shapes_are_caught(changed: Callable[..., Path]) -> None:
+    def rename(facts: dict[str, Any]) -> None:
+        state = facts["state_dict"]
+        state["encoder.conv_inn.weight"] = state.pop("encoder.conv_in.weight")
+        state["decoder.conv_out.bias"] = [4]
+
+    line = parity.check_fixture(changed(VQGAN, rename)).line()
+    assert "1 not in our network: encoder.conv_inn.weight" in line
+    assert "1 not upstream: encoder.conv_in.weight" in line
+    assert "decoder.conv_out.bias is [3], upstream has [4]" in line
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda f: f.update(schema=2), "schema 2"),
+        (lambda f: f.update(family="vqgann"), "vqgan"),
+        (lambda f: f["arch"].update(temb_channels=512), "arch.temb_channels is a key that this network does not know"),
+        (lambda f: f["arch"]["quantizer"].update(remap="used.npy"), "arch.quantizer.remap"),
+        (lambda f: f["arch"].update(attn_type="linear"), "'linear', but must be 'vanilla' or 'none'"),
+        (lambda f: f["arch"].update(double_z=True), "arch.double_z"),
+        (lambda f: f["arch"].pop("ch"), "arch.ch is missing"),
+        (lambda f: f["arch"].update(ch="32"), "arch.ch is '32'"),
+        (lambda f: f["arch"].update(ch=40), "norm groups do not divide"),
+        (lambda f: f["arch"].update(quantizer=None), "arch.quantizer is null"),
+        (lambda f: f["decode"].update(steps=3), "our network broke: TypeError"),
+        (lambda f: f["decode"].update({"from": ["codes"]}), "lacks the array codes"),
+        (lambda f: f["tolerance"].pop("recon"), "no tolerance for recon"),
+        (lambda f: f.pop("arch"), "lacks arch"),
+    ],
+)
+def test_what_cannot_be_checked_is_said(
+    changed: Callable[..., Path], change: Callable[[dict[str, Any]], object], said: str
+) -> None:
+    report = parity.check_fixture(changed(VQGAN, change))
+    assert not report.ok
+    assert said in report.line()
+
+
+def test_keys_that_do_not_apply_may_be_null(changed: Callable[..., Path]) -> None:
+    report = parity.check_fixture(changed(VQGAN, lambda f: f["arch"].update(temb_channels=None, noise={}.get("x"))))
+    assert report.ok, report.line()
+
+
+def test_a_missing_npz_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "x__y.json"
+    path.write_text((FIXTURES / f"{VQGAN}.json").read_text())
+    assert "x__y.npz cannot be read" in parity.check_fixture(path).line()
+
+
+def test_further_runs_are_checked_with_their_own_arch_and_arrays(changed: Callable[..., Path]) -> None:
+    entry = {
+        "array": "recon",
+        "from": ["tokens_canonical"],
+        "stage": "recon",
+        "tokens": 256,
+        "arch": {"quantizer": {"l2_norm": False}},
+        "arrays": {"tokens_canonical": "tokens_canonical", "pre_quant": "pre_quant"},
+    }
+
+    def good(facts: dict[str, Any]) -> None:
+        facts["runs"] = [entry]
+        facts["tolerance"]["runs"] = {"rtol": 1e-4}
+
+    report = parity.check_fixture(changed(VQGAN, good))
+    assert report.ok, report.line()
+    last = report.differences[-1]
+    with np.load(FIXTURES / f"{VQGAN}.npz") as found:
+        assert last.allowed == pytest.approx(1e-4 * np.abs(found["recon"]).max())
+
+    def other(facts: dict[str, Any]) -> None:
+        good(facts)
+        facts["runs"] = [{**entry, "arch": {"quantizer": {"l2_norm": True}}}]
+
+    assert not parity.check_fixture(changed(VQGAN, other)).ok
+
+    def fewer(facts: dict[str, Any]) -> None:
+        good(facts)
+        facts["runs"] = [{**entry, "tokens": 255}]
+
+    assert "255 tokens" in parity.check_fixture(changed(VQGAN, fewer)).line()
+
+
+def test_constants_are_put_back_after_the_fill(changed: Callable[..., Path]) -> None:
+    """With another constant under a filled name, the result must change: `not_filled` is obeyed."""
+    zeros = [0.0, 0.0, 0.0]
+    report = parity.check_fixture(changed(VQGAN, lambda f: f.update(not_filled={"decoder.conv_out.bias": zeros})))
+    recon = next(d for d in report.differences if d.array == "recon")
+    # The fill puts at most 0.1 there.
+    assert 3e-5 < recon.greatest <= 0.1 + 3e-5
+
+
+def test_the_last_alias_of_tied_weights_is_in_use() -> None:
+    """Upstream's shared RQ codebook is one module under four names; the recorded tokens hold only with the last."""
+    name = "rq-vae__f4-d4-v128-shared"
+    facts = json.loads((FIXTURES / f"{name}.json").read_text())
+    network = parity._Check(facts, {}, parity.Report(name)).network(facts["arch"])
+    state = network.state_dict()
+    wanted = parity.values("quantizer.codebooks.3.weight", (129, 32)).astype(np.float32)
+    for depth in range(4):
+        assert np.array_equal(state[f"quantizer.codebooks.{depth}.weight"].numpy(), wanted)
+
+
+def test_the_fill_is_the_rule_of_the_fixtures(shared: Path) -> None:
+    """Against the rule's own file, for every kind of name and shape that it tells apart."""
+    import importlib.util
+
+    made = importlib.util.spec_from_file_location("fixture_fill", shared / "parity" / "fill.py")
+    assert made is not None
+    assert made.loader is not None
+    rule = importlib.util.module_from_spec(made)
+    made.loader.exec_module(rule)
+    shapes = [(), (5,), (1, 4, 6), (6, 5), (4, 3, 3, 3)]
+    for leaf in ("weight", "bias", "gamma", "scale", "running_var", "running_mean"):
+        for shape in shapes:
+            assert np.array_equal(parity.values(f"a.b.{leaf}", shape), rule.values(f"a.b.{leaf}", shape))
+
+
+def test_a_manifest_allocates_nothing_and_needs_a_network() -> None:
+    from dataclasses import replace
+
+    from vtbench import registry
+
+    family = registry.family("ibq")
+    card = next(c for c in family.cards if c.name == "ibq-262144")
+    found = parity.manifest(family, card)
+    assert found["quantize.embedding.weight"] == [262144, 256]
+    with pytest.raises(VtbenchError, match="no native network"):
+        parity.manifest(family, replace(card, arch=None))
