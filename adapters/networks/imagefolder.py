@@ -61,7 +61,7 @@ class _Trunk(nn.Module):
         """(1, 1, C) for cls and (1, side**2, C) for a grid: resampled (bicubic, antialiased) if it is another one."""
         cls, grid = self.pos_embed[:, :1], self.pos_embed[:, 1:]
         if side != self.side:
-            square = grid.unflatten(1, (self.side, self.side)).permute(0, 3, 1, 2)
+            square = grid.reshape(1, self.side, self.side, -1).permute(0, 3, 1, 2)
             square = F.interpolate(square.float(), size=(side, side), mode="bicubic", antialias=True)
             grid = square.to(grid.dtype).flatten(2).transpose(1, 2)
         return cls, grid
@@ -145,7 +145,8 @@ class _Decoder(_Levels):
         out = self.model(torch.cat([image, z], dim=1))[:, 1 : 1 + side * side]
         # Pixels of a patch are (row, column, colour).
         pixels = self.to_pixel["model"](out).reshape(len(z), side, side, patch, patch, -1)
-        return pixels.permute(0, 5, 1, 3, 2, 4).reshape(len(z), -1, side * patch, side * patch)
+        picture: Tensor = pixels.permute(0, 5, 1, 3, 2, 4).reshape(len(z), -1, side * patch, side * patch)
+        return picture
 
 
 def _branch(q: Config, grid: int) -> Quantizer:

@@ -37,7 +37,8 @@ class _Upsampler(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         batch, width, h, w = x.shape
         blocks = self.conv1(x).reshape(batch, 2, 2, width, h, w)
-        return blocks.permute(0, 3, 4, 1, 5, 2).reshape(batch, width, 2 * h, 2 * w)
+        out: Tensor = blocks.permute(0, 3, 4, 1, 5, 2).reshape(batch, width, 2 * h, 2 * w)
+        return out
 
 
 class _StyleNorm(nn.Module):
@@ -56,7 +57,8 @@ class _StyleNorm(nn.Module):
         cells = code.flatten(2)
         scale = self.gamma((cells.var(dim=2) + self.eps).sqrt())
         shift = self.beta(cells.mean(dim=2))
-        return F.group_norm(x, self.groups, eps=self.eps) * scale[..., None, None] + shift[..., None, None]
+        out: Tensor = F.group_norm(x, self.groups, eps=self.eps) * scale[..., None, None] + shift[..., None, None]
+        return out
 
 
 class _Decoder(nn.Module):
@@ -171,5 +173,5 @@ class Magvit2(VQAutoencoder):
                 f"there are {latent.shape[1]} tokens for an image of {size[0]} x {size[1]}, which needs {h * w}"
             )
         code = self.bottleneck.lookup(latent, (h, w))
-        out: Tensor = self.decoder(code.to(self.decoder.conv_in.weight.dtype), noise)
+        out: Tensor = self.decoder(code.to(next(self.decoder.parameters()).dtype), noise)
         return out

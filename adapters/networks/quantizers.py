@@ -432,3 +432,37 @@ class MultiScaleBSQ(Quantizer):
         for part, size in zip(parts[1:], sizes[1:], strict=True):
             total = total + self._detail(part, size, grid)
         return total
+
+
+class MultiCodebookVQ(Quantizer):
+    """Channels in equal chunks, each with a codebook of its own, chosen by cosine (UniTok, arXiv:2502.20321).
+
+    FoundationVision/UniTok models/quant.py:122-175: the L2-normalised row is what is decoded.
+    Keys: codebooks.{i}.codebook.weight (size, dim / books). Tokens (B, positions, books).
+    """
+
+    def __init__(self, books: int, size: int, dim: int) -> None:
+        super().__init__()
+        if dim % books:
+            raise VtbenchError(f"{books} codebooks do not divide a width of {dim}: change one of them")
+        self.codebooks = nn.ModuleList(
+            nn.ModuleDict({"codebook": nn.Embedding(size, dim // books)}) for _ in range(books)
+        )
+        self.alphabets = (size,) * books
+
+    def _codes(self) -> list[Tensor]:
+        """The normalised rows of every book."""
+        return [F.normalize(next(book.parameters()), dim=1) for book in self.codebooks]
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        chunks = to_rows(z).chunk(len(self.codebooks), dim=1)
+        found = [
+            most_similar(F.normalize(rows, dim=-1), codes) for rows, codes in zip(chunks, self._codes(), strict=True)
+        ]
+        tokens = torch.stack(found, dim=1).reshape(len(z), -1, len(found))
+        return tokens, self.lookup(tokens, (z.shape[2], z.shape[3]))
+
+    def lookup(self, tokens: Tensor, grid: Grid) -> Tensor:
+        books = tokens.flatten(0, 1).unbind(1) if tokens.ndim == 3 else (tokens.flatten(),)
+        rows = [codes[index] for index, codes in zip(books, self._codes(), strict=True)]
+        return to_map(torch.cat(rows, dim=1), len(tokens), grid)

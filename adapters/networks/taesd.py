@@ -60,7 +60,7 @@ def _conv(width: int, out: int, *, stride: int = 1, bias: bool = True) -> nn.Con
 
 def _encoder(colours: int, latents: int, width: int, *, deep: bool, pooled: bool) -> nn.Sequential:
     """(B, colours, H, W) -> (B, latents, H / 8, W / 8), or / 32 if `deep`: two more halvings before the first block."""
-    stem = [_conv(colours, width)]
+    stem: list[nn.Module] = [_conv(colours, width)]
     if deep:
         half = width // 2
         stem = [_conv(colours, half, stride=2), nn.ReLU(), _conv(half, width, stride=2), nn.ReLU()]
