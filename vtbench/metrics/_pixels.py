@@ -1,0 +1,51 @@
+"""Pixels of a batch as the per-image metrics read them: arrays (H, W, 3), shared between metrics and candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from vtbench.metric import Batch
+
+
+def bytes_of(images: Any) -> list[Any]:
+    """uint8 RGB tensor (B, 3, H, W) -> contiguous uint8 arrays (H, W, 3)."""
+    import numpy as np
+
+    return [np.ascontiguousarray(image) for image in images.detach().cpu().permute(0, 2, 3, 1).numpy()]
+
+
+def pairs(batch: Batch) -> list[tuple[Any, Any]]:
+    """(reference, candidate) as uint8 (H, W, 3), one pair an image."""
+    left = batch.reference.once("bytes", lambda: bytes_of(batch.reference.images))
+    right = batch.once("bytes", lambda: bytes_of(batch.candidate))
+    return list(zip(left, right, strict=True))
+
+
+def floats(batch: Batch) -> list[tuple[Any, Any]]:
+    """(reference, candidate) as float64 (H, W, 3) in grey levels [0, 255], one pair an image."""
+    import numpy as np
+
+    both = pairs(batch)
+    left = batch.reference.once("float64", lambda: [x.astype(np.float64) for x, _ in both])
+    right = batch.once("float64", lambda: [y.astype(np.float64) for _, y in both])
+    return list(zip(left, right, strict=True))
+
+
+def luma(rgb: Any) -> Any:
+    """float64 (H, W, 3) -> (H, W): Y of ITU-R BT.601, full range, not rounded."""
+    return 0.299 * rgb[..., 0] + 0.587 * rgb[..., 1] + 0.114 * rgb[..., 2]
+
+
+def lumas(batch: Batch) -> list[tuple[Any, Any]]:
+    """(reference, candidate) as float64 luma (H, W) in [0, 255], one pair an image."""
+    both = floats(batch)
+    left = batch.reference.once("luma", lambda: [luma(x) for x, _ in both])
+    right = batch.once("luma", lambda: [luma(y) for _, y in both])
+    return list(zip(left, right, strict=True))
+
+
+def each(batch: Batch, key: Any, measure: Callable[[int], Any]) -> list[Any]:
+    """`measure(k)` for every image of the batch, shared under `key` with the metrics that read the same thing."""
+    made: list[Any] = batch.once(key, lambda: [measure(k) for k in range(len(batch))])
+    return made
