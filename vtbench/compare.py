@@ -18,7 +18,7 @@ import numpy as np
 
 from vtbench import intervals
 from vtbench.errors import VtbenchError
-from vtbench.results import Run, read_run
+from vtbench.results import Run, find_runs, read_run
 
 EXAMPLES = 10
 LOSSLESS = "lossless"
@@ -92,6 +92,27 @@ class Comparison:
         for made, given in zip(out["differences"], self.differences, strict=True):
             made["verdict"] = given.verdict
         return out
+
+    def text(self) -> str:
+        """The page that the command prints."""
+        lines = [f"{' / '.join(self.runs)} on {self.images} common images"]
+        for d in self.differences:
+            name = f"{d.metric}: {d.a} - {d.b}"
+            if d.difference is None:
+                lines.append(f"{name}: no difference ({d.why or 'not measured'}); {_signs(d)}")
+                continue
+            span = "" if d.low is None or d.high is None else f" [{d.low:+.3g}, {d.high:+.3g}]"
+            p = "" if d.p_holm is None else f", p = {d.p_holm:.2g}"
+            lines.append(f"{name} = {d.difference:+.4g}{span}{p}, {_signs(d)}: {d.verdict}")
+            most = ", ".join(e.item for e in d.examples[:3])
+            lines.append(f"  differ most on {most}")
+        lines += [f"{metric}: not compared ({why})" for metric, why in self.left_out.items()]
+        return "\n".join([*lines, *(f"note: {n}" for n in self.notes)])
+
+
+def _signs(d: Difference) -> str:
+    sign = "" if d.sign_p_holm is None else f", sign test p = {d.sign_p_holm:.2g}"
+    return f"{d.a} better on {d.wins}, worse on {d.losses}, equal on {d.ties} of {d.n}{sign}"
 
 
 def fields(run: Run) -> dict[str, Any]:
@@ -189,7 +210,7 @@ def compare(
     `metrics` narrows the choice. Raises VtbenchError for fewer than two runs, different protocols, or no image in
     common.
     """
-    read = [run if isinstance(run, Run) else read_run(Path(run)) for run in runs]
+    read = [read_run(run) if isinstance(run, Path) else run for run in _expanded(runs)]
     if len(read) < 2:
         raise VtbenchError(f"a comparison needs at least two runs, {len(read)} was given")
     protocol = check_protocols(read)
@@ -227,6 +248,14 @@ def compare(
     if len(made) > 1:
         notes.append(f"p values are adjusted by Holm over all {len(made)} comparisons")
     return Comparison(names, protocol, len(images), tuple(made), left_out, tuple(notes))
+
+
+def _expanded(runs: Sequence[Path | Run]) -> list[Path | Run]:
+    """Every run at or below the folders that were given."""
+    out: list[Path | Run] = []
+    for run in runs:
+        out += [run] if isinstance(run, Run) else find_runs([Path(run)])
+    return out
 
 
 def _better(runs: Sequence[Run], metric: str) -> str | None:

@@ -1,0 +1,156 @@
+"""Explanations of numbers whose cause is known because it was put there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage.data import astronaut, chelsea, coffee, rocket
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from vtbench import protocols
+from vtbench.errors import VtbenchError
+from vtbench.explain import explain
+from vtbench.images import FITS, View
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Four photographs of 128 px and a blurred, noisy copy of each."""
+    folder = tmp_path_factory.mktemp("pair")
+    for name in ("ref", "cand"):
+        (folder / name).mkdir()
+    rng = np.random.default_rng(0)
+    for i, whole in enumerate((astronaut(), chelsea(), coffee(), rocket())):
+        image = View.parse("128").apply(whole)[0]
+        noisy = np.clip(image * 0.9 + 12 + rng.normal(0, 12, image.shape), 0, 255).astype(np.uint8)
+        Image.fromarray(image).save(folder / "ref" / f"{i}.png")
+        Image.fromarray(noisy).save(folder / "cand" / f"{i}.png")
+    return folder / "ref", folder / "cand"
+
+
+def images(folder: Path) -> list[np.ndarray]:
+    return [np.asarray(Image.open(p)) for p in sorted(folder.glob("*.png"))]
+
+
+def test_a_folders_ssim_is_explained_by_the_data_range(pair: tuple[Path, Path]) -> None:
+    """The claim is skimage's SSIM with data_range=2 on [0, 1] images, LlamaGen's: that choice leaves no gap."""
+    pairs = list(zip(images(pair[0]), images(pair[1]), strict=True))
+    claimed = np.mean([structural_similarity(a / 255, b / 255, channel_axis=2, data_range=2.0) for a, b in pairs])
+    found = explain(f"folder:{pair[1]}", {"ssim": str(claimed)}, images=str(pair[0]))
+    (claim,) = found.claims
+    moves = {m.choice: m for m in claim.moves}
+    assert moves["ssim-range2"].left == pytest.approx(0, abs=1e-6)
+    assert (moves["ssim-range2"].low or 0) > 0
+    canonical = np.mean(
+        [
+            structural_similarity(
+                a, b, channel_axis=2, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+            )
+            for a, b in pairs
+        ]
+    )
+    assert claim.value == pytest.approx(canonical, abs=1e-6)
+    assert moves["ssim-range2"].difference == pytest.approx(claimed - canonical, abs=1e-6)
+    sizes = [abs(m.difference) for m in claim.moves if m.difference is not None]
+    assert sizes == sorted(sizes, reverse=True)
+    assert moves["titok"].value is None
+    assert "saved pictures" in (moves["titok"].why or "")
+    text = found.text()
+    assert text.index("ssim-range2") < text.index("not measured")
+
+
+def test_pooled_psnr_and_truncation_are_moves_of_psnr(pair: tuple[Path, Path]) -> None:
+    found = explain(f"folder:{pair[1]}", {"psnr": 20.0}, images=str(pair[0]))
+    (claim,) = found.claims
+    moves = {m.choice: m for m in claim.moves}
+    pairs = list(zip(images(pair[0]), images(pair[1]), strict=True))
+    mean = np.mean([peak_signal_noise_ratio(a, b, data_range=255) for a, b in pairs])
+    pooled = 10 * np.log10(255**2 / np.mean([((a.astype(float) - b) ** 2).mean() for a, b in pairs]))
+    assert claim.value == pytest.approx(mean, abs=1e-6)
+    assert moves["psnr-pooled"].value == pytest.approx(pooled, abs=1e-6)
+    cut = [[((x / 127.5 - 1).astype(np.float32) + 1) / 2 * 255 for x in p] for p in pairs]
+    wanted = np.mean([peak_signal_noise_ratio(*(x.astype(np.uint8) for x in p), data_range=255) for p in cut])
+    assert moves["truncate-both"].value == pytest.approx(wanted, abs=1e-6)
+
+
+def test_rfid_is_null_under_ten_thousand_images(pair: tuple[Path, Path]) -> None:
+    found = explain(f"folder:{pair[1]}", {"rfid": 2.19}, images=str(pair[0]))
+    (claim,) = found.claims
+    assert claim.value is None
+    assert all(m.value is None for m in claim.moves)
+    assert "10,000" in next(m.why or "" for m in claim.moves if m.choice == "rfid-clean")
+    assert any(m.dimension == "reference set" for m in claim.moves)
+
+
+def test_a_model_is_run_again_at_every_crop(tmp_path: Path) -> None:
+    """JPEG at 256: VAR's crop zooms in, so its number is another; the default equals skimage on the ADM crop."""
+    Image.fromarray(coffee()).save(tmp_path / "coffee.png")
+    found = explain("jpeg", {"psnr": "30"}, images=str(tmp_path), options={"quality": "50"})
+    (claim,) = found.claims
+    view = View.parse("256").apply(coffee())[0]
+    Image.fromarray(view).save(tmp_path.parent / "view.jpg", quality=50)
+    wanted = peak_signal_noise_ratio(view, np.asarray(Image.open(tmp_path.parent / "view.jpg")), data_range=255)
+    assert claim.value == pytest.approx(wanted, abs=0.35)  # another chroma subsampling or encoder setting
+    moves = {(m.dimension, m.choice): m for m in claim.moves}
+    assert abs(moves["view", "var"].difference or 0) > 0.05
+    assert moves["view", "llamagen"].difference == pytest.approx(0, abs=1e-9)
+    assert ("view", "native") in moves
+    assert ("rounding", "truncate") in moves
+
+
+def test_originals_of_another_size_are_cropped_by_every_named_crop(tmp_path: Path) -> None:
+    """The pictures are TiTok's crop of the originals: under that crop they are lossless, under ADM's they are not."""
+    for name in ("ref", "cand"):
+        (tmp_path / name).mkdir()
+    for i, whole in enumerate((coffee(), rocket())):
+        Image.fromarray(whole).save(tmp_path / "ref" / f"{i}.png")
+        made = View.parse("128", "titok").apply(whole)[0].astype(int)
+        made[::2, ::2] += 1
+        Image.fromarray(made.clip(0, 255).astype(np.uint8)).save(tmp_path / "cand" / f"{i}.png")
+    found = explain(f"folder:{tmp_path / 'cand'}", {"psnr": 50}, images=str(tmp_path / "ref"))
+    moves = {m.choice: m for m in found.claims[0].moves}
+    assert (moves["titok"].value or 0) > 50
+    assert (found.claims[0].value or 99) < 45
+    assert found.claims[0].moves[0].choice in ("titok", "clean", "var")
+    assert "cropped to 128 x 128" in found.notes[0]
+
+
+def test_truncation_through_range_moves_ninety_five_grey_levels() -> None:
+    """The count that SEED-Voken's reading of uint8 gives; floats in [0, 1] lose what truncation takes."""
+    grey = torch.arange(256).to(torch.uint8)
+    assert int((protocols.truncate_through_range(grey) != grey).sum()) == 95
+    half = torch.tensor([0.999 / 255, 1.0])
+    assert protocols.truncate(half).tolist() == [0, 255]
+    original, candidate = protocols.rounded(grey, half, "round")
+    assert original is grey
+    assert candidate.tolist() == [1, 255]
+
+
+def test_every_protocol_names_a_view_and_has_its_own_fingerprint() -> None:
+    assert set(protocols.PROTOCOLS) == {*FITS, "native"}
+    prints = {p.fingerprint(256, "ssim") for p in protocols.PROTOCOLS.values()}
+    assert len(prints) == len(protocols.PROTOCOLS)
+    assert protocols.get("llamagen").means("ssim") == "ssim-range2"
+    assert protocols.get("vtbench").fingerprint(256, "ssim") != protocols.get("vtbench").fingerprint(512, "ssim")
+    with pytest.raises(VtbenchError, match="did you mean titok"):
+        protocols.get("titik")
+
+
+@pytest.mark.parametrize(
+    ("claims", "more", "message"),
+    [
+        ({}, {}, "nothing to explain"),
+        ({"sssim": "1"}, {}, "did you mean ssim"),
+        ({"ssim": "high"}, {}, "give a number"),
+        ({"ssim": "nan"}, {}, "finite"),
+        ({"ssim": "0.5"}, {"limit": 0}, "1 or more"),
+        ({"ssim": "0.5"}, {"images": None}, "needs its originals"),
+    ],
+)
+def test_wrong_questions_are_refused(pair: tuple[Path, Path], claims: dict, more: dict, message: str) -> None:
+    with pytest.raises(VtbenchError, match=message):
+        explain(f"folder:{pair[1]}", claims, **{"images": str(pair[0]), **more})
