@@ -22,24 +22,26 @@ def pairs(batch: Batch) -> list[tuple[Any, Any]]:
     return list(zip(left, right, strict=True))
 
 
-def floats(batch: Batch) -> list[tuple[Any, Any]]:
-    """(reference, candidate) as float64 (H, W, 3) in grey levels [0, 255], one pair an image."""
-    import numpy as np
+def planes(batch: Batch) -> list[tuple[Any, Any]]:
+    """(reference, candidate) as three contiguous uint8 planes (H, W) each, one pair an image."""
+    import cv2
 
     both = pairs(batch)
-    left = batch.reference.once("float64", lambda: [x.astype(np.float64) for x, _ in both])
-    right = batch.once("float64", lambda: [y.astype(np.float64) for _, y in both])
+    left = batch.reference.once("planes", lambda: [cv2.split(x) for x, _ in both])
+    right = batch.once("planes", lambda: [cv2.split(y) for _, y in both])
     return list(zip(left, right, strict=True))
 
 
 def luma(rgb: Any) -> Any:
-    """float64 (H, W, 3) -> (H, W): Y of ITU-R BT.601, full range, not rounded."""
-    return 0.299 * rgb[..., 0] + 0.587 * rgb[..., 1] + 0.114 * rgb[..., 2]
+    """uint8 (H, W, 3) -> float64 (H, W) in [0, 255]: Y of ITU-R BT.601, full range, not rounded."""
+    import numpy as np
+
+    return rgb @ np.array([0.299, 0.587, 0.114])
 
 
 def lumas(batch: Batch) -> list[tuple[Any, Any]]:
-    """(reference, candidate) as float64 luma (H, W) in [0, 255], one pair an image."""
-    both = floats(batch)
+    """(reference, candidate) as float64 luma (H, W), one pair an image."""
+    both = pairs(batch)
     left = batch.reference.once("luma", lambda: [luma(x) for x, _ in both])
     right = batch.once("luma", lambda: [luma(y) for _, y in both])
     return list(zip(left, right, strict=True))

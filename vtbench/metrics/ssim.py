@@ -12,20 +12,23 @@ ssim-range2    ssim-uniform7 with L = 2 on images in [0, 1], that is L = 510 on 
 ms-ssim        Wang et al. 2003, five scales, valid windows at every scale, negative terms clipped at 0; piq in float64
 
 Window sums are separable and in float64: E[x²] - m² cancels about seven digits where L = 255, so float32 would leave
-none. Maps are computed once per pair and kind of window, and the reference's means once for all candidates.
+none. The terms are computed once per pair and kind of window, whatever metrics read them.
 """
 
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from vtbench.metric import Batch, ImageMetric, MetricCard, Value
-from vtbench.metrics._pixels import each, floats, lumas
+from vtbench.metrics._pixels import each, luma, pairs, planes
 
 Window = Literal["gauss11", "uniform7"]
 K1, K2 = 0.01, 0.03
+RANGE2 = 510.0
+"""data_range=2 on images in [0, 1], in grey levels."""
 SIGMA = 1.5
 SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Exponents of the five scales: Wang, Simoncelli, Bovik 2003."""
@@ -42,40 +45,85 @@ def taps() -> Any:
     return g / g.sum()
 
 
-def means(x: Any, window: Window) -> Any:
-    """Window means at valid positions: float64 (H, W[, C]) -> (H - 2r, W - 2r[, C]), r = 5 or 3."""
+class _Scratch(threading.local):
+    """Seven float64 planes of the last size, kept: fresh pages cost more than the arithmetic that fills them."""
+
+    def __init__(self) -> None:
+        self.planes: Any = None
+
+    def get(self, shape: tuple[int, int]) -> Any:
+        import numpy as np
+
+        if self.planes is None or self.planes.shape[1:] != shape:
+            self.planes = np.empty((7, *shape))
+        return self.planes
+
+
+_scratch = _Scratch()
+
+
+def terms(x: Any, y: Any, window: Window, levels: Sequence[float] = (255.0,)) -> Any:
+    """(SSIM, contrast term) of one plane, means over valid windows: (H, W) each -> float64 (len(levels), 2).
+
+    Planes are uint8 or float64 in grey levels; `levels` are values of L. Windows of "gauss11" take population moments,
+    those of "uniform7" sample moments (49 / 48), as their references do.
+    """
     import cv2
+    import numpy as np
 
-    if window == "gauss11":
-        return cv2.sepFilter2D(x, cv2.CV_64F, taps(), taps())[5:-5, 5:-5]
-    return cv2.blur(x, (7, 7))[3:-3, 3:-3]
+    a, b, product, mean, square, covariance, variances = _scratch.get(x.shape)
+
+    def blur(source: Any, out: Any) -> None:
+        if window == "gauss11":
+            cv2.sepFilter2D(source, cv2.CV_64F, taps(), taps(), dst=out)
+        else:
+            cv2.blur(source, (7, 7), dst=out)
+
+    np.copyto(a, x)
+    np.copyto(b, y)
+    blur(a, mean)
+    blur(b, square)
+    np.multiply(mean, square, out=product)
+    mean *= mean
+    square *= square
+    mean += square  # m_x² + m_y²
+    np.multiply(a, b, out=square)
+    blur(square, covariance)
+    covariance -= product
+    a *= a
+    b *= b
+    a += b
+    blur(a, variances)
+    variances -= mean
+    if window == "uniform7":
+        covariance *= 49 / 48
+        variances *= 49 / 48
+    r = 5 if window == "gauss11" else 3
+    inside = (slice(r, -r), slice(r, -r))
+    out = np.empty((len(levels), 2))
+    for index, level in enumerate(levels):
+        c1, c2 = (K1 * level) ** 2, (K2 * level) ** 2
+        for top, low, c, quotient in ((covariance, variances, c2, a), (product, mean, c1, b)):
+            np.multiply(top, 2, out=quotient)
+            quotient += c
+            np.add(low, c, out=square)
+            quotient /= square
+        out[index, 1] = a[inside].mean()
+        b *= a
+        out[index, 0] = b[inside].mean()
+    return out
 
 
-def moments(x: Any, y: Any, mean_x: Any, window: Window) -> tuple[Any, Any, Any, Any]:
-    """(m_x m_y, m_x² + m_y², covariance, v_x + v_y), each (h, w[, C]); population moments."""
-    mean_y = means(y, window)
-    product = mean_x * mean_y
-    squares = mean_x * mean_x
-    squares += mean_y * mean_y
-    covariance = means(x * y, window) - product
-    variances = means(x * x + y * y, window) - squares
-    return product, squares, covariance, variances
+def rgb_terms(batch: Batch, window: Window) -> list[Any]:
+    """(levels, 3, 2) an image: L, channel, (SSIM, contrast term); computed once for the metrics that share a window."""
+    import numpy as np
 
-
-def terms(maps: tuple[Any, Any, Any, Any], level: float = 255.0, sample: int | None = None) -> tuple[Any, Any]:
-    """(SSIM, contrast term) per channel from moments: means over windows. `sample`: window size for sample moments."""
-    product, squares, covariance, variances = maps
-    c1, c2 = (K1 * level) ** 2, (K2 * level) ** 2
-    unbiased = 1.0 if sample is None else sample / (sample - 1)
-    contrast = (2 * unbiased * covariance + c2) / (unbiased * variances + c2)
-    similarity = (2 * product + c1) / (squares + c1) * contrast
-    return similarity.mean(axis=(0, 1)), contrast.mean(axis=(0, 1))
-
-
-def rgb_moments(batch: Batch, window: Window) -> list[tuple[Any, Any, Any, Any]]:
-    both = floats(batch)
-    left = batch.reference.once(("means", window), lambda: [means(x, window) for x, _ in both])
-    return each(batch, ("moments", window), lambda k: moments(*both[k], left[k], window))
+    levels = (255.0,) if window == "gauss11" else (255.0, RANGE2)
+    both = planes(batch)
+    return each(
+        batch, ("ssim", window),
+        lambda k: np.stack([terms(x, y, window, levels) for x, y in zip(*both[k], strict=True)], axis=1),
+    )  # fmt: skip
 
 
 def _card(name: str, title: str, source: str, smallest: int, **more: Any) -> MetricCard:
@@ -92,54 +140,56 @@ class SSIM(ImageMetric):
     )  # fmt: skip
 
     def measure(self, batch: Batch) -> Sequence[Value]:
-        return [Value(float(terms(m)[0].mean())) for m in rgb_moments(batch, "gauss11")]
+        return [Value(float(t[0, :, 0].mean())) for t in rgb_terms(batch, "gauss11")]
 
 
 class SSIMLuma(ImageMetric):
     card = _card("ssim-y", "SSIM on luma", "SSIM of BT.601 full-range luma, not rounded", 11, convention_of="ssim")
 
     def measure(self, batch: Batch) -> Sequence[Value]:
-        both = lumas(batch)
-        left = batch.reference.once("means-y", lambda: [means(x, "gauss11") for x, _ in both])
-        return [
-            Value(float(terms(moments(x, y, m, "gauss11"))[0])) for (x, y), m in zip(both, left, strict=True)
-        ]  # fmt: skip
+        return [Value(float(terms(luma(x), luma(y), "gauss11")[0, 0])) for x, y in pairs(batch)]
 
 
 class SSIMUniform(ImageMetric):
-    """`level` is L on grey levels: 255, or 510 for data_range=2 on images in [0, 1]."""
-
-    level = 255.0
     card = _card(
         "ssim-uniform7", "SSIM, 7x7 uniform", "scikit-image structural_similarity(data_range=255, channel_axis=2) with "
         "its other defaults; SEED-Voken evaluation_image.py", 7, convention_of="ssim",
     )  # fmt: skip
 
     def measure(self, batch: Batch) -> Sequence[Value]:
-        maps = rgb_moments(batch, "uniform7")
-        return [Value(float(terms(m, self.level, sample=49)[0].mean())) for m in maps]
+        return [Value(float(t[0, :, 0].mean())) for t in rgb_terms(batch, "uniform7")]
 
 
-class SSIMRange2(SSIMUniform):
-    level = 510.0
+class SSIMRange2(ImageMetric):
     card = _card(
         "ssim-range2", "SSIM, 7x7 uniform, data range 2", "scikit-image structural_similarity(data_range=2.0) on "
         "images in [0, 1]: LlamaGen tokenizer/validation (ce98ec4); its constants are four times too large", 7,
         convention_of="ssim",
     )  # fmt: skip
 
+    def measure(self, batch: Batch) -> Sequence[Value]:
+        return [Value(float(t[1, :, 0].mean())) for t in rgb_terms(batch, "uniform7")]
+
 
 def halve(x: Any) -> Any:
-    """Means of 2 x 2 samples, (H, W, C). If either side is odd, the first row and column are repeated first, as piq
-    does (ms_ssim.py), and what then remains over on the other side is dropped."""
+    """Means of 2 x 2 samples of a plane (H, W). If either side is odd, the first row and column are repeated first, as
+    piq does (ms_ssim.py), and what then remains over on the other side is dropped."""
     import numpy as np
 
-    height, width = x.shape[:2]
+    height, width = x.shape
     if height % 2 or width % 2:
-        x = np.pad(x, ((1, 0), (1, 0), (0, 0)), mode="edge")
+        x = np.pad(x, ((1, 0), (1, 0)), mode="edge")
     x = x[: x.shape[0] // 2 * 2, : x.shape[1] // 2 * 2]
     rows = x[0::2] + x[1::2]
     return (rows[:, 0::2] + rows[:, 1::2]) * 0.25
+
+
+def pyramid(plane: Any) -> list[Any]:
+    """uint8 (H, W) -> its four halvings, float64."""
+    made = [plane.astype("float64")]
+    for _ in SCALES[1:]:
+        made.append(halve(made[-1]))
+    return made[1:]
 
 
 class MSSSIM(ImageMetric):
@@ -149,32 +199,20 @@ class MSSSIM(ImageMetric):
     )  # fmt: skip
 
     def measure(self, batch: Batch) -> Sequence[Value]:
-        both = floats(batch)
-        first = rgb_moments(batch, "gauss11")
-
-        def pyramid(x: Any) -> list[Any]:
-            made = [x]
-            for _ in SCALES[1:]:
-                made.append(halve(made[-1]))
-            return made[1:]
-
-        def reference_side() -> list[list[tuple[Any, Any]]]:
-            return [[(x, means(x, "gauss11")) for x in pyramid(image)] for image, _ in both]
-
-        left = batch.reference.once("pyramid", reference_side)
-        return [Value(self._one(first[k], left[k], pyramid(both[k][1]))) for k in range(len(batch))]
-
-    @staticmethod
-    def _one(first: tuple[Any, Any, Any, Any], left: Sequence[tuple[Any, Any]], right: Sequence[Any]) -> float:
         import numpy as np
 
-        factors = [terms(first)[1]]
-        for (x, mean_x), y in zip(left, right, strict=True):
-            similarity, contrast = terms(moments(x, y, mean_x, "gauss11"))
-            factors.append(contrast)
-        factors[-1] = similarity
-        powers = np.maximum(np.stack(factors), 0.0) ** np.array(SCALES)[:, None]
-        return float(powers.prod(axis=0).mean())
+        both = planes(batch)
+        first = rgb_terms(batch, "gauss11")
+        left = batch.reference.once("pyramid", lambda: [[pyramid(c) for c in x] for x, _ in both])
+        out = []
+        for k, (_, candidate) in enumerate(both):
+            channels = []
+            for c, plane in enumerate(candidate):
+                scales = [terms(x, y, "gauss11")[0] for x, y in zip(left[k][c], pyramid(plane), strict=True)]
+                factors = [first[k][0, c, 1], *(contrast for _, contrast in scales[:-1]), scales[-1][0]]
+                channels.append(np.prod(np.maximum(factors, 0.0) ** np.array(SCALES)))
+            out.append(Value(float(np.mean(channels))))
+        return out
 
 
 METRICS = (SSIM, SSIMUniform, SSIMLuma, SSIMRange2, MSSSIM)
