@@ -203,8 +203,8 @@ def rooms(runs: Sequence[Run], store: Store) -> list[Room]:
         for (item, _), pairs in hall_items.items():
             for run, _ in pairs:
                 wanted.setdefault(identity(run), set()).add(item)
-    for key, items in wanted.items():
-        values[key] = _item_values(by_id[key], items)
+    for identifier, items in wanted.items():
+        values[identifier] = _item_values(by_id[identifier], items)
     out = []
     for hall, exhibits in halls.items():
         made = [e for (item, _), pairs in exhibits.items() if (e := _exhibit(store, item, pairs, values))]

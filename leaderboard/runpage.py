@@ -215,9 +215,9 @@ def _rows(run: Run) -> dict[str, Any]:
     """The first images in the order of the suite, a column a metric that has per-image values."""
     shown: list[Mapping[str, Any]] = []
     count = 0
-    for row in run.rows():
+    for found in run.rows():
         if count < ROWS_SHOWN:
-            shown.append(row)
+            shown.append(found)
         count += 1
     names = list(dict.fromkeys(str(k) for row in shown for k in _mapping(row.get("values"))))
     names = [n for n in names if any(finite(_mapping(row.get("values")).get(n)) is not None for row in shown)]

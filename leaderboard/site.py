@@ -225,6 +225,7 @@ def _section(
             every=runs,
             front=front,
             rank_by=rank_by,
+            banner=banner,
         )
 
     plotted = [
@@ -260,7 +261,6 @@ def _section(
         "speed": made(speed, "-speed", None) if speed else [],
         "plots": plots,
         "by": by,
-        "banner": banner,
         "curves": curves(fair, by, others=runs) if by else [],
         "ranked": any(is_ranked(r) for r in group.runs),
     }
@@ -314,7 +314,8 @@ def _headlines(
             table = next((t for t in section["tables"] if t.kind == name), None)
             if table is not None:
                 picked.append((section, table))
-        columns, lines = [], {}
+        columns: list[tables.Column] = []
+        lines: dict[tuple[str, Any], list[tuple[Any, Table, Row, Run]]] = {}
         for section, table in picked:
             column = tables.column(section["group"].runs, section["by"], section["group"])
             columns.append(replace(column, where=section["group"].where, href=f"#{section['group'].ident}"))
@@ -344,7 +345,11 @@ def _headlines(
                 cell.href = row.label.href
                 cells.append(cell)
             ranked = any(row.ranked for _, _, row, _ in parts)
-            made.append(replace(first, cells=cells, ranked=ranked, why=None if ranked else first.why))
+            made.append(
+                replace(
+                    first, cells=cells, ranked=ranked, why=None if ranked else first.why, grey=first.grey and not ranked
+                )
+            )
         table = Table(name, columns, made, notes)
         out.append((table, [s["group"] for s, _ in picked]))
     return out

@@ -82,6 +82,8 @@ class Row:
     cells: list[Cell]
     ranked: bool
     why: str | None = None
+    """Why it is not ranked, less what the page's banner says of all runs."""
+    grey: bool = False
     curve: str = ""
     front: bool = False
 
@@ -201,7 +203,7 @@ def metric_names(runs: Sequence[Run]) -> list[str]:
 
 def primary(runs: Sequence[Run]) -> str | None:
     """The task's first metric with a better end that some run has a value for; quality before price."""
-    able = []
+    able: list[tuple[bool, int, str]] = []
     for name in metric_names(runs):
         facts = card(runs, name)
         if facts.get("better") in ARROWS and not facts.get("convention_of") and any(_has(r, name) for r in runs):
@@ -268,12 +270,14 @@ def kind_tables(
     every: Sequence[Run],
     front: frozenset[str] = frozenset(),
     rank_by: str | None = None,
+    banner: str | None = None,
 ) -> list[Table]:
     """One table for each kind of system in the group; a run without a rate may find its own in `every`."""
     out = []
     for name in sorted({kind(r) for r in group.runs}, key=lambda k: (KINDS.index(k) if k in KINDS else 9, k)):
         members = [r for r in group.runs if kind(r) == name]
-        out.append(_table(name, members, group, label, rows, metrics, f"{ident}-{anchor(name)}", every, front, rank_by))
+        own = f"{ident}-{anchor(name)}"
+        out.append(_table(name, members, group, label, rows, metrics, own, every, front, rank_by, banner))
     return out
 
 
@@ -288,6 +292,7 @@ def _table(
     every: Sequence[Run],
     front: frozenset[str],
     rank_by: str | None,
+    banner: str | None,
 ) -> Table:
     notes = Notes(ident)
     rankings = {m: ranking(members, m, rows) for m in metrics}
@@ -338,10 +343,11 @@ def _table(
         images = finite(run.info.get("n"))
         images = images if images is not None else max((finite(s.get("n")) or 0.0 for s in run.scores), default=0.0)
         rank, told = _rank_words(place)
+        reason = _own_reason(run, banner)
         made.append(
             Row(
-                label[key], rank, told, f"{int(images)}", cells, is_ranked(run),
-                short(why_not_ranked(run), 300) if not is_ranked(run) else None, key, key in front,
+                label[key], rank, told, f"{int(images)}", cells, is_ranked(run), reason,
+                not is_ranked(run) and (banner is None or reason is not None), key, key in front,
             )
         )  # fmt: skip
     table = Table(name, columns, made, notes)
@@ -362,6 +368,15 @@ def _table(
 def _value(run: Run, metric: str) -> float | None:
     score = run.score(metric)
     return finite(score.get("value")) if score else None
+
+
+def _own_reason(run: Run, banner: str | None) -> str | None:
+    """Why this run is not ranked, without the reasons that the banner gives for all."""
+    told = why_not_ranked(run)
+    if told is None:
+        return None
+    common = set(banner.split("; ")) if banner else set()
+    return short("; ".join(part for part in told.split("; ") if part not in common), 300) or None
 
 
 def _marked(found: Ranking, metric: str, facts: Mapping[str, Any]) -> bool:

@@ -74,9 +74,8 @@ def short(text: Any, length: int = 160) -> str:
 def slug(text: str, identity: str) -> str:
     """A file name for any text: letters, digits and dashes, and twelve digits that tell equal texts apart."""
     plain = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:48].strip("-")
-    mark = (
-        identity[:8] if re.fullmatch(r"[0-9a-f]{8,}", identity) else hashlib.sha256(identity.encode()).hexdigest()[:8]
-    )
+    is_hash = re.fullmatch(r"[0-9a-f]{12,}", identity)
+    mark = (identity if is_hash else hashlib.sha256(identity.encode()).hexdigest())[:12]
     return f"{plain}-{mark}" if plain else mark
 
 

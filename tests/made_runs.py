@@ -112,7 +112,7 @@ def write(
             },
             "options": options,
             "knob": knob,
-            "curve": hashlib.sha256(json.dumps([name, rest]).encode()).hexdigest()[:12],
+            "curve": f"{name} {json.dumps(rest, sort_keys=True)}" if knob else None,
             "weights": dict(weights or {"status": "none", "files": []}),
             "adapter_sha256": hashlib.sha256(family.encode()).hexdigest(),
         },

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtbench.errors import MissingExtra
+from vtbench.errors import MissingExtra, VtbenchError
 from vtbench.results import Run, find_runs, read_run
 
 if TYPE_CHECKING:
@@ -135,12 +135,14 @@ def read(paths: Sequence[Path]) -> list[Run]:
     best: dict[str, tuple[tuple[Any, ...], Run]] = {}
     for path in find_runs([Path(p) for p in paths]):
         run = read_run(path)
+        sections = ("model", "task", "suite", "view")
+        lacking = [f"{name}.name" for name in sections if not isinstance(part(run, name).get("name"), str)]
+        lacking += [] if identity(run) else ["id"]
+        if lacking:
+            raise VtbenchError(f"{path / 'run.json'} states no {lacking[0]}, so it is no whole record: run it again")
         # Of two copies of one answer, the one that got further; a tie is broken by content, not by the path.
-        rank = (
-            run.info.get("status") == "complete",
-            len(run.scores),
-            json.dumps(run.info, sort_keys=True, default=str),
-        )
+        content = json.dumps([run.info, run.scores], sort_keys=True, default=str)
+        rank = (run.info.get("status") == "complete", len(run.scores), content)
         kept = best.get(identity(run))
         if kept is None or rank > kept[0]:
             best[identity(run)] = (rank, run)
