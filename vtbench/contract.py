@@ -193,48 +193,76 @@ def _output(subject: ModelSubject, side: int) -> tuple[Any, str]:
 
 
 def _conventions(subject: ModelSubject, side: int, trained: bool) -> tuple[Any, str]:
+    """3 value ranges x 6 channel orders, each on the way in, on the way out and on both: the declared one must be best."""
     import torch
 
     if not trained:
         return "not checked", "without trained weights no value range is better than another"
     image = photo(side, side)
-    scores: dict[tuple[str, str], float] = {}
-    for (name, affine), order in itertools.product(RANGES.items(), itertools.permutations(range(3))):
-        back = [order.index(c) for c in range(3)]
-        if affine is None:
-            mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in IMAGENET)
-            given = ((image - mean) / std)[:, list(order)]
-        else:
-            given = (image * affine[0] + affine[1])[:, list(order)]
+    conventions = list(itertools.product(RANGES, itertools.permutations(range(3))))
+    plain = conventions[0]
+    scores: dict[tuple[str, str, str], float] = {}
+
+    def note(where: str, convention: tuple[str, tuple[int, ...]], out: torch.Tensor) -> None:
+        score = psnr(image, out) if bool(torch.isfinite(out).all()) else -math.inf
+        scores[where, convention[0], _letters(convention[1])] = score
+
+    for convention in conventions:
         try:
-            out = _raw(subject, given)[:, back]
+            out = _raw(subject, _apply(image, convention))
         except VtbenchError:
             raise
-        except Exception as bad:
-            if name == "[0, 1]" and order == (0, 1, 2):
+        except Exception:
+            # An adapter may well refuse what is not in [0, 1]; then this convention is no rival.
+            if convention == plain:
                 raise
-            scores[name, _letters(order)] = -math.inf
-            del bad
             continue
-        out = out * std + mean if affine is None else (out - affine[1]) / affine[0]
-        scores[name, _letters(order)] = psnr(image, out) if bool(torch.isfinite(out).all()) else -math.inf
-    own = scores["[0, 1]", "RGB"]
+        if convention == plain:
+            for other in conventions:
+                note("decode" if other != plain else "declared", other, _undo(out, other))
+        else:
+            note("encode", convention, out)
+            note("encode and decode", convention, _undo(out, convention))
+    own = scores.pop(("declared", plain[0], "RGB"))
     best = max(scores, key=lambda k: scores[k])
-    if scores[best] > own + SLACK_DB:
-        what = []
-        if best[0] != "[0, 1]":
-            what.append(f"the network wants {best[0]}: convert in encode, and back in decode")
-        if best[1] != "RGB":
-            what.append(f"the channel order is {best[1]}: reorder in encode, and back in decode")
+    if scores[best] <= own + SLACK_DB:
         return (
-            "failed",
-            f"{scores[best]:.1f} dB as {best[0]} {best[1]} against {own:.1f} dB as declared; {'; '.join(what)}",
+            "passed",
+            f"RGB in [0, 1] gives {own:.1f} dB, the best of {len(scores)} other conventions {scores[best]:.1f} dB",
         )
-    second = max((v for k, v in scores.items() if k != ("[0, 1]", "RGB")), default=-math.inf)
-    return (
-        "passed",
-        f"RGB in [0, 1] gives {own:.1f} dB, the best other of {len(scores) - 1} conventions {second:.1f} dB",
+    where, name, letters = best
+    what = []
+    if name != plain[0]:
+        what.append(f"the network wants {name}")
+    if letters != "RGB":
+        what.append(f"the channel order is {letters}")
+    return "failed", (
+        f"{scores[best]:.1f} dB with {name} {letters} in {where}, {own:.1f} dB as declared: "
+        f"{' and '.join(what)}; convert in {where}"
     )
+
+
+def _apply(image: torch.Tensor, convention: tuple[str, tuple[int, ...]]) -> torch.Tensor:
+    """A picture of RGB in [0, 1] in another convention."""
+    import torch
+
+    affine = RANGES[convention[0]]
+    if affine is None:
+        mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in IMAGENET)
+        return ((image - mean) / std)[:, list(convention[1])]
+    return (image * affine[0] + affine[1])[:, list(convention[1])]
+
+
+def _undo(out: torch.Tensor, convention: tuple[str, tuple[int, ...]]) -> torch.Tensor:
+    """The inverse of `_apply`."""
+    import torch
+
+    out = out[:, [convention[1].index(c) for c in range(3)]]
+    affine = RANGES[convention[0]]
+    if affine is None:
+        mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in IMAGENET)
+        return out * std + mean
+    return (out - affine[1]) / affine[0]
 
 
 def _letters(order: Sequence[int]) -> str:

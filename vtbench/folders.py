@@ -139,18 +139,12 @@ def score(
     paired = [check_pairs(original, side, str(path)) for side, path in zip(sides, candidates, strict=True)]
     if not paired[0]:
         raise VtbenchError(f"{reference} holds no images")
-    needed = {**ready}
-    for metric in list(ready.values()):
-        for name in metric.inputs if isinstance(metric, RowMetric) else ():
-            if name not in needed:
-                needed[name] = registry.metric(name)
-                needed[name].load(device)
     with tempfile.TemporaryDirectory(prefix="vtbench-") as scratch:
-        rows, bad, features = _measure(original, sides, paired, needed, Path(scratch), device, progress)
+        rows, bad, features = _measure(original, sides, paired, ready, Path(scratch), device, progress)
         out = []
         for index, path in enumerate(candidates):
             scores = [
-                _score(n, needed, unavailable, rows[index], features, index, original.items) for n in names
+                _score(n, ready, unavailable, rows[index], features, index, original.items) for n in names
             ]  # fmt: skip
             for row in rows[index]:
                 row.pop("lines", None)

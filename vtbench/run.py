@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from vtbench import provenance, registry, scoring
 from vtbench.errors import Unavailable, VtbenchError
-from vtbench.metric import Batch, ImageMetric, Metric, Reference, SetMetric, TokenMetric
+from vtbench.metric import Batch, ImageMetric, Metric, Reference, RowMetric, SetMetric, TokenMetric
 from vtbench.results import RunFolder, plain
 from vtbench.store import FeatureFile, TokenFile
 from vtbench.subject import Produced, Subject, image_seed
@@ -136,6 +136,15 @@ def load_metrics(names: Sequence[str], device: str) -> tuple[dict[str, Metric], 
             unavailable[name] = str(bad)
         else:
             ready[name] = metric
+    for metric in list(ready.values()):
+        # A number made from other per-image values needs those in the rows, asked for or not.
+        for name in metric.inputs if isinstance(metric, RowMetric) else ():
+            if name not in ready:
+                more, reasons = load_metrics([name], device)
+                ready.update(more)
+                if reasons:
+                    ready.pop(metric.card.name)
+                    unavailable[metric.card.name] = reasons[name]
     return ready, unavailable
 
 

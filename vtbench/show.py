@@ -22,7 +22,7 @@ def number(value: float | None) -> str:
     """Five significant digits; a dash for missing."""
     if value is None:
         return "—"
-    return f"{value:.0f}" if abs(value) >= 1e5 and value == int(value) else f"{value:.5g}"
+    return f"{value:.0f}" if abs(value) >= 1e5 else f"{value:.5g}"
 
 
 def interval(low: float | None, high: float | None) -> str:

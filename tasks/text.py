@@ -1,0 +1,15 @@
+"""Whether small print can still be read."""
+
+from vtbench.task import Task
+
+TASK = Task(
+    name="text",
+    title="Text preservation",
+    version=1,
+    suites=("starter-text",),
+    view="native",
+    metrics=(
+        "cer", "wer", "word-accuracy", "ned", "cer-ceiling", "word-accuracy-ceiling", "cer-self", "ocr-empty",
+        "ocr-overlong", "legibility", "bpp",
+    ),
+)  # fmt: skip

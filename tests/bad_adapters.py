@@ -1,0 +1,154 @@
+"""Adapters that make one mistake each, as strangers do; used by tests as `bad_adapters.py@name`."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from vtbench.adapter import Tokenizer
+from vtbench.cards import Card, Family, Multiple
+from vtbench.tokens import Codes
+
+
+class Blocks(Tokenizer):
+    """Right: 4 x 4 blocks of 16 levels a channel, as three books."""
+
+    def encode(self, images: Any, seeds: Any, budget: Any = None) -> Any:
+        import torch.nn.functional as F
+
+        level = (F.avg_pool2d(self.given(images), 4) * 15).round().clamp(0, 15).long()
+        height, width = images.shape[2:]
+        return Codes(level.flatten(2).transpose(1, 2), (16,) * 3, (height, width), grids=((height // 4, width // 4),))
+
+    def decode(self, tokens: Any, seeds: Any) -> Any:
+        import torch.nn.functional as F
+
+        level = tokens.indices.transpose(1, 2).reshape(len(tokens), 3, *tokens.grids[0]).float() / 15
+        return F.interpolate(self.made(level), size=tokens.size, mode="nearest")
+
+    def given(self, images: Any) -> Any:
+        return images
+
+    def made(self, images: Any) -> Any:
+        return images
+
+
+class Slow(Blocks):
+    """Right, with noise from the seeds, and slow enough to be killed in the middle."""
+
+    def encode(self, images: Any, seeds: Any, budget: Any = None) -> Any:
+        import torch
+
+        time.sleep(float(os.environ.get("SLOW", "0")))
+        noise = [
+            torch.rand(i.shape, generator=torch.Generator().manual_seed(s)) for i, s in zip(images, seeds, strict=True)
+        ]
+        return super().encode((images + 0.05 * (torch.stack(noise) - 0.5)).clamp(0, 1), seeds)
+
+
+class WrongRange(Blocks):
+    def made(self, images: Any) -> Any:
+        return images * 2 - 1
+
+
+class Bytes255(Blocks):
+    def made(self, images: Any) -> Any:
+        return images * 255
+
+
+class WantsSigned(Blocks):
+    """Its network wants [-1, 1] on both sides and nobody converted."""
+
+    def given(self, images: Any) -> Any:
+        return ((images + 1) / 2).clamp(0, 1)
+
+    def made(self, images: Any) -> Any:
+        return images * 2 - 1
+
+
+class SwappedIn(Blocks):
+    """Blue first on the way in, red first on the way out."""
+
+    def given(self, images: Any) -> Any:
+        return images.flip(1)
+
+
+class Smuggler(Blocks):
+    """Keeps the picture and sends empty tokens."""
+
+    def encode(self, images: Any, seeds: Any, budget: Any = None) -> Any:
+        self.kept = images.clone()
+        return super().encode(images, seeds)
+
+    def decode(self, tokens: Any, seeds: Any) -> Any:
+        kept = getattr(self, "kept", None)
+        return super().decode(tokens, seeds) if kept is None or len(kept) != len(tokens) else kept
+
+
+class BatchMean(Blocks):
+    def given(self, images: Any) -> Any:
+        return (images - images.mean() + 0.5).clamp(0, 1)
+
+
+class Unseeded(Blocks):
+    def given(self, images: Any) -> Any:
+        import torch
+
+        return (images + 0.3 * (torch.rand_like(images) - 0.5)).clamp(0, 1)
+
+
+class NotANumber(Blocks):
+    def made(self, images: Any) -> Any:
+        return images * float("nan")
+
+
+class WrongSize(Blocks):
+    def decode(self, tokens: Any, seeds: Any) -> Any:
+        return super().decode(tokens, seeds)[:, :, 4:]
+
+
+class WrongType(Blocks):
+    def decode(self, tokens: Any, seeds: Any) -> Any:
+        import torch
+
+        return (super().decode(tokens, seeds) * 255).to(torch.uint8)
+
+
+class Raises(Blocks):
+    """In mid-run: on the third call."""
+
+    calls = 0
+
+    def encode(self, images: Any, seeds: Any, budget: Any = None) -> Any:
+        self.calls += 1
+        if self.calls == 3:
+            raise RuntimeError("out of something")
+        return super().encode(images, seeds)
+
+
+class TooSmallAlphabet(Blocks):
+    def encode(self, images: Any, seeds: Any, budget: Any = None) -> Any:
+        codes = super().encode(images, seeds)
+        return Codes(codes.indices, (8,) * 3, codes.size, codes.grids)
+
+
+class NotTokens(Blocks):
+    def encode(self, images: Any, seeds: Any, budget: Any = None) -> Any:
+        return images
+
+
+CLASSES = {
+    "right": Blocks, "slow": Slow, "wrong-range": WrongRange, "bytes": Bytes255, "wants-signed": WantsSigned,
+    "swapped": SwappedIn, "smuggler": Smuggler, "batch-mean": BatchMean, "unseeded": Unseeded, "nan": NotANumber,
+    "wrong-size": WrongSize, "wrong-type": WrongType, "raises": Raises, "alphabet": TooSmallAlphabet,
+    "not-tokens": NotTokens, "wrong-facts": Blocks,
+}  # fmt: skip
+CARDS = tuple(
+    Card(
+        name=name, family="bad", kind="discrete", title=name, sizes=Multiple(4),
+        tokens_at_256=1024 if name == "wrong-facts" else 4096, alphabets=(16,) * 3, downsample=4,
+    )
+    for name in CLASSES
+)  # fmt: skip
+FAMILY = Family("bad", "Adapters with mistakes", CARDS, lambda card, options: CLASSES[card.name](card, options))
