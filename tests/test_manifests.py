@@ -36,7 +36,8 @@ def test_every_manifest_has_its_card(shared: Path) -> None:
         assert m["family"] in entry.family.fixtures, m["name"]
         assert card.arch == m["arch"], m["name"]
         assert list(card.value_range) == m["input"]["value_range"], m["name"]
-        assert card.downsample == m["downsample"], m["name"]
+        # Some manifests put a remark behind the number.
+        assert card.downsample == int(str(m["downsample"]).split()[0]), m["name"]
         assert card.weights, m["name"]
 
 

@@ -263,7 +263,9 @@ def state_dict(network: Any, card: Card, files: Mapping[str, Path]) -> dict[str,
         if role in children and not any(n.startswith(f"{role}.") for n in tensors):
             tensors = {f"{role}.{n}": t for n, t in tensors.items()}
         out.update(tensors)
-    return out
+    # A network may know other names under which its entries come (Infinity's, with and without wrappers).
+    rename = getattr(network, "rename", None)
+    return out if rename is None else {rename(n): t for n, t in out.items()}
 
 
 def _ema(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

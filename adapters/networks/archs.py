@@ -59,3 +59,21 @@ def llamagen(ch_mult: Sequence[int] = F16) -> dict[str, Any]:
 def vq(codebook_size: int, embed_dim: int, *, kind: str = "vq", l2_norm: bool = False) -> dict[str, Any]:
     """A quantizer of one codebook."""
     return {"type": kind, "codebook_size": codebook_size, "embed_dim": embed_dim, "l2_norm": l2_norm}
+
+
+def magvit2(
+    bits: int, *, ch: int, ch_mult: Sequence[int] = F16, groups: int = 1, noise: bool = False
+) -> dict[str, Any]:
+    """Open-MAGVIT2's network, which WeTok shares: one latent channel a bit."""
+    return {
+        "in_channels": 3,
+        "out_channels": 3,
+        "ch": ch,
+        "ch_mult": list(ch_mult),
+        "num_res_blocks": 4,
+        "z_channels": bits,
+        "norm_groups": 32,
+        "norm_eps": 1e-6,
+        "noise_input": noise,
+        "quantizer": {"type": "lfq", "bits": bits, "groups": groups, "bits_per_group": bits // groups},
+    }

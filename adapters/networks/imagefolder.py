@@ -176,6 +176,7 @@ class ImageFolder(nn.Module):
     """Images of one size. The branches' tokens stand side by side as books (bits: one branch after the other)."""
 
     value_range = (-1.0, 1.0)
+    int_buffers = ("encoder.lvl1LC", "decoder.lvl1LC")
 
     def __init__(self, arch: Mapping[str, Any]) -> None:
         super().__init__()

@@ -126,6 +126,8 @@ def _decoder(colours: int, latent: int, widths: Sequence[int], blocks: int, doub
 class Infinity(VQAutoencoder):
     """Any size in multiples of patch_size; positions run through all scales, coarse to fine."""
 
+    int_buffers = ("quantizer.lfq.mask", "quantize.lfq.mask")
+
     def __init__(self, arch: Mapping[str, Any]) -> None:
         c = Config(arch, "arch")
         base, blocks, patch = c.integer("base_ch"), c.integer("num_res_blocks"), c.integer("patch_size")
@@ -159,13 +161,13 @@ class Infinity(VQAutoencoder):
             downsample=patch,
             quantizer_name="quantizer",
         )
+        self._names = frozenset(self.state_dict())
 
     def rename(self, name: str) -> str:
         """Checkpoints may lack the wrappers' `.conv` and `.norm` (vae.py:30-64): the name under which it is here."""
-        own = self.state_dict()
         stem, _, leaf = name.rpartition(".")
         wrapped = [f"{stem}.{part}.{leaf}" for part in ("conv", "norm")]
-        return next((n for n in (name, *wrapped) if n in own), name)
+        return next((n for n in (name, *wrapped) if n in self._names), name)
 
 
 def _grid(pair: Any) -> Grid:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -62,7 +63,7 @@ class LayerScale(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.gamma = nn.Parameter(Tensor(width).fill_(1e-5))
+        self.gamma = nn.Parameter(torch.full((width,), 1e-5))
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.gamma
