@@ -120,8 +120,14 @@ def manifest(family: Family, arch: Mapping[str, Any] | Card) -> dict[str, list[i
             raise VtbenchError(f"{arch.name} has no native network, so it has no manifest: its library loads it")
         arch = arch.arch
     with torch.device("meta"):
-        network = build_network(family, arch)
+        network = build_network(family, arch, random=False)
     return names_of(network)
+
+
+def manifest_of(model: str) -> dict[str, list[int]]:
+    """`manifest` of a registered model, by name or alias."""
+    entry = registry.model(model)
+    return manifest(entry.family, entry.card)
 
 
 def names_of(network: Any) -> dict[str, list[int]]:

@@ -100,10 +100,11 @@ class Block(nn.Module):
         self.nin_shortcut = nn.Conv2d(out if on_output else width, out, 1, bias=bias) if width != out else None
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.conv2(self.norm2(self.conv1(self.norm1(x))))
+        h: Tensor = self.conv2(self.norm2(self.conv1(self.norm1(x))))
         if self.nin_shortcut is None:
             return x + h
-        return h + self.nin_shortcut(h if self.on_output else x)
+        skip: Tensor = self.nin_shortcut(h if self.on_output else x)
+        return h + skip
 
 
 class Attention(nn.Module):
@@ -128,7 +129,8 @@ class Attention(nn.Module):
         # (B, C, h, w) -> (B, 1, h w, C): one head; the default scale is C**-0.5.
         rows = [t.flatten(2).transpose(1, 2).unsqueeze(1) for t in (q, k, v)]
         mixed = F.scaled_dot_product_attention(*rows)
-        return x + self.proj_out(mixed.squeeze(1).transpose(1, 2).reshape(x.shape))
+        added: Tensor = self.proj_out(mixed.squeeze(1).transpose(1, 2).reshape(x.shape))
+        return x + added
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,7 @@ class Conv:
     @property
     def factor(self) -> int:
         """Image pixels per latent cell along a side."""
-        return 2 ** (len(self.multipliers) - 1)
+        return int(2 ** (len(self.multipliers) - 1))
 
     def __post_init__(self) -> None:
         for width in {self.width * m for m in self.multipliers} | {self.width}:

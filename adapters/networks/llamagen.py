@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import nn
 
+from vtbench.adapters.networks import infer
 from vtbench.adapters.networks.config import Config
 from vtbench.adapters.networks.conv import Conv, Names
 from vtbench.adapters.networks.quantizers import VQ
@@ -40,6 +41,7 @@ class LlamaGen(VQAutoencoder):
     norm_groups, norm_eps, quantizer."""
 
     optional = ("quantize.codebook_used",)
+    infer_arch = staticmethod(infer.llamagen)
 
     def __init__(self, arch: Mapping[str, Any]) -> None:
         c = Config(arch, "arch")

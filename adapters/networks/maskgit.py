@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
+from vtbench.adapters.networks import infer
 from vtbench.adapters.networks.config import Config
 from vtbench.adapters.networks.conv import Conv, Names
 from vtbench.adapters.networks.quantizers import VQ, Quantizer, SignBits
@@ -23,6 +24,7 @@ class MaskGit(VQAutoencoder):
     norm_groups, norm_eps, quantizer."""
 
     value_range = (0.0, 1.0)
+    infer_arch = staticmethod(infer.maskgit)
 
     def __init__(self, arch: Mapping[str, Any]) -> None:
         c = Config(arch, "arch")
@@ -46,6 +48,7 @@ class MaskBit(VQAutoencoder):
     value_range = (0.0, 1.0)
     optional = ("quantize.codebook",)
     int_buffers = ("quantize.bits_to_indices",)
+    infer_arch = staticmethod(infer.maskbit)
 
     def __init__(self, arch: Mapping[str, Any]) -> None:
         c = Config(arch, "arch")
@@ -98,7 +101,8 @@ def _spec(c: Config, names: Names, *, latent: int, middle: str, pool: bool) -> C
 def _with_blocks(spec: Conv, blocks: int, middle: str) -> Conv:
     """`blocks` residual blocks a level, and as many in the middle."""
     paths = tuple(middle.format(j=j) for j in range(blocks))
-    return replace(spec, blocks=blocks, middle=("block",) * blocks, names=replace(spec.names, middle=paths))
+    kinds: tuple[Literal["block"], ...] = ("block",) * blocks
+    return replace(spec, blocks=blocks, middle=kinds, names=replace(spec.names, middle=paths))
 
 
 def _same_width(codes: int, latent: int) -> None:

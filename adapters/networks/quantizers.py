@@ -43,7 +43,7 @@ def nearest(z: Tensor, codes: Tensor) -> Tensor:
     step = max(1, TABLE // len(codes))
     parts = [
         torch.addmm(part.square().sum(dim=1, keepdim=True) + squares, part, codes.t(), alpha=-2).argmin(dim=1)
-        for part in z.split(step)
+        for part in torch.split(z, step)
     ]
     return torch.cat(parts)
 
@@ -51,7 +51,7 @@ def nearest(z: Tensor, codes: Tensor) -> Tensor:
 def most_similar(z: Tensor, codes: Tensor) -> Tensor:
     """int64 (n,): for every row of z (n, D) the row of codes (K, D) of greatest dot product, the first if equal."""
     step = max(1, TABLE // len(codes))
-    return torch.cat([(part @ codes.t()).argmax(dim=1) for part in z.split(step)])
+    return torch.cat([(part @ codes.t()).argmax(dim=1) for part in torch.split(z, step)])
 
 
 def _one_book(tokens: Tensor) -> Tensor:
@@ -195,7 +195,8 @@ class ResidualVQ(Quantizer):
         )
         tokens = []
         for book in self.codebooks:
-            rows = book.weight[: len(book.weight) - self.padding]
+            weight: Tensor = book.get_parameter("weight")
+            rows = weight[: len(weight) - self.padding]
             tokens.append(nearest(rest, rows))
             rest = rest - rows[tokens[-1]]
         stacked = torch.stack(tokens, dim=1).reshape(batch, h * w, len(tokens))

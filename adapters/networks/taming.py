@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import nn
 
+from vtbench.adapters.networks import infer
 from vtbench.adapters.networks.config import Config
 from vtbench.adapters.networks.conv import Conv, nominal_levels
 from vtbench.adapters.networks.quantizers import VQ, DotVQ, GumbelVQ, Quantizer, ResidualVQ
@@ -24,7 +25,8 @@ class Taming(VQAutoencoder):
     """arch: in_channels, out_channels, ch, ch_mult, num_res_blocks, attn_resolutions, attn_type, resolution,
     z_channels, double_z, resamp_with_conv, tanh_out, norm_groups, norm_eps, quantizer."""
 
-    optional = ("loss.", "model_ema.")
+    optional: tuple[str, ...] = ("loss.", "model_ema.")
+    infer_arch = staticmethod(infer.taming)
 
     def __init__(self, arch: Mapping[str, Any]) -> None:
         c = Config(arch, "arch")

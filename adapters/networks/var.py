@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from vtbench.adapters.networks import infer
 from vtbench.adapters.networks.config import Config
 from vtbench.adapters.networks.conv import Conv
 from vtbench.adapters.networks.llamagen import attention_of
@@ -21,6 +22,7 @@ class Var(VQAutoencoder):
     norm_groups, norm_eps, quantizer (with v_patch_nums, and phi_index or null to compute it)."""
 
     optional = ("quantize.ema_vocab_hit_SV",)
+    infer_arch = staticmethod(infer.var)
 
     def __init__(self, arch: Mapping[str, Any]) -> None:
         c = Config(arch, "arch")
