@@ -19,6 +19,7 @@ from PIL import Image
 
 import vtbench
 from vtbench import registry
+from vtbench.contract import photograph
 from vtbench.errors import VtbenchError
 from vtbench.results import read_lines, read_run
 
@@ -27,12 +28,15 @@ FILE = Path(__file__).parent / "bad_adapters.py"
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twenty-two small images of three sizes."""
+    """Twenty-two small cuts of a photograph, of three sizes."""
     folder = tmp_path_factory.mktemp("images")
-    rng = np.random.default_rng(0)
+    whole = photograph()
     for i in range(22):
-        shape = [(64, 64, 3), (48, 80, 3), (67, 61, 3)][i % 3]
-        Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(folder / f"{i:02d}.png")
+        height, width = [(64, 64), (48, 80), (67, 61)][i % 3]
+        top, left = 61 * i % (512 - height), 97 * i % (512 - width)
+        Image.fromarray(np.ascontiguousarray(whole[top : top + height, left : left + width])).save(
+            folder / f"{i:02d}.png"
+        )
     return folder
 
 
