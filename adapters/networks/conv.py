@@ -133,6 +133,9 @@ class Attention(nn.Module):
         return x + added
 
 
+Part = Literal["block", "attention", "nothing"]
+
+
 @dataclass(frozen=True)
 class Names:
     """Paths of the layers; {i} is the level, {j} the block in it. The defaults are taming's."""
@@ -162,7 +165,7 @@ class Conv:
     """Residual blocks a level."""
     attention: tuple[int, ...] = ()
     """Levels (0 = highest resolution) with attention after every block."""
-    middle: tuple[Literal["block", "attention", "nothing"], ...] = ("block", "attention", "block")
+    middle: tuple[Part, ...] = ("block", "attention", "block")
     """What stands at each of the names' `middle` paths."""
     names: Names = Names()
     groups: int = 32

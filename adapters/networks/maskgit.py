@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 from vtbench.adapters.networks import infer
 from vtbench.adapters.networks.config import Config
-from vtbench.adapters.networks.conv import Conv, Names
+from vtbench.adapters.networks.conv import Conv, Names, Part
 from vtbench.adapters.networks.quantizers import VQ, Quantizer, SignBits
 from vtbench.adapters.networks.vq_autoencoder import VQAutoencoder
 from vtbench.errors import VtbenchError
@@ -101,8 +101,8 @@ def _spec(c: Config, names: Names, *, latent: int, middle: str, pool: bool) -> C
 def _with_blocks(spec: Conv, blocks: int, middle: str) -> Conv:
     """`blocks` residual blocks a level, and as many in the middle."""
     paths = tuple(middle.format(j=j) for j in range(blocks))
-    kinds: tuple[Literal["block"], ...] = ("block",) * blocks
-    return replace(spec, blocks=blocks, middle=kinds, names=replace(spec.names, middle=paths))
+    kind: Part = "block"
+    return replace(spec, blocks=blocks, middle=(kind,) * blocks, names=replace(spec.names, middle=paths))
 
 
 def _same_width(codes: int, latent: int) -> None:

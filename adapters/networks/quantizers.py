@@ -309,13 +309,13 @@ class Pyramid(Quantizer):
         rest, total, tokens = z, torch.zeros_like(z), []
         for scale, size in enumerate(self.grids(grid)):
             seen = rest if scale == len(self.scales) - 1 else F.interpolate(rest, size=size, mode="area")
-            tokens.append(self.choose(to_rows(seen)).unflatten(0, (len(z), -1)))
+            tokens.append(torch.unflatten(self.choose(to_rows(seen)), 0, (len(z), -1)))
             added = self._detail(tokens[-1], scale, grid)
             total, rest = total + added, rest - added
         return torch.cat(tokens, dim=1), total
 
     def lookup(self, tokens: Tensor, grid: Grid) -> Tensor:
-        parts = tokens.split([h * w for h, w in self.grids(grid)], dim=1)
+        parts = torch.split(tokens, [h * w for h, w in self.grids(grid)], dim=1)
         total = self._detail(parts[0], 0, grid)
         for scale, part in enumerate(parts[1:], start=1):
             total = total + self._detail(part, scale, grid)
