@@ -12,7 +12,7 @@ from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from vtbench.metric import Batch, Reference, Value
-from vtbench.metrics import psnr, ssim
+from vtbench.metrics import lpips, psnr, ssim, weights
 
 
 def stack(*images: Any) -> torch.Tensor:
@@ -36,12 +36,12 @@ def noisy(x: Any, sigma: float, seed: int = 0) -> Any:
 
 ASTRONAUT, CAT, COFFEE = data.astronaut(), data.chelsea(), data.coffee()
 PAIRS = {
-    "photograph 512x512": (ASTRONAUT, noisy(ASTRONAUT, 6)),
-    "odd 299x451": (CAT[:299, :451], noisy(CAT[:299, :451], 20)),
-    "odd height 201x300": (COFFEE[:201, :300], noisy(COFFEE[:201, :300], 3)),
-    "odd width 200x301": (COFFEE[:200, :301], np.roll(COFFEE[:200, :301], 2, axis=1)),
-    "unrelated 256x256": (ASTRONAUT[:256, :256], CAT[:256, :256]),
-    "negative 256x256": (CAT[:256, :256], 255 - CAT[:256, :256]),
+    "photograph 256x256": (ASTRONAUT[:256, 100:356], noisy(ASTRONAUT[:256, 100:356], 6)),
+    "odd 299x251": (CAT[:299, :251], noisy(CAT[:299, :251], 20)),
+    "odd height 201x180": (COFFEE[:201, :180], noisy(COFFEE[:201, :180], 3)),
+    "odd width 200x201": (COFFEE[:200, :201], np.roll(COFFEE[:200, :201], 2, axis=1)),
+    "unrelated 180x180": (ASTRONAUT[:180, :180], CAT[:180, :180]),
+    "negative 176x176": (CAT[:176, :176], 255 - CAT[:176, :176]),
     "constant 181x177": (np.full((181, 177, 3), 37, np.uint8), np.full((181, 177, 3), 41, np.uint8)),
     "saturated 176x190": (np.full((176, 190, 3), 255, np.uint8), np.zeros((176, 190, 3), np.uint8)),
 }
@@ -140,9 +140,9 @@ def test_pooled_psnr() -> None:
 
 def test_pooled_psnr_is_torchmetrics_arithmetic() -> None:
     """Pooled over two images of one size is the PSNR of both images in one array."""
-    x, y = PAIRS["unrelated 256x256"]
+    x, y = PAIRS["unrelated 180x180"]
     z = noisy(x, 2)
-    rows = [{"values": {"mse": one(psnr.MSE(), x, v).value}, "size": [256, 256]} for v in (y, z)]
+    rows = [{"values": {"mse": one(psnr.MSE(), x, v).value}, "size": [180, 180]} for v in (y, z)]
     wanted = peak_signal_noise_ratio(np.stack([x, x]), np.stack([y, z]), data_range=255)
     assert psnr.PooledPSNR().finish(rows, [None] * 2).value == pytest.approx(wanted, abs=1e-10)  # type: ignore[list-item]
 
@@ -157,3 +157,145 @@ def test_batches_and_candidates_do_not_mix() -> None:
         for batch, ys in ((shared, first), (again, second)):
             together = [v.value for v in metric.measure(batch)]
             assert together == [one(metric, x, y).value for x, y in zip(xs, ys, strict=True)]
+
+
+def random_backbone(net: str, folder: Any) -> Any:
+    """A seeded random backbone under torchvision's names, for tests: its numbers mean nothing."""
+    import torchvision
+
+    make = {"alex": "alexnet", "vgg": "vgg16", "squeeze": "squeezenet1_1"}[net]
+    with torch.device("meta"):
+        model = getattr(torchvision.models, make)()
+    generator = torch.Generator().manual_seed(5)
+    state = {}
+    for key, tensor in model.state_dict().items():
+        if key.startswith("features."):
+            fan = tensor[0].numel() if tensor.ndim == 4 else 1
+            scale = (2 / fan) ** 0.5 if tensor.ndim == 4 else 0.1
+            state[key] = torch.randn(tensor.shape, generator=generator) * scale
+    path = folder / f"{net}.pth"
+    torch.save(state, path)
+    return path
+
+
+@pytest.fixture(scope="module", params=["alex", "vgg", "squeeze"])
+def perceptual(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """(net, metric, path) with a random backbone."""
+    path = random_backbone(request.param, tmp_path_factory.mktemp("backbone"))
+    kind = {"alex": lpips.LPIPSAlex, "vgg": lpips.LPIPSVgg, "squeeze": lpips.LPIPSSqueeze}[request.param]
+    metric = kind(path)
+    metric.load()
+    return request.param, metric, path
+
+
+def package_lpips(net: str, path: Any, spatial: bool = False) -> Any:
+    """The lpips package's own model with the same backbone."""
+    import warnings
+
+    import lpips as package
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = package.LPIPS(net=net, pnet_rand=True, verbose=False, spatial=spatial)
+    state = torch.load(path, weights_only=True)
+    own = model.net.state_dict()
+    model.net.load_state_dict({k: state["features." + k.split(".", 1)[1]] for k in own})
+    return model
+
+
+LPIPS_SIZE = (48, 61)
+
+
+def crops(n: int = 3) -> tuple[list[Any], list[Any]]:
+    height, width = LPIPS_SIZE
+    xs = [ASTRONAUT[k * 60 : k * 60 + height, 80 : 80 + width] for k in range(n)]
+    return xs, [noisy(x, 12, seed=k) for k, x in enumerate(xs)]
+
+
+def test_lpips_is_the_packages(perceptual: Any) -> None:
+    net, metric, path = perceptual
+    assert "unverified" in metric.unverified
+    xs, ys = crops()
+    model = package_lpips(net, path)
+    with torch.inference_mode():
+        wanted = model(stack(*xs).float() / 127.5 - 1, stack(*ys).float() / 127.5 - 1).flatten().tolist()
+    found = [v.value for v in metric.measure(batch_of(xs, ys))]
+    # Both float32; layouts and the order of sums differ.
+    assert found == pytest.approx(wanted, rel=2e-6, abs=1e-6)
+    assert min(wanted) > 1e-3
+
+
+def test_lpips_batches_stages_and_identity(perceptual: Any) -> None:
+    """Alone, together, from kept stages of the original: the same; an image against itself: 0."""
+    _, metric, _ = perceptual
+    xs, ys = crops()
+    batch = batch_of(xs, ys)
+    together = [v.value for v in metric.measure(batch)]
+    assert together == pytest.approx([one(metric, x, y).value for x, y in zip(xs, ys, strict=True)], rel=1e-6)
+    again = metric.measure(Batch(batch.reference, batch.candidate))
+    assert [v.value for v in again] == together
+    assert [v.value for v in metric.measure(Batch(batch.reference, batch.reference.images))] == [0, 0, 0]
+
+
+def test_worst_tile_lpips(tmp_path: Any) -> None:
+    """A disturbance in one tile only; the value is the mean of the package's spatial map over that tile."""
+    path = random_backbone("alex", tmp_path)
+    metric = lpips.WorstTileLPIPS(path)
+    x = ASTRONAUT[:150, :200]
+    y = x.copy()
+    y[70:120, 70:120] = noisy(y[70:120, 70:120], 40)
+    value = one(metric, x, y).value
+    with torch.inference_mode():
+        whole = package_lpips("alex", path, spatial=True)(
+            stack(x).float() / 127.5 - 1, stack(y).float() / 127.5 - 1
+        )[0, 0]  # fmt: skip
+    corners = [(a, b) for a in (0, 64, 86) for b in (0, 64, 128, 136)]
+    tiles = [float(whole[a : a + 64, b : b + 64].double().mean()) for a, b in corners]
+    assert value == pytest.approx(max(tiles), rel=1e-5)
+    assert value > float(whole.mean())
+
+
+def test_metric_weights_are_refused_by_name_and_hash(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vtbench.errors import Unavailable, VtbenchError
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("VTBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv(weights.VARIABLE, raising=False)
+    with pytest.raises(Unavailable, match=r"alexnet-owt-7be5be79\.pth .* is not here: curl"):
+        lpips.LPIPSAlex().load()
+    wrong = tmp_path / "torch" / "hub" / "checkpoints" / "alexnet-owt-7be5be79.pth"
+    wrong.parent.mkdir(parents=True)
+    wrong.write_bytes(b"not AlexNet")
+    with pytest.raises(Unavailable, match=r"alexnet-owt-7be5be79\.pth has sha256 [0-9a-f]{16}…, wanted 7be5be79"):
+        lpips.LPIPSAlex().load()
+    states = {w["name"]: w["state"] for w in weights.status()}
+    assert states["alexnet"] == "refused"
+    assert states["vgg16"] == "missing"
+    assert states["lpips-alex-linear"] == "verified"
+    monkeypatch.setenv(weights.VARIABLE, f"alexnet={random_backbone('alex', tmp_path)}")
+    metric = lpips.LPIPSAlex()
+    metric.load()
+    assert metric.unverified is not None
+    monkeypatch.setenv(weights.VARIABLE, "alexnett=x")
+    with pytest.raises(VtbenchError, match="did you mean alexnet"):
+        weights.find("alexnet")
+
+
+def test_weights_table_is_whole() -> None:
+    """Hub names carry the first digits of the hash that the table states; every metric's needs are in the table."""
+    import re
+
+    from vtbench import registry
+
+    for name, w in weights.TABLE.items():
+        assert name == w.name
+        assert re.fullmatch(r"[0-9a-f]{8}([0-9a-f]{56})?", w.sha256)
+        digits = re.search(r"-([0-9a-f]{8})\.pth$", w.file)
+        assert digits is None or w.sha256.startswith(digits[1])
+    extras = {"hub", "offline", "rd", "webdataset", "test"}
+    for name, factory in registry.metrics().items():
+        for need in registry.card_of(factory).needs:
+            assert need in weights.TABLE or need in extras, (name, need)
+    needed = {w["name"]: w["needed_by"] for w in weights.status()}
+    assert "rfid" in needed["inception-2015-12-05"]
+    assert needed["alexnet"] == ["lpips-alex", "worst-tile-lpips"]
