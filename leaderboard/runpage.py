@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vtbench.aggregate import finite, identity, is_ranked, kind, options, part, why_not_ranked
+from vtbench.aggregate import finite, identity, is_ranked, kind, made_by, options, part, why_not_ranked
 from vtbench.leaderboard.tables import Label
 from vtbench.leaderboard.words import ARROWS, DIRECTIONS, anchor, decimals, link, number, short
 from vtbench.results import Run
@@ -140,7 +140,7 @@ def _origin(run: Run) -> list[tuple[str, str, str | None]]:
     digest("adapter's sha256", model.get("adapter_sha256"))
     parameters = finite(model.get("parameters"))
     add("parameters", number(parameters, 0) if parameters is not None else None)
-    add("vtbench", info.get("vtbench"))
+    add("vtbench", made_by(run))
     digest("commit", told.get("git"))
     digest("code's sha256", told.get("code_sha256"))
     if "release" in told:

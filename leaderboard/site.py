@@ -22,6 +22,7 @@ from vtbench.errors import VtbenchError
 from vtbench.leaderboard import gallery, runpage, tables, words
 from vtbench.leaderboard.plot import Style, rd_plot, styles, swatch
 from vtbench.leaderboard.tables import Cell, Group, Label, Row, Table
+from vtbench.metrics.bd import MIN_POINTS
 from vtbench.results import Run, disk_error
 
 HERE = Path(__file__).resolve().parent
@@ -113,7 +114,14 @@ def site_files(runs: Sequence[Run]) -> dict[str, bytes]:
     store = gallery.Store()
     rooms = gallery.rooms(runs, store)
     banner = _shared_reason(runs)
-    sections = [_section(g, label, rows, runs, look, banner) for g in groups]
+    sections: list[dict[str, Any]] = []
+    drawn: set[tuple[Any, ...]] = set()
+    for group in groups:
+        section = _section(group, label, rows, runs, look, banner)
+        # A plot of one metric on the same pictures is drawn for the first task that has it.
+        section["plots"] = [p for p in section["plots"] if (group.key[2:5], p["metric"]) not in drawn]
+        drawn |= {(group.key[2:5], p["metric"]) for p in section["plots"]}
+        sections.append(section)
     env = environment()
     swatches = {identity(r): swatch(look[aggregate.curve_key(r)]) for r in runs}
     common: dict[str, Any] = {
@@ -121,7 +129,7 @@ def site_files(runs: Sequence[Run]) -> dict[str, bytes]:
         "swatches": swatches,
         "banner": banner,
         "rooms": rooms,
-        "versions": sorted({str(r.info.get("vtbench")) for r in runs}),
+        "versions": sorted({v for r in runs if (v := aggregate.made_by(r))}),
     }
     files: dict[str, bytes] = {}
 
@@ -134,7 +142,7 @@ def site_files(runs: Sequence[Run]) -> dict[str, bytes]:
         "index.html.j2",
         stats=_stats(runs, groups),
         sections=sections,
-        headlines=_headlines(sections, label, runs),
+        headlines=_headlines(sections),
         hero=next((s for s in sections if s["plots"]), None),
         bd=_bd(sections, look),
         teasers=[(room, room.exhibits[0]) for room in rooms],
@@ -179,7 +187,7 @@ def _stats(runs: Sequence[Run], groups: Sequence[Group]) -> list[tuple[str, str]
     ranked = sum(is_ranked(r) for r in runs)
 
     def count(n: int, word: str) -> tuple[str, str]:
-        return words.number(float(n)), word if n == 1 else f"{word}s"
+        return words.number(float(n), 0), word if n == 1 else f"{word}s"
 
     return [
         count(len({str(part(r, "model").get("name")) for r in runs}), "system"),
@@ -202,7 +210,10 @@ def _section(
     names = tables.metric_names(group.runs)
     facts = {n: tables.card(group.runs, n) for n in names}
     main = [n for n in names if facts[n] and not facts[n].get("convention_of")]
-    other = [n for n in names if facts[n].get("convention_of")]
+    decider = aggregate.deciding(group.runs, "psnr")
+    if "psnr" in main and decider not in main:
+        main.insert(main.index("psnr") + 1, decider)
+    other = [n for n in names if facts[n].get("convention_of") and n not in main]
     speed = [n for n in names if not facts[n]]
     by = tables.primary(group.runs)
     fair = [r for r in group.runs if is_ranked(r)] or [
@@ -253,6 +264,10 @@ def _section(
         )
     told = made(main, "", by)
     hows = {(t.by, t.how) for t in told if t.by and t.how}
+    # What no kind has a value for is said once, below all of them.
+    nowhere = [line for line in told[0].unmeasured if all(line in t.unmeasured for t in told)] if told else []
+    for table in told:
+        table.unmeasured = [line for line in table.unmeasured if line not in nowhere]
     return {
         "group": group,
         "tables": told,
@@ -261,6 +276,8 @@ def _section(
         "speed": made(speed, "-speed", None) if speed else [],
         "plots": plots,
         "by": by,
+        "quality": [n for n in plotted if not facts[n].get("convention_of")],
+        "nowhere": nowhere,
         "curves": curves(fair, by, others=runs) if by else [],
         "ranked": any(is_ranked(r) for r in group.runs),
     }
@@ -299,72 +316,77 @@ def _plot(
     )
 
 
-def _headlines(
-    sections: Sequence[Mapping[str, Any]], label: Mapping[str, Label], runs: Sequence[Run]
-) -> list[tuple[Table, list[Group]]]:
+def _headlines(sections: Sequence[Mapping[str, Any]]) -> list[Table]:
     """One table a kind: systems down, the deciding metric of every group across; cells lead to their runs."""
-    used = [s for s in sections if s["by"]][:HEADLINES]
+    used: list[Mapping[str, Any]] = []
+    for section in sections:
+        # Two tasks may ask the same thing of the same pictures (compression repeats PSNR): it is said once.
+        asked = (section["group"].key[2:5], section["by"])
+        if section["by"] and asked not in [(s["group"].key[2:5], s["by"]) for s in used]:
+            used.append(section)
+    used = used[:HEADLINES]
     out = []
     present = {kind(r) for s in used for r in s["group"].runs}
     for name in sorted(present, key=lambda k: (KINDS.index(k) if k in KINDS else 9, k)):
         ident = f"glance-{words.anchor(name)}"
         notes = words.Notes(ident)
-        picked: list[tuple[Mapping[str, Any], Table]] = []
-        for section in used:
-            table = next((t for t in section["tables"] if t.kind == name), None)
-            if table is not None:
-                picked.append((section, table))
-        columns: list[tables.Column] = []
-        lines: dict[tuple[str, Any], list[tuple[Any, Table, Row, Run]]] = {}
-        for section, table in picked:
-            column = tables.column(section["group"].runs, section["by"], section["group"])
-            columns.append(replace(column, where=section["group"].where, href=f"#{section['group'].ident}"))
+        tabled = [(s, t) for s in used if (t := next((t for t in s["tables"] if t.kind == name), None)) is not None]
+        shown = [(section, section["by"]) for section, _ in tabled]
+        if tabled:
+            # With few tasks there is room for more of what the first one measures.
+            first = tabled[0][0]
+            more = [m for m in first["quality"] if m != first["by"]]
+            shown[1:1] = [(first, m) for m in more[: max(0, HEADLINES // 2 - len(shown))]]
+        columns = [
+            replace(tables.column(s["group"].runs, m, s["group"]), where=s["group"].where, href=f"#{s['group'].ident}")
+            for s, m in shown
+        ]
+        lines: dict[tuple[str, Any], dict[int, tuple[Table, Row, Run]]] = {}
+        for section, table in tabled:
             for row in table.rows:
                 run = next(r for r in section["group"].runs if identity(r) == row.curve)
-                lines.setdefault((system(run), run.info.get("limit")), []).append((section, table, row, run))
+                lines.setdefault((system(run), run.info.get("limit")), {})[id(section)] = (table, row, run)
         made: list[Row] = []
         for parts in lines.values():
-            by_group = {id(section): (table, row, run) for section, table, row, run in parts}
-            _, _, first, _ = parts[0]
-            cells = [next((row.cells[0] for _, _, row, _ in parts if row.cells[0].sort is not None), first.cells[0])]
-            cells[0] = replace(cells[0], note=None, warning=None)
-            if cells[0].sort is None:
-                cells[0].note = notes.add(first.cells[0].title or "the run holds no bits per pixel")
-            for section, _table in picked:
-                if id(section) not in by_group:
+            _, top, _ = next(iter(parts.values()))
+            rated = next((row.cells[0] for _, row, _ in parts.values() if row.cells[0].sort is not None), top.cells[0])
+            cells = [_renoted(rated, notes)]
+            for section, metric in shown:
+                if id(section) not in parts:
                     cells.append(Cell("", title="this system was not run here"))
                     continue
-                table, row, run = by_group[id(section)]
-                at = next((i for i, c in enumerate(table.columns) if c.metric == section["by"]), None)
-                if at is None:
-                    cell = tables.score_cell(run, section["by"], 2, notes)
-                else:
-                    cell = replace(row.cells[at + 1])
-                    cell.note = notes.add(cell.title) if cell.note and cell.title else None
-                    cell.warning = notes.add(cell.title) if cell.warning and cell.title else None
+                table, row, run = parts[id(section)]
+                at = next((i for i, c in enumerate(table.columns) if c.metric == metric), None)
+                cell = tables.score_cell(run, metric, 2, notes) if at is None else _renoted(row.cells[at + 1], notes)
                 cell.href = row.label.href
                 cells.append(cell)
-            ranked = any(row.ranked for _, _, row, _ in parts)
-            made.append(
-                replace(
-                    first, cells=cells, ranked=ranked, why=None if ranked else first.why, grey=first.grey and not ranked
-                )
-            )
+            ranked = any(row.ranked for _, row, _ in parts.values())
+            grey = top.grey and not ranked
+            made.append(replace(top, cells=cells, ranked=ranked, why=None if ranked else top.why, grey=grey))
         table = Table(name, columns, made, notes)
-        out.append((table, [s["group"] for s, _ in picked]))
+        out.append(table)
     return out
 
 
+def _renoted(cell: Cell, notes: words.Notes) -> Cell:
+    """A copy of a cell for another table, its remark among that table's notes."""
+    note = notes.add(cell.title) if cell.note and cell.title else None
+    warning = notes.add(cell.title) if cell.warning and cell.title else None
+    return replace(cell, note=note, warning=warning)
+
+
 def _bd(sections: Sequence[Mapping[str, Any]], look: Mapping[str, Style]) -> list[dict[str, Any]]:
-    """BD-rate tables of the groups that hold a codec's curve to measure against."""
+    """BD-rate tables of the groups that hold a codec's curve to measure against, once for the same pictures."""
     out = []
+    seen: set[tuple[Any, ...]] = set()
     for section in sections:
         by, group = section["by"], section["group"]
-        if not section["curves"]:
+        if not section["curves"] or (group.key[2:5], by) in seen:
             continue
+        seen.add((group.key[2:5], by))
         found = aggregate.bd_table(section["curves"], by, str(tables.card(group.runs, by).get("better")))
-        # Without a single value (most often: too few points) the table would be a list of excuses.
-        if found and any(line.percent is not None for line in found.lines):
+        # Where no other system has a curve, the table would be a list of excuses.
+        if found and any(len(line.curve.points) >= MIN_POINTS for line in found.lines):
             title = tables.column(group.runs, by, None).title
             shown = [(swatch(look[line.curve.key]), line) for line in found.lines]
             out.append({"group": group, "table": found, "title": title, "lines": shown})

@@ -10,6 +10,7 @@ from typing import Any
 from vtbench.aggregate import (
     KINDS,
     RATE,
+    Question,
     Ranking,
     RowValues,
     finite,
@@ -17,11 +18,13 @@ from vtbench.aggregate import (
     is_ranked,
     kind,
     knob,
+    newest_version,
     options,
     part,
     question,
     ranking,
     rate,
+    version,
     why_not_ranked,
 )
 from vtbench.leaderboard.words import ARROWS, DIRECTIONS, Notes, anchor, decimals, number, short
@@ -104,7 +107,7 @@ class Table:
 class Group:
     """Runs that may be compared: one task on one suite in one view."""
 
-    key: tuple[str, int, str, str, str]
+    key: Question
     ident: str
     task: str
     task_title: str
@@ -163,11 +166,11 @@ def labels(runs: Sequence[Run], hrefs: Mapping[str, str]) -> dict[str, Label]:
 
 
 def groups(runs: Sequence[Run]) -> list[Group]:
-    found: dict[tuple[str, int, str, str, str], list[Run]] = {}
+    found: dict[Question, list[Run]] = {}
     for run in runs:
         found.setdefault(question(run), []).append(run)
 
-    def order(key: tuple[str, int, str, str, str]) -> tuple[Any, ...]:
+    def order(key: Question) -> tuple[Any, ...]:
         place = TASK_ORDER.index(key[0]) if key[0] in TASK_ORDER else len(TASK_ORDER)
         return (place, key[0], -key[1], str(part(found[key][0], "suite").get("name")), key)
 
@@ -176,7 +179,7 @@ def groups(runs: Sequence[Run]) -> list[Group]:
         first = found[key][0]
         suite, view, task = part(first, "suite"), part(first, "view"), part(first, "task")
         images = finite(suite.get("n"))
-        ident = anchor(f"{key[0]} {suite.get('name')} {key[3]} v{key[1]} {key[2][:6]} {key[4][:6]}")
+        ident = anchor(f"{key[0]} {suite.get('name')} {key[3]} v{key[1]} {key[2][:6]} {key[4][:6]} {key[5]}")
         out.append(
             Group(
                 key, ident, key[0], short(task.get("title") or key[0], 80), short(suite.get("name", ""), 80),
@@ -244,7 +247,8 @@ def score_cell(run: Run, metric: str, digits: int, notes: Notes) -> Cell:
     missing = int(finite(score.get("missing")) or 0)
     if value is None:
         why = short(score.get("why") or "the run states no reason", 400)
-        return Cell(number(None), note=notes.add(why), title=why)
+        # An image that came back identical has no PSNR: that is the best there is, and should not read as a gap.
+        return Cell("lossless" if why.startswith("lossless") else number(None), note=notes.add(why), title=why)
     cell = Cell(number(value, digits), sort=value)
     low, high = finite(score.get("low")), finite(score.get("high"))
     if low is not None and high is not None:
@@ -303,10 +307,10 @@ def _table(
     for c in columns:
         c.head = by is not None and c.metric == rank_by
     digits = {c.metric: decimals([_value(r, c.metric) for r in members], c.unit) for c in columns}
+    newest = {m: newest_version(members, m) for m in shown}
     marked = {m for m in shown if _marked(rankings[m], m, card(group.runs, m))}
     tops = {m: _top(rankings[m], members, m) for m in marked}
     rates = {identity(r): rate(r, every) for r in members}
-    rate_digits = decimals(list(rates.values()))
 
     def order(run: Run) -> tuple[Any, ...]:
         place = by.places.get(identity(run)) if by else None
@@ -326,7 +330,7 @@ def _table(
     for run in sorted(members, key=order):
         key = identity(run)
         place = by.places.get(key) if by else None
-        rate_cell = Cell(number(rates[key], rate_digits), sort=rates[key])
+        rate_cell = Cell(number(rates[key], 3), sort=rates[key])
         if rates[key] is None:
             score = run.score(RATE)
             why = str((score or {}).get("why") or "the run holds no bits per pixel")
@@ -334,10 +338,15 @@ def _table(
         cells = [rate_cell]
         for metric in shown:
             cell = score_cell(run, metric, digits[metric], notes)
+            if cell.sort is not None and version(run, metric) != newest[metric]:
+                told = f"version {version(run, metric)} of this metric, so not compared with version {newest[metric]}"
+                cell.title = "; ".join(filter(None, [cell.title, told]))
+                cell.note = notes.add(cell.title)
             found = rankings[metric].places.get(key)
             # Pooled PSNR may decide the rank in place of PSNR; the values in this column are then not what was ranked.
             if found and found.best and metric in marked:
-                cell.best = _value(run, metric) == tops[metric]
+                # A system that stands first without a value gave back every image as it was.
+                cell.best = cell.sort is None or cell.sort == tops[metric]
                 cell.tied = not cell.best
             cells.append(cell)
         images = finite(run.info.get("n"))

@@ -176,6 +176,29 @@ def test_a_lossless_image_hands_the_decision_to_pooled_psnr(tmp_path: Path) -> N
     assert {r.name: found.places[identity(r)].rank for r in runs} == {"png": 1, "part": 2, "lossy": 3}
 
 
+def test_pooled_errors_come_from_psnr_and_count_lossless_images_as_zero(tmp_path: Path) -> None:
+    """A constant offset of d grey levels has mean squared error d^2, hence PSNR 20 log10(255 / d)."""
+    folder = made_runs.write(
+        tmp_path / "a", values={"psnr": [20 * math.log10(255 / d) for d in (1, 2, 3, 4, 5)] + [None]}
+    )
+    rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
+    for row in rows:
+        row["size"] = [2, 8]
+    rows[5]["why"] = {"psnr": "lossless (identical pixels)"}
+    (folder / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    errors = list(aggregate.RowValues().errors(aggregate.read([folder])[0]).values())
+    assert [e for e, _ in errors] == pytest.approx([1, 4, 9, 16, 25, 0])
+    assert {w for _, w in errors} == {16.0}
+
+
+def test_versions_of_a_metric_are_not_ranked_together(tmp_path: Path) -> None:
+    for name, value, version in (("old", 40.0, 1), ("new", 30.0, 2)):
+        made_runs.write(tmp_path / name, name=name, scores=[score("psnr", value, version=version)])
+    runs = aggregate.read([tmp_path])
+    found = aggregate.ranking(runs, "psnr")
+    assert [r.name for r in runs if identity(r) in found.places] == ["new"]
+
+
 @pytest.mark.parametrize("state", ["running", "failed", "incomplete", "interrupted"])
 def test_only_complete_runs_are_ranked(tmp_path: Path, state: str) -> None:
     run = one(tmp_path, "a", list(BASE), status=state, ranked=True)

@@ -25,6 +25,7 @@ KINDS = ("codec", "continuous", "discrete", "closed", "generator")
 RATE = "bpp"
 """The rate that all kinds share: bits under a flat prior (a codec's own bitstream) per scored pixel."""
 
+PEAK = 255.0
 TIED = 0.05
 """A system is tied with the one above it when the adjusted paired p is at least this."""
 
@@ -79,8 +80,11 @@ def system(run: Run) -> str:
     return json.dumps(told, sort_keys=True, default=str)
 
 
-def question(run: Run) -> tuple[str, int, str, str, str]:
-    """What makes two runs comparable: task, its version, the suite's hash, the view's name and fingerprint."""
+Question = tuple[str, int, str, str, str, str]
+
+
+def question(run: Run) -> Question:
+    """What makes runs comparable: task, its version, the suite's hash, the view's name and fingerprint, the fit."""
     task, suite, view = part(run, "task"), part(run, "suite"), part(run, "view")
     version = finite(task.get("version"))
     return (
@@ -89,7 +93,14 @@ def question(run: Run) -> tuple[str, int, str, str, str]:
         str(suite.get("hash") or suite.get("name", "")),
         str(view.get("name", "")),
         str(view.get("fingerprint", "")),
+        str(task.get("fit", "")),
     )
+
+
+def made_by(run: Run) -> str | None:
+    """The version of vtbench that made the run."""
+    found = run.info.get("vtbench") or part(run, "provenance").get("vtbench")
+    return str(found) if found else None
 
 
 def is_ranked(run: Run) -> bool:
@@ -182,7 +193,7 @@ def records(runs: Iterable[Run]) -> list[dict[str, Any]]:
             "dtype": run.info.get("dtype"),
             "device": part(run, "device").get("kind"),
             "seed": run.info.get("seed"),
-            "vtbench": run.info.get("vtbench"),
+            "vtbench": made_by(run),
         }
         for score in run.scores:
             measured = finite(score.get("value"))
@@ -318,41 +329,67 @@ class Ranking:
     better: str | None = None
 
 
+@dataclass
+class _Rows:
+    """A run's rows as columns: `table[metric]` = values and weights in the order of `items`."""
+
+    items: list[str] = field(default_factory=list)
+    table: dict[str, tuple[list[float | None], list[float]]] = field(default_factory=dict)
+    pixels: list[float] = field(default_factory=list)
+    lossless: list[bool] = field(default_factory=list)
+
+
 class RowValues:
-    """Per-image values of runs, each run's rows read once: metric -> values and weights in the order of `items`."""
+    """Per-image values of runs, each run's rows read once."""
 
     def __init__(self) -> None:
-        self._kept: dict[Path, tuple[list[str], dict[str, tuple[list[float | None], list[float]]]]] = {}
+        self._kept: dict[Path, _Rows] = {}
 
     def of(self, run: Run, metric: str) -> dict[str, tuple[float, float]]:
         """item -> (value, weight) of one metric; images without a value are left out."""
-        items, table = self._read(run)
-        if metric not in table:
+        rows = self._read(run)
+        if metric not in rows.table:
             return {}
-        values, weights = table[metric]
-        return {i: (v, w) for i, v, w in zip(items, values, weights, strict=True) if v is not None}
+        values, weights = rows.table[metric]
+        return {i: (v, w) for i, v, w in zip(rows.items, values, weights, strict=True) if v is not None}
 
-    def _read(self, run: Run) -> tuple[list[str], dict[str, tuple[list[float | None], list[float]]]]:
+    def errors(self, run: Run) -> dict[str, tuple[float, float]]:
+        """item -> (mean squared error in grey levels squared, pixels): `mse` of the rows, else from PSNR."""
+        rows = self._read(run)
+        if "mse" in rows.table:
+            values, sizes = rows.table["mse"][0], rows.pixels
+            return {i: (v, size) for i, v, size in zip(rows.items, values, sizes, strict=True) if v is not None}
+        if "psnr" not in rows.table:
+            return {}
+        out = {}
+        for i, v, size, same in zip(rows.items, rows.table["psnr"][0], rows.pixels, rows.lossless, strict=True):
+            if v is not None or same:
+                out[i] = (0.0 if v is None else PEAK**2 / 10 ** (v / 10), size)
+        return out
+
+    def _read(self, run: Run) -> _Rows:
         if run.path in self._kept:
             return self._kept[run.path]
-        items: list[str] = []
-        table: dict[str, tuple[list[float | None], list[float]]] = {}
+        out = _Rows()
         for count, row in enumerate(run.rows()):
-            items.append(str(row.get("item", "")))
-            found = row.get("values")
-            weights = row.get("weights")
+            out.items.append(str(row.get("item", "")))
+            size, why = row.get("size"), row.get("why")
+            whole = isinstance(size, (list, tuple)) and len(size) == 2
+            out.pixels.append(float(size[0] * size[1]) if whole and size is not None else 1.0)
+            out.lossless.append(isinstance(why, Mapping) and str(why.get("psnr") or "").startswith("lossless"))
+            found, weights = row.get("values"), row.get("weights")
             for name, given in (found if isinstance(found, Mapping) else {}).items():
                 # A metric may begin in the middle of a file only if somebody wrote it so: earlier images have none.
-                column, heavy = table.setdefault(str(name), ([None] * count, [1.0] * count))
+                column, heavy = out.table.setdefault(str(name), ([None] * count, [1.0] * count))
                 column.append(finite(given))
                 weight = finite(weights.get(name)) if isinstance(weights, Mapping) else None
                 heavy.append(1.0 if weight is None else weight)
-            for column, heavy in table.values():
+            for column, heavy in out.table.values():
                 if len(column) <= count:
                     column.append(None)
                     heavy.append(1.0)
-        self._kept[run.path] = (items, table)
-        return items, table
+        self._kept[run.path] = out
+        return out
 
 
 def lossless(run: Run, metric: str = "psnr") -> int:
@@ -375,6 +412,16 @@ def deciding(runs: Sequence[Run], metric: str) -> str:
     return metric
 
 
+def version(run: Run, metric: str) -> int:
+    """The version of a metric in a run (0 where the run does not have it)."""
+    return int(finite((run.score(metric) or {}).get("version")) or 0)
+
+
+def newest_version(runs: Iterable[Run], metric: str) -> int:
+    """Values of other versions of a metric are shown, never ranked against it."""
+    return max((version(r, metric) for r in runs), default=0)
+
+
 def ranking(runs: Sequence[Run], metric: str, rows: RowValues | None = None) -> Ranking:
     """Places of the ranked runs of one question and kind under `metric`.
 
@@ -384,6 +431,8 @@ def ranking(runs: Sequence[Run], metric: str, rows: RowValues | None = None) -> 
     """
     able = [r for r in runs if is_ranked(r)]
     by = deciding(able, metric)
+    newest = newest_version(able, by)
+    able = [r for r in able if version(r, by) == newest]
     better = next((s["better"] for r in able if (s := r.score(by)) and s.get("better")), None)
     if better not in ("higher", "lower"):
         return Ranking(by, {}, "this metric has no better end, so it ranks nothing")
@@ -426,7 +475,8 @@ def _paired(ordered: Sequence[Run], metric: str, better: str, rows: RowValues) -
 
     if len(ordered) < 2:
         return {}, ""
-    found = [rows.of(run, metric) for run in ordered]
+    pooled = metric == "psnr-pooled"
+    found = [rows.errors(run) if pooled else rows.of(run, metric) for run in ordered]
     shared = [item for item in found[0] if all(item in other for other in found[1:])]
     if len(shared) < 2:
         return {}, "rank by value; ties not computed: the runs hold no per-image values of this metric to pair"
@@ -439,7 +489,12 @@ def _paired(ordered: Sequence[Run], metric: str, better: str, rows: RowValues) -
         identity(run): ([values[i][0] for i in shared], [values[i][1] for i in shared])
         for run, values in zip(ordered, found, strict=True)
     }
-    drawn = {rank.name: rank for rank in ranks(table, better=better, resamples=resamples)}
+    drawn = {r.name: r for r in ranks(table, better="lower" if pooled else better, resamples=resamples)}
+    values = [value(run, metric) for run in ordered]
+    by_rows = sorted(zip(ordered, values, strict=True), key=lambda pair: drawn[identity(pair[0])].rank)
+    if [v for _, v in by_rows] != values:
+        # The rows do not say what the scores say (another reduction, or rows of another time): no pair to trust.
+        return {}, "rank by value; ties not computed: the per-image values put the systems in another order"
     how = (
         f"paired on the same {len(shared)} images; a system shares the place of the one above it when the "
         f"Holm-adjusted p is at least {TIED}; rank intervals from {resamples} resamples shared by all systems"
