@@ -10,7 +10,7 @@ import scipy.linalg
 import torch
 from torch_fidelity import metric_fid, metric_isc, metric_kid, metric_prc
 
-from vtbench.errors import VtbenchError
+from vtbench.errors import Unavailable, VtbenchError
 from vtbench.metrics import dinov2, frechet, inception, inception_score, kid, prdc, statistics
 
 
@@ -264,7 +264,26 @@ def test_rfid_with_given_weights_is_marked_unverified_and_agrees_with_float64(we
     assert "unverified" in (found.warning or "")
     assert "too few" in (found.warning or "")
     assert found.details["kid"] == pytest.approx(kid.kid(a, b))
-    assert metric.extractor().id.startswith("unverified-")
+    assert "unverified" in metric.extractor().id
+
+
+def test_an_unverified_file_in_the_hub_cache_is_refused_by_name_and_hash(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same file is refused where it only lies, and taken where it is named."""
+    place = tmp_path / "hub" / "checkpoints" / "weights-inception-2015-12-05-6726825d.pth"
+    place.parent.mkdir(parents=True)
+    place.symlink_to(weights)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("VTBENCH_CACHE", str(tmp_path / "none"))
+    with pytest.raises(Unavailable, match=r"weights-inception-2015-12-05-6726825d\.pth has sha256"):
+        frechet.rfid().load()
+    monkeypatch.setenv("VTBENCH_METRIC_WEIGHTS", f"inception-2015-12-05={weights}")
+    metric = frechet.rfid()
+    metric.load()
+    assert "unverified" in metric.extractor().id
+    found = metric.finish(features(20, 8, 0), features(20, 8, 1))
+    assert "unverified weights" in (found.warning or "")
 
 
 def test_a_file_that_is_no_inception_is_refused(tmp_path: Path) -> None:
@@ -361,7 +380,7 @@ def test_dinov2_through_timm_loads_given_weights_and_says_unverified(tmp_path: P
     with torch.inference_mode():
         wanted = net.eval()(dinov2.prepare(images)).numpy()
     np.testing.assert_allclose(extractor.extract(images), wanted, atol=1e-5)
-    assert not extractor.verified
+    assert "unverified" in (extractor.unverified() or "")
 
 
 @pytest.mark.parametrize("module", [frechet, kid, inception_score, prdc, dinov2])

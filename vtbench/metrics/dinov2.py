@@ -14,7 +14,7 @@ from typing import Any
 from vtbench.errors import MissingExtra, VtbenchError
 from vtbench.metric import Extractor, MetricCard, SetMetric, SetValue
 from vtbench.metrics.frechet import frechet, interval
-from vtbench.metrics.inception import full_float32, unverified
+from vtbench.metrics.inception import full_float32
 from vtbench.metrics.statistics import Statistics
 
 WEIGHTS = "dinov2-vit-l14"
@@ -46,34 +46,38 @@ class DinoFeatures(Extractor):
 
     def __init__(self, path: Path | None = None, model: str = MODEL) -> None:
         self.path, self._model = path, model
-        self.verified = path is None
-        self.id = f"{WEIGHTS if path is None else 'unverified-' + path.name}/{model}/bicubic-224/class-token"
         self._net: Any = None
 
+    @property
+    def id(self) -> str:  # type: ignore[override]
+        """Names network, weights and preprocessing: what a cached feature depends on."""
+        from vtbench.metrics import weights
+
+        chosen = self.path or weights.given(WEIGHTS)
+        own = "" if self.unverified() is None or chosen is None else f"-unverified-{weights.sha256(chosen)[:16]}"
+        return f"{WEIGHTS}{own}/{self._model}/bicubic-224/class-token"
+
+    def unverified(self) -> str | None:
+        """The sentence that marks numbers made with a file that is not the released one; None if all is well."""
+        from vtbench.metrics import weights
+
+        return weights.unverified(WEIGHTS, self.path)
+
     def load(self, device: str = "cpu") -> None:
+        from vtbench.metrics import weights
+
+        path = weights.find(WEIGHTS, self.path)
         try:
             import timm
         except ImportError as absent:
             raise MissingExtra("timm", "hub", "fd-dinov2") from absent
-        import torch
-
-        path = self.path
-        if path is None:
-            from vtbench.metrics.weights import find
-
-            path = find(WEIGHTS)
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state = load_file(str(path))
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        state = weights.load_state(WEIGHTS, self.path)
         net = timm.create_model(self._model, pretrained=False, num_classes=0, img_size=SIZE, dynamic_img_size=False)
         # timm's filter maps Facebook's names and resamples the position embedding from 518 to 224 pixels.
         from timm.models.vision_transformer import checkpoint_filter_fn
 
         try:
-            net.load_state_dict(checkpoint_filter_fn(dict(state), net))
+            net.load_state_dict(checkpoint_filter_fn(dict(state), net))  # type: ignore[arg-type]
         except RuntimeError as bad:
             raise VtbenchError(f"{path.name} is not a state dict of {self._model} ({str(bad)[:200]})") from bad
         self._net = net.to(device).requires_grad_(False).eval()
@@ -119,7 +123,7 @@ class DinoFrechet(SetMetric):
         if n is not None and n < 2:
             return SetValue(None, n=n, why="a covariance needs at least two images")
         found = interval(reference, candidate, paired=False)
-        warnings = [w for w in (unverified(self._extractor),) if w]
+        warnings = [w for w in (self._extractor.unverified(),) if w]
         if n is not None and n < 10_000:
             warnings.append(f"{n} images are too few for a Fréchet distance (10,000 wanted): its bias depends on n")
         return SetValue(

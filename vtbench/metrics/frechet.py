@@ -2,9 +2,10 @@
 
 d = |m1 - m2|^2 + Tr S1 + Tr S2 - 2 Tr (S1 S2)^(1/2)   (Dowson and Landau 1982; Heusel et al. 2017, arXiv:1706.08500)
 
-The eigenvalues of S1 S2 are those of the symmetric R S2 R with R R = S1: real and not negative, unlike those that
-`scipy.linalg.sqrtm` or a general eigensolver returns. With n features of rank n - 1 < d the same trace is the nuclear
-norm of X1 X2^T / sqrt((n1 - 1)(n2 - 1)), X centred: n x n instead of d x d, and no root of a rounding error is taken.
+The eigenvalues of S1 S2 are the squares of the singular values of R1^T R2 with R R^T = S by symmetric eigenvalues: real
+and not negative, unlike those that `scipy.linalg.sqrtm` or a general eigensolver returns. With n features of rank
+n - 1 < d the same trace is the nuclear norm of X1 X2^T / sqrt((n1 - 1)(n2 - 1)), X centred: n x n instead of d x d, and
+no root of a rounding error is taken.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from vtbench import intervals
 from vtbench.errors import VtbenchError
 from vtbench.metric import Extractor, MetricCard, SetMetric, SetValue
 from vtbench.metrics import statistics
-from vtbench.metrics.inception import WEIGHTS, InceptionFeatures, Output, Resize, unverified
+from vtbench.metrics.inception import WEIGHTS, InceptionFeatures, Output, Resize
 from vtbench.metrics.statistics import Moments, Statistics
 
 Floats = NDArray[np.float64]
@@ -31,23 +32,35 @@ GROUPS = 10
 """Groups of the jackknife."""
 
 
-def trace_root(a: Floats, b: Floats) -> float:
-    """Tr (A B)^(1/2) of two covariances (d, d), by symmetric eigenvalues."""
-    values, vectors = np.linalg.eigh(a)
-    root = vectors * np.sqrt(np.clip(values, 0, None))
+def _root(covariance: Floats) -> Floats:
+    """R with R R^T = covariance (d, d)."""
+    values, vectors = np.linalg.eigh(covariance)
+    out: Floats = vectors * np.sqrt(np.clip(values, 0, None))
+    return out
+
+
+def trace_root(a: Floats, b: Floats, *, quick: bool = False) -> float:
+    """Tr (A B)^(1/2) of two covariances (d, d): the singular values of Ra^T Rb.
+
+    `quick` takes roots of the eigenvalues of Ra^T B Ra instead: a third of the time, but where a covariance is nearly
+    singular a rounding error e of an eigenvalue becomes e^(1/2). Good enough for the spread of a jackknife.
+    """
+    root = _root(a)
+    if not quick:
+        return float(np.linalg.svd(root.T @ _root(b), compute_uv=False).sum())
     inner = root.T @ b @ root
     return float(np.sqrt(np.clip(np.linalg.eigvalsh((inner + inner.T) / 2), 0, None)).sum())
 
 
-def distance(a: Statistics, b: Statistics) -> float:
-    """Fréchet distance of two sets of moments."""
+def distance(a: Statistics, b: Statistics, *, quick: bool = False) -> float:
+    """Fréchet distance of two sets of moments; `quick` as in trace_root."""
     if a.dim != b.dim:
         raise VtbenchError(
             f"statistics of {a.dim} and of {b.dim} features cannot be compared: use one network for both"
         )
     step = a.mean - b.mean
-    found = step @ step + np.trace(a.covariance) + np.trace(b.covariance) - 2 * trace_root(a.covariance, b.covariance)
-    return max(0.0, float(found))
+    root = trace_root(a.covariance, b.covariance, quick=quick)
+    return max(0.0, float(step @ step + np.trace(a.covariance) + np.trace(b.covariance) - 2 * root))
 
 
 def distance_low_rank(a: Any, b: Any) -> float:
@@ -99,10 +112,10 @@ def interval(reference: Any, candidate: Any, *, paired: bool, groups: int = GROU
         part = total.without(Moments(candidate.shape[1]).add(candidate[g::groups])).statistics()
         if total_reference is not None:
             gone = Moments(candidate.shape[1]).add(reference[g::groups])
-            without.append(distance(total_reference.without(gone).statistics(), part))
+            without.append(distance(total_reference.without(gone).statistics(), part, quick=True))
         else:
             assert fixed is not None
-            without.append(distance(fixed, part))
+            without.append(distance(fixed, part, quick=True))
     own = fixed if fixed is not None else total_reference.statistics()  # type: ignore[union-attr]
     return intervals.jackknife(distance(own, total.statistics()), without)
 
@@ -162,7 +175,7 @@ class Frechet(SetMetric):
         details: dict[str, Any] = {"extractor": self._extractor.id}
         if found is not None:
             details["interval"] = found.method + ", at this n: the bias of few images is not in it"
-        warnings = [w for w in (unverified(self._extractor),) if w]
+        warnings = [w for w in (self._extractor.unverified(),) if w]
         raw = not isinstance(reference, Statistics) and not isinstance(candidate, Statistics)
         if n is not None and n < SMALL_SET:
             if raw:

@@ -19,9 +19,6 @@ torch-fidelity take them for the Inception Score).
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,8 +32,6 @@ WEIGHTS = "inception-2015-12-05"
 SIZE = 299
 SPATIAL_CHANNELS = 7
 DIMS: dict[Output, int] = {"pool3": 2048, "spatial": SPATIAL_CHANNELS * 17 * 17, "logits": 1008}
-PATH_VARIABLE = "VTBENCH_INCEPTION"
-"""A file given here is used whatever it holds, and every number made with it is marked unverified."""
 
 
 def network() -> Any:
@@ -150,7 +145,9 @@ class _Shared:
     def __init__(self, path: Path, device: str) -> None:
         import torch
 
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        from vtbench.metrics import weights
+
+        state = weights.load_state(WEIGHTS, path)
         net = network().to_empty(device="cpu")
         # The counters of batch normalisation play no part in evaluation.
         state = {k: v for k, v in dict(state).items() if not k.endswith("num_batches_tracked")}
@@ -184,7 +181,7 @@ class _Shared:
         return out
 
 
-_loaded: dict[tuple[str, str], _Shared] = {}
+_loaded: dict[tuple[str, str, str], _Shared] = {}
 
 
 def full_float32() -> Any:
@@ -208,40 +205,38 @@ def full_float32() -> Any:
 class InceptionFeatures(Extractor):
     """uint8 RGB (B, 3, H, W) -> float32 (B, dim) of one output of Inception 2015-12-05.
 
-    Without `path` (and without the variable VTBENCH_INCEPTION) the released weights are looked for and verified by
-    sha256; a path given explicitly is accepted whatever it holds and `verified` is False.
+    The released weights are looked for and verified by sha256 (vtbench.metrics.weights). A file given as `path`, or in
+    VTBENCH_METRIC_WEIGHTS, is accepted whatever it holds, and numbers made with it are marked unverified.
     """
 
     def __init__(self, output: Output = "pool3", resize: Resize = "tf1", path: Path | None = None) -> None:
         self.output, self.resize = output, resize
         self.dim = DIMS[output]
-        given = path or (Path(os.environ[PATH_VARIABLE]) if os.environ.get(PATH_VARIABLE) else None)
-        self.path = given
-        self.verified = given is None
+        self.path = path
         self._shared: _Shared | None = None
 
     @property
     def id(self) -> str:  # type: ignore[override]
         """Names network, weights, resize and output: what a cached feature depends on."""
-        if self.path is None:
-            weights = WEIGHTS
-        else:
-            try:
-                changed = self.path.stat().st_mtime_ns
-            except OSError as bad:
-                raise VtbenchError(f"{self.path} cannot be read ({bad.strerror}): give Inception 2015-12-05") from bad
-            weights = f"unverified-{_sha256(self.path, changed)[:16]}"
-        return f"{weights}/{self.resize}/{self.output}"
+        from vtbench.metrics import weights
+
+        chosen = self.path or weights.given(WEIGHTS)
+        if chosen is not None and not chosen.is_file():
+            raise VtbenchError(f"{chosen} does not exist: give the file of Inception 2015-12-05")
+        own = "" if self.unverified() is None or chosen is None else f"-unverified-{weights.sha256(chosen)[:16]}"
+        return f"{WEIGHTS}{own}/{self.resize}/{self.output}"
+
+    def unverified(self) -> str | None:
+        """The sentence that marks numbers made with a file that is not the released one; None if all is well."""
+        from vtbench.metrics import weights
+
+        return weights.unverified(WEIGHTS, self.path)
 
     def load(self, device: str = "cpu") -> None:
-        path = self.path
-        if path is None:
-            from vtbench.metrics.weights import find
+        from vtbench.metrics import weights
 
-            path = find(WEIGHTS)
-        elif not path.is_file():
-            raise VtbenchError(f"{path} does not exist: give the file of Inception 2015-12-05")
-        key = (str(path), device)
+        path = weights.find(WEIGHTS, self.path)
+        key = (str(path), weights.sha256(path), device)
         if key not in _loaded:
             _loaded[key] = _Shared(path, device)
         self._shared = _loaded[key]
@@ -251,17 +246,3 @@ class InceptionFeatures(Extractor):
             self.load()
         assert self._shared is not None
         return self._shared.run(images, self.resize, self.output == "spatial")[self.output]
-
-
-def unverified(extractor: Any) -> str | None:
-    """The sentence that marks a number made with a network that nobody verified; None if all is well."""
-    if getattr(extractor, "verified", True):
-        return None
-    return f"unverified weights ({extractor.id}): this number means nothing outside a test"
-
-
-@functools.lru_cache
-def _sha256(path: Path, changed: int) -> str:
-    """Hash of a file, taken once for every time that it changed."""
-    with path.open("rb") as source:
-        return hashlib.file_digest(source, "sha256").hexdigest()

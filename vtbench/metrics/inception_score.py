@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtbench.metric import Extractor, MetricCard, SetMetric, SetValue
-from vtbench.metrics.inception import WEIGHTS, InceptionFeatures, unverified
+from vtbench.metrics.inception import WEIGHTS, InceptionFeatures
 from vtbench.metrics.statistics import Statistics
 
 Floats = NDArray[np.float64]
@@ -74,7 +74,7 @@ class InceptionScore(SetMetric):
         if n == 0:
             return SetValue(None, n=0, why="no image was scored")
         parts = in_order(candidate) if self._file_order else shuffled(candidate)
-        warnings = [w for w in (unverified(self._extractor),) if w]
+        warnings = [w for w in (self._extractor.unverified(),) if w]
         if n < PROTOCOL:
             warnings.append(f"not comparable: {n} images, the protocol wants {PROTOCOL}")
         details = {

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtbench.metric import Extractor, MetricCard, SetMetric, SetValue
-from vtbench.metrics.inception import WEIGHTS, InceptionFeatures, Resize, unverified
+from vtbench.metrics.inception import WEIGHTS, InceptionFeatures, Resize
 from vtbench.metrics.statistics import Statistics
 
 Floats = NDArray[np.float64]
@@ -121,7 +121,7 @@ class Kernel(SetMetric):
             return SetValue(None, why="KID needs the features of both sets; a file of moments does not hold them")
         m, n = len(reference), len(candidate)
         details: dict[str, Any] = {"extractor": self._extractor.id}
-        warning = unverified(self._extractor)
+        warning = self._extractor.unverified()
         if self._by_subsets:
             if min(m, n) < SUBSET:
                 return SetValue(None, n=n, why=f"{min(m, n)} images are fewer than one subset of {SUBSET}")

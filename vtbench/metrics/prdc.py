@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtbench.metric import Extractor, MetricCard, SetMetric, SetValue
-from vtbench.metrics.inception import WEIGHTS, InceptionFeatures, unverified
+from vtbench.metrics.inception import WEIGHTS, InceptionFeatures
 from vtbench.metrics.statistics import Statistics
 
 Floats = NDArray[np.float64]
@@ -133,7 +133,7 @@ class Neighbours(SetMetric):
         found = _shared(reference, candidate, self._k, self._strict)
         details = {"extractor": self._extractor.id, "k": self._k, "n_reference": m}
         value = float(getattr(found, self._measure))
-        return SetValue(value, n=n, warning=unverified(self._extractor), details=details)
+        return SetValue(value, n=n, warning=self._extractor.unverified(), details=details)
 
 
 def _make(measure: str, k: int, source: str, strict: bool) -> Any:
