@@ -12,7 +12,7 @@ from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from vtbench.metric import Batch, Reference, Value
-from vtbench.metrics import lpips, psnr, ssim, weights
+from vtbench.metrics import colour, lpips, psnr, ssim, weights
 
 
 def stack(*images: Any) -> torch.Tensor:
@@ -299,3 +299,44 @@ def test_weights_table_is_whole() -> None:
     needed = {w["name"]: w["needed_by"] for w in weights.status()}
     assert "rfid" in needed["inception-2015-12-05"]
     assert needed["alexnet"] == ["lpips-alex", "worst-tile-lpips"]
+
+
+SHARMA = [
+    # Sharma, Wu, Dalal 2005, table 1: L a b, L a b, difference.
+    ((50, 2.6772, -79.7751), (50, 0, -82.7485), 2.0425),
+    ((50, 3.1571, -77.2803), (50, 0, -82.7485), 2.8615),
+    ((50, 2.8361, -74.0200), (50, 0, -82.7485), 3.4412),
+    ((50, -1.3802, -84.2814), (50, 0, -82.7485), 1.0000),
+    ((50, 0, 0), (50, -1, 2), 2.3669),
+    ((50, 2.49, -0.001), (50, -2.49, 0.0009), 7.1792),
+    ((50, 2.5, 0), (73, 25, -18), 27.1492),
+    ((50, 2.5, 0), (61, -5, 29), 22.8977),
+    ((50, 2.5, 0), (56, -27, -3), 31.9030),
+    ((50, 2.5, 0), (58, 24, 15), 19.4535),
+]
+
+
+@pytest.mark.parametrize(("left", "right", "wanted"), SHARMA)
+def test_ciede2000_table(left: Any, right: Any, wanted: float) -> None:
+    # The table states four digits.
+    assert float(colour.ciede2000(np.array(left, float), np.array(right, float))) == pytest.approx(wanted, abs=5.1e-5)
+
+
+@pair
+def test_delta_e_is_scikit_images(x: Any, y: Any) -> None:
+    from skimage.color import deltaE_ciede2000, rgb2lab
+
+    wanted = deltaE_ciede2000(rgb2lab(x), rgb2lab(y))
+    # Both float64; hues of almost grey pixels round differently.
+    assert one(colour.DeltaE(), x, y).value == pytest.approx(wanted.mean(), abs=1e-6)
+    assert one(colour.DeltaEP95(), x, y).value == pytest.approx(np.percentile(wanted, 95), abs=1e-6)
+
+
+def test_bias() -> None:
+    x = np.clip(CAT, 10, 240).astype(np.uint8)
+    y = x + np.array([3, 0, 0], np.uint8)
+    y[..., 2] -= 7
+    found = [one(f(), x, y).value for f in colour.METRICS[2:]]
+    assert found == pytest.approx([3, 0, -7], abs=1e-9)
+    assert [f().card.name for f in colour.METRICS[2:]] == ["bias-r", "bias-g", "bias-b"]
+    assert one(colour.DeltaE(), x, x).value == 0

@@ -1,0 +1,138 @@
+"""Detail metrics: known answers, piq, and tiles by hand."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+from skimage import data
+
+from vtbench.metric import Batch, Reference, Value
+from vtbench.metrics import detail
+
+
+def stack(*images: Any) -> torch.Tensor:
+    return torch.stack([torch.from_numpy(np.ascontiguousarray(i)).permute(2, 0, 1) for i in images])
+
+
+def one(metric: Any, x: Any, y: Any) -> Value:
+    return metric.measure(Batch(Reference(stack(x), [None], ["0"]), stack(y)))[0]  # type: ignore[list-item]
+
+
+def white(shape: tuple[int, ...], seed: int, spread: float = 30) -> Any:
+    """Noise of all frequencies alike, the same in the three channels."""
+    made = np.random.default_rng(seed).normal(128, spread, shape)
+    return np.repeat(np.clip(np.rint(made), 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+
+
+CAT = data.chelsea()
+GRAVEL = np.repeat(data.gravel()[:256, :256, None], 3, axis=2)
+
+
+def test_identity() -> None:
+    for metric in (detail.CoherentGain(), *(detail.CoherentGain(k) for k in (1, 2, 3, 4))):
+        assert one(metric, GRAVEL, GRAVEL).value == pytest.approx(1, abs=1e-12)
+    assert one(detail.ExcessPower(), GRAVEL, GRAVEL).value == pytest.approx(0, abs=1e-12)
+    assert one(detail.MTF50(), GRAVEL, GRAVEL).value == 128
+    assert one(detail.EdgeF1(), GRAVEL, GRAVEL).value == 1
+    assert one(detail.WorstTilePSNR(), GRAVEL, GRAVEL).why == "lossless (identical pixels)"
+    assert one(detail.GMSD(), GRAVEL, GRAVEL).value == pytest.approx(0, abs=1e-12)
+    assert one(detail.HaarPSI(), GRAVEL, GRAVEL).value == pytest.approx(1, abs=1e-9)
+
+
+def test_invented_detail_has_no_gain() -> None:
+    """Independent noise of the same power: gain 0 within its standard error, one over the root of the coefficients
+    (o4 of a 512-px image holds about 800 that are free), and as much excess as the original has power."""
+    x, y = white((512, 512), 1), white((512, 512), 2)
+    for octave, free in ((1, 50_000), (2, 12_000), (3, 3_000), (4, 800)):
+        assert abs(one(detail.CoherentGain(octave), x, y).value or 9) < 5 / math.sqrt(free / 2)
+    assert one(detail.ExcessPower(), x, y).value == pytest.approx(1, abs=0.1)
+
+
+def test_gain_is_the_factor_of_contrast() -> None:
+    x = white((256, 200), 3)
+    y = np.rint((x.astype(float) - 128) * 0.25 + 128).astype(np.uint8)
+    for octave in (1, 2, 3, 4):
+        assert one(detail.CoherentGain(octave), x, y).value == pytest.approx(0.25, abs=0.004)
+
+
+@pytest.mark.parametrize(("sigma", "shape"), [(1.0, (512, 512)), (1.5, (384, 512)), (3.0, (512, 512))])
+def test_mtf50_of_a_gaussian_blur(sigma: float, shape: tuple[int, int]) -> None:
+    """exp(-2 pi² s² f²) = 1/2 at f = sqrt(ln 2 / 2) / (pi s) cycles per pixel."""
+    x = white(shape, 4, 50)
+    blurred = gaussian_filter(x[..., 0].astype(float), sigma, mode="wrap", truncate=6)
+    y = np.repeat(np.rint(blurred).astype(np.uint8)[..., None], 3, axis=2)
+    wanted = math.sqrt(math.log(2) / 2) / (math.pi * sigma) * min(shape)
+    # Bands are an eighth of an octave wide; interpolation inside one leaves about a hundredth.
+    assert one(detail.MTF50(), x, y).value == pytest.approx(wanted, rel=0.02)
+
+
+def test_mtf50_of_a_resize_is_its_sampling_limit() -> None:
+    """A quarter of the frequencies kept by an exact low pass: the gain falls at an eighth of a cycle per pixel."""
+    x = white((256, 256), 6, 50)
+    spectrum = np.fft.fft2(x[..., 0].astype(float))
+    f = np.hypot(np.fft.fftfreq(256)[:, None], np.fft.fftfreq(256)[None, :])
+    low = np.real(np.fft.ifft2(spectrum * (f <= 0.125)))
+    y = np.repeat(np.clip(np.rint(low), 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    assert one(detail.MTF50(), x, y).value == pytest.approx(32, rel=0.06)
+
+
+def test_no_detail_no_number() -> None:
+    flat = np.full((64, 80, 3), 90, np.uint8)
+    for metric in (detail.CoherentGain(), detail.CoherentGain(1), detail.ExcessPower(), detail.MTF50()):
+        found = one(metric, flat, white((64, 80), 1))
+        assert found.value is None
+        assert "rounding" in (found.why or "")
+    assert one(detail.EdgeF1(), flat, flat) == Value(None, why="the original has no edge")
+    smooth = np.repeat(np.rint(128 + 60 * np.sin(np.arange(256) / 256 * 2 * np.pi * 6))[None, :, None], 256, axis=0)
+    smooth = np.repeat(smooth, 3, axis=2).astype(np.uint8)
+    assert "where the detail ends" in (one(detail.MTF50(), smooth, smooth).why or "")
+
+
+def test_edges_within_tolerance() -> None:
+    def step(column: int) -> Any:
+        x = np.zeros((64, 64, 3), np.uint8)
+        x[:, column:] = 255
+        return x
+
+    # Between two equal gradients Canny keeps both columns: an edge at 30 is found at 29 and 30.
+    assert one(detail.EdgeF1(), step(30), step(32)).value == 1
+    assert one(detail.EdgeF1(), step(30), step(33)).value == 0.5
+    assert one(detail.EdgeF1(), step(30), step(34)).value == 0
+    assert one(detail.EdgeF1(), step(30), np.zeros((64, 64, 3), np.uint8)).value == 0
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (101, 130)])
+def test_piq(shape: tuple[int, int]) -> None:
+    """Against piq in float32 on [0, 1], one image at a time."""
+    import piq
+
+    x = CAT[: shape[0], : shape[1]]
+    y = np.clip(x.astype(int) + np.random.default_rng(0).integers(-20, 20, x.shape), 0, 255).astype(np.uint8)
+    a, b = stack(x).float() / 255, stack(y).float() / 255
+    assert one(detail.GMSD(), x, y).value == pytest.approx(float(piq.gmsd(a, b, data_range=1.0)), abs=1e-5)
+    assert one(detail.HaarPSI(), x, y).value == pytest.approx(float(piq.haarpsi(a, b, data_range=1.0)), abs=1e-5)
+    assert detail.GMSD().card.min_size == detail.HaarPSI().card.min_size == 16
+
+
+def test_worst_tile_by_hand() -> None:
+    x = np.full((70, 100, 3), 100, np.uint8)
+    y = x.copy()
+    y[66:70, 97:100] += 10  # 12 pixels, only in the last tile, which reaches the corner
+    y[0, 0, 0] += 3
+    wanted = 10 * math.log10(255**2 / (12 * 3 * 100 / (32 * 32 * 3)))
+    assert one(detail.WorstTilePSNR(), x, y).value == pytest.approx(wanted, abs=1e-12)
+
+
+def test_batches_do_not_mix() -> None:
+    xs = [GRAVEL[:128, :150], CAT[:128, :150], CAT[100:228, 200:350]]
+    ys = [np.clip(x.astype(int) + 5 * k - 3, 0, 255).astype(np.uint8)[::-1] for k, x in enumerate(xs)]
+    batch = Batch(Reference(stack(*xs), [None] * 3, ["a", "b", "c"]), stack(*ys))  # type: ignore[list-item]
+    for metric in (f() for f in detail.METRICS):
+        together = metric.measure(batch)
+        for value, x, y in zip(together, xs, ys, strict=True):
+            assert value.value == pytest.approx(one(metric, x, y).value, rel=1e-9), metric.card.name
