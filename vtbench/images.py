@@ -34,44 +34,64 @@ class BadImage(VtbenchError):
     """A file that is no image, or half of one, or over the limit."""
 
 
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "GIF")
+"""What is tried on a file's bytes, whatever its suffix: raster formats only (Pillow hands EPS to Ghostscript)."""
+
+
 def decode(data: bytes, name: str) -> RGB:
     """uint8 RGB (H, W, 3) of an image file, by one rule.
 
     EXIF rotation is applied; alpha is laid on white; grey is repeated; palettes are looked up; CMYK is converted by
-    Pillow's plain formula; 16-bit samples keep their high byte after rounding (v / 257); of several frames the first.
-    Raises BadImage if the file is no image, truncated, or over PIXEL_LIMIT (read from its header, before decoding).
+    Pillow's plain formula; 16-bit samples keep their high byte; of several frames the first. Colour profiles are not
+    applied. Raises BadImage if the file is no image, truncated, or over PIXEL_LIMIT (read from its header, before
+    decoding).
     """
-    import numpy as np
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     try:
         with warnings.catch_warnings():
-            # Pillow's own, lower warning level; the limit that counts is ours.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data))
+            # Pillow's own, lower warning level; the limit that counts is ours. Damaged metadata is no damaged picture.
+            warnings.simplefilter("ignore")
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
             _within_limit(image, name)
             image.load()
-            image = ImageOps.exif_transpose(image)
+            return _to_rgb(image, name)
     except BadImage:
         raise
     except Image.DecompressionBombError as bad:
         raise BadImage(f"{name} is refused: it has more than {PIXEL_LIMIT} pixels, the limit") from bad
     except Exception as bad:
-        # Pillow's plug-ins raise whatever a damaged file makes them stumble over.
-        what = "is empty" if not data else f"cannot be read as an image ({type(bad).__name__}: {str(bad)[:100]})"
+        # Pillow's plug-ins raise whatever a damaged file makes them stumble over; their text may print a whole buffer.
+        if not data:
+            what = "is empty"
+        elif isinstance(bad, Image.UnidentifiedImageError):
+            what = f"is no image of a format that is read ({', '.join(FORMATS)})"
+        else:
+            what = f"cannot be read as an image ({type(bad).__name__}: {str(bad)[:100]})"
         raise BadImage(f"{name} {what}: replace or remove the file") from bad
-    if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I"):
+
+
+def _to_rgb(image: Image.Image, name: str) -> RGB:
+    """The rule of `decode` for an opened image of any mode."""
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "I" or image.mode.startswith("I;16"):
         values = np.asarray(image).astype(np.int64)
-        grey = ((values.clip(0, 65535) + 128) // 257).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
+        if values.min() < 0 or values.max() > 65535:
+            raise BadImage(
+                f"{name} holds integers from {values.min()} to {values.max()}, whose range is not stated: "
+                "save it with 8 or 16 bits"
+            )
+        # Pillow itself keeps the high byte of 16-bit colour, so grey is treated alike: v >> 8.
+        return np.repeat((values >> 8).astype(np.uint8)[..., None], 3, axis=2)
     if image.mode == "F":
         raise BadImage(f"{name} holds floating-point samples, whose range is not stated: save it with 8 or 16 bits")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         over = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", over.size, (*BACKGROUND, 255)), over)
-    if image.mode != "RGB":
-        image = image.convert("RGB")
-    return np.array(image, dtype=np.uint8)
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"), dtype=np.uint8)
 
 
 def _within_limit(image: Image.Image, name: str) -> None:
@@ -86,11 +106,16 @@ def header_size(path: Path) -> tuple[int, int]:
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
             return (image.height, image.width) if turned else (image.width, image.height)
     except Image.DecompressionBombError as bad:
         raise BadImage(f"{path} is refused: it has more than {PIXEL_LIMIT} pixels, the limit") from bad
+    except Exception as bad:
+        # As in `decode`: a damaged header makes plug-ins raise anything.
+        raise BadImage(
+            f"{path} is no image that can be read ({type(bad).__name__}): replace or remove the file"
+        ) from bad
 
 
 def rgb_sha256(rgb: RGB) -> str:
@@ -111,14 +136,18 @@ def _centre(image: Image.Image, size: int, rounding: Callable[[float], int] = in
 
 
 def _shorter(image: Image.Image, side: int) -> tuple[int, int]:
-    """torchvision's rule: the shorter side becomes `side`, the other is truncated (functional.py, _compute_resized_output_size)."""
+    """torchvision's rule: the shorter side becomes `side`, the other is truncated (functional.py,
+    _compute_resized_output_size)."""
     short, long = sorted((image.width, image.height))
     other = int(side * long / short)
     return (side, other) if image.width <= image.height else (other, side)
 
 
 def fit_adm(image: Image.Image, size: int) -> Image.Image:
-    """ADM's centre crop: halvings by BOX while twice too large, BICUBIC to the shorter side, centre crop."""
+    """ADM's centre crop: halvings by BOX while twice too large, BICUBIC to the shorter side, centre crop.
+
+    openai/guided-diffusion 8fb3ad9, guided_diffusion/image_datasets.py:126-144.
+    """
     from PIL.Image import Resampling
 
     while min(image.size) >= 2 * size:
@@ -167,7 +196,8 @@ FITS: Mapping[str, Fit] = {
     "var": Fit(fit_var, "FoundationVision/VAR utils/data.py:23-25: Resize(1.125 size, LANCZOS), CenterCrop"),
     "magvit2": Fit(
         _torch_fit("BILINEAR"),
-        "TencentARC/SEED-Voken src/Open_MAGVIT2/data/base.py:33-37: Resize(bilinear), CenterCrop; evaluation_image.py:239",
+        "TencentARC/SEED-Voken src/Open_MAGVIT2/data/base.py:33-37: Resize(bilinear), CenterCrop; "
+        "evaluation_image.py:239",
         rounding="truncate",
     ),
     "clean": Fit(
@@ -214,8 +244,6 @@ class View:
         if self.size is None:
             return rgb, {}
         flags = {"enlarged": True} if min(rgb.shape[:2]) < self.size else {}
-        if rgb.shape[:2] == (self.size, self.size) and self.protocol != "var":
-            return rgb, flags
         long = max(rgb.shape[:2]) * self.size / min(rgb.shape[:2])
         if long * self.size > PIXEL_LIMIT:
             raise BadImage(
@@ -229,6 +257,10 @@ class View:
 
 def to_float(images: torch.Tensor) -> torch.Tensor:
     """uint8 -> float32 in [0, 1]."""
+    import torch
+
+    if images.dtype != torch.uint8:
+        raise VtbenchError(f"to_float was given {images.dtype}; it converts uint8 pixels")
     return images.float().div_(255)
 
 

