@@ -34,7 +34,7 @@ class BadImage(VtbenchError):
     """A file that is no image, or half of one, or over the limit."""
 
 
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "GIF")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "GIF")
 """What is tried on a file's bytes, whatever its suffix: raster formats only (Pillow hands EPS to Ghostscript)."""
 
 

@@ -82,7 +82,7 @@ class Suite:
 
 
 def open_suite(spec: str) -> Suite:
-    """A built-in name, DIR, GLOB, `hf:NAME@REVISION[#CONFIG[/SPLIT]]`, or tar shards (`x-{0000..0009}.tar`, `*.tar`)."""
+    """A built-in name, DIR, GLOB, `hf:NAME@REVISION[#CONFIG[/SPLIT]]`, or tar shards (`x-{0000..0009}.tar`)."""
     if spec.startswith("hf:"):
         return _hub(spec)
     if spec in builtin():
