@@ -13,6 +13,7 @@ from vtbench.aggregate import (
     Question,
     Ranking,
     RowValues,
+    all_lossless,
     finite,
     identity,
     is_ranked,
@@ -299,7 +300,9 @@ def _table(
     banner: str | None,
 ) -> Table:
     notes = Notes(ident)
-    rankings = {m: ranking(members, m, rows) for m in metrics}
+    # Prices are never marked as best, so only what decides and what may be marked is tested.
+    ranked_by = [m for m in metrics if m == rank_by or str(card(group.runs, m).get("unit", "")) not in RATE_UNITS]
+    rankings = {m: ranking(members, m, rows) for m in ranked_by}
     by = rankings.get(rank_by) if rank_by else None
     asked = [m for m in metrics if any(r.score(m) for r in members) and m != RATE]
     shown = [m for m in asked if any(_has(r, m) for r in members)]
@@ -308,7 +311,7 @@ def _table(
         c.head = by is not None and c.metric == rank_by
     digits = {c.metric: decimals([_value(r, c.metric) for r in members], c.unit) for c in columns}
     newest = {m: newest_version(members, m) for m in shown}
-    marked = {m for m in shown if _marked(rankings[m], m, card(group.runs, m))}
+    marked = {m for m in shown if m in rankings and _marked(rankings[m], m, card(group.runs, m))}
     tops = {m: _top(rankings[m], members, m) for m in marked}
     rates = {identity(r): rate(r, every) for r in members}
 
@@ -320,6 +323,7 @@ def _table(
         return (
             not is_ranked(run),
             place.rank if place else 1 << 30,
+            not (value is None and all_lossless(run)),
             value is None,
             -up * value if value is not None else 0.0,
             label[identity(run)].full,
@@ -342,9 +346,9 @@ def _table(
                 told = f"version {version(run, metric)} of this metric, so not compared with version {newest[metric]}"
                 cell.title = "; ".join(filter(None, [cell.title, told]))
                 cell.note = notes.add(cell.title)
-            found = rankings[metric].places.get(key)
             # Pooled PSNR may decide the rank in place of PSNR; the values in this column are then not what was ranked.
-            if found and found.best and metric in marked:
+            found = rankings[metric].places.get(key) if metric in marked else None
+            if found and found.best:
                 # A system that stands first without a value gave back every image as it was.
                 cell.best = cell.sort is None or cell.sort == tops[metric]
                 cell.tied = not cell.best

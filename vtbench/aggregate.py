@@ -400,7 +400,8 @@ def lossless(run: Run, metric: str = "psnr") -> int:
     return int(found or 0)
 
 
-def _all_lossless(run: Run) -> bool:
+def all_lossless(run: Run) -> bool:
+    """Whether every image of the run came back identical."""
     images = finite(part(run, "suite").get("n"))
     return bool(images and value(run, "psnr") is None and lossless(run) >= images)
 
@@ -439,7 +440,7 @@ def ranking(runs: Sequence[Run], metric: str, rows: RowValues | None = None) -> 
     sign = -1.0 if better == "lower" else 1.0
 
     def key(run: Run) -> float | None:
-        if by in ("psnr", "psnr-pooled") and _all_lossless(run):
+        if by in ("psnr", "psnr-pooled") and all_lossless(run):
             return math.inf
         found = value(run, by)
         return None if found is None else sign * found
@@ -484,7 +485,7 @@ def _paired(ordered: Sequence[Run], metric: str, better: str, rows: RowValues) -
         # The scores are over different images, so the order by value need not be the order on the shared ones.
         return {}, "rank by value; ties not computed: the systems have values for different images"
     # Enough draws to tell p = 0.05 apart from chance, few enough that a page of 50,000 images is built in minutes.
-    resamples = max(400, min(RESAMPLES, 20_000_000 // len(shared)))
+    resamples = max(400, min(RESAMPLES, 8_000_000 // len(shared)))
     table = {
         identity(run): ([values[i][0] for i in shared], [values[i][1] for i in shared])
         for run, values in zip(ordered, found, strict=True)
