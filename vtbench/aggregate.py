@@ -517,6 +517,8 @@ class Savings:
     anchor: Curve
     metric: str
     lines: tuple[Saving, ...]
+    several: bool
+    """Whether any other system has points enough for a curve."""
 
 
 def bd_table(found: Sequence[Curve], metric: str, better: str = "higher") -> Savings | None:
@@ -536,4 +538,5 @@ def bd_table(found: Sequence[Curve], metric: str, better: str = "higher") -> Sav
             lines.append(Saving(curve, delta.value, delta.why))
         except MissingExtra as bad:
             lines.append(Saving(curve, None, str(bad)))
-    return Savings(anchor, metric, tuple(lines))
+    several = any(len(line.curve.points) >= MIN_POINTS for line in lines)
+    return Savings(anchor, metric, tuple(lines), several)
