@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from vtbench import identify, parity, registry
+from vtbench import identify, parity, registry, weights
 from vtbench.errors import VtbenchError
 from vtbench.identify import Match, with_options
 from vtbench.network import build_network
@@ -110,6 +110,21 @@ def test_a_file_on_disk(tmp_path: Path) -> None:
         "codebook_size": 128,
     }
     assert json.loads(json.dumps(first.as_dict()))["how"] == "own"
+
+
+def test_a_wrong_file_is_refused_with_what_it_looks_like() -> None:
+    """LlamaGen's f8 file under the f16 name: the error lists the first names and guesses."""
+    f16, f8 = registry.model("llamagen-vq-ds16-c2i"), registry.model("llamagen-vq-ds8-c2i")
+    assert f16.card.arch is not None
+    assert f8.card.arch is not None
+    with torch.device("meta"):
+        wanted, given = build_network(f16.family, f16.card.arch), build_network(f8.family, f8.card.arch)
+    with pytest.raises(VtbenchError) as caught:
+        weights.compare(wanted, given.state_dict(), "vq_ds8_c2i.pt as llamagen-vq-ds16-c2i")
+    said = str(caught.value)
+    assert "missing: encoder.conv_blocks.4.res.0.norm1.weight" in said
+    assert "of another shape: " in said
+    assert said.endswith("this looks like llamagen-vq-ds8-c2i")
 
 
 ARCH = {"ch": 128, "tanh_out": False, "eps": 1e-6, "free": None, "mult": [1, 2], "quantizer": {"size": 8, "ch": 3}}

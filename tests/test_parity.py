@@ -115,7 +115,7 @@ def test_wrong_names_and_shapes_are_caught(changed: Callable[..., Path]) -> None
         (lambda f: f.update(family="vqgann"), "vqgan"),
         (lambda f: f["arch"].update(temb_channels=512), "arch.temb_channels is a key that this network does not know"),
         (lambda f: f["arch"]["quantizer"].update(remap="used.npy"), "arch.quantizer.remap"),
-        (lambda f: f["arch"].update(attn_type="linear"), "'linear', but must be 'vanilla' or 'none'"),
+        (lambda f: f["arch"].update(attn_type="axial"), "'axial', but must be 'vanilla' or 'linear' or 'none'"),
         (lambda f: f["arch"].update(double_z=True), "arch.double_z"),
         (lambda f: f["arch"].pop("ch"), "arch.ch is missing"),
         (lambda f: f["arch"].update(ch="32"), "arch.ch is '32'"),

@@ -133,6 +133,24 @@ class Attention(nn.Module):
         return x + added
 
 
+class LinearAttention(nn.Module):
+    """Attention without positions x positions: softmax of the keys over positions, then two products; no norm, no skip.
+
+    latent-diffusion's attn_type "linear" (ldm/modules/attention.py:80-96 with one head as wide as the input).
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.to_qkv = nn.Conv2d(width, 3 * width, 1, bias=False)
+        self.to_out = nn.Conv2d(width, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.to_qkv(x).flatten(2).chunk(3, dim=1)
+        context = k.softmax(dim=2) @ v.transpose(1, 2)
+        out: Tensor = self.to_out((context.transpose(1, 2) @ q).reshape(x.shape))
+        return out
+
+
 Part = Literal["block", "attention", "nothing"]
 
 
@@ -174,6 +192,8 @@ class Conv:
     """Whether residual blocks, and the encoder's conv_in, have biases."""
     shortcut_on_output: bool = False
     fused_qkv: bool = False
+    linear_attention: bool = False
+    """`LinearAttention` in place of `Attention`."""
     down: Literal["conv", "pool"] = "conv"
     """How the encoder halves: `Down`, or the mean of 2x2 pixels."""
     up: Literal["conv", "nearest"] = "conv"
@@ -195,7 +215,9 @@ class Conv:
         on_output = self.shortcut_on_output
         return Block(width, out, groups=self.groups, eps=self.eps, bias=self.bias, on_output=on_output)
 
-    def _attention(self, width: int) -> Attention:
+    def _attention(self, width: int) -> nn.Module:
+        if self.linear_attention:
+            return LinearAttention(width)
         return Attention(width, groups=self.groups, eps=self.eps, fused=self.fused_qkv)
 
     def _level(self, chain: Chain, path: str, level: int, width: int) -> int:

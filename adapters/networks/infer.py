@@ -50,9 +50,12 @@ def taming(shapes: Shapes, like: Mapping[str, Any]) -> dict[str, Any] | None:
     arch["out_channels"] = shapes["decoder.conv_out.weight"][0]
     arch["z_channels"] = shapes["encoder.conv_out.weight"][0]
     levels = range(len(arch["ch_mult"]))
-    at = [i for i in levels if f"encoder.down.{i}.attn.0.norm.weight" in shapes]
+    linear = "encoder.mid.attn_1.to_qkv.weight" in shapes
+    leaf = "to_qkv" if linear else "norm"
+    at = [i for i in levels if f"encoder.down.{i}.attn.0.{leaf}.weight" in shapes]
     arch["attn_resolutions"] = [arch["resolution"] // 2**i for i in at]
-    arch["attn_type"] = "vanilla" if "encoder.mid.attn_1.norm.weight" in shapes else "none"
+    some = "linear" if linear else "vanilla"
+    arch["attn_type"] = some if f"encoder.mid.attn_1.{leaf}.weight" in shapes else "none"
     arch["resamp_with_conv"] = len(levels) == 1 or "encoder.down.0.downsample.conv.weight" in shapes
     quantizer, depth = arch["quantizer"], count(shapes, "quantizer.codebooks.{i}.weight")
     if quantizer["type"] == "residual":

@@ -37,8 +37,14 @@ def to_map(rows: Tensor, batch: int, grid: Grid) -> Tensor:
     return rows.reshape(batch, *grid, rows.shape[-1]).permute(0, 3, 1, 2).contiguous()
 
 
+def _wide(x: Tensor) -> Tensor:
+    """At least float32: in half precision near codes could not be told apart."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 def nearest(z: Tensor, codes: Tensor) -> Tensor:
     """int64 (n,): for every row of z (n, D) the row of codes (K, D) of least squared distance, the first if equal."""
+    z, codes = _wide(z), _wide(codes)
     squares = codes.square().sum(dim=1)
     step = max(1, TABLE // len(codes))
     parts = [
@@ -50,6 +56,7 @@ def nearest(z: Tensor, codes: Tensor) -> Tensor:
 
 def most_similar(z: Tensor, codes: Tensor) -> Tensor:
     """int64 (n,): for every row of z (n, D) the row of codes (K, D) of greatest dot product, the first if equal."""
+    z, codes = _wide(z), _wide(codes)
     step = max(1, TABLE // len(codes))
     return torch.cat([(part @ codes.t()).argmax(dim=1) for part in torch.split(z, step)])
 

@@ -33,10 +33,10 @@ class Taming(VQAutoencoder):
         z_channels = c.integer("z_channels")
         # A posterior of mean and variance (double_z) has no place in front of a quantizer: quant_conv takes z_channels.
         c.choice("double_z", (False,), False)
-        vanilla = c.choice("attn_type", ("vanilla", "none"), "vanilla") == "vanilla"
+        kind = c.choice("attn_type", ("vanilla", "linear", "none"), "vanilla")
         multipliers, resolution = c.integers("ch_mult"), c.integer("resolution")
         at = c.integers("attn_resolutions", empty=True)
-        if not vanilla:
+        if kind == "none":
             at = ()
         blocks, with_conv = c.integer("num_res_blocks"), c.flag("resamp_with_conv", True)
         spec = Conv(
@@ -46,7 +46,8 @@ class Taming(VQAutoencoder):
             multipliers=multipliers,
             blocks=blocks,
             attention=nominal_levels(resolution, len(multipliers), at, down=True),
-            middle=("block", "attention" if vanilla else "nothing", "block"),
+            middle=("block", "nothing" if kind == "none" else "attention", "block"),
+            linear_attention=kind == "linear",
             groups=c.integer("norm_groups"),
             eps=c.number("norm_eps"),
             down="conv" if with_conv else "pool",
