@@ -34,7 +34,7 @@ def test_no_card_is_half_filled(entry: registry.Entry) -> None:
         assert min(card.alphabets) > 1
         assert card.tokens_at_256
     if card.kind == "continuous":
-        assert card.latent_channels
+        assert card.latent_channels or card.note, "a card that leaves it to the user's files says so"
     for weight in card.weights:
         assert weight.file
         assert not weight.file.startswith("/")

@@ -122,7 +122,7 @@ def test_a_wrong_file_is_refused_with_what_it_looks_like() -> None:
     with pytest.raises(VtbenchError) as caught:
         weights.compare(wanted, given.state_dict(), "vq_ds8_c2i.pt as llamagen-vq-ds16-c2i")
     said = str(caught.value)
-    assert "missing: encoder.conv_blocks.4.res.0.norm1.weight" in said
+    assert "68 missing: encoder.conv_blocks.2.res.0.nin_shortcut.weight, " in said
     assert "of another shape: " in said
     assert said.endswith("this looks like llamagen-vq-ds8-c2i")
 
