@@ -21,7 +21,8 @@ from vtbench.adapters.networks import infinity, magvit2, vit
 from vtbench.adapters.networks import quantizers as qz
 from vtbench.cards import Card, Family, Weights
 from vtbench.errors import VtbenchError
-from vtbench.network import NetworkTokenizer, build_network
+from vtbench.identify import identify
+from vtbench.network import NetworkTokenizer, build_network, load_class
 from vtbench.tokens import Codes, Latents, unpack
 
 FIXTURES = Path(__file__).parent / "parity"
@@ -52,9 +53,9 @@ def _tokenizer(fixture: str) -> NetworkTokenizer:
 
 
 def test_taef2_reconstructs_the_astronaut(shared: Path) -> None:
-    """Real weights: 31.2 dB, measured with upstream's own class on the same picture with uint8 rounding.
+    """Real weights: upstream's own class (taesd.py at 5cccb12, float32) gives 31.18 dB after uint8 rounding.
 
-    The tolerance is that of the statement, one digit after the point and its neighbours.
+    The tolerance covers our float16 latents and other convolution kernels, each a few thousandths.
     """
     from skimage import data
 
@@ -71,7 +72,7 @@ def test_taef2_reconstructs_the_astronaut(shared: Path) -> None:
     assert tokens.bits().tolist() == [16 * 32 * 64 * 64]
     back = (made.decode(unpack(tokens.pack()[0]), [0]).clamp(0, 1) * 255).round()
     psnr = 10 * math.log10(255**2 / float((back.double() - picture).square().mean()))
-    assert psnr == pytest.approx(31.2, abs=0.2)
+    assert psnr == pytest.approx(31.18, abs=0.02)
 
 
 def test_taesd_has_the_size_its_readme_states() -> None:
@@ -487,3 +488,37 @@ def test_archs_that_no_network_has_are_refused(family: str, change: dict[str, An
     assert base is not None
     with pytest.raises(VtbenchError, match=said), torch.device("meta"):
         build_network(one, parity.merge(base, change))
+
+
+# Archs read off shapes
+
+
+@pytest.mark.parametrize("family", ["open-magvit2", "wetok", "infinity", "unitok", "imagefolder"])
+def test_released_archs_are_read_off_their_shapes(family: str) -> None:
+    """Every card's arch from its network's shapes and another card of the family, with a quantizer of the same kind."""
+    one = registry.family(family)
+    infer = load_class(one.network or "").infer_arch
+    for card in one.cards:
+        assert card.arch is not None
+        likes = [c.arch for c in one.cards if c.arch and c.arch["quantizer"]["type"] == card.arch["quantizer"]["type"]]
+        found = infer(parity.manifest(one, card), likes[-1])
+        if family == "infinity":
+            # Which size the listed scales belong to is no shape.
+            found["quantizer"]["scales"] = card.arch["quantizer"]["scales"]
+        assert found == card.arch, card.name
+
+
+@pytest.mark.parametrize("fixture", [name for name, *_ in SMALL if not name.startswith("dalle")])
+def test_own_configurations_are_identified(fixture: str) -> None:
+    """A checkpoint that nobody released is known by its family, and the answer builds just these names and shapes."""
+    made = _tokenizer(fixture)
+    shapes = parity.names_of(made.network)
+    infer = type(made.network).infer_arch
+    wanted: dict[str, Any] = json.loads((FIXTURES / f"{fixture}.json").read_text())["arch"]
+    found = infer(shapes, wanted)
+    with torch.device("meta"):
+        assert parity.names_of(build_network(made.family, found)) == shapes
+    assert infer({"encoder.conv_in.weight": [1, 1, 3, 3]}, wanted) is None
+    if not fixture.startswith("imagefolder__ms"):
+        # Their scales end in another grid than those of the released ones, which no shape tells.
+        assert f"family:{made.family.name}" in [match.name for match in identify(shapes)]

@@ -11,6 +11,7 @@ cosine, whatever l2_norm says: upstream never passes it on, quant.py:16), "multi
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -19,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vtbench.adapters.networks import infer
 from vtbench.adapters.networks.config import Config
 from vtbench.adapters.networks.quantizers import VQ, Grid, MultiScaleSigns, MultiScaleVQ, Quantizer
 from vtbench.adapters.networks.vit import Block
@@ -177,6 +179,51 @@ class ImageFolder(nn.Module):
 
     value_range = (-1.0, 1.0)
     int_buffers = ("encoder.lvl1LC", "decoder.lvl1LC")
+
+    @staticmethod
+    def infer_arch(shapes: infer.Shapes, like: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The arch of a checkpoint of these shapes; scales and numbers of heads are not in them.
+
+        Scales stay as in `like`, heads have 64 channels as all of DINOv2's do. None where `like` has another kind of
+        quantizer, or scales that do not end in the checkpoint's grid.
+        """
+        if "encoder.latent_tokens" not in shapes or "decoder.to_pixel.model.weight" not in shapes:
+            return None
+        arch = copy.deepcopy(dict(like))
+        for half in ("encoder", "decoder"):
+            width = shapes[f"{half}.model.norm.weight"][0]
+            arch[half].update(
+                embed_dim=width,
+                depth=infer.count(shapes, f"{half}.model.blocks.{{i}}."),
+                num_heads=max(1, width // 64),
+                mlp_ratio=shapes[f"{half}.model.blocks.0.mlp.fc1.weight"][0] / width,
+                qkv_bias=f"{half}.model.blocks.0.attn.qkv.bias" in shapes,
+                layer_scale=f"{half}.model.blocks.0.ls1.gamma" in shapes,
+            )
+        patch = shapes["encoder.model.patch_embed.proj.weight"][2]
+        side = math.isqrt(shapes["encoder.model.pos_embed"][1] - 1)
+        branches = max(1, infer.count(shapes, "quantizes.{i}."))
+        tokens = shapes["encoder.latent_tokens"][1] // branches
+        arch.update(
+            img_size=side * patch,
+            patch_size=patch,
+            in_channels=shapes["encoder.model.patch_embed.proj.weight"][1],
+            abs_pos_embed="encoder.lvl_embed.weight" in shapes,
+            product_quant=branches,
+            num_latent_tokens=tokens,
+            latent_grid=math.isqrt(tokens),
+        )
+        quantizer, name = arch["quantizer"], "quantizes.0" if branches > 1 else "quantize"
+        rows, refined = f"{name}.embedding.weight" in shapes, any(n.startswith(f"{name}.quant_resi.") for n in shapes)
+        kind = ("multi-scale residual vq" if refined else "vq") if rows else "multi-scale lfq"
+        if kind != quantizer["type"] or (kind != "vq" and quantizer["v_patch_nums"][-1] != arch["latent_grid"]):
+            return None
+        dim = shapes["quant_conv.weight"][0]
+        size = shapes[f"{name}.embedding.weight"][0] if rows else 2**dim
+        quantizer.update(codebook_size=size, embed_dim=dim)
+        if kind == "vq":
+            quantizer["v_patch_nums"] = [arch["latent_grid"]]
+        return arch
 
     def __init__(self, arch: Mapping[str, Any]) -> None:
         super().__init__()

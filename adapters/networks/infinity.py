@@ -9,11 +9,13 @@ the factor of both halves), attention ("none": upstream's blocks cannot run on i
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
+from vtbench.adapters.networks import infer
 from vtbench.adapters.networks.config import Config
 from vtbench.adapters.networks.conv import Chain, Down, NormSilu, Up
 from vtbench.adapters.networks.quantizers import Grid, MultiScaleBSQ
@@ -127,6 +129,23 @@ class Infinity(VQAutoencoder):
     """Any size in multiples of patch_size; positions run through all scales, coarse to fine."""
 
     int_buffers = ("quantizer.lfq.mask", "quantize.lfq.mask")
+
+    @staticmethod
+    def infer_arch(shapes: infer.Shapes, like: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The arch of a checkpoint of these shapes; the scales of other sizes than the listed follow `scales_of`."""
+        if "encoder.down.0.block.0.conv1.conv.weight" not in shapes:
+            return None
+        arch = copy.deepcopy(dict(like))
+        arch["base_ch"], arch["in_channels"] = shapes["encoder.conv_in.conv.weight"][:2]
+        arch["out_channels"] = shapes["decoder.conv_out.conv.weight"][0]
+        arch["num_res_blocks"] = infer.count(shapes, "encoder.down.0.block.{i}.")
+        for half, level in (("encoder", "down"), ("decoder", "up")):
+            levels = range(infer.count(shapes, f"{half}.{level}.{{i}}."))
+            widths = [shapes[f"{half}.{level}.{i}.block.0.conv1.conv.weight"][0] for i in levels]
+            arch[f"{half}_ch_mult"] = [width // arch["base_ch"] for width in widths]
+        arch["patch_size"] = 2 ** sum(n.endswith("downsample.conv.conv.weight") for n in shapes)
+        arch["quantizer"]["bits"] = shapes["encoder.conv_out.conv.weight"][0]
+        return arch
 
     def __init__(self, arch: Mapping[str, Any]) -> None:
         c = Config(arch, "arch")

@@ -10,6 +10,7 @@ g n + n - 1, first channel least significant); what is encoded and decoded are t
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vtbench.adapters.networks import infer
 from vtbench.adapters.networks.config import Config
 from vtbench.adapters.networks.conv import Block, Chain, NormSilu
 from vtbench.adapters.networks.quantizers import Grid, SignBits
@@ -119,6 +121,23 @@ class Magvit2(VQAutoencoder):
     """No quant_conv; the quantizer has no parameters. `noise_input`: the decoder also takes `noise`."""
 
     optional = ("loss.", "model_ema.")
+
+    @staticmethod
+    def infer_arch(shapes: infer.Shapes, like: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The arch of a checkpoint of these shapes; how bits group into ids is not in them and stays as in `like`."""
+        if "decoder.adaptive.0.gamma.weight" not in shapes or "encoder.mid_block.0.conv1.weight" not in shapes:
+            return None
+        arch = copy.deepcopy(dict(like))
+        arch["ch_mult"] = infer.pyramid(
+            shapes, arch, level="down.{i}", block="block.{i}", width="ch", blocks="num_res_blocks"
+        )
+        bits = shapes["encoder.conv_out.weight"][0]
+        arch.update(z_channels=bits, out_channels=shapes["decoder.conv_out.weight"][0])
+        arch["noise_input"] = shapes["decoder.conv_in.weight"][1] == 2 * bits
+        each, several = like["quantizer"]["bits_per_group"], like["quantizer"]["groups"] > 1
+        groups = bits // each if several and bits % each == 0 else 1
+        arch["quantizer"].update(bits=bits, groups=groups, bits_per_group=bits // groups)
+        return arch
 
     def __init__(self, arch: Mapping[str, Any]) -> None:
         c = Config(arch, "arch")

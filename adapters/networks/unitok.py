@@ -10,6 +10,7 @@ mlp_ratio}, decoder {vit_width, vit_depth, num_heads, up_widths, depths, mlp_rat
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -18,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vtbench.adapters.networks import infer
 from vtbench.adapters.networks.config import Config
 from vtbench.adapters.networks.conv import Chain, check_size
 from vtbench.adapters.networks.quantizers import Grid, MultiCodebookVQ
@@ -27,6 +29,8 @@ from vtbench.network import Encoded
 
 _FACTOR = 16
 """Stem, two convolutional stages and the strided convolution halve once each."""
+_HEAD = 64
+"""Channels of a head in ViTamin (vitamin.py: 384 in 6, 768 in 12, 1024 in 16)."""
 
 
 class _ChannelNorm(nn.LayerNorm):
@@ -220,6 +224,40 @@ class UniTok(nn.Module):
     value_range = (-1.0, 1.0)
     downsample = _FACTOR
     channel_axis = 2
+
+    @staticmethod
+    def infer_arch(shapes: infer.Shapes, like: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The arch of a checkpoint of these shapes; numbers of heads are not in them and follow upstream's rules."""
+        if "encoder.patch_embed.backbone.stem.conv1.weight" not in shapes:
+            return None
+        arch = copy.deepcopy(dict(like))
+        stages, up = "encoder.patch_embed.backbone.stages", "decoder.up_conv"
+        stem, arch["in_channels"] = shapes["encoder.patch_embed.backbone.stem.conv1.weight"][:2]
+        for half in ("encoder", "decoder"):
+            width = shapes[f"{half}.norm.weight"][0]
+            arch[half].update(
+                vit_width=width,
+                vit_depth=infer.count(shapes, f"{half}.blocks.{{i}}."),
+                num_heads=max(1, width // _HEAD),
+                mlp_ratio=shapes[f"{half}.blocks.0.mlp.w0.weight"][0] / width,
+            )
+        arch["encoder"].update(
+            stem_width=stem,
+            stage_widths=[shapes[f"{stages}.{i}.0.conv3_1x1.weight"][0] for i in range(2)],
+            conv_depths=[infer.count(shapes, f"{stages}.{i}.{{i}}.") for i in range(2)],
+        )
+        arch["decoder"].update(
+            up_widths=[shapes[f"{up}{i}.0.conv3_1x1.weight"][0] for i in (2, 3)],
+            depths=[infer.count(shapes, f"{up}{i}.{{i}}.") for i in (2, 3)],
+        )
+        books = infer.count(shapes, "quantizer.codebooks.{i}.")
+        size, each = shapes["quantizer.codebooks.0.codebook.weight"]
+        arch["quantizer"].update(num_codebooks=books, codebook_size=size, width=books * each)
+        attention = "quant_proj.attn.qkv.weight" in shapes
+        # unitok.py:38: as many heads as the code is narrower than the transformer.
+        heads = arch["encoder"]["vit_width"] // (books * each)
+        arch.update(quant_proj="attn" if attention else "linear", quant_proj_heads=heads if attention else None)
+        return arch
 
     def __init__(self, arch: Mapping[str, Any]) -> None:
         super().__init__()
