@@ -102,6 +102,8 @@ def section_of(
         if sum(len(c.points) for c in drawn) < 2:
             continue
         column = tables.column(group.runs, metric, group)
+        stated = facts[metric].get("bounds")
+        bounds = [aggregate.finite(b) for b in stated] if isinstance(stated, (list, tuple)) else []
         plots.append(
             {
                 "metric": metric,
@@ -109,8 +111,9 @@ def section_of(
                 "arrow": column.arrow,
                 "direction": column.direction,
                 "legend": [(swatch(look[c.key]), _curve_title(c), len(c.points)) for c in drawn],
-                "large": _plot(drawn, look, group, column, label, faded, 860, 470, "l"),
-                "small": _plot(drawn, look, group, column, label, faded, 400, 330, "s"),
+                "large": _plot(drawn, look, group, column, label, faded, bounds, 860, 470, "l"),
+                "small": _plot(drawn, look, group, column, label, faded, bounds, 400, 330, "s"),
+                "keys": [c.key for c in drawn],
                 "shapes": sorted({c.kind for c in drawn}, key=lambda k: KINDS.index(k) if k in KINDS else 9),
             }
         )
@@ -146,6 +149,7 @@ def _plot(
     column: tables.Column,
     label: Mapping[str, Label],
     faded: set[str],
+    bounds: Sequence[float | None],
     width: int,
     height: int,
     suffix: str,
@@ -157,7 +161,7 @@ def _plot(
         dict(look),
         ident=f"p-{group.ident}-{words.anchor(column.metric)}-{suffix}",
         title=f"{column.title} against rate: {group.task_title}, {group.where}",
-        y_title=f"{column.title}{unit} {column.arrow}".strip(),
+        y_title=f"{words.short(column.title, 44)}{unit} {column.arrow}".strip(),
         better=better,
         labels={key: told.full for key, told in label.items()},
         hrefs={key: told.href for key, told in label.items()},
@@ -165,6 +169,7 @@ def _plot(
         height=height,
         x_title="bits per pixel (log scale)" if width > 500 else "bits per pixel (log)",
         faded=faded,
+        bounds=(bounds[0], bounds[1]) if len(bounds) == 2 else (None, None),
     )
 
 

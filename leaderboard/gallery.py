@@ -20,6 +20,8 @@ from vtbench.results import Run
 MAX_PIXELS = 32_000_000
 """An image of more pixels is not copied into a page."""
 MAX_BYTES = 64_000_000
+MAX_SAMPLES = 16
+"""Pairs of one run that a page shows; a run may have kept more."""
 CROP = 64
 """Side of the enlarged crop in pixels of the image (a quarter of the shorter side for small images)."""
 
@@ -113,7 +115,7 @@ def samples(run: Run) -> list[Sample]:
         return []
     out = []
     for entry in entries if isinstance(entries, list) else []:
-        if not isinstance(entry, Mapping):
+        if not isinstance(entry, Mapping) or len(out) == MAX_SAMPLES:
             continue
         # The index may say `samples/NAME` or `NAME`; both mean a file of that folder.
         names = [str(entry.get(k) or "").removeprefix("samples/") for k in ("reference", "candidate")]

@@ -106,10 +106,12 @@ def rd_plot(
     height: int = 460,
     x_title: str = "bits per pixel",
     faded: Container[str] = (),
+    bounds: tuple[float | None, float | None] = (None, None),
 ) -> Markup:
     """The plot. Run ids lead to `labels` (what is measured, for titles) and `hrefs` (its page).
 
-    Runs in `faded` are drawn pale and have no part in the Pareto front: they may not be compared.
+    Runs in `faded` are drawn pale and have no part in the Pareto front: they may not be compared. The axis does not run
+    past `bounds`, which are what the metric can be.
     """
     points = [p for c in curves for p in c.points]
     if not points:
@@ -117,7 +119,12 @@ def rd_plot(
     xs, ys = [p.x for p in points], [p.y for p in points]
     x_low, x_high = min(xs) / 1.25, max(xs) * 1.25
     spread = (max(ys) - min(ys)) * 0.04
-    ticks_y = linear_ticks(min(ys) - spread, max(ys) + spread, 5 if height < 380 else 6)
+    ends = [min(ys) - spread, max(ys) + spread]
+    if bounds[0] is not None:
+        ends[0] = max(ends[0], min(bounds[0], *ys))
+    if bounds[1] is not None:
+        ends[1] = min(ends[1], max(bounds[1], *ys))
+    ticks_y = linear_ticks(ends[0], ends[1], 5 if height < 380 else 6)
     y_low, y_high = ticks_y[0], ticks_y[-1]
     left, right, top, bottom = 58.0, 14.0, 14.0, 46.0
 

@@ -50,7 +50,8 @@ def number(value: float | None, digits: int | None = None) -> str:
     if value is None:
         return MISSING
     digits = decimals([value]) if digits is None else digits
-    if value and abs(value) < 0.5 * 10**-digits:
+    # Below 1e-9 is the rounding of float64 sums, not a quantity that any metric here resolves.
+    if 1e-9 < abs(value) < 0.5 * 10**-digits:
         return f"{value:.1e}".replace("-", "−")
     text = f"{value:,.{digits}f}".replace(",", "\u202f").replace("-", "−")
     return text

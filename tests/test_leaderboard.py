@@ -371,6 +371,17 @@ def test_plot_is_valid_svg_with_points_where_arithmetic_puts_them(tmp_path: Path
     assert ticks["0.5"] == pytest.approx(dots[1][0], abs=0.11)
 
 
+def test_axis_does_not_run_past_what_a_metric_can_be(tmp_path: Path) -> None:
+    for i, (bpp, ssim) in enumerate(((0.25, 0.61), (0.5, 0.8), (1.0, 0.999))):
+        made_runs.write(tmp_path / str(i), name=f"m{i}", scores=[score("ssim", ssim), score("bpp", bpp)])
+    found = aggregate.curves(aggregate.read([tmp_path]), "ssim")
+    common = dict(ident="p", title="T", y_title="y", better="higher", labels={}, hrefs={})
+    for bounds, top in (((None, None), 1.1), ((-1.0, 1.0), 1.0)):
+        tree = ET.fromstring(str(plot.rd_plot(found, plot.styles(found), bounds=bounds, **common)))
+        ticks = [t for t in tree.iter("text") if t.get("class") == "tick" and t.get("text-anchor") == "end"]
+        assert max(float(t.text or "") for t in ticks) == pytest.approx(top)
+
+
 def test_pale_points_are_not_on_the_front(tmp_path: Path) -> None:
     for name, bpp, psnr in (("a", 0.5, 25.0), ("b", 1.0, 30.0), ("c", 2.0, 35.0), ("cheat", 0.1, 50.0)):
         made_runs.write(tmp_path / name, name=name, scores=[score("psnr", psnr), score("bpp", bpp)])
@@ -408,6 +419,7 @@ def test_numbers_read_well() -> None:
     assert words.number(-0.5, 1) == "−0.5"
     assert words.number(16384.0, 0) == "16\u202f384"
     assert words.number(0.00001, 4) == "1.0e−05", "a small number is not rounded to zero"
+    assert words.number(1.2e-17, 4) == "0.0000", "what rounding leaves of a zero is a zero"
     assert words.decimals([0.93, 0.5]) == 4
     assert words.decimals([38.2, 9.5]) == 2
     assert words.decimals([256.0], "tokens") == 0
