@@ -1,0 +1,1 @@
+"""Fits of the built-in tokenizers and the scripts that made them."""

@@ -1,0 +1,35 @@
+"""Pictures as rows of square patches and back, for the tokenizers that are fitted on patches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+def cut(images: torch.Tensor, side: int) -> torch.Tensor:
+    """(B, C, H, W) -> (B, H/side * W/side, C * side * side), raster order, channel-major inside a patch."""
+    from torch.nn.functional import unfold
+
+    return unfold(images, side, stride=side).transpose(1, 2)
+
+
+def join(patches: torch.Tensor, side: int, height: int, width: int) -> torch.Tensor:
+    """The inverse of `cut`."""
+    from torch.nn.functional import fold
+
+    return fold(patches.transpose(1, 2), (height, width), side, stride=side)
+
+
+def nearest(rows: torch.Tensor, book: torch.Tensor, block: int = 16384) -> torch.Tensor:
+    """Index of the nearest row of `book` (K, D) for every row of `rows` (N, D), squared L2, int64 (N,).
+
+    One row's answer does not depend on how many others come with it: the products are float64, so that the order of
+    summation, which differs with the batch, cannot flip a choice that float32 would find equal.
+    """
+    import torch
+
+    codes = book.double()
+    norms = (codes**2).sum(dim=1)
+    return torch.cat([(norms - 2 * part.double() @ codes.T).argmin(dim=1) for part in rows.split(block)])
