@@ -249,6 +249,15 @@ def test_the_resizes_differ_and_are_what_they_say(weights: Path) -> None:
     np.testing.assert_allclose(inception.prepare(images, "bilinear").numpy(), (unit * 2 - 1).numpy(), atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(256, 256), (64, 100), (299, 299), (700, 512)])
+def test_tf1_resize_equals_torch_fidelity_bit_for_bit(shape: tuple[int, int]) -> None:
+    from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
+
+    x = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 3, *shape)).astype(np.float32))
+    wanted = interpolate_bilinear_2d_like_tensorflow1x(x, (299, 299), align_corners=False)
+    assert torch.equal(inception.tf1_bilinear(x, 299), wanted)
+
+
 def test_rfid_with_given_weights_is_marked_unverified_and_agrees_with_float64(weights: Path) -> None:
     images = pictures(12, 64, 3)
     noisy = (images.float() + torch.randn(images.shape, generator=torch.Generator().manual_seed(0)) * 20).clamp(0, 255)
