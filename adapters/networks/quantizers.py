@@ -435,7 +435,7 @@ class MultiScaleBSQ(Quantizer):
 
     def lookup(self, tokens: Tensor, grid: Grid) -> Tensor:
         sizes = self.grids(grid)
-        parts = tokens.to(torch.get_default_dtype()).split([h * w for h, w in sizes], dim=1)
+        parts = torch.split(tokens.to(torch.get_default_dtype()), [h * w for h, w in sizes], dim=1)
         total = self._detail(parts[0], sizes[0], grid)
         for part, size in zip(parts[1:], sizes[1:], strict=True):
             total = total + self._detail(part, size, grid)
