@@ -1,7 +1,7 @@
 """Block DCT in progressive order: a variable-length code whose tail can be dropped.
 
 8 x 8 DCT of Y, Cb, Cr (BT.601, full range); every coefficient is rounded to a step and one of 256 symbols. The code
-through all blocks for one coefficient after the other, coarse ones first, so that every prefix is a picture; what the
+runs through all blocks for one coefficient after the other, coarse ones first, so that every prefix is a picture; what the
 budget does not pay for is zero.
 """
 
