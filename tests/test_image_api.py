@@ -1,0 +1,196 @@
+"""The images API adapter against a server on this machine: every answer, good and bad, leaves a picture or a reason."""
+
+from __future__ import annotations
+
+import base64
+import email
+import json
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vtbench import registry
+from vtbench.adapters.image_api import KEY, ImageAPI, is_loopback
+from vtbench.errors import Unavailable, VtbenchError
+
+
+class Fake:
+    """Answers in turn; a callable makes (status, headers, body) from the parts of the form."""
+
+    def __init__(self) -> None:
+        self.answers: list[Any] = []
+        self.asked: list[dict[str, bytes]] = []
+        self.headers: list[dict[str, str]] = []
+        fake = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                raw = self.rfile.read(int(self.headers["Content-Length"]))
+                whole = email.message_from_bytes(
+                    b"Content-Type: " + self.headers["Content-Type"].encode() + b"\r\n\r\n" + raw
+                )
+                parts = {
+                    str(p.get_param("name", header="content-disposition")): p.get_payload(decode=True)
+                    for p in whole.get_payload()
+                }  # type: ignore[union-attr]
+                fake.asked.append(parts)
+                fake.headers.append({**self.headers, "path": self.path})
+                answer = fake.answers.pop(0) if len(fake.answers) > 1 else fake.answers[0]
+                self._send(*answer(parts))
+
+            def do_GET(self) -> None:
+                fake.headers.append({**self.headers, "path": self.path})
+                self._send(200, {}, fake.asked[-1]["image"])
+
+            def _send(self, status: int, headers: dict[str, str], body: bytes) -> None:
+                try:
+                    self.send_response(status)
+                    for name, value in {**headers, "Content-Length": str(len(body))}.items():
+                        self.send_header(name, value)
+                    self.end_headers()
+                    self.wfile.write(body)
+                except BrokenPipeError:
+                    fake.headers.append({"broken": "the client has gone"})
+
+            def log_message(self, *_: Any) -> None:
+                """Quiet."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v1"
+        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
+    monkeypatch.setenv(KEY, "secret-key")
+    monkeypatch.setenv("VTBENCH_OFFLINE", "1")
+    made = Fake()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+def echo(parts: dict[str, bytes]) -> tuple[int, dict[str, str], bytes]:
+    return 200, {}, json.dumps({"data": [{"b64_json": base64.b64encode(parts["image"]).decode()}]}).encode()
+
+
+def refuse(status: int, text: str = "no", **headers: str) -> Any:
+    return lambda _: (status, headers, json.dumps({"error": {"message": text}}).encode())
+
+
+def raw(body: bytes) -> Any:
+    return lambda _: (200, {}, body)
+
+
+def system(fake: Fake, **options: Any) -> ImageAPI:
+    entry = registry.model("image-api")
+    made = registry.build(entry, {**entry.card.options, "base_url": fake.url, "pause": 0.0, "timeout": 5.0, **options})
+    made.load({})
+    return made  # type: ignore[no-any-return]
+
+
+X = torch.randint(0, 256, (2, 3, 6, 8), generator=torch.Generator().manual_seed(0)).float() / 255
+
+
+def test_success(fake: Fake) -> None:
+    fake.answers = [echo]
+    out = system(fake, model="some-model", prompt="same again", size="8x6").reconstruct(X, [0, 1])
+    assert all(isinstance(o, torch.Tensor) and torch.equal(o, x) for o, x in zip(out, X, strict=True))
+    assert [fake.asked[0][n] for n in ("model", "prompt", "size", "n")] == [b"some-model", b"same again", b"8x6", b"1"]
+    sent = np.asarray(Image.open(BytesIO(fake.asked[1]["image"])))
+    assert np.array_equal(sent, (X[1] * 255).round().byte().permute(1, 2, 0).numpy())
+    assert fake.headers[0]["path"] == "/v1/images/edits"
+    assert fake.headers[0]["Authorization"] == "Bearer secret-key"
+
+
+def test_a_picture_behind_an_address_is_fetched_without_the_key(fake: Fake) -> None:
+    fake.answers = [raw(json.dumps({"data": [{"url": fake.url + "/picture"}]}).encode())]
+    assert torch.equal(system(fake).reconstruct(X[:1], [0])[0], X[0])  # type: ignore[arg-type]
+    assert "Authorization" not in fake.headers[-1]
+
+
+def test_it_asks_again_after_429_and_500(fake: Fake) -> None:
+    fake.answers = [refuse(429, **{"Retry-After": "0"}), refuse(500), echo]
+    assert isinstance(system(fake).reconstruct(X[:1], [0])[0], torch.Tensor)
+    assert len(fake.asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "said", "calls"),
+    [
+        (refuse(429, "slow down"), "HTTP 429: slow down (after 3 tries)", 3),
+        (refuse(500, "broken"), "HTTP 500: broken (after 3 tries)", 3),
+        (refuse(401, "bad key"), "HTTP 401: bad key (after 1 try)", 1),
+        (refuse(400, "safety system"), "HTTP 400: safety system (after 1 try)", 1),
+        (raw(b"{not json"), "the answer is malformed", 1),
+        (raw(b'{"data": []}'), "the answer is malformed (IndexError)", 1),
+        (raw(b"[1]"), "the answer is malformed (TypeError)", 1),
+        (raw(b'{"data": [{"b64_json": "@@@"}]}'), "the answer is malformed", 1),
+        (raw(b'{"data": [{"b64_json": "aGVsbG8="}]}'), "picture cannot be read", 1),
+        (raw(b'{"data": [{"url": "file:///etc/hostname"}]}'), "which is not fetched", 1),
+        (raw(b'{"data": [{"url": "https://example.org/x.png"}]}'), "which is not fetched", 1),
+    ],
+)
+def test_failures_have_reasons(fake: Fake, answer: Any, said: str, calls: int) -> None:
+    fake.answers = [answer]
+    out = system(fake, tries=3).reconstruct(X[:1], [0])
+    assert isinstance(out[0], str)
+    assert said in out[0]
+    assert "secret-key" not in out[0]
+    assert len(fake.asked) == calls
+
+
+def test_a_picture_of_another_size_is_a_failure(fake: Fake) -> None:
+    small = BytesIO()
+    Image.new("RGB", (4, 4)).save(small, "PNG")
+    fake.answers = [
+        raw(json.dumps({"data": [{"b64_json": base64.b64encode(small.getvalue()).decode()}]}).encode()),
+        echo,
+    ]
+    out = system(fake).reconstruct(X, [0, 1])
+    assert out[0] == "the answer is 4 x 4 pixels, asked were 8 x 6 (after 1 try)"
+    assert isinstance(out[1], torch.Tensor), "one failure does not take the others down"
+
+
+def test_timeout(fake: Fake) -> None:
+    def slow(parts: dict[str, bytes]) -> tuple[int, dict[str, str], bytes]:
+        time.sleep(0.5)
+        return echo(parts)
+
+    fake.answers = [slow]
+    out = system(fake, timeout=0.05, tries=2).reconstruct(X[:1], [0])
+    assert out == ["no answer within 0.05 s (after 2 tries)"]
+
+
+def test_no_server(fake: Fake) -> None:
+    made = system(fake, tries=2, base_url="http://127.0.0.1:9/v1")
+    assert "no connection" in str(made.reconstruct(X[:1], [0])[0])
+
+
+def test_refusals_before_any_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = registry.model("gpt-image-1")
+    monkeypatch.setenv("VTBENCH_OFFLINE", "1")
+    with pytest.raises(Unavailable, match="VTBENCH_OFFLINE"):
+        registry.build(entry, dict(entry.card.options)).load({})
+    monkeypatch.setenv("VTBENCH_OFFLINE", "0")
+    monkeypatch.delenv(KEY, raising=False)
+    with pytest.raises(Unavailable, match=KEY):
+        registry.build(entry, dict(entry.card.options)).load({})
+    for wrong in ({"base_url": "ftp://x"}, {"base_url": "http://example.org/v1"}, {"tries": 0}, {"timeout": 0.0}):
+        with pytest.raises(VtbenchError):
+            registry.build(entry, {**entry.card.options, **wrong})
+
+
+def test_loopback() -> None:
+    yes = ("http://localhost:1/x", "http://127.0.0.1", "http://[::1]:80/")
+    no = ("http://localhost.example.org", "https://api.openai.com", "http://10.0.0.1", "http://127.0.0.1.example.org")
+    assert all(map(is_loopback, yes))
+    assert not any(map(is_loopback, no))

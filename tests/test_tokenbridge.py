@@ -1,0 +1,151 @@
+"""Post-training quantization: upstream's recorded quantizer, arithmetic of bits, and decoding from tokens alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy import integrate
+from scipy.stats import norm
+
+from vtbench import registry
+from vtbench.adapter import Tokenizer
+from vtbench.adapters import tokenbridge
+from vtbench.cards import Card, Multiple
+from vtbench.errors import VtbenchError
+from vtbench.tokens import Codes, Latents, Tokens, unpack
+
+FIXTURE = Path(__file__).parent / "tokenbridge_quantizer.npz"
+"""Arrays of the parity fixture tokenbridge__main (upstream at 3ede2818) that concern the quantizer."""
+
+
+@pytest.fixture(scope="module")
+def recorded() -> dict[str, Any]:
+    with np.load(FIXTURE) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def made(recorded: dict[str, Any]) -> tokenbridge.Quantizer:
+    return tokenbridge.Quantizer(int(recorded["bits"]), float(recorded["maximum"]), float(recorded["std_range"]))
+
+
+def test_table_and_boundaries_are_upstreams(recorded: dict[str, Any]) -> None:
+    edges = tokenbridge.boundaries(int(recorded["bits"]), float(recorded["std_range"]))
+    assert np.abs(edges - recorded["boundaries"]).max() < 1e-6
+    valid = recorded["table_valid"].astype(bool)
+    # The recorded table is in units of the latent, reached through the quantizer itself.
+    ours = made(recorded).values(torch.arange(len(valid))).numpy()
+    assert valid.sum() > 2
+    assert np.abs(ours - recorded["table"])[valid].max() == 0
+
+
+def test_tokens_and_values_are_upstreams(recorded: dict[str, Any]) -> None:
+    quantizer = made(recorded)
+    for latent, tokens, values in (
+        ("fixed_latent", "fixed_tokens", "fixed_dequant"),
+        ("pre_quant", "tokens", "quantized"),
+    ):
+        got = quantizer.indices(torch.from_numpy(recorded[latent]))
+        assert np.array_equal(got.numpy(), recorded[tokens].astype(np.int64))
+        assert np.abs(quantizer.values(got).numpy() - recorded[values]).max() == 0
+
+
+@pytest.mark.parametrize("bits", [1, 2, 5, 8])
+def test_table_is_the_mean_of_each_bin(bits: int) -> None:
+    edges = tokenbridge.boundaries(bits, 3.0)
+    assert np.allclose(np.diff(norm.cdf(edges[1:-1])), 2.0**-bits, atol=1e-12)
+    for i in (0, 2**bits // 2, 2**bits - 1):
+        mass = integrate.quad(norm.pdf, edges[i], edges[i + 1])[0]
+        first = integrate.quad(lambda x: x * norm.pdf(x), edges[i], edges[i + 1])[0]
+        # float32 differences of nearly equal probabilities lose digits.
+        assert float(tokenbridge.table(bits, 3.0)[i]) == pytest.approx(first / mass, abs=1e-4)
+
+
+def test_search_equals_the_argmin_over_all_values() -> None:
+    quantizer = tokenbridge.Quantizer(7, 4.0, 2.5)
+    x = torch.linspace(-6, 6, 5001)
+    y = ((x + 4) / 8 * 5 - 2.5).clamp(-2.5, 2.5)
+    assert torch.equal(quantizer.indices(x), (y[:, None] - quantizer.table).abs().argmin(dim=1))
+    # The lower of two that are equally near: 0 lies between the two middle values of a symmetric table.
+    assert int(quantizer.indices(torch.zeros(1))) == 63
+
+
+class Pooled(Tokenizer):
+    """Latents: 4 x 4 means of the three colours, in several layouts."""
+
+    layout = "map"
+
+    def encode(self, images: torch.Tensor, seeds: Any, budget: float | None = None) -> Tokens:
+        z = torch.nn.functional.avg_pool2d(images, 4) * 4 - 2
+        size = (images.shape[2], images.shape[3])
+        z = z.to(getattr(torch, self.options["latent_dtype"]))
+        if self.layout == "map":
+            return Latents(z, size)
+        if self.layout == "last":
+            return Latents(z.movedim(1, -1).contiguous(), size, 3)
+        return Latents(z.flatten(2).transpose(1, 2).contiguous(), size, 2)
+
+    def decode(self, tokens: Tokens, seeds: Any) -> torch.Tensor:
+        assert isinstance(tokens, Latents)
+        z = tokens.values.float()
+        if self.layout == "last":
+            z = z.movedim(-1, 1)
+        elif self.layout == "sequence":
+            z = z.transpose(1, 2).unflatten(2, (tokens.size[0] // 4, tokens.size[1] // 4))
+        return torch.nn.functional.interpolate((z + 2) / 4, scale_factor=4)
+
+
+CARD = Card("pooled", "test", "continuous", "Means of 4 x 4", Multiple(4, 4), latent_channels=3, downsample=4,
+            options={"latent_dtype": "float16"})  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", ["map", "last", "sequence"])
+def test_decodes_from_the_tokens_alone(layout: str) -> None:
+    def fresh() -> tokenbridge.TokenBridge:
+        base = Pooled(CARD)
+        base.layout = layout
+        return tokenbridge.wrap(base, {"bits": 5})
+
+    x = torch.rand(4, 3, 8, 12, generator=torch.Generator().manual_seed(0))
+    tokens = fresh().encode(x, [0] * 4)
+    assert isinstance(tokens, Codes)
+    assert tokens.alphabets == (32, 32, 32) == fresh().card.alphabets
+    assert tokens.positions == [6] * 4
+    assert list(tokens.bits()) == [6 * 3 * 5.0] * 4
+    one = fresh().decode(fresh().encode(x, [0] * 4), [0] * 4)
+    again = torch.cat([fresh().decode(unpack(b), [0]) for b in tokens.pack()])
+    assert torch.equal(one, again)
+    plain = torch.nn.functional.interpolate(torch.nn.functional.avg_pool2d(x, 4), scale_factor=4)
+    assert float((one - plain).abs().max()) < 0.2
+    assert float((one - plain).abs().max()) > 0
+
+
+def test_more_bits_less_error_and_scale_is_undone() -> None:
+    x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+    def error(**options: Any) -> float:
+        bridge = tokenbridge.wrap(Pooled(CARD), options)
+        plain = Pooled(CARD, {"latent_dtype": "float32"})
+        return float(
+            (bridge.decode(bridge.encode(x, [0, 0]), [0, 0]) - plain.decode(plain.encode(x, [0, 0]), [0, 0])).std()
+        )
+
+    errors = [error(bits=b) for b in tokenbridge.BITS]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < errors[0] / 16
+    # Twice the scale with twice the range is the same quantizer.
+    assert error(bits=4, scale=2.0, range=10.0) == pytest.approx(error(bits=4), rel=1e-5)
+
+
+def test_card() -> None:
+    card = tokenbridge.card_for(registry.model("taef2").card)
+    assert (card.kind, card.knob, card.alphabets) == ("discrete", "bits", (64,) * 32)
+    assert card.tokens_at_256 == registry.model("taef2").card.tokens_at_256
+    with pytest.raises(VtbenchError, match="continuous tokenizers only"):
+        tokenbridge.card_for(registry.model("llamagen-vq-ds16-c2i").card)
+    for wrong in ({"bits": 0}, {"bits": 13}, {"range": 0.0}, {"scale": -1.0}, {"bits": 10, "std_range": 1.0}):
+        with pytest.raises(VtbenchError):
+            tokenbridge.wrap(Pooled(CARD), wrong)
