@@ -113,7 +113,7 @@ def samples(run: Run) -> list[Sample]:
         entries = json.loads(index.read_text())
     except (OSError, ValueError):
         return []
-    out = []
+    out: list[Sample] = []
     for entry in entries if isinstance(entries, list) else []:
         if not isinstance(entry, Mapping) or len(out) == MAX_SAMPLES:
             continue
