@@ -111,6 +111,20 @@ def test_residual_codes_add_up_and_come_nearer(fold: tuple[int, int]) -> None:
             rest = rest - book.weight[wanted]
 
 
+def test_one_depth_is_plain_vq_and_one_bit_a_sign() -> None:
+    """A single book has no axis of its own; the bits of a binary code always have."""
+    residual, plain = qz.ResidualVQ([16], 3, padding=1), qz.VQ(16, 3)
+    plain.embedding.weight.data = residual.codebooks[0].get_parameter("weight").data[:16]
+    z = _random(2, 3, 2, 4)
+    with torch.no_grad():
+        assert torch.equal(residual(z)[0], plain(z)[0])
+        assert torch.equal(residual.lookup(plain(z)[0], (2, 4)), plain(z)[1])
+    bits = qz.SignBits(1)
+    tokens, back = bits(z[:, :1])
+    assert tokens.shape == (2, 8, 1)
+    assert torch.equal(bits.lookup(tokens[..., 0], (2, 4)), back)
+
+
 def test_a_shared_codebook_is_one_tensor_under_every_depth() -> None:
     quantizer = qz.ResidualVQ([8] * 3, 2, shared=True)
     assert len(set(map(id, quantizer.codebooks))) == 1

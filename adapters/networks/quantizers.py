@@ -163,6 +163,7 @@ class SignBits(Quantizer):
         return tokens, self.lookup(tokens, (z.shape[2], z.shape[3])).to(z.dtype)
 
     def lookup(self, tokens: Tensor, grid: Grid) -> Tensor:
+        tokens = tokens[..., None] if tokens.ndim == 2 else tokens
         signs = (tokens.to(torch.get_default_dtype()) * 2 - 1) * self.scale
         return to_map(signs.reshape(-1, tokens.shape[2]), len(tokens), grid)
 
@@ -207,10 +208,12 @@ class ResidualVQ(Quantizer):
             tokens.append(nearest(rest, rows))
             rest = rest - rows[tokens[-1]]
         stacked = torch.stack(tokens, dim=1).reshape(batch, h * w, len(tokens))
-        return stacked, self.lookup(stacked, grid)
+        # One book has no axis of its own.
+        return stacked[..., 0] if len(tokens) == 1 else stacked, self.lookup(stacked, grid)
 
     def lookup(self, tokens: Tensor, grid: Grid) -> Tensor:
         ((h, w),), (r, s), batch = self.grids(grid), self.fold, len(tokens)
+        tokens = tokens[..., None] if tokens.ndim == 2 else tokens
         parts = zip(self.codebooks, tokens.unbind(dim=2), strict=True)
         total = torch.stack([book(index) for book, index in parts]).sum(dim=0)
         cells = total.reshape(batch, h, w, r, s, -1).permute(0, 5, 1, 3, 2, 4)

@@ -35,7 +35,7 @@ class Taming(VQAutoencoder):
         c.choice("double_z", (False,), False)
         kind = c.choice("attn_type", ("vanilla", "linear", "none"), "vanilla")
         multipliers, resolution = c.integers("ch_mult"), c.integer("resolution")
-        at = c.integers("attn_resolutions", empty=True)
+        at = c.integers("attn_resolutions", empty=True, default=())
         if kind == "none":
             at = ()
         blocks, with_conv = c.integer("num_res_blocks"), c.flag("resamp_with_conv", True)
