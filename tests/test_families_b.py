@@ -522,3 +522,12 @@ def test_own_configurations_are_identified(fixture: str) -> None:
     if not fixture.startswith("imagefolder__ms"):
         # Their scales end in another grid than those of the released ones, which no shape tells.
         assert f"family:{made.family.name}" in [match.name for match in identify(shapes)]
+
+
+@pytest.mark.parametrize("model", ["taef2", "taesana", "openai-dalle-dvae"])
+@pytest.mark.parametrize("half", ["encoder", "decoder"])
+def test_one_of_two_files_is_identified(model: str, half: str) -> None:
+    """The files have no `encoder.` or `decoder.` in front of their names."""
+    start = f"{half}."
+    names = {n.removeprefix(start): s for n, s in parity.manifest_of(model).items() if n.startswith(start)}
+    assert [match.name for match in identify(names)] == [model]

@@ -128,7 +128,12 @@ def _released() -> tuple[tuple[registry.Entry, dict[str, Shape], tuple[str, ...]
         key = (entry.family.network, json.dumps(entry.card.arch, sort_keys=True))
         if key not in made:
             made[key] = _needs(entry.family, entry.card.arch)
-        out.append((entry, *made[key]))
+        needed, optional = made[key]
+        out.append((entry, needed, optional))
+        if len(entry.card.weights) > 1:
+            # Each of several files holds one half of the network, under the half's own names.
+            halves = [_under(needed, f"{weight.role}.") for weight in entry.card.weights]
+            out += [(entry, half, optional) for half in halves if half]
     return tuple(out)
 
 
