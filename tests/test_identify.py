@@ -109,6 +109,7 @@ def test_a_file_on_disk(tmp_path: Path) -> None:
         "z_channels": 32,
         "codebook_size": 128,
     }
+    assert " --option encoder_ch_mult=1:1:2 " in first.text()
     assert json.loads(json.dumps(first.as_dict()))["how"] == "own"
 
 
@@ -142,6 +143,7 @@ def test_options_change_leaves_and_keep_their_types() -> None:
     }
     assert with_options(ARCH, {"quantizer.ch": "4"})["quantizer"]["ch"] == 4
     assert with_options(ARCH, {"ch": "64"})["ch"] == 64, "a whole key wins over a leaf of the same name"
+    assert with_options(ARCH, {"mult": "1:2:4"})["mult"] == [1, 2, 4]
     assert with_options(ARCH, {"mult": ""})["mult"] == []
     assert with_options(ARCH, {"mult": "none"})["mult"] is None
     assert ARCH["quantizer"] == {"size": 8, "ch": 3}, "the card's arch is untouched"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -219,7 +220,8 @@ def _changes(base: Mapping[str, Any], arch: Mapping[str, Any]) -> dict[str, Any]
 def with_options(arch: Mapping[str, Any], options: Mapping[str, str]) -> dict[str, Any]:
     """`arch` with leaves changed: {"codebook_size": "4096"} or {"quantizer.codebook_size": "4096"}.
 
-    A value takes the type of the one it replaces; lists are separated by commas; "null" is null, and so is "none"
+    A value takes the type of the one it replaces; lists are separated by colons or commas (the command line takes
+    commas for several runs, so there it is ch_mult=1:1:2); "null" is null, and so is "none"
     except where the value is a word anyway.
     """
     out = json.loads(json.dumps(arch))
@@ -245,7 +247,7 @@ def _typed(key: str, text: str, like: Any) -> Any:
         return None
     if isinstance(like, list):
         element = like[0] if like else 0
-        return [_typed(key, part, element) for part in word.strip("[]").split(",") if part.strip()]
+        return [_typed(key, part, element) for part in re.split(r"[,:\s]", word.strip("[]")) if part]
     if isinstance(like, bool):
         if word.lower() in ("true", "false", "1", "0"):
             return word.lower() in ("true", "1")
@@ -269,7 +271,7 @@ def _typed(key: str, text: str, like: Any) -> Any:
 def _text(value: Any) -> str:
     """A value as `with_options` reads it."""
     if isinstance(value, list | tuple):
-        return ",".join(map(_text, value))
+        return ":".join(map(_text, value))
     if value is None or isinstance(value, bool):
         return str(value).lower()
     return str(value)
