@@ -1,0 +1,238 @@
+"""Parity of generators: does a native generator compute what upstream's class and sampler compute?
+
+A fixture (FAMILY__VARIANT.json beside .npz) holds upstream's logits, features and samples at a small configuration.
+One code path for every family:
+
+1. the network is built from `config` alone, and its names and shapes must equal `state_dict` (what a network or the
+   file calls optional aside); helper networks (`aux_state_dicts`) are compared in the same way;
+2. it is filled by names (`not_filled` keeps the constant of the network, `post_fill_scale` and `tied` are applied);
+3. `network.replay(given)` gets the arrays listed in `inputs`, never those of `outputs`, and computes every array of
+   `outputs`: integers must be equal, floats within `allowed`.
+
+Sampler settings stand in a fixture as `name=value` pairs in the description of an output ("generate(cfg_scale=3.0,
+top_k=40)"): `pairs` reads exactly those, and each network refuses a setting that it does not know.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vtbench import registry
+from vtbench.errors import VtbenchError, near
+from vtbench.network import build_network, load_class
+from vtbench.parity import Difference, Report, compare_names, names_of, optional_name, values
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+_PAIR = re.compile(
+    r"\b([a-z_]\w*)="
+    r"(\[[^\]]*\]|'[^']*'|\"[^\"]*\"|-?\d+(?:\.\d+)?(?:e-?\d+)?(?=[\s,):;\]]|$)|[A-Za-z][\w-]*(?=[,):;]|$))"
+)
+RELATIVE = 1e-4
+"""A float array may differ by this share of its spread: the project's limit for logits, whose spread is about one."""
+RERUN_FACTOR = 10.0
+"""Upstream's float32 against its own float64 differs by `worst_max_abs_error_over_std`; ours may by ten times that."""
+
+
+def pairs(text: str) -> dict[str, Any]:
+    """The `name=value` pairs of a description, values as Python literals or bare words.
+
+    >>> pairs("generate(cfg_scale=3.0, decay=power-cosine, top_k=40): t = 2*x")
+    {'cfg_scale': 3.0, 'decay': 'power-cosine', 'top_k': 40}
+    """
+    out: dict[str, Any] = {}
+    for name, raw in _PAIR.findall(text):
+        try:
+            out.setdefault(name, ast.literal_eval(raw))
+        except (ValueError, SyntaxError):
+            out.setdefault(name, raw)
+    return out
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a network may see of a fixture: its inputs, and the names and settings of the outputs to compute."""
+
+    config: Mapping[str, Any]
+    arrays: Mapping[str, torch.Tensor]
+    """Inputs as tensors: int64, float32."""
+    settings: Mapping[str, Mapping[str, Any]]
+    """{output: the pairs of its description}; "as OTHER with ..." starts from OTHER's."""
+
+    def runs(self, *endings: str, marks: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """{run: settings} of the sampler's runs, whose outputs are `run` or `run_ENDING`.
+
+        `marks` are the settings by which a sampler's run is told from a plain forward pass: it states one or more.
+        """
+        marks, out = set(marks), dict[str, dict[str, Any]]()
+        for name, found in self.settings.items():
+            if marks & set(found):
+                out.setdefault(_stem(name, endings), {}).update(found)
+        return out
+
+    def wanted(self, run: str, ending: str) -> bool:
+        return f"{run}_{ending}" in self.settings
+
+    def noise(self, name: str) -> torch.Tensor:
+        if name not in self.arrays:
+            raise VtbenchError(f"the fixture records no {name}, which its sampler needs")
+        return self.arrays[name]
+
+
+def _stem(name: str, endings: Iterable[str]) -> str:
+    return next((name[: -len(e) - 1] for e in endings if name.endswith(f"_{e}")), name)
+
+
+def known(settings: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """`settings`, after refusing one that a sampler does not know."""
+    for name in settings:
+        if name not in names:
+            raise VtbenchError(f"the sampler has no setting {name!r}{near(name, names)}: it has {', '.join(names)}")
+    return dict(settings)
+
+
+def check_fixture(path: Path) -> Report:
+    """The report on one fixture; what is wrong with the file itself is a reason too."""
+    report = Report(path.stem)
+    try:
+        _check(path, report)
+    except VtbenchError as bad:
+        report.reasons.append(str(bad))
+    except Exception as bad:
+        # A network that breaks on one fixture must not keep the others from being checked.
+        first = (str(bad).splitlines() or [""])[0]
+        report.reasons.append(f"our network broke: {type(bad).__name__}: {first}")
+    return report
+
+
+def _check(path: Path, report: Report) -> None:
+    import torch
+
+    facts, arrays = _read(path)
+    network = _filled(facts, report)
+    if report.reasons:
+        return
+    given = Given(facts["config"], _inputs(facts, arrays), _settings(facts["outputs"]))
+    with torch.inference_mode():
+        ours = network.replay(given)
+    equal = total = 0
+    for name in facts["outputs"]:
+        if name not in arrays:
+            raise VtbenchError(f"the NPZ lacks the output {name}, which the JSON lists")
+        theirs = torch.from_numpy(arrays[name])
+        if name not in ours:
+            report.reasons.append(f"our network gives no {name}")
+        elif tuple(ours[name].shape) != tuple(theirs.shape):
+            report.reasons.append(f"{name} is {tuple(ours[name].shape)}, upstream's {tuple(theirs.shape)}")
+        elif not theirs.is_floating_point():
+            same = int((ours[name].cpu() == theirs).sum())
+            equal, total = equal + same, total + theirs.numel()
+            if same < theirs.numel():
+                report.reasons.append(f"{theirs.numel() - same} of {theirs.numel()} {name} differ")
+        else:
+            _compare(name, ours[name], theirs, facts, report)
+    report.equal_tokens = equal / total if total else None
+
+
+def _compare(name: str, ours: torch.Tensor, theirs: torch.Tensor, facts: Mapping[str, Any], report: Report) -> None:
+    greatest = float((ours.double().cpu() - theirs.double()).abs().max()) if theirs.numel() else 0.0
+    difference = Difference(name, greatest, allowed(theirs, facts))
+    report.differences.append(difference)
+    if not difference.ok:
+        report.reasons.append(f"{name} differs by {greatest:.2e}, allowed {difference.allowed:.2e}")
+
+
+def allowed(theirs: torch.Tensor, facts: Mapping[str, Any]) -> float:
+    """std x max(1e-4, 10 x upstream's own float32 error relative to std), at most 1% of std.
+
+    An array without spread (one element, all equal) is measured by its greatest magnitude instead.
+    """
+    worst = float((facts.get("float64_rerun") or {}).get("worst_max_abs_error_over_std") or 0.0)
+    wide = theirs.double()
+    scale = float(wide.std()) if wide.numel() > 1 else 0.0
+    return (scale or float(wide.abs().max())) * min(max(RELATIVE, RERUN_FACTOR * worst), 0.01)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
+    import numpy as np
+
+    try:
+        facts = json.loads(path.read_text())
+    except (OSError, ValueError) as bad:
+        raise VtbenchError(f"{path} cannot be read as a fixture ({bad}): give FAMILY__VARIANT.json") from bad
+    lacking = [k for k in ("family", "config", "inputs", "outputs", "state_dict") if k not in facts]
+    if lacking:
+        raise VtbenchError(f"{path} lacks {', '.join(lacking)}: it is no generator's fixture")
+    beside = path.with_suffix(".npz")
+    try:
+        with np.load(beside, allow_pickle=False) as found:
+            return facts, {name: found[name] for name in found.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as bad:
+        raise VtbenchError(f"{beside} cannot be read ({bad}): the arrays lie beside the JSON") from bad
+
+
+def _inputs(facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, torch.Tensor]:
+    import torch
+
+    lacking = [name for name in facts["inputs"] if name not in arrays]
+    if lacking:
+        raise VtbenchError(f"the NPZ lacks the inputs {', '.join(lacking)}")
+    out = {name: torch.from_numpy(arrays[name]) for name in facts["inputs"]}
+    return {name: t if t.is_floating_point() else t.long() for name, t in out.items()}
+
+
+def _settings(outputs: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    out: dict[str, dict[str, Any]] = {}
+    for name, text in outputs.items():
+        base = re.match(r"(?:same )?as (\w+)\b", text)
+        start = out.get(base[1], {}) if base else {}
+        out[name] = {**start, **pairs(text)}
+    return out
+
+
+def _filled(facts: Mapping[str, Any], report: Report) -> Any:
+    """The network, filled as the fixture's was; what does not fit is written into the report."""
+    family, config = registry.family(facts["family"]), facts["config"]
+    # A configuration may leave open what the parameters' names tell (Bert and LFQBert share theirs).
+    complete = getattr(load_class(family.network), "complete", None) if family.network else None
+    network = build_network(family, config if complete is None else complete(config, facts["state_dict"]))
+    helpers: Mapping[str, Any] = getattr(network, "helpers", {})
+    optional = (*getattr(network, "optional", ()), *(facts.get("training_only_prefixes") or ()))
+    expected = {n: s for n, s in facts["state_dict"].items() if n not in (facts.get("int_buffers") or {})}
+    report.reasons += compare_names(names_of(network), expected, optional)
+    aux = facts.get("aux_state_dicts") or {}
+    if set(aux) != set(helpers):
+        raise VtbenchError(f"the fixture has the helper networks {sorted(aux)}, our network {sorted(helpers)}")
+    for name, expected in aux.items():
+        report.reasons += compare_names(names_of(helpers[name]), expected, getattr(helpers[name], "optional", ()))
+        fill(helpers[name], {})
+    fill(network, facts)
+    return network.requires_grad_(False)
+
+
+def fill(network: Any, facts: Mapping[str, Any]) -> Any:
+    """Every floating entry gets the values of its name, by the rules of the fixture's keys."""
+    import numpy as np
+    import torch
+
+    kept, scale = set(facts.get("not_filled") or ()), facts.get("post_fill_scale") or {}
+    tied, optional = facts.get("tied") or {}, tuple(getattr(network, "optional", ()))
+    state = network.state_dict()
+    with torch.no_grad():
+        for name, tensor in state.items():
+            if tensor.is_floating_point() and name not in kept and not optional_name(name, optional):
+                made = torch.from_numpy(np.asarray(values(name, tuple(tensor.shape)))).to(tensor.dtype)
+                tensor.copy_(made * scale.get(name, 1.0))
+        for alias, used in tied.items() if isinstance(tied, Mapping) else ():
+            if alias in state and used in state:
+                state[alias].copy_(state[used])
+    return network
