@@ -121,13 +121,13 @@ def load(
 
 def _own_configuration(entry: registry.Entry, options: Mapping[str, str]) -> tuple[registry.Entry, dict[str, str]]:
     """`family:NAME`: options that are no option of the card change its arch."""
-    from vtbench.identify import with_options
+    from vtbench.identify import own_card, with_options
 
     arch = {k: v for k, v in options.items() if k not in entry.card.options}
     rest = {k: v for k, v in options.items() if k in entry.card.options}
     built = with_options(entry.card.arch or {}, arch)
     shown = entry.card.name + "".join(f",{k}={v}" for k, v in sorted(arch.items()))
-    return replace(entry, card=replace(entry.card, arch=built, name=shown)), rest
+    return replace(entry, card=replace(own_card(entry.card, entry.family, built), name=shown)), rest
 
 
 def _load_bridge(
