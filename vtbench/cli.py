@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -37,6 +38,12 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or mps.")]
 Dtype = Annotated[
     str, typer.Option(help="The model's dtype: float32, float16 or bfloat16. Metrics are always float32.")
 ]
+MetricWeights = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--metric-weights", metavar="NAME=FILE", help="A metric network's file; its numbers are marked unverified."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -64,6 +71,20 @@ def single(texts: list[str] | None) -> dict[str, str]:
             raise VtbenchError(f"--option {text!r} is not of the form NAME=VALUE")
         out[key.strip()] = value.strip()
     return out
+
+
+def use_weights(texts: list[str] | None) -> None:
+    """Hands `NAME=FILE` to the metrics, as VTBENCH_METRIC_WEIGHTS does."""
+    if not texts:
+        return
+    from vtbench.metrics import weights
+
+    for name, path in single(texts).items():
+        weights.entry(name)
+        if not Path(path).is_file():
+            raise VtbenchError(f"--metric-weights {name}={path}: there is no such file")
+    known = [os.environ[weights.VARIABLE]] if os.environ.get(weights.VARIABLE) else []
+    os.environ[weights.VARIABLE] = os.pathsep.join([*texts, *known])
 
 
 def shard_of(text: str | None) -> tuple[int, int] | None:
@@ -114,10 +135,12 @@ def evaluate(
         str, typer.Option(help="vtbench, or a named convention: titok, llamagen, var, magvit2, clean.")
     ] = "vtbench",
     seed: Annotated[int, typer.Option(help="Seed of all noise.")] = 0,
+    metric_weights: MetricWeights = None,
 ) -> None:
     """Evaluate tokenizers on images; prints the scores and where the results are."""
     from vtbench import api, show
 
+    use_weights(metric_weights)
     keep = [s.strip() for s in (save or "").split(",") if s.strip()]
     with show.progress() as progress:
         result = api.evaluate(
@@ -144,10 +167,12 @@ def score(
         bool, typer.Option("--set", help="Compare sets, not pairs: FID, KID, IS, precision, recall, …")
     ] = False,
     device: Device = "cpu",
+    metric_weights: MetricWeights = None,
 ) -> None:
     """Metrics for image folders without any model: one reference, many candidates."""
     from vtbench import show
 
+    use_weights(metric_weights)
     names = [m.strip() for m in metrics.split(",") if m.strip()] if metrics else None
     if not candidates and (reference / "run.json").is_file():
         from vtbench import rescore
@@ -171,6 +196,21 @@ def score(
         for item, why in made.bad.items():
             typer.echo(f"vtbench: {item}: {why}", err=True)
         raise typer.Exit(1)
+
+
+@app.command()
+def statistics(
+    images: Annotated[Path, typer.Argument(help="A folder, a tar, or an .npz with arr_0.")],
+    out: Annotated[Path, typer.Option(help="The .npz to write: mu, sigma and n.")],
+    metric: Annotated[str, typer.Option(help="Whose features: fid, sfid or fd-dinov2.")] = "fid",
+    device: Device = "cpu",
+) -> None:
+    """Save a set's statistics, to be the REFERENCE of `score --set`."""
+    from vtbench import sets, show
+
+    with show.counter("statistics") as progress:
+        sets.statistics(images, out, metric=metric, device=device, progress=progress)
+    say(str(out))
 
 
 @app.command()

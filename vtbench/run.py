@@ -148,6 +148,14 @@ def load_metrics(names: Sequence[str], device: str) -> tuple[dict[str, Metric], 
     return ready, unavailable
 
 
+def unverified_metrics(metrics: Mapping[str, Metric]) -> list[str]:
+    """Metric networks that were given by path: their numbers are shown and never ranked."""
+    from vtbench.metrics import weights
+
+    needs = {need for m in metrics.values() for need in m.card.needs if need in weights.needed_by()}
+    return [f"unverified metric weights: {why}" for need in sorted(needs) if (why := weights.unverified(need))]
+
+
 def read_original(suite: Suite, view: View, item: Item) -> _Original:
     """Reads, verifies and views one image; a bad one is named, not raised."""
     from vtbench.images import rgb_sha256
@@ -206,7 +214,7 @@ class Runner:
                 if newly:
                     # Metrics that were null for lack of weights: the images go through the model once more.
                     self._restart(folder)
-            info = self._info(items, batch, unavailable)
+            info = self._info(items, batch, unavailable, metrics)
             done = folder.keep_rows(batch)
             if done > len(items):
                 raise VtbenchError(f"{path} holds {done} rows, this run asks for {len(items)}: choose another --out")
@@ -229,12 +237,15 @@ class Runner:
         for part in (folder.path / "features").glob("*.f32"):
             part.unlink()
 
-    def _info(self, items: Sequence[Item], batch: int, unavailable: Mapping[str, str]) -> dict[str, Any]:
+    def _info(
+        self, items: Sequence[Item], batch: int, unavailable: Mapping[str, str], metrics: Mapping[str, Metric]
+    ) -> dict[str, Any]:
         job = self.job
         card = job.subject.card
         reasons = list(job.extra_reasons)
         if job.weights.get("status") == "unverified":
             reasons.append(f"unverified weights ({job.weights.get('why') or 'made for a test'})")
+        reasons += unverified_metrics(metrics)
         if job.limit is not None and job.limit < len(job.suite.items):
             reasons.append(f"limited to {job.limit} of {len(job.suite.items)} images")
         if job.shard:
