@@ -61,44 +61,38 @@ def run_scores(run: Any) -> str:
     info = run.info
     options = ", ".join(f"{k}={v}" for k, v in info["model"]["options"].items())
     head = (
-        f"{run.name}{f' ({options})' if options else ''} · {info['task']['name']} on {info['suite']['name']} "
-        f"at {info['view']['name']} · {info['n']} images · weights {info['model']['weights'].get('status')} · {info['status']}"
+        f"{run.name}{f' ({options})' if options else ''} · {info['task']['name']} on {info['suite']['name']} at "
+        f"{info['view']['name']} · {info['n']} images · weights {info['model']['weights'].get('status')} · {info['status']}"
     )
-    lines, why = [], {}
-    for s in run.scores:
-        if s["value"] is None:
-            why.setdefault(s["why"], []).append(s["metric"])
-            continue
-        arrow = {"higher": "↑", "lower": "↓"}.get(s.get("better") or "", "")
-        missing = f"{s['missing']} missing" if s["missing"] else ""
-        note = s.get("warning") or ""
-        lines.append([s["metric"], f"{number(s['value'])} {s['unit']}{arrow}".strip(), interval(s["low"], s["high"]),
-                      f"n={s['n']}", missing, note])  # fmt: skip
-    text = _table(("metric", "value", "95 % interval", "n", "", ""), lines, head)
-    for reason, names in why.items():
-        text += f"\n{', '.join(names)}: null, because {reason}"
+    text = scores_table(run.scores, head)
     if not info["ranked"]:
         text += f"\nnot ranked: {info['why_not_ranked']}"
     return text
 
 
 def folders(made: Any) -> str:
-    """The table of `vtbench score`."""
-    parts = []
-    for candidate in made.candidates:
-        lines, why = [], {}
-        for s in candidate.scores:
-            if s.value is None:
-                why.setdefault(s.why, []).append(s.metric)
-            else:
-                missing = f"{s.missing} missing ({_reasons(s.details)})" if s.missing else ""
-                lines.append([s.metric, f"{number(s.value)} {s.unit}".strip(), interval(s.low, s.high), f"n={s.n}", missing,
-                              s.warning or ""])  # fmt: skip
-        text = _table(("metric", "value", "95 % interval", "n", "", ""), lines, candidate.path)
-        for reason, names in why.items():
-            text += f"\n{', '.join(names)}: null, because {reason}"
-        parts.append(text)
-    return "\n\n".join(parts)
+    """The tables of `vtbench score`."""
+    return "\n\n".join(scores_table([s.as_dict() for s in c.scores], c.path) for c in made.candidates)
+
+
+def scores_table(scores: Sequence[Mapping[str, Any]], title: str) -> str:
+    """Scores, then every reason and every warning once, with the metrics that it is about."""
+    lines = []
+    why: dict[str, list[str]] = {}
+    warnings: dict[str, list[str]] = {}
+    for s in scores:
+        if s["value"] is None:
+            why.setdefault(str(s["why"]), []).append(s["metric"])
+            continue
+        for warning in filter(None, (s.get("warning") or "").split("; ")):
+            warnings.setdefault(warning, []).append(s["metric"])
+        arrow = {"higher": "↑", "lower": "↓"}.get(s.get("better") or "", "")
+        missing = f"{s['missing']} missing: {_reasons(s['details'])}" if s["missing"] else ""
+        lines.append([s["metric"], f"{number(s['value'])} {s['unit']}{arrow}".strip(), interval(s["low"], s["high"]),
+                      f"n={s['n']}", missing])  # fmt: skip
+    text = _table(("metric", "value", "95 % interval", "n", ""), lines, title)
+    text += "".join(f"\n{', '.join(names)}: null, because {reason}" for reason, names in why.items())
+    return text + "".join(f"\nwarning ({', '.join(names)}): {warning}" for warning, names in warnings.items())
 
 
 def _reasons(details: Mapping[str, Any]) -> str:
