@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vtbench.tokens import Tokens
 
 
-class Model(ABC):
+class Model(ABC):  # noqa: B024
     """What Tokenizer, ClosedSystem and Generator share: a card, resolved options, loading."""
 
     def __init__(self, card: Card, options: Mapping[str, Any] | None = None) -> None:

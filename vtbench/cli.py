@@ -144,7 +144,8 @@ def evaluate(
     keep = [s.strip() for s in (save or "").split(",") if s.strip()]
     with show.progress() as progress:
         result = api.evaluate(
-            models, tasks=task, images=images, view=view, checkpoint=checkpoint, options=options_of(option), limit=limit,
+            models, tasks=task, images=images, view=view, checkpoint=checkpoint, options=options_of(option),
+            limit=limit,
             device=device, dtype=dtype, batch_size=batch_size, save=keep, shard=shard_of(shard), out=out,
             protocol=protocol, seed=seed, progress=progress, command=shlex.join(["vtbench", *sys.argv[1:]]),
         )  # fmt: skip
@@ -234,16 +235,15 @@ def check(
     failed = [c.name for c in found if c.status == "failed"]
     skipped = [c.name for c in found if c.status == "not checked"]
     if not as_json:
-        say(
-            f"{model}: {len(found) - len(failed) - len(skipped)} passed, {len(failed)} failed, {len(skipped)} not checked"
-        )
+        passed = len(found) - len(failed) - len(skipped)
+        say(f"{model}: {passed} passed, {len(failed)} failed, {len(skipped)} not checked")
     if failed:
         raise typer.Exit(1)
 
 
 @app.command()
 def quickstart(out: Annotated[Path, typer.Option(help="Folder of runs and page.")] = Path("out/quick")) -> None:
-    """About twelve operating points of the built-in tokenizers on the built-in suites, and the page. Offline, minutes."""
+    """Built-in tokenizers at about twelve operating points on the built-in suites, and the page. Offline, minutes."""
     from vtbench import quickstart as quick
     from vtbench import show
 

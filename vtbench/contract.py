@@ -50,7 +50,8 @@ def photograph() -> np.ndarray[Any, Any]:
     """A real, colourful photograph, uint8 (512, 512, 3): scikit-image's astronaut."""
     from skimage import data
 
-    return data.astronaut()  # type: ignore[no-any-return]
+    image: np.ndarray[Any, Any] = data.astronaut()  # type: ignore[no-untyped-call]
+    return image
 
 
 def photo(height: int, width: int, at: int = 0) -> torch.Tensor:
@@ -82,11 +83,18 @@ def test_side(card: Any) -> int:
     """A side that the model takes as it is, near 256."""
     if isinstance(card.sizes, Fixed):
         return int(card.sizes.size)
-    return max(card.sizes.at_least, -(-256 // card.sizes.of) * card.sizes.of)
+    return int(max(card.sizes.at_least, -(-256 // card.sizes.of) * card.sizes.of))
 
 
-def check(model: Any, *, options: Mapping[str, str] | None = None, checkpoint: Path | None = None,
-          device: str = "cpu", dtype: str = "float32", say: Callable[[Check], None] | None = None) -> list[Check]:  # fmt: skip
+def check(
+    model: Any,
+    *,
+    options: Mapping[str, str] | None = None,
+    checkpoint: Path | None = None,
+    device: str = "cpu",
+    dtype: str = "float32",
+    say: Callable[[Check], None] | None = None,
+) -> list[Check]:
     """Runs the contract on a model's name, `file.py@name`, or a loaded tokenizer object; returns every check."""
     out: list[Check] = []
 
@@ -193,7 +201,7 @@ def _output(subject: ModelSubject, side: int) -> tuple[Any, str]:
 
 
 def _conventions(subject: ModelSubject, side: int, trained: bool) -> tuple[Any, str]:
-    """3 value ranges x 6 channel orders, each on the way in, on the way out and on both: the declared one must be best."""
+    """3 value ranges x 6 channel orders, on the way in, on the way out and on both: the declared one must be best."""
     import torch
 
     if not trained:
@@ -476,7 +484,7 @@ def decode_here(asked: Mapping[str, Any]) -> bytes:
     else:
         _, _, _, made = api.load(asked["model"], asked["options"], path, asked["device"], asked["dtype"])
     out = made.decode(unpack(base64.b64decode(asked["blob"])), [asked["seed"]])
-    return to_uint8(out.detach().to("cpu").float())[0].numpy().tobytes()  # type: ignore[no-any-return]
+    return to_uint8(out.detach().to("cpu").float())[0].numpy().tobytes()
 
 
 if __name__ == "__main__":

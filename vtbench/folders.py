@@ -154,9 +154,15 @@ def score(
     return Scored(str(reference), out, bad)
 
 
-def _measure(original: Suite, sides: Sequence[Suite], paired: Sequence[Sequence[tuple[Item, Item]]],
-             metrics: Mapping[str, Metric], scratch: Path, device: str,
-             progress: Callable[[int, int], None] | None) -> tuple[list[list[dict[str, Any]]], dict[str, str], Any]:  # fmt: skip
+def _measure(
+    original: Suite,
+    sides: Sequence[Suite],
+    paired: Sequence[Sequence[tuple[Item, Item]]],
+    metrics: Mapping[str, Metric],
+    scratch: Path,
+    device: str,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[list[list[dict[str, Any]]], dict[str, str], Any]:
     """Rows of every candidate, unreadable files, and the features of both sides in memory-mapped files."""
     import torch
 
@@ -165,9 +171,9 @@ def _measure(original: Suite, sides: Sequence[Suite], paired: Sequence[Sequence[
     measures = {n: m for n, m in metrics.items() if isinstance(m, ImageMetric)}
     extractors = {m.extractor().id: m.extractor() for m in metrics.values() if isinstance(m, SetMetric)}
     files: dict[str, list[FeatureFile]] = {}
-    for number, (key, extractor) in enumerate(extractors.items()):
+    for index, (key, extractor) in enumerate(extractors.items()):
         extractor.load(device)
-        files[key] = [FeatureFile(scratch / f"{number}.{side}.f32", extractor.dim) for side in range(len(sides) + 1)]
+        files[key] = [FeatureFile(scratch / f"{index}.{side}.f32", extractor.dim) for side in range(len(sides) + 1)]
     rows: list[list[dict[str, Any]]] = [[] for _ in sides]
     bad: dict[str, str] = {}
     n = len(paired[0])
@@ -210,18 +216,19 @@ def _measure(original: Suite, sides: Sequence[Suite], paired: Sequence[Sequence[
                     batch = Batch(shared, candidate)
                     found = {name: measured(name, m, batch) for name, m in measures.items()}
                     for k, offset in enumerate(offsets):
-                        row = {"item": items[k].id, "values": {}, "why": {}, "order": start + offset}
-                        row["size"] = [int(candidate.shape[2]), int(candidate.shape[3])]
+                        fresh: dict[str, Any] = {"item": items[k].id, "values": {}, "why": {}, "order": start + offset}
+                        fresh["size"] = [int(candidate.shape[2]), int(candidate.shape[3])]
                         for name, values in found.items():
-                            if values[k].value is None:
-                                row["why"][name] = values[k].why or "not measured"
+                            number = values[k].value
+                            if number is None:
+                                fresh["why"][name] = values[k].why or "not measured"
                             else:
-                                row["values"][name] = float(values[k].value)
+                                fresh["values"][name] = float(number)
                                 if values[k].weight != 1.0:
-                                    row.setdefault("weights", {})[name] = float(values[k].weight)
+                                    fresh.setdefault("weights", {})[name] = float(values[k].weight)
                         if batch.kept.get("lines"):
-                            row["lines"] = batch.kept["lines"][k]
-                        rows[side].append(row)
+                            fresh["lines"] = batch.kept["lines"][k]
+                        rows[side].append(fresh)
                     for key, extractor in extractors.items():
                         files[key][side + 1].append(extractor.extract(candidate))
             if progress is not None:

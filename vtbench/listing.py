@@ -63,9 +63,8 @@ def weight_here(weight: Weights) -> bool:
     if weight.package is not None:
         package, _, inner = weight.package.partition(":")
         spec = importlib.util.find_spec(package)
-        return bool(spec and spec.submodule_search_locations) and any(
-            (Path(place) / inner).is_file() for place in spec.submodule_search_locations or ()
-        )
+        places = spec.submodule_search_locations if spec is not None else None
+        return any((Path(place) / inner).is_file() for place in places or ())
     if weight.role != "folder" and _store(weight).is_file():
         return True
     if weight.hub is None:

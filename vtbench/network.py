@@ -91,11 +91,11 @@ def _no_initialisation() -> Iterator[None]:
     kept = {layer: layer.reset_parameters for layer in layers}
     try:
         for layer in layers:
-            layer.reset_parameters = lambda self: None  # type: ignore[method-assign, assignment, misc]
+            layer.reset_parameters = lambda self: None  # type: ignore[method-assign]
         yield
     finally:
         for layer, method in kept.items():
-            layer.reset_parameters = method  # type: ignore[method-assign, assignment]
+            layer.reset_parameters = method  # type: ignore[method-assign]
 
 
 class NetworkTokenizer(Tokenizer):

@@ -71,7 +71,7 @@ def git_commit() -> str | None:
         changed = subprocess.run(["git", "status", "--porcelain", "-uno"], check=True, **asked).stdout.strip()  # type: ignore[call-overload]
     except (OSError, subprocess.SubprocessError):
         return None
-    return head + ("+" if changed else "")
+    return str(head) + ("+" if changed else "")
 
 
 def device_facts(device: str) -> dict[str, Any]:

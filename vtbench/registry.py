@@ -167,7 +167,7 @@ def from_file(spec: str) -> Entry:
 
 
 def model(name: str) -> Entry:
-    """The registered model or alias, `file.py@name`, or `family:NAME` (the family's first arch, weights the user's own)."""
+    """The registered model or alias, `file.py@name`, or `family:NAME` (its first arch, weights the user's own)."""
     if ".py@" in name:
         return from_file(name)
     if name.startswith("family:"):

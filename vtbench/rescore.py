@@ -92,7 +92,7 @@ def add_metrics(path: Path, names: Sequence[str] | None, *, device: str = "cpu")
             folder.replace_rows(_joined(run.rows(), new))
             # Speed belongs to the run itself, not to its rescoring.
             fresh = {s["metric"]: Score(**s) for s in made.scores if s["metric"] in wanted}
-            kept = [fresh.pop(s["metric"], None) or Score(**s) for s in run.scores]
+            kept = [fresh.pop(s["metric"]) if s["metric"] in fresh else Score(**s) for s in run.scores]
             folder.write_scores([*kept, *fresh.values()])
             info.pop("schema")
             info["metrics"] = {**info["metrics"], **made.info["metrics"]}

@@ -160,7 +160,7 @@ def feature_name(extractor_id: str) -> str:
 def speed_scores(
     task: str, encode: Sequence[float], decode: Sequence[float], info: Mapping[str, Any], n: int
 ) -> list[Score]:
-    """Encode and decode seconds an image (p50, p95), images a second, peak memory, parameters: never ranked across devices."""
+    """Encode and decode seconds an image (p50, p95), images a second, peak memory, parameters; of one device each."""
     out: list[Score] = []
 
     def add(

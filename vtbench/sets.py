@@ -1,7 +1,7 @@
 """`vtbench score --set`: sets of images rather than pairs: FID, sFID, KID, IS, precision, recall, density, coverage.
 
-A set is a folder, tar shards, or an .npz with `arr_0` (uint8, NHWC) as the ADM suite writes it; the reference may also be
-a file of statistics. Everything streams: 50,000 images take the memory of a batch, features go to a memory-mapped file.
+A set is a folder, tar shards, or an .npz with `arr_0` (uint8, NHWC) as the ADM suite writes it; the reference may also
+be a file of statistics. Everything streams: 50,000 images take the memory of a batch, features go to a memory-mapped file.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from vtbench import registry
 from vtbench.errors import VtbenchError
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 DEFAULT = ("fid", "sfid", "kid", "is", "precision", "recall", "density", "coverage")
 SHORT = {"precision": "precision-k3", "recall": "recall-k3", "density": "density-k5", "coverage": "coverage-k5"}
-"""The field's bare names and the convention that they mean here: ADM's k for precision and recall, prdc's for the rest."""
+"""The field's bare names and what they mean here: ADM's k for precision and recall, prdc's for the others."""
 PROTOCOL_N = 50_000
 BATCH = 32
 TASK = "generation"
@@ -175,7 +175,9 @@ class _Reference:
 
         if not self.statistics or not isinstance(metric, Frechet):
             return None
-        part = "spatial" if getattr(metric.extractor(), "output", "pool3") == "spatial" else "pool3"
+        part: Literal["pool3", "spatial"] = (
+            "spatial" if getattr(metric.extractor(), "output", "pool3") == "spatial" else "pool3"
+        )
         return statistics.load(self.path, part)
 
 

@@ -62,7 +62,8 @@ def run_scores(run: Any) -> str:
     options = ", ".join(f"{k}={v}" for k, v in info["model"]["options"].items())
     head = (
         f"{run.name}{f' ({options})' if options else ''} · {info['task']['name']} on {info['suite']['name']} at "
-        f"{info['view']['name']} · {info['n']} images · weights {info['model']['weights'].get('status')} · {info['status']}"
+        f"{info['view']['name']} · {info['n']} images · weights {info['model']['weights'].get('status')} · "
+        f"{info['status']}"
     )
     text = scores_table(run.scores, head)
     if not info["ranked"]:
@@ -107,7 +108,8 @@ def check(one: Any) -> str:
 def doctor(found: Mapping[str, Any]) -> str:
     """The report of `vtbench doctor`."""
     parts = [
-        f"vtbench {found['vtbench']}{'' if found['release'] else ' (differs from the release: results are not ranked)'}",
+        f"vtbench {found['vtbench']}"
+        + ("" if found["release"] else " (not the release as published: nothing is ranked)"),
         f"offline: {'yes, VTBENCH_OFFLINE is set' if found['offline'] else 'no'}    cache: {found['cache']}",
         _table(("package", "version"), [[k, v] for k, v in found["packages"].items()]),
         _table(

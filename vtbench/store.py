@@ -51,24 +51,24 @@ class TokenFile(Sequence[Tokens | None]):
     """Packed tokens, `tokens.bin`, and where each image's blob ends, `tokens.idx` (little-endian uint64)."""
 
     def __init__(self, folder: Path) -> None:
-        self.data, self.index = folder / "tokens.bin", folder / "tokens.idx"
+        self.data, self.ends = folder / "tokens.bin", folder / "tokens.idx"
 
     def exists(self) -> bool:
-        return self.index.exists()
+        return self.ends.exists()
 
     def __len__(self) -> int:
-        return self.index.stat().st_size // 8 if self.index.exists() else 0
+        return self.ends.stat().st_size // 8 if self.ends.exists() else 0
 
     def keep(self, rows: int) -> None:
         if len(self) < rows:
-            raise VtbenchError(f"{self.index} holds fewer records than rows: delete the run's folder and run again")
+            raise VtbenchError(f"{self.ends} holds fewer records than rows: delete the run's folder and run again")
         if self.exists():
             end = self._end(rows - 1) if rows else 0
-            os.truncate(self.index, rows * 8)
+            os.truncate(self.ends, rows * 8)
             os.truncate(self.data, end)
 
     def _end(self, row: int) -> int:
-        with self.index.open("rb") as source:
+        with self.ends.open("rb") as source:
             source.seek(row * 8)
             (end,) = struct.unpack("<Q", source.read(8))
         return int(end)
@@ -76,12 +76,12 @@ class TokenFile(Sequence[Tokens | None]):
     def append(self, blobs: Sequence[bytes]) -> None:
         """An empty blob stands for an image without tokens."""
         end = self.data.stat().st_size if self.data.exists() else 0
-        ends = []
+        marks = []
         for blob in blobs:
             end += len(blob)
-            ends.append(struct.pack("<Q", end))
+            marks.append(struct.pack("<Q", end))
         _append(self.data, b"".join(blobs))
-        _append(self.index, b"".join(ends))
+        _append(self.ends, b"".join(marks))
 
     def blob(self, row: int) -> bytes:
         start = self._end(row - 1) if row else 0

@@ -1,4 +1,4 @@
-"""What is measured: a model, a closed system, or pictures that somebody already has. All give candidates for originals."""
+"""What is measured: a model, a closed system, or pictures that somebody has. All give candidates for originals."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ class _Manifest(Suite):
     def path(self, item: Item) -> Path:
         package, colon, inner = str(item.place).partition(":")
         if not colon:
-            return MANIFESTS / item.place
+            return MANIFESTS / str(item.place)
         if package != "skimage":
             raise VtbenchError(f"{self.name} names a file of {package}, which no suite may use")
         spec = importlib.util.find_spec("skimage")

@@ -62,8 +62,8 @@ class Codes(Tokens):
 
     indices: int64 (B, positions, books); -1 = absent (a variable-length code that ended earlier).
     alphabets: size of the alphabet of each book, (books,). Residual and product codes and the bits of binary codes are
-    books, so that `positions` is what papers call tokens. Multi-scale codes are laid out scale-major, `grids` then lists
-    (h, w) of every scale; a single raster grid is one entry; () where positions have no grid.
+    books, so that `positions` is what papers call tokens. Multi-scale codes are laid out scale-major, `grids` then
+    lists (h, w) of every scale; a single raster grid is one entry; () where positions have no grid.
     variable: the number of positions differs from image to image, so that its value is paid for:
     log2(positions + 1) bits.
     """

@@ -175,8 +175,8 @@ def _download(card: Card, weight: Weights) -> Path:
     source = weight.hub or weight.url
     if offline():
         raise Unavailable(
-            f"{card.name} needs {weight.file} from {source}, which is not here, and VTBENCH_OFFLINE forbids the network: "
-            "give it with --checkpoint"
+            f"{card.name} needs {weight.file} from {source}, which is not here, and VTBENCH_OFFLINE forbids the "
+            "network: give it with --checkpoint"
         )
     try:
         if weight.hub:
