@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import re
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -67,6 +68,9 @@ class Given:
     """Inputs as tensors: int64, float32."""
     settings: Mapping[str, Mapping[str, Any]]
     """{output: the pairs of its description}; "as OTHER with ..." starts from OTHER's."""
+    texts: Mapping[str, str]
+    """The descriptions of the outputs."""
+    noise_shapes: Mapping[str, Iterable[Iterable[int]]]
 
     def runs(self, *endings: str, marks: Iterable[str]) -> dict[str, dict[str, Any]]:
         """{run: settings} of the sampler's runs, whose outputs are `run` or `run_ENDING`.
@@ -81,6 +85,15 @@ class Given:
 
     def wanted(self, run: str, ending: str) -> bool:
         return f"{run}_{ending}" in self.settings
+
+    def draws(self, run: str) -> list[torch.Tensor]:
+        """The flat array `noise_RUN`, cut into its draws in the order of the calls."""
+        flat, shapes = self.noise(f"noise_{run}"), self.noise_shapes.get(run)
+        if shapes is None:
+            raise VtbenchError(f"the fixture states no noise_shapes for {run}")
+        shapes = [tuple(shape) for shape in shapes]
+        parts = flat.split([math.prod(shape) for shape in shapes])
+        return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
     def noise(self, name: str) -> torch.Tensor:
         if name not in self.arrays:
@@ -121,7 +134,13 @@ def _check(path: Path, report: Report) -> None:
     network = _filled(facts, report)
     if report.reasons:
         return
-    given = Given(facts["config"], _inputs(facts, arrays), _settings(facts["outputs"]))
+    given = Given(
+        facts["config"],
+        _inputs(facts, arrays),
+        _settings(facts["outputs"]),
+        facts["outputs"],
+        facts.get("noise_shapes") or {},
+    )
     with torch.inference_mode():
         ours = network.replay(given)
     equal = total = 0

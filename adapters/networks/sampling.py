@@ -115,7 +115,7 @@ def keep_top_k(logits: Tensor, k: int) -> Tensor:
 
 
 def keep_top_p(logits: Tensor, p: float) -> Tensor:
-    """The nucleus in descending order, with the first entry that crosses p (LlamaGen generate.py:38-60); 1 keeps all."""
+    """The descending nucleus with the first entry that crosses p (LlamaGen generate.py:38-60); 1 keeps all."""
     if p >= 1.0:
         return logits
     ordered, index = torch.sort(logits, descending=True, dim=-1)

@@ -210,7 +210,7 @@ class VarGenerator(nn.Module):
         latent = torch.zeros(first, quantizer.embedding.embedding_dim, *side, device=x.device, dtype=x.dtype)
         kept, whole, tokens, logits_of = (Cache() if cache else None), x, [], []
         start = 0
-        for si, (size, length) in enumerate(zip(self.scales, self.lengths, strict=True)):
+        for si, length in enumerate(self.lengths):
             ratio = si / (len(self.scales) - 1) if len(self.scales) > 1 else 0.0
             if kept is not None:
                 logits = self.hidden(x, classes, None, kept)
