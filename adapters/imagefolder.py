@@ -10,6 +10,11 @@ from vtbench.network import NetworkTokenizer
 
 _README = "ImageFolder/XQ-GAN README (arXiv:2410.01756, arXiv:2412.01762)"
 _256 = "ImageNet validation 50k, 256 x 256"
+_PAPERS = {
+    "imagefolder": "https://arxiv.org/abs/2410.01756",
+    "xqgan": "https://arxiv.org/abs/2412.01762",
+    "robusttok": "https://arxiv.org/abs/2503.08354",
+}
 _LICENCE = "Adobe Research License (non-commercial)"
 # The ten scales that MSVR10P2 and MSBR10P2 share, and the Phi of each.
 _SCALES = (1, 1, 2, 3, 3, 4, 5, 6, 8, 11)
@@ -80,7 +85,7 @@ def _card(
         title=title,
         sizes=Fixed(256),
         licence=_LICENCE,
-        paper="https://arxiv.org/abs/2410.01756",
+        paper=_PAPERS[name.split("-")[0]],
         code="https://github.com/lxa9867/ImageFolder",
         # train.py:99-104 takes "ema", else "model", else "state_dict"; the training script keeps the first two.
         weights=(Weights(file=file, hub=hub, key=("ema", "model", "state_dict"), licence=_LICENCE, ema=True),),

@@ -55,8 +55,8 @@ def _card(
 
 
 _IMAGENET = ("ImageNet-1k",)
-# The README names no data for these; "general domain" is all it says.
-_GENERAL = ("general domain, not named",)
+# "General domain" is all that upstream says of the data of the others.
+_GENERAL: tuple[str, ...] = ()
 
 CARDS = (
     _card("imagenet-ds16", "WeTok, ImageNet, factor 16", "ImageNet/downsample16", 4, archs.F16, _IMAGENET),
