@@ -1,7 +1,8 @@
 """`vtbench score --set`: sets of images rather than pairs: FID, sFID, KID, IS, precision, recall, density, coverage.
 
 A set is a folder, tar shards, or an .npz with `arr_0` (uint8, NHWC) as the ADM suite writes it; the reference may also
-be a file of statistics. Everything streams: 50,000 images take the memory of a batch, features go to a memory-mapped file.
+be a file of statistics. Everything streams: 50,000 images take the memory of a batch, and features go to a
+memory-mapped file.
 """
 
 from __future__ import annotations

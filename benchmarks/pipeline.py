@@ -1,0 +1,117 @@
+"""The tool's overhead: `vtbench evaluate` against a bare read-encode-decode loop, in turn in one run.
+
+    python benchmarks/pipeline.py --checkpoint DIR_OF_TAEF2 [--images DIR] [--rounds 3]
+
+Same model, same images, same batch size, both warmed up; the best of several rounds each, taken in turn so that a busy
+machine hits both. Wanted: at most 1.03 x with metrics off, 1.10 x with PSNR, SSIM and bits. Without --images it uses
+cuts of scikit-image's photographs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from vtbench import api, registry
+from vtbench.images import View
+from vtbench.run import Job, Runner
+from vtbench.suite import open_suite
+from vtbench.task import Task
+
+OFF = Task("overhead-off", "metrics off", 1, (), "native", ())
+ON = Task("overhead-on", "PSNR, SSIM and bits", 1, (), "native", ("psnr", "ssim", "bits"))
+
+
+def make_images(folder: Path, n: int, side: int) -> None:
+    from skimage import data
+
+    photos = [data.astronaut(), data.chelsea(), data.coffee(), data.rocket()]
+    for i in range(n):
+        photo = photos[i % 4]
+        top, left = (37 * i) % (photo.shape[0] - side), (53 * i) % (photo.shape[1] - side)
+        Image.fromarray(np.ascontiguousarray(photo[top : top + side, left : left + side])).save(folder / f"{i:04d}.png")
+
+
+def bare(model: Any, folder: Path, batch: int) -> Callable[[], None]:
+    """What a researcher would write: read, to tensor, encode, decode, next."""
+    paths = sorted(folder.glob("*.png"))
+
+    def loop() -> None:
+        with torch.inference_mode():
+            for start in range(0, len(paths), batch):
+                images = [np.array(Image.open(p).convert("RGB")) for p in paths[start : start + batch]]
+                x = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
+                model.decode(model.encode(x, [0] * len(x)), [0] * len(x)).clamp(0, 1)
+
+    return loop
+
+
+def whole(ready: api.Prepared, task: Task, folder: Path, batch: int) -> Callable[[], None]:
+    def loop() -> None:
+        out = Path(tempfile.mkdtemp())
+        try:
+            job = Job(ready.subject, task, open_suite(str(folder)), View.parse("native"), ready.identity, ready.weights,
+                      out, batch)  # fmt: skip
+            Runner(job).run()
+        finally:
+            shutil.rmtree(out)
+
+    return loop
+
+
+def best(loops: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
+    found: dict[str, list[float]] = {name: [] for name in loops}
+    for loop in loops.values():
+        loop()
+    for _ in range(rounds):
+        for name, loop in loops.items():
+            start = time.perf_counter()
+            loop()
+            found[name].append(time.perf_counter() - start)
+    return {name: min(times) for name, times in found.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--checkpoint", type=Path)
+    parser.add_argument("--images", type=Path)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batch-size", type=int, default=4)
+    given = parser.parse_args()
+    registry.tasks()
+    with tempfile.TemporaryDirectory() as scratch:
+        cases = [("jpeg", None, 200, 256)] + ([("taef2", given.checkpoint, 16, 256)] if given.checkpoint else [])
+        print(f"{torch.get_num_threads()} threads; seconds, best of {given.rounds}")
+        print("| model | images | bare loop | metrics off | ratio | PSNR, SSIM, bits | ratio |")
+        print("|---|---|---|---|---|---|---|")
+        for name, checkpoint, n, side in cases:
+            folder = given.images or Path(scratch) / name
+            if given.images is None:
+                folder.mkdir()
+                make_images(folder, n, side)
+            ready = api.prepare(name, {}, checkpoint, "cpu", "float32", "resize")
+            model = ready.subject.model  # type: ignore[attr-defined]
+            loops = {
+                "bare": bare(model, folder, given.batch_size),
+                "off": whole(ready, OFF, folder, given.batch_size),
+                "on": whole(ready, ON, folder, given.batch_size),
+            }
+            t = best(loops, given.rounds)
+            count = len(list(folder.glob("*.png")))
+            print(f"| {name} | {count} | {t['bare']:.2f} | {t['off']:.2f} | {t['off'] / t['bare']:.3f} | {t['on']:.2f} | "
+                  f"{t['on'] / t['bare']:.3f} |")  # fmt: skip
+
+
+if __name__ == "__main__":
+    assert dataclasses.is_dataclass(Job)
+    main()
