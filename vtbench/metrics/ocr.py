@@ -1,0 +1,295 @@
+"""Reading engines: text of given line boxes, or of a page. Deterministic, offline, readings kept by content.
+
+An engine's id names package, version, weights' sha256 and decoding: whatever a reading depends on. Readings lie under
+the cache folder by the hash of (engine id, pixels, boxes): the originals of a suite are read once, whatever the number
+of models. Lines are read one at a time: padded to a common width, EasyOCR's readings would depend on their neighbours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from vtbench.cache import cache_dir
+from vtbench.errors import MissingExtra, Unavailable
+from vtbench.metrics import weights
+
+Box = tuple[int, int, int, int]
+"""left, top, right, bottom in pixels of the scored image; right and bottom are outside."""
+
+
+class Engine(ABC):
+    """`scripts`: what it can read, in the words of Item.meta["script"]."""
+
+    name: str
+    scripts: frozenset[str]
+    id: str
+
+    @abstractmethod
+    def load(self, device: str) -> None:
+        """Raises Unavailable with the reason."""
+
+    @abstractmethod
+    def lines(self, image: Any, boxes: Sequence[Box]) -> list[str]:
+        """uint8 RGB (H, W, 3) -> the reading of each box; "" where nothing was read."""
+
+    def page(self, image: Any) -> list[tuple[Box, str]]:
+        """What a detector finds and the recognizer reads there, in the order of `reading_order`."""
+        raise Unavailable(f"{self.name} is used without its detector here")
+
+
+def reading_order(found: Sequence[tuple[Box, Any]]) -> list[tuple[Box, Any]]:
+    """Rows from the top, each from the left. A box joins the row whose first box covers its vertical centre."""
+    rows: list[list[tuple[Box, Any]]] = []
+    for box, text in sorted(found, key=lambda f: (f[0][1] + f[0][3], f[0][0])):
+        centre = (box[1] + box[3]) / 2
+        for row in rows:
+            if row[0][0][1] <= centre < row[0][0][3]:
+                row.append((box, text))
+                break
+        else:
+            rows.append([(box, text)])
+    return [f for row in rows for f in sorted(row, key=lambda f: f[0][0])]
+
+
+class EasyOCR(Engine):
+    """EasyOCR's English recognizer (greedy, not quantized) and, for pages, its CRAFT detector."""
+
+    name = "easyocr"
+    scripts = frozenset({"latin"})
+
+    def __init__(self) -> None:
+        self._reader: Any = None
+        self._device = "cpu"
+        self._detects = False
+
+    def load(self, device: str) -> None:
+        if self._reader is not None:
+            return
+        model = weights.find("easyocr-english-g2")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import easyocr
+
+            _same_md5(model, easyocr.config.recognition_models["gen2"]["english_g2"])
+            with contextlib.redirect_stdout(None), contextlib.redirect_stderr(None):
+                # Without its networks: it would unpickle their files.
+                reader = easyocr.Reader(
+                    ["en"], gpu=False, detector=False, recognizer=False, download_enabled=False, quantize=False,
+                    verbose=False, model_storage_directory=str(model.parent), user_network_directory=str(model.parent),
+                )  # fmt: skip
+        self._reader = self._with_recognizer(reader, device)
+        self._device = device
+        version = importlib.metadata.version("easyocr")
+        self.id = f"easyocr-{version}/{weights.identity('easyocr-english-g2')}/greedy/line-by-line"
+
+    @staticmethod
+    def _with_recognizer(reader: Any, device: str) -> Any:
+        from easyocr import config
+        from easyocr.model.vgg_model import Model
+        from easyocr.utils import CTCLabelConverter
+
+        facts = config.recognition_models["gen2"]["english_g2"]
+        reader.character = facts["characters"]
+        reader.setLanguageList(["en"], facts)
+        reader.converter = CTCLabelConverter(reader.character, {}, {})
+        # One input channel, 256 output channels, 256 hidden: EasyOCR's gen2 network_params.
+        network = Model(1, 256, 256, len(reader.converter.character))
+        state = weights.load_state("easyocr-english-g2")
+        # The file was saved from DataParallel.
+        network.load_state_dict({k.removeprefix("module."): v for k, v in state.items()})
+        reader.recognizer = network.requires_grad_(False).eval().to(device)
+        reader.device = device
+        return reader
+
+    def lines(self, image: Any, boxes: Sequence[Box]) -> list[str]:
+        grey = _grey(image)
+        out = []
+        with warnings.catch_warnings():
+            # torch speaks of pinned memory on machines without an accelerator.
+            warnings.simplefilter("ignore")
+            for left, top, right, bottom in boxes:
+                found = self._reader.recognize(
+                    grey, horizontal_list=[[left, right, top, bottom]], free_list=[], decoder="greedy", batch_size=1,
+                    workers=0, reformat=False,
+                )  # fmt: skip
+                out.append(" ".join(str(text) for _, text, _ in found))
+        return out
+
+    def page(self, image: Any) -> list[tuple[Box, str]]:
+        self._add_detector()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # Tilted boxes (the second list) are read too; both by their upright hull.
+            upright, tilted = self._reader.detect(image)
+        boxes = [(int(a), int(c), int(b), int(d)) for a, b, c, d in upright[0]]
+        for corners in tilted[0]:
+            xs, ys = zip(*corners, strict=True)
+            boxes.append((int(min(xs)), int(min(ys)), int(max(xs)) + 1, int(max(ys)) + 1))
+        height, width = image.shape[:2]
+        inside = [(max(0, a), max(0, b), min(width, c), min(height, d)) for a, b, c, d in boxes]
+        whole = [box for box in inside if box[2] > box[0] and box[3] > box[1]]
+        return reading_order(list(zip(whole, self.lines(image, whole), strict=True)))
+
+    def _add_detector(self) -> None:
+        if self._detects:
+            return
+        from easyocr import config, detection
+        from easyocr.craft import CRAFT
+
+        _same_md5(weights.find("easyocr-craft"), config.detection_models["craft"])
+        network = CRAFT()
+        state = weights.load_state("easyocr-craft")
+        network.load_state_dict({k.removeprefix("module."): v for k, v in state.items()})
+        self._reader.detector = network.requires_grad_(False).eval().to(self._device)
+        self._reader.get_textbox = detection.get_textbox
+        self._detects = True
+
+
+class RapidOCR(Engine):
+    """RapidOCR's recognizer alone: PP-OCRv6 (small) in ONNX Runtime on the CPU."""
+
+    name = "rapidocr"
+    scripts = frozenset({"latin", "han", "hiragana", "katakana"})
+
+    def __init__(self) -> None:
+        self._read: Callable[[Any], str] | None = None
+
+    def load(self, device: str) -> None:
+        if self._read is not None:
+            return
+        try:
+            import rapidocr
+        except ImportError as absent:
+            raise MissingExtra("rapidocr", "offline", "the reader RapidOCR") from absent
+        path = weights.find("rapidocr-ppocrv6-rec")
+        engine = rapidocr.RapidOCR(
+            params={
+                "Global.use_det": False, "Global.use_cls": False, "Global.log_level": "critical",
+                "Rec.model_path": str(path), "Rec.rec_batch_num": 1,
+                # Sums of several threads may come in any order.
+                "EngineConfig.onnxruntime.intra_op_num_threads": 1,
+            }
+        )  # fmt: skip
+
+        def read(crop: Any) -> str:
+            found = engine.recognize_txt([crop]).txts
+            return str(found[0]) if found else ""
+
+        self._read = read
+        version = importlib.metadata.version("rapidocr")
+        self.id = f"rapidocr-{version}/{weights.identity('rapidocr-ppocrv6-rec')}"
+
+    def lines(self, image: Any, boxes: Sequence[Box]) -> list[str]:
+        import numpy as np
+
+        assert self._read is not None
+        # BGR, as OpenCV reads.
+        return [self._read(np.ascontiguousarray(image[t:b, le:r, ::-1])) for le, t, r, b in boxes]
+
+
+class Tesseract(Engine):
+    """The `tesseract` program, if installed: one line of English at a time (--psm 7)."""
+
+    name = "tesseract"
+    scripts = frozenset({"latin"})
+
+    def load(self, device: str) -> None:
+        program = shutil.which("tesseract")
+        if program is None:
+            raise Unavailable("the program tesseract is not installed: install tesseract-ocr with its English data")
+        version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
+        languages = subprocess.run([program, "--list-langs"], capture_output=True, text=True, check=True).stdout
+        folder = languages.partition('"')[2].partition('"')[0]
+        model = Path(folder) / "eng.traineddata"
+        if not model.is_file():
+            raise Unavailable(f"tesseract {version} has no English data in {folder}: install eng.traineddata")
+        self._program = program
+        self.id = f"tesseract-{version}/eng@{weights.sha256(model)[:16]}/psm7"
+
+    def lines(self, image: Any, boxes: Sequence[Box]) -> list[str]:
+        import io
+
+        from PIL import Image
+
+        out = []
+        for left, top, right, bottom in boxes:
+            held = io.BytesIO()
+            Image.fromarray(image[top:bottom, left:right]).save(held, "PNG")
+            done = subprocess.run(
+                [self._program, "stdin", "stdout", "--psm", "7", "-l", "eng"], input=held.getvalue(),
+                capture_output=True, check=True, env={**os.environ, "OMP_THREAD_LIMIT": "1"},
+            )  # fmt: skip
+            out.append(done.stdout.decode("utf-8").strip())
+        return out
+
+
+ENGINES: dict[str, type[Engine]] = {e.name: e for e in (EasyOCR, RapidOCR, Tesseract)}
+
+
+@functools.cache
+def _loaded(name: str, device: str) -> Engine:
+    made = ENGINES[name]()
+    made.load(device)
+    return made
+
+
+def engine(name: str, device: str = "cpu") -> Engine:
+    """The engine, loaded once a process. Raises Unavailable with the reason."""
+    return _loaded(name, device)
+
+
+def _grey(image: Any) -> Any:
+    """Luma as EasyOCR's own reformat_input makes it."""
+    import cv2
+
+    return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+
+
+def _same_md5(path: Path, facts: Any) -> None:
+    """Refuses a file that EasyOCR itself would not take."""
+    found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+    if found != facts["md5sum"]:
+        raise Unavailable(f"{path} has md5 {found}, EasyOCR's own config wants {facts['md5sum']}: replace the file")
+
+
+def kept(reader: Engine, image: Any, question: Any, make: Callable[[], Any]) -> Any:
+    """`make()`'s JSON from the cache of readings, by engine, pixels and `question` (boxes, or "page")."""
+    digest = hashlib.sha256(f"{reader.id}\0{json.dumps(question)}\0{image.shape}\0".encode())
+    digest.update(image.tobytes())
+    key = digest.hexdigest()
+    path = cache_dir() / "readings" / key[:2] / f"{key}.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        # Absent, or torn by a crash: read again.
+        made = make()
+    # A cache that cannot be written costs time only.
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as out:
+            json.dump(made, out, ensure_ascii=False)
+        os.replace(out.name, path)
+    return made
+
+
+def read_lines(reader: Engine, image: Any, boxes: Sequence[Box]) -> list[str]:
+    """The reading of each box of one image, kept."""
+    return [str(t) for t in kept(reader, image, [list(b) for b in boxes], lambda: reader.lines(image, boxes))]
+
+
+def read_page(reader: Engine, image: Any) -> str:
+    """The whole page's text: detected boxes in reading order, joined by spaces; kept."""
+    return str(kept(reader, image, "page", lambda: " ".join(text for _, text in reader.page(image))))

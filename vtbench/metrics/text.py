@@ -1,0 +1,301 @@
+"""Text: is what was written still read? Ground truth is the true text; lines are read at their true boxes.
+
+On rendered pages a detector's reading order alone costs 0.3 CER, so no detector takes part, except in `cer-page`, whose
+truth and reading are put into one order by one rule (vtbench.metrics.ocr.reading_order). Truth comes from
+item.meta["lines"]: [{"text", "box": [left, top, right, bottom], "x_height"}], in pixels of the untouched page.
+
+Both sides are normalised by `nfkc-ws`: Unicode NFKC, whitespace collapsed to single spaces, ends stripped. An image's
+value has its number of reference characters (words, lines) as weight, so that the score sum(w v) / sum(w) is the
+micro-average. A line without true text is left out, never read as perfect. Beside every number stand the same reading
+of the untouched original (`…-ceiling`, what the engine itself loses) and, under its own name, self-consistency
+(`cer-self`: the original's reading as truth, which is what VTBench publishes as CER).
+
+Plain names are EasyOCR's readings; other engines have theirs in the name.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vtbench.metric import Batch, ImageMetric, MetricCard, Value
+from vtbench.metrics import ocr
+from vtbench.metrics._pixels import pairs
+
+NORMALISER = "nfkc-ws"
+UNSEGMENTED = frozenset({"han", "hiragana", "katakana", "thai", "lao", "khmer", "burmese", "tibetan"})
+"""Scripts that write no spaces between words: no word error rate."""
+OVERLONG = 3
+HEIGHT_EDGES = (0, 3, 4, 6, 100)
+"""Buckets of a line box's height in percent of the image's height: [0, 3), [3, 4), [4, 6), [6, 100]."""
+NO_TEXT = "no true text is known for this image"
+MOVED = "the view resized or cropped this page, so that its true line boxes no longer hold"
+NEEDS = {"easyocr": ("easyocr-english-g2",), "rapidocr": ("rapidocr-ppocrv6-rec",), "tesseract": ()}
+
+
+def normalise(text: str) -> str:
+    """NFKC, runs of whitespace to one space, ends stripped."""
+    return " ".join(unicodedata.normalize("NFKC", text).split())
+
+
+def edits(truth: Sequence[Any], reading: Sequence[Any]) -> int:
+    """Levenshtein distance: of two strings, or of two lists of words."""
+    from rapidfuzz.distance import Levenshtein
+
+    return int(Levenshtein.distance(truth, reading))
+
+
+def words_kept(truth: str, reading: str) -> int:
+    """True words found again in their order (longest common subsequence of words)."""
+    from rapidfuzz.distance import LCSseq
+
+    return int(LCSseq.similarity(truth.split(), reading.split()))
+
+
+def ned(truth: str, reading: str) -> float:
+    """1 - d / max(len): 1-N.E.D. of ICDAR 2019."""
+    return 1 - edits(truth, reading) / max(len(truth), len(reading), 1)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A true line and how it was read, both normalised; `height` in percent of the image's height."""
+
+    truth: str
+    reading: str
+    height: float
+
+
+Measure = Callable[[Sequence[Line]], tuple[float, float]]
+"""Lines with true text -> (sum of what is counted, sum of weights)."""
+
+
+def _cer(lines: Sequence[Line]) -> tuple[float, float]:
+    return sum(edits(k.truth, k.reading) for k in lines), sum(len(k.truth) for k in lines)
+
+
+def _wer(lines: Sequence[Line]) -> tuple[float, float]:
+    return sum(edits(k.truth.split(), k.reading.split()) for k in lines), sum(len(k.truth.split()) for k in lines)
+
+
+def _words(lines: Sequence[Line]) -> tuple[float, float]:
+    return sum(words_kept(k.truth, k.reading) for k in lines), sum(len(k.truth.split()) for k in lines)
+
+
+def _ned(lines: Sequence[Line]) -> tuple[float, float]:
+    return sum(ned(k.truth, k.reading) for k in lines), len(lines)
+
+
+def _empty(lines: Sequence[Line]) -> tuple[float, float]:
+    return sum(not k.reading for k in lines), len(lines)
+
+
+def _overlong(lines: Sequence[Line]) -> tuple[float, float]:
+    return sum(len(k.reading) > OVERLONG * len(k.truth) for k in lines), len(lines)
+
+
+def _bucket(low: float, high: float, lines: Sequence[Line]) -> tuple[float, float]:
+    inside = [k for k in lines if low <= k.height < high or k.height == high == HEIGHT_EDGES[-1]]
+    return sum(edits(k.truth, k.reading) / len(k.truth) for k in inside), len(inside)
+
+
+def problem(batch: Batch, k: int, scripts: frozenset[str]) -> str | None:
+    """Why image `k` cannot be read line by line; None if it can."""
+    item = batch.reference.items[k]
+    meta = getattr(item, "meta", None) or {}
+    if not meta.get("lines"):
+        return NO_TEXT
+    if item.sha256_rgb is not None and item.sha256_rgb != batch.reference.sha256[k]:
+        return MOVED
+    script = str(meta.get("script", "latin"))
+    if script not in scripts:
+        return f"the reader knows {', '.join(sorted(scripts))}, and this text is {script}"
+    height, width = batch.reference.images.shape[2:]
+    for line in meta["lines"]:
+        left, top, right, bottom = line["box"]
+        if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+            return f"the line box {line['box']} lies outside the image of {width}x{height}"
+    return None
+
+
+def readings(batch: Batch, reader: ocr.Engine, original: bool) -> list[list[str] | str]:
+    """Per image the normalised reading of every line of the candidate (or original), or why there is none."""
+
+    def read() -> list[list[str] | str]:
+        out: list[list[str] | str] = []
+        for k, pair in enumerate(pairs(batch)):
+            why = problem(batch, k, reader.scripts)
+            if why is not None:
+                out.append(why)
+                continue
+            boxes = [tuple(int(v) for v in line["box"]) for line in batch.reference.items[k].meta["lines"]]
+            found = ocr.read_lines(reader, pair[0 if original else 1], boxes)  # type: ignore[arg-type]
+            out.append([normalise(t) for t in found])
+        return out
+
+    keeper = batch.reference if original else batch
+    made: list[list[str] | str] = keeper.once(("readings", reader.id), read)
+    return made
+
+
+def keep_lines(batch: Batch, field: str, found: Sequence[list[str] | str]) -> None:
+    """Notes every line in batch.kept["lines"], from where the runner writes row["lines"] and `legibility` reads them:
+    {"x_height", "chars", field: the reading, field + "_right": characters right = max(0, chars - edits)}."""
+    notes = batch.once("lines", lambda: [[] for _ in range(len(batch))])
+    for k, lines in enumerate(found):
+        if isinstance(lines, str):
+            continue
+        true = batch.reference.items[k].meta["lines"]
+        if not notes[k]:
+            notes[k] = [{"x_height": t.get("x_height"), "chars": len(normalise(t["text"]))} for t in true]
+        for note, t, reading in zip(notes[k], true, lines, strict=True):
+            truth = normalise(t["text"])
+            note[field] = reading
+            note[f"{field}_right"] = max(0, len(truth) - edits(truth, reading))
+
+
+class LineMetric(ImageMetric):
+    """A measure of the lines' readings. `side`: the candidate's reading against the truth, the original's against the
+    truth ("ceiling"), or the candidate's against the original's ("self")."""
+
+    def __init__(self, card: MetricCard, measure: Measure, engine: str = "easyocr", side: str = "candidate") -> None:
+        self.card, self._measure, self._engine, self._side = card, measure, engine, side
+        self._words = measure in (_wer, _words)
+        self._reader: ocr.Engine | None = None
+
+    def load(self, device: str = "cpu") -> None:
+        self._reader = ocr.engine(self._engine, device)
+
+    @property
+    def engine_id(self) -> str | None:
+        """Engine, version and weights' hash, for the record."""
+        return None if self._reader is None else f"{self._reader.id}/{NORMALISER}"
+
+    def measure(self, batch: Batch) -> Sequence[Value]:
+        if self._reader is None:
+            self.load()
+        assert self._reader is not None
+        found = readings(batch, self._reader, original=self._side == "ceiling")
+        if self._engine == "easyocr" and self._side != "self":
+            keep_lines(batch, "original_read" if self._side == "ceiling" else "read", found)
+        originals = readings(batch, self._reader, original=True) if self._side == "self" else None
+        return [self._one(batch, k, lines, originals) for k, lines in enumerate(found)]
+
+    def _one(self, batch: Batch, k: int, found: list[str] | str, originals: Sequence[list[str] | str] | None) -> Value:
+        if isinstance(found, str):
+            return Value(None, why=found)
+        meta = batch.reference.items[k].meta
+        if self._words and meta.get("script", "latin") in UNSEGMENTED:
+            return Value(None, why=f"{meta['script']} is written without spaces: it has no words to count")
+        truths = [normalise(t["text"]) for t in meta["lines"]]
+        if originals is not None:
+            truths = list(originals[k])
+        height = int(batch.reference.images.shape[2])
+        heights = [100 * (t["box"][3] - t["box"][1]) / height for t in meta["lines"]]
+        lines = [Line(*parts) for parts in zip(truths, found, heights, strict=True) if parts[0]]
+        total, weight = self._measure(lines)
+        if weight <= 0:
+            where = "in this range of heights " if isinstance(self._measure, functools.partial) else ""
+            nothing = "the original is read as empty" if originals is not None else f"no line {where}has true text"
+            return Value(None, why=nothing)
+        return Value(total / weight, float(weight))
+
+
+class PageCER(ImageMetric):
+    """CER of the whole page: detector, recognizer, and one rule of reading order for truth and reading."""
+
+    card = MetricCard(
+        name="cer-page", title="CER of the page, with a detector", version=1, unit="", better="lower",
+        source="Levenshtein distance over reference characters; boxes of EasyOCR's CRAFT, rows from the top and each "
+        "from the left, for the truth's boxes too; nfkc-ws", bounds=(0.0, None),
+        needs=("easyocr-english-g2", "easyocr-craft"), reduction="micro-average over reference characters",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self._reader: ocr.Engine | None = None
+
+    def load(self, device: str = "cpu") -> None:
+        from vtbench.metrics import weights
+
+        weights.find("easyocr-craft")
+        self._reader = ocr.engine("easyocr", device)
+
+    def measure(self, batch: Batch) -> Sequence[Value]:
+        if self._reader is None:
+            self.load()
+        assert self._reader is not None
+        out = []
+        for k, (_, image) in enumerate(pairs(batch)):
+            why = problem(batch, k, self._reader.scripts)
+            if why is not None:
+                out.append(Value(None, why=why))
+                continue
+            true = [(tuple(t["box"]), t["text"]) for t in batch.reference.items[k].meta["lines"]]
+            truth = normalise(" ".join(text for _, text in ocr.reading_order(true)))
+            if not truth:
+                out.append(Value(None, why=NO_TEXT))
+                continue
+            reading = normalise(ocr.read_page(self._reader, image))
+            out.append(Value(edits(truth, reading) / len(truth), float(len(truth))))
+        return out
+
+
+_DISTANCE = "Levenshtein distance over reference characters at true line boxes; nfkc-ws"
+_KINDS: dict[str, tuple[str, Measure, str, str, str, tuple[float, float | None]]] = {
+    # name: title, measure, direction, source, weight, bounds
+    "cer": ("Character error rate", _cer, "lower", _DISTANCE, "reference characters", (0, None)),
+    "wer": ("Word error rate", _wer, "lower", "Levenshtein distance of words over reference words", "reference words",
+            (0, None)),
+    "word-accuracy": ("Words read right", _words, "higher", "longest common subsequence of words over reference words",
+                      "reference words", (0, 1)),
+    "ned": ("1 - normalised edit distance", _ned, "higher", "ICDAR 2019 1-N.E.D.: 1 - d / max(len) a line", "lines",
+            (0, 1)),
+    "ocr-empty": ("Lines read as nothing", _empty, "lower", "share of lines", "lines", (0, 1)),
+    "ocr-overlong": ("Lines read over three times too long", _overlong, "lower", "share of lines", "lines", (0, 1)),
+}  # fmt: skip
+_SIDES = {"candidate": "", "ceiling": ", of the original (OCR ceiling)", "self": ", against the original's reading"}
+
+
+def _metric(name: str, kind: str, engine: str = "easyocr", side: str = "candidate") -> LineMetric:
+    title, measure, better, source, weight, bounds = _KINDS[kind]
+    card = MetricCard(
+        name=name, title=f"{title}, {engine}{_SIDES[side]}", version=1, unit="", better=better,  # type: ignore[arg-type]
+        source=source, bounds=bounds, needs=NEEDS[engine], reduction=f"micro-average over {weight}",
+        convention_of=kind if name != kind else None,
+    )  # fmt: skip
+    return LineMetric(card, measure, engine, side)
+
+
+def _height(low: int, high: int) -> LineMetric:
+    card = MetricCard(
+        name=f"cer-h{low}-{high}", title=f"CER of lines {low} to {high} % of the image high", version=1, unit="",
+        better="lower", source=_DISTANCE + "; mean over lines whose box height is in the range", bounds=(0.0, None),
+        needs=NEEDS["easyocr"], reduction="mean over lines", convention_of="cer",
+    )  # fmt: skip
+    return LineMetric(card, functools.partial(_bucket, low, high))
+
+
+def _make(name: str, kind: str, engine: str = "easyocr", side: str = "candidate") -> Callable[[], LineMetric]:
+    return functools.partial(_metric, name, kind, engine, side)
+
+
+METRICS: tuple[Callable[[], ImageMetric], ...] = (
+    *(_make(name, name) for name in _KINDS),
+    *(_make(f"{name}-ceiling", name, side="ceiling") for name in ("cer", "wer", "word-accuracy", "ned")),
+    _make("cer-self", "cer", side="self"),
+    *(
+        _make(f"{name}-{engine}", name, engine)
+        for engine in ("rapidocr", "tesseract")
+        for name in ("cer", "word-accuracy")
+    ),
+    _make("cer-rapidocr-ceiling", "cer", "rapidocr", "ceiling"),
+    *(
+        functools.partial(_height, low, high)
+        for low, high in itertools.pairwise(HEIGHT_EDGES)
+    ),
+    PageCER,
+)  # fmt: skip
