@@ -31,7 +31,7 @@ RULES = {
     "tasks": BOTTOM | {"tasks", "suite", "metrics", "results", "registry"},
     "leaderboard": BOTTOM - {"adapter", "network", "images", "weights"}
     | {"leaderboard", "aggregate", "results", "intervals", "compare", "registry", "metrics", "protocols"},
-    "vtbench/metrics": BOTTOM | {"metrics", "results", "intervals", "features", "store", "suite"},
+    "vtbench/metrics": BOTTOM | {"metrics", "results", "intervals", "store", "suite", "stability"},
 }
 NEVER_TORCH = [
     "vtbench.leaderboard",

@@ -79,6 +79,9 @@ class Batch:
     candidate: torch.Tensor
     tokens: Tokens | None = None
     bits: np.ndarray[Any, Any] | None = None
+    subject: Any = None
+    """What made the candidates, for metrics that ask it again; None for folders."""
+    seeds: Sequence[int] = ()
     kept: dict[Any, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:

@@ -23,7 +23,7 @@ from vtbench.errors import Unavailable, VtbenchError
 from vtbench.metric import Batch, ImageMetric, Metric, Reference, RowMetric, SetMetric, TokenMetric
 from vtbench.results import RunFolder, plain
 from vtbench.store import FeatureFile, TokenFile
-from vtbench.subject import Produced, Subject, image_seed
+from vtbench.subject import ModelSubject, Produced, Subject, image_seed
 from vtbench.task import Task
 from vtbench.tokens import Codes, Tokens
 
@@ -474,8 +474,10 @@ class _Writer:
         tokens = produced.tokens
         bits = self._bits(tokens, len(positions))
         batch = Batch(
-            Reference(reference, [o.item for o in originals], [o.sha256 for o in originals]), candidate, tokens, bits
-        )
+            Reference(reference, [o.item for o in originals], [o.sha256 for o in originals]), candidate, tokens, bits,
+            self.job.subject if isinstance(self.job.subject, ModelSubject) else None,
+            [image_seed(self.job.seed, o.sha256) for o in originals],
+        )  # fmt: skip
         measured = {name: self._measure(name, metric, batch) for name, metric in self.measures.items()}
         lines = batch.kept.get("lines")
         packed = tokens.pack() if tokens is not None and self._packs(tokens) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,7 @@ def finalise(folder: RunFolder, info: Mapping[str, Any], metrics: Mapping[str, M
                 if seconds.get(key) is not None:
                     kept.append(seconds[key])
     missing = count - len(good)
+    per_image: dict[str, Sequence[float | None]] = {}
     scores: list[Score] = []
     tokens = TokenFile(folder.path)
     for name in cards:
@@ -122,6 +123,8 @@ def finalise(folder: RunFolder, info: Mapping[str, Any], metrics: Mapping[str, M
                 made = SetValue(None, why="this system sends no discrete tokens")
             else:
                 made = metric.finish(Present(tokens, good), sizes)
+                if made.per_image is not None:
+                    per_image[name] = made.per_image
             scores.append(from_set(card, task, made, len(good), missing))
         elif isinstance(metric, SetMetric):
             scores.append(from_set(card, task, _set_value(folder, info, metric, good, count), len(good), missing))
@@ -130,8 +133,22 @@ def finalise(folder: RunFolder, info: Mapping[str, Any], metrics: Mapping[str, M
             scores.append(from_set(card, task, made, len(good), missing))
         else:
             raise VtbenchError(f"the metric {name} is of no known kind ({type(metric).__name__})", code=1)
+    if per_image:
+        folder.replace_rows(_with_values(folder.rows_path, per_image, good))
     scores.extend(speed_scores(task, encode, decode, info, count))
     return scores
+
+
+def _with_values(path: Path, per_image: Mapping[str, Sequence[float | None]], good: Sequence[int]) -> Iterator[Any]:
+    """The rows with what a metric over all tokens says of each image, so that runs can be compared image by image."""
+    place = {row: k for k, row in enumerate(good)}
+    for index, row in enumerate(read_lines(path)):
+        for name, values in per_image.items():
+            value = values[place[index]] if index in place else None
+            row["values"].pop(name, None)
+            if value is not None:
+                row["values"][name] = value
+        yield row
 
 
 def _set_value(

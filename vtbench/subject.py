@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -73,11 +74,17 @@ class ModelSubject(Subject):
         self.model, self.card, self.fit = model, model.card, fit
         self.options = dict(model.options)
         self.device = model.device
+        self._one_at_a_time = threading.Lock()
 
     def parameter_count(self) -> int | None:
         return self.model.parameter_count()
 
     def produce(self, images: torch.Tensor, seeds: Sequence[int], items: Sequence[Item]) -> Produced:
+        # Metrics of stability ask the model again from their own thread; one batch at a time goes through it.
+        with self._one_at_a_time:
+            return self._produce(images, seeds)
+
+    def _produce(self, images: torch.Tensor, seeds: Sequence[int]) -> Produced:
         import torch
 
         from vtbench.images import serve
