@@ -206,7 +206,7 @@ class Mar(nn.Module):
                 return self.head.guided(x, t, c, s)[: len(x)] if guided else self.head(x, t, c)
 
             def drawn(n: int = count) -> Tensor:
-                return noise.normal(n, self.dim).flatten(0, 1).to(tokens.dtype)
+                return noise.normal(n, self.dim).flatten(0, 1).to(classes.dtype)
 
             made = diffusion.sample(net, drawn(), drawn, temperature)
             tokens = tokens.clone()

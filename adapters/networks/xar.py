@@ -5,6 +5,7 @@ OliverRensu/xAR @ 121e9c9: models/xar.py, models/rope.py, sampler.py. Line numbe
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -197,7 +198,7 @@ class Xar(nn.Module):
         for k in range(CLUSTERS):
             scale = 1 + (cfg - 1) * k / (CLUSTERS - 1)
             x = noise.normal(MEMBERS, self.channels).double()
-            for i, (t, after) in enumerate(zip(times[:-1], times[1:], strict=True)):
+            for i, (t, after) in enumerate(itertools.pairwise(times)):
                 given = torch.cat([x, x]).to(dtype)
                 at = torch.full((len(both), 1), t, dtype=torch.float64, device=labels.device)
                 if i == 0 and k > 0:
