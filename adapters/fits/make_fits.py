@@ -27,7 +27,7 @@ def photographs() -> list[torch.Tensor]:
     """The two photographs at full and half size, float32 (1, 3, H, W) in [0, 1]."""
     out = []
     for image in load_sample_images().images:
-        whole = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
+        whole = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
         out += [
             whole,
             torch.nn.functional.interpolate(whole, scale_factor=0.5, mode="bicubic", antialias=True).clamp(0, 1),
@@ -54,6 +54,8 @@ def kmeans(rows: np.ndarray, k: int, seed: int) -> np.ndarray:
 def save(name: str, tensors: dict[str, np.ndarray]) -> None:
     path = HERE / f"{name}.safetensors"
     save_file({k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in tensors.items()}, path)
+    # Some releases of safetensors write files that only their owner may read; a wheel would carry that on.
+    path.chmod(0o644)
     print(name, hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size)
 
 

@@ -30,6 +30,8 @@ def nearest(rows: torch.Tensor, book: torch.Tensor, block: int = 16384) -> torch
     """
     import torch
 
-    codes = book.double()
+    # MPS has no float64.
+    wide = torch.float32 if rows.device.type == "mps" else torch.float64
+    codes = book.to(wide)
     norms = (codes**2).sum(dim=1)
-    return torch.cat([(norms - 2 * part.double() @ codes.T).argmin(dim=1) for part in rows.split(block)])
+    return torch.cat([(norms - 2 * part.to(wide) @ codes.T).argmin(dim=1) for part in rows.split(block)])
