@@ -65,7 +65,9 @@ class PillowCodec(Tokenizer):
         from vtbench.images import to_uint8
 
         pixels = to_uint8(images).permute(0, 2, 3, 1).contiguous().numpy()
-        return Bitstream(_each(self._encode, list(pixels)), (int(images.shape[2]), int(images.shape[3])), self.card.name)
+        return Bitstream(
+            _each(self._encode, list(pixels)), (int(images.shape[2]), int(images.shape[3])), self.card.name
+        )
 
     def decode(self, tokens: Tokens, seeds: Sequence[int]) -> torch.Tensor:
         import numpy as np
