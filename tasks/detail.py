@@ -9,7 +9,7 @@ TASK = Task(
     suites=("starter-detail",),
     view="256",
     metrics=(
-        "psnr", "gmsd", "haarpsi", "edge-f1", "coherent-gain", "excess-power", "mtf50", "worst-tile-psnr",
+        "gmsd", "psnr", "haarpsi", "edge-f1", "coherent-gain", "excess-power", "mtf50", "worst-tile-psnr",
         "worst-tile-lpips", "bpp",
     ),
 )  # fmt: skip

@@ -54,17 +54,17 @@ class Protocol:
 
         used = self.means(metric)
         view = View.parse("native" if size is None else str(size), self.fit)
-        text = json.dumps(
-            {
-                "view": view.fingerprint(),
-                "rounding": self.rounding,
-                "reference": self.reference,
-                "metric": used,
-                "version": registry.card_of(registry.metrics().get(used)).version,
-            },
-            sort_keys=True,
-        )
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        version = registry.card_of(registry.metrics().get(used)).version
+        return fingerprint(view.fingerprint(), used, version, self.rounding, self.reference)
+
+
+def fingerprint(view: str, metric: str, version: int, rounding: Rounding = "round", reference: str = ORIGINALS) -> str:
+    """16 hexadecimal digits over a view's fingerprint, rounding, reference set, metric and its version."""
+    text = json.dumps(
+        {"view": view, "rounding": rounding, "reference": reference, "metric": metric, "version": version},
+        sort_keys=True,
+    )
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 _ALL = (

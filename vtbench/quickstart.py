@@ -18,7 +18,7 @@ POINTS: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("pca", {"dims": [4, 16]}),
     ("kmeans-vq", {}),
     ("residual-vq", {"depth": [2, 4]}),
-    ("dct", {"budget": [0.05]}),
+    ("dct", {"budget": [0.5]}),
 )
 """About twelve operating points: three kinds of system, each with something to compare."""
 

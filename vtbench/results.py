@@ -126,6 +126,9 @@ class Score:
     unit: str = ""
     better: str | None = None
     version: int = 1
+    protocol: str | None = None
+    fingerprint: str | None = None
+    """16 hexadecimal digits over view, rounding, reference and metric version: numbers of one may be compared."""
     details: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -133,10 +134,20 @@ def finalise(folder: RunFolder, info: Mapping[str, Any], metrics: Mapping[str, M
             scores.append(from_set(card, task, made, len(good), missing))
         else:
             raise VtbenchError(f"the metric {name} is of no known kind ({type(metric).__name__})", code=1)
+    scores = [_named(s, info) for s in scores]
     if per_image:
         folder.replace_rows(_with_values(folder.rows_path, per_image, good))
     scores.extend(speed_scores(task, encode, decode, info, count))
     return scores
+
+
+def _named(score: Score, info: Mapping[str, Any]) -> Score:
+    """The score with its protocol's name and the fingerprint of everything that decides the number."""
+    from vtbench.protocols import fingerprint
+
+    view = info["view"]
+    digits = fingerprint(str(view["fingerprint"]), score.metric, score.version)
+    return dataclasses.replace(score, protocol=str(view["protocol"]), fingerprint=digits)
 
 
 def _with_values(path: Path, per_image: Mapping[str, Sequence[float | None]], good: Sequence[int]) -> Iterator[Any]:
