@@ -19,6 +19,7 @@ def _card(bits: int, fid: float, guidance: float, warmth: float, power: float, *
         kind="generator",
         title=f"MaskBit generator, {bits} bits",
         sizes=Fixed(256),
+        licence="Apache-2.0",
         paper="https://arxiv.org/abs/2409.16211",
         code="https://github.com/markweberdev/maskbit",
         weights=(Weights(file=f"{stem}.bin", hub=f"markweber/{stem}"),),

@@ -33,6 +33,7 @@ def _card(size: str, pixels: int, *, stage: int | None = None, hub: str | None =
         kind="generator",
         title=f"NAR {size}, {pixels} x {pixels}, {'ImageNet classes' if kind == 'c2i' else f'text, stage {stage}'}",
         sizes=Fixed(pixels),
+        licence="not known here: see the repository",
         paper="https://arxiv.org/abs/2503.10696",
         code="https://github.com/ThisisBillhe/NAR",
         weights=(Weights(file=f"{stem}.pt", hub=hub, key=("model", "module", "state_dict")),),

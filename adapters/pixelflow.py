@@ -23,6 +23,7 @@ def _card(kind: str, size: int, *, fid: float | None = None) -> Card:
         kind="generator",
         title=f"PixelFlow-XL, {'ImageNet classes' if classes else 'text'}, {size} x {size}",
         sizes=Fixed(size),
+        licence="MIT",
         paper="https://arxiv.org/abs/2504.07963",
         code="https://github.com/ShoufaChen/PixelFlow",
         weights=(Weights(file="model.pt", hub=f"ShoufaChen/PixelFlow-{'Class' if classes else 'Text'}2Image"),),

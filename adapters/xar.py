@@ -18,6 +18,7 @@ def _card(size: str, dim: int, depth: int, heads: int, steps: int, cfg: float) -
         kind="generator",
         title=f"xAR-{size}",
         sizes=Fixed(256),
+        licence="not known here: see the repository",
         paper="https://arxiv.org/abs/2502.20388",
         code="https://github.com/OliverRensu/xAR",
         weights=(Weights(file=f"xAR-{size}.pth", hub="OliverRen/xAR"),),

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtbench import registry
-from vtbench.errors import VtbenchError, near
+from vtbench.errors import VtbenchError
 from vtbench.network import build_network, load_class
 from vtbench.parity import Difference, Report, compare_names, names_of, optional_name, values
 
@@ -103,14 +103,6 @@ class Given:
 
 def _stem(name: str, endings: Iterable[str]) -> str:
     return next((name[: -len(e) - 1] for e in endings if name.endswith(f"_{e}")), name)
-
-
-def known(settings: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """`settings`, after refusing one that a sampler does not know."""
-    for name in settings:
-        if name not in names:
-            raise VtbenchError(f"the sampler has no setting {name!r}{near(name, names)}: it has {', '.join(names)}")
-    return dict(settings)
 
 
 def check_fixture(path: Path) -> Report:

@@ -244,8 +244,6 @@ class LlamaGenGpt(Trunk):
 
     def replay(self, given: Any) -> dict[str, Tensor]:
         """The arrays of a fixture."""
-        from vtbench.parity_gen import known
-
         arrays = given.arrays
         start, text_mask = arrays["class_ids" if self.kind == "c2i" else "text"], arrays.get("text_mask")
         cond, null = self.condition(start, text_mask)
@@ -255,7 +253,7 @@ class LlamaGenGpt(Trunk):
             "logits_uncond": self.teacher_forced(null, tokens, text_mask),
         }
         for name, found in given.runs(marks=("cfg_scale", "cfg_interval", "top_k", "top_p", "temperature")).items():
-            settings = known(found, *GENERATE, "sample_logits")
+            settings = sampling.known(found, *GENERATE, "sample_logits")
             noise = sampling.Recorded(given.noise("exp_noise")) if settings.pop("sample_logits", True) else None
             out[name] = self.generate(start, noise, text_mask=text_mask, **settings)
         return out

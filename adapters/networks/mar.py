@@ -221,8 +221,6 @@ class Mar(nn.Module):
 
     def replay(self, given: Any) -> dict[str, Tensor]:
         """The arrays of a fixture."""
-        from vtbench.parity_gen import known
-
         a = given.arrays
         labels, masked, diffusion = a["class_ids"], a["mask"].bool(), Diffusion(self.sections)
         null = self.fake_latent.expand(len(labels), -1)
@@ -249,7 +247,7 @@ class Mar(nn.Module):
         }
         for run, found in given.runs(marks=SETTINGS).items():
             noise = _Rows(given.draws(run.removeprefix("sample_")), len(labels))
-            out[run] = self.generate(labels, noise, orders=a["orders"], **known(found, *SETTINGS))
+            out[run] = self.generate(labels, noise, orders=a["orders"], **sampling.known(found, *SETTINGS))
         return out
 
 

@@ -210,8 +210,6 @@ class MaskBitGenerator(nn.Module):
 
     def replay(self, given: Any) -> dict[str, Tensor]:
         """The arrays of a fixture."""
-        from vtbench.parity_gen import known
-
         arrays, endings = given.arrays, ("masked", "pred", "tokens")
         labels, none = arrays["class_ids"], torch.full_like(arrays["class_ids"], self.classes)
         masked = torch.where(arrays["mask"].bool(), self.vocabulary, arrays["tokens_in"])
@@ -223,7 +221,7 @@ class MaskBitGenerator(nn.Module):
             drawn = [flat] * len(gumbel) if run.startswith("greedy") else given.noise(f"{run}_exp")
             noise = sampling.Recorded(u for pair in zip(drawn, gumbel, strict=True) for u in pair)
             trace: list[tuple[Tensor, Tensor]] = []
-            last = self.generate(labels, noise, **known(found, *SETTINGS), trace=trace)
+            last = self.generate(labels, noise, **sampling.known(found, *SETTINGS), trace=trace)
             out |= {
                 f"{run}_masked": torch.stack([t for t, _ in trace]),
                 f"{run}_pred": torch.stack([p for _, p in trace]),

@@ -226,14 +226,12 @@ class MaskGit(nn.Module):
 
     def replay(self, given: Any) -> dict[str, Tensor]:
         """The arrays of a fixture."""
-        from vtbench.parity_gen import known
-
         arrays = given.arrays
         labels, none = arrays["class_ids"], torch.full_like(arrays["class_ids"], self.classes)
         masked = torch.where(arrays["mask"].bool(), self.vocabulary, arrays["tokens_in"])
         out = {"logits": self(masked, labels), "logits_uncond": self(masked, none)}
         for run, found in given.runs("ids", marks=SETTINGS).items():
-            settings = known(found, *SETTINGS)
+            settings = sampling.known(found, *SETTINGS)
             noise: sampling.Noise = sampling.Greedy(len(labels))
             if settings.get("randomize_temperature", 4.5) != 0:
                 pairs = zip(given.noise(f"{run}_u_token"), given.noise(f"{run}_u_conf"), strict=True)

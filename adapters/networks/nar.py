@@ -116,8 +116,6 @@ class Nar(Trunk):
 
     def replay(self, given: Any) -> dict[str, Tensor]:
         """The arrays of a fixture."""
-        from vtbench.parity_gen import known
-
         arrays = given.arrays
         start, text_mask = arrays["class_ids" if self.kind == "c2i" else "text"], arrays.get("text_mask")
         cond, null = self.condition(start, text_mask)
@@ -126,7 +124,7 @@ class Nar(Trunk):
             "logits_uncond": self.teacher_forced(null, arrays["tokens_in"], text_mask),
         }
         for name, found in given.runs(marks=("cfg_scale", "cfg_interval", "top_k", "top_p", "temperature")).items():
-            settings = known(found, *GENERATE, "sample_logits")
+            settings = sampling.known(found, *GENERATE, "sample_logits")
             greedy = not settings.pop("sample_logits", True) or name.startswith("greedy")
             noise = None if greedy else sampling.Recorded([given.noise("exp_noise").transpose(0, 1)])
             out[name] = self.generate(start, noise, text_mask=text_mask, **settings)

@@ -218,8 +218,6 @@ class PixelFlow(nn.Module):
 
     def replay(self, given: Any) -> dict[str, Tensor]:
         """The arrays of a fixture."""
-        from vtbench.parity_gen import known
-
         a = given.arrays
         labels, text = a.get("class_ids"), a.get("text")
         grid = int(a["latent_size"][0])
@@ -235,7 +233,12 @@ class PixelFlow(nn.Module):
             trace: dict[str, Tensor] = {}
             blocks = [given.noise(f"{run}_blocknoise{i}") for i in range(1, len(self.stages.table))]
             made = self.generate(
-                given.noise(f"{run}_init"), blocks, labels=labels, text=four, **known(found, *SETTINGS), trace=trace
+                given.noise(f"{run}_init"),
+                blocks,
+                labels=labels,
+                text=four,
+                **sampling.known(found, *SETTINGS),
+                trace=trace,
             )
             out |= {
                 f"{run}_latents": made,

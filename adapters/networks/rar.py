@@ -148,8 +148,6 @@ class Rar(nn.Module):
 
     def replay(self, given: Any) -> dict[str, Tensor]:
         """The arrays of a fixture."""
-        from vtbench.parity_gen import known
-
         arrays = given.arrays
         labels, tokens, orders = arrays["class_ids"], arrays["tokens_in"], arrays["orders"]
         out = {
@@ -159,7 +157,7 @@ class Rar(nn.Module):
             "labels_permuted": torch.gather(tokens, 1, orders),
         }
         for run, found in given.runs(marks=SETTINGS).items():
-            settings = known(found, *SETTINGS)
+            settings = sampling.known(found, *SETTINGS)
             noise = None if run.startswith("greedy") else sampling.Recorded(given.noise("exp_noise"))
             out[run] = self.generate(labels, noise, **settings)
         return out

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from vtbench.errors import VtbenchError
+from vtbench.errors import VtbenchError, near
 
 
 class Noise(Protocol):
@@ -165,3 +165,11 @@ def lowest(confidence: Tensor, count: Tensor) -> Tensor:
     ordered = torch.sort(confidence, dim=-1).values
     cut = torch.gather(ordered, 1, ((count - 1) % confidence.shape[1])[:, None])
     return confidence <= cut
+
+
+def known(settings: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """`settings`, after refusing one that a sampler does not know."""
+    for name in settings:
+        if name not in names:
+            raise VtbenchError(f"the sampler has no setting {name!r}{near(name, names)}: it has {', '.join(names)}")
+    return dict(settings)

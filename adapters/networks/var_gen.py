@@ -245,8 +245,6 @@ class VarGenerator(nn.Module):
 
     def replay(self, given: Any) -> dict[str, Tensor]:
         """The arrays of a fixture."""
-        from vtbench.parity_gen import known
-
         arrays, vae = given.arrays, self.helpers["vae"]
         labels = arrays["class_ids"]
         teacher = teacher_input(vae, arrays["tokens_in"])
@@ -256,7 +254,7 @@ class VarGenerator(nn.Module):
             "logits_uncond": self.teacher_forced(torch.full_like(labels, self.classes), teacher),
         }
         for run, found in given.runs("fhat", "image", "logits", marks=("cfg", "top_k", "top_p", "more_smooth")).items():
-            settings = known(found, "cfg", "top_k", "top_p", "more_smooth")
+            settings = sampling.known(found, "cfg", "top_k", "top_p", "more_smooth")
             noise = None
             if not run.startswith("greedy"):
                 recorded = given.noise("gumbel_noise" if settings.get("more_smooth") else "exp_noise")

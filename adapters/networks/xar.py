@@ -221,8 +221,6 @@ class Xar(nn.Module):
 
     def replay(self, given: Any) -> dict[str, Tensor]:
         """The arrays of a fixture."""
-        from vtbench.parity_gen import known
-
         a = given.arrays
         labels, x = a["class_ids"], a["x_t"]
         parts = clustered(a["latent"].permute(0, 2, 3, 1))
@@ -248,7 +246,7 @@ class Xar(nn.Module):
         for run, found in given.runs(marks=("num_steps", "cfg")).items():
             draws = given.draws(run.removeprefix("sample_"))
             # A run of the deterministic sampler records the initial latents and nothing else.
-            settings = known(found, *SETTINGS)
+            settings = sampling.known(found, *SETTINGS)
             noise = sampling.Recorded(draws)
             out[run] = self.generate(labels, noise, stochastic=len(draws) > CLUSTERS, **settings)
         return out

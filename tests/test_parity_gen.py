@@ -1,0 +1,150 @@
+"""Upstream generators' own logits and samples against ours, and that the checker can fail.
+
+The fixtures in tests/parity_gen were made by running upstream's classes and samplers (each names the commit) on
+weights made from the parameters' names and on recorded noise; float64_rerun says how far upstream itself moves.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from vtbench import parity, parity_gen, registry
+from vtbench.errors import VtbenchError
+from vtbench.network import build_network
+
+FIXTURES = Path(__file__).parent / "parity_gen"
+NAMES = sorted(p.stem for p in FIXTURES.glob("*.json"))
+LATER = {"d-ar-gen", "dit", "enat", "far", "maskgen", "tokenbridge-gen"}
+"""Families of `../shared` whose generators are not built yet."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ours_equals_upstream(name: str) -> None:
+    report = parity.check_fixture(FIXTURES / f"{name}.json")
+    assert report.ok, report.line()
+
+
+def test_every_family_has_a_fixture_here() -> None:
+    families = {n.split("__")[0] for n in NAMES}
+    assert families == {
+        "llamagen-gpt", "var-gen", "maskgit-titok", "maskbit-gen", "rar", "mar", "xar", "nar", "pixelflow", "specdec"
+    }  # fmt: skip
+
+
+@pytest.fixture
+def changed(tmp_path: Path) -> Callable[..., Path]:
+    """A copy of a fixture, its facts and arrays changed by two functions."""
+
+    def make(
+        name: str,
+        facts: Callable[[dict[str, Any]], object] = lambda _: None,
+        arrays: Callable[[dict[str, Any]], object] = lambda _: None,
+    ) -> Path:
+        path = tmp_path / f"{name}.json"
+        read = json.loads((FIXTURES / f"{name}.json").read_text())
+        facts(read)
+        path.write_text(json.dumps(read))
+        with np.load(FIXTURES / f"{name}.npz") as found:
+            table = {key: found[key].copy() for key in found.files}
+        arrays(table)
+        np.savez(path.with_suffix(".npz"), **table)
+        return path
+
+    return make
+
+
+def test_a_small_change_of_logits_is_found(changed: Callable[..., Path]) -> None:
+    # Their spread is one and 1e-4 of it is allowed.
+    path = changed(
+        "llamagen-gpt__c2i", arrays=lambda a: a["logits"].__setitem__((0, 3, 7), a["logits"][0, 3, 7] + 5e-4)
+    )
+    assert "logits differs" in parity.check_fixture(path).line()
+
+
+def test_one_other_token_is_found(changed: Callable[..., Path]) -> None:
+    path = changed("rar__tiny", arrays=lambda a: a["sampled"].__setitem__((1, 5), (a["sampled"][1, 5] + 1) % 64))
+    assert "1 of 32 sampled differ" in parity.check_fixture(path).line()
+
+
+def test_settings_come_from_the_file(changed: Callable[..., Path]) -> None:
+    def weaker(facts: dict[str, Any]) -> None:
+        facts["outputs"]["sampled"] = facts["outputs"]["sampled"].replace("cfg_scale=3.0", "cfg_scale=1.5")
+
+    assert "sampled differ" in parity.check_fixture(changed("llamagen-gpt__c2i", facts=weaker)).line()
+
+
+def test_outputs_are_computed_from_inputs_alone(changed: Callable[..., Path]) -> None:
+    """With other noise, the recorded samples cannot come out."""
+    path = changed("llamagen-gpt__c2i", arrays=lambda a: a.__setitem__("exp_noise", a["exp_noise"][::-1].copy()))
+    assert "sampled differ" in parity.check_fixture(path).line()
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda f: f["config"].__setitem__("dimm", 3), "config.dimm is a key that this network does not know"),
+        (lambda f: f["config"].__setitem__("n_kv_head", 2), "n_kv_head is 2"),
+        (lambda f: f["config"].__setitem__("block_size", 15), "must be a square number"),
+        (lambda f: f["config"].__setitem__("model_type", "v2i"), "must be 'c2i' or 't2i'"),
+        (lambda f: f["state_dict"].__setitem__("extra.weight", [3]), "1 not in our network: extra.weight"),
+        (lambda f: f["state_dict"].__setitem__("norm.weight", [3]), "1 of another shape"),
+        (lambda f: f["outputs"].__setitem__("greedy_cfg1", "generate(cfg_scal=1.0, top_k=1)"), "no setting 'cfg_scal'"),
+        (lambda f: f["outputs"].__setitem__("further", "something else"), "the NPZ lacks the output further"),
+        (lambda f: f.pop("outputs"), "lacks outputs"),
+    ],
+)
+def test_what_does_not_fit_is_said(
+    changed: Callable[..., Path], change: Callable[[dict[str, Any]], object], sentence: str
+) -> None:
+    report = parity_gen.check_fixture(changed("llamagen-gpt__c2i", facts=change))
+    assert not report.ok
+    assert sentence in report.line()
+
+
+def test_a_missing_array_file_is_said(tmp_path: Path) -> None:
+    shutil.copy(FIXTURES / "rar__tiny.json", tmp_path)
+    assert "cannot be read" in parity.check_fixture(tmp_path / "rar__tiny.json").line()
+
+
+def test_pairs() -> None:
+    text = "sample(cfg=3.0, decay=power-cosine, on=True, n=[2, 1], mask id = V): t = 2*x, tau=max(0.2, 1), s=i/n; k=4"
+    assert parity_gen.pairs(text) == {"cfg": 3.0, "decay": "power-cosine", "on": True, "n": [2, 1], "k": 4}
+
+
+def test_all_shared_fixtures(shared: Path) -> None:
+    paths = [p for p in sorted((shared / "parity_gen").glob("*.json")) if p.stem.split("__")[0] not in LATER]
+    assert len(paths) >= 17
+    wrong = [r.line() for r in map(parity_gen.check_fixture, paths) if not r.ok]
+    assert not wrong
+
+
+def test_every_released_generator_would_load(shared: Path) -> None:
+    read = [json.loads(p.read_text()) for p in sorted((shared / "official_gen").glob("*.json"))]
+    read = [m for m in read if m["family"] not in LATER]
+    assert len(read) >= 40
+    for m in read:
+        family, card = registry.family(m["family"]), registry.model(m["name"]).card
+        assert card.kind == "generator"
+        for config in (m["config"], card.arch):
+            with torch.device("meta"):
+                network = build_network(family, config, random=False)
+            assert parity.compare_names(parity.names_of(network), m["state_dict"], ()) == [], m["name"]
+            whole = {n: list(t.shape) for n, t in network.state_dict().items() if not t.is_floating_point()}
+            assert whole == {n: b["shape"] for n, b in m["int_buffers"].items()}, m["name"]
+        fids = {p.value for p in card.published if p.metric == "fid"}
+        assert fids == {v["value"] for k, v in m["published"].items() if k.lower().startswith("fid")}, m["name"]
+
+
+def test_an_unknown_family_is_said(changed: Callable[..., Path]) -> None:
+    with pytest.raises(VtbenchError):
+        registry.family("no-such-family")
+    path = changed("rar__tiny", facts=lambda f: f.__setitem__("family", "no-such-family"))
+    assert "no-such-family" in parity.check_fixture(path).line()
