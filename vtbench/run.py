@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 import queue
+import sys
 import threading
 import time
 from collections import defaultdict
@@ -376,7 +377,9 @@ class Runner:
             info["peak_memory_bytes"] = torch.cuda.max_memory_allocated(torch.device(self.job.device))
             info["peak_memory_what"] = "device memory that torch allocated"
         else:
-            info["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            # Linux counts kibibytes, macOS bytes.
+            unit = 1 if sys.platform == "darwin" else 1024
+            info["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
             info["peak_memory_what"] = "resident memory of the whole process, metrics and libraries included"
         scores = scoring.finalise(folder, info, metrics, unavailable, items)
         if self.job.limit is None and self.job.shard is None and not bad:
