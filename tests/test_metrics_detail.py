@@ -81,6 +81,16 @@ def test_mtf50_of_a_resize_is_its_sampling_limit() -> None:
     assert one(detail.MTF50(), x, y).value == pytest.approx(32, rel=0.06)
 
 
+def test_mtf50_passes_over_gaps_of_a_pattern() -> None:
+    """Noise without frequencies under 1/16 cycle per pixel, and a candidate with weak noise of its own down there."""
+    f = np.hypot(np.fft.fftfreq(256)[:, None], np.fft.fftfreq(256)[None, :])
+    pattern, weak = (np.fft.fft2(white((256, 256), seed)[..., 0].astype(float) - 128) for seed in (8, 9))
+    x = np.real(np.fft.ifft2(pattern * (f > 1 / 16)))
+    y = x + 0.08 * np.real(np.fft.ifft2(weak * (f <= 1 / 16)))
+    x, y = (np.repeat(np.rint(v + 128).clip(0, 255).astype(np.uint8)[..., None], 3, axis=2) for v in (x, y))
+    assert one(detail.MTF50(), x, y).value == 128
+
+
 def test_no_detail_no_number() -> None:
     flat = np.full((64, 80, 3), 90, np.uint8)
     for metric in (detail.CoherentGain(), detail.CoherentGain(1), detail.ExcessPower(), detail.MTF50()):

@@ -11,7 +11,9 @@ Octaves count down from the sampling limit: o1 is (1/4, 1/2] cycles per pixel, o
 the original holds less than the noise of rounding to bytes (1/12) has no gain.
 
 MTF50: the lowest frequency at which the gain, in bands an eighth of an octave wide, falls under one half; in cycles per
-image (its shorter side), interpolated. A gain that stays above up to the sampling limit reads as the limit.
+image (its shorter side), interpolated. A gain that stays above up to the sampling limit reads as the limit. A band a
+hundred times weaker than one above it is a gap in a test pattern's spectrum, filled by what leaks and by coding noise:
+it is passed over (spectra of photographs fall with frequency and have none).
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ OCTAVES = 4
 BANDS_AN_OCTAVE = 8
 ROUNDING = 1 / 12
 """Variance of rounding to whole grey levels."""
+GAP = 0.01
 TILE = 32
 EDGE_SIGMA, EDGE_TOLERANCE = 1.0, 2.0
 """Canny's smoothing and how far an edge may lie from its partner, in pixels."""
@@ -157,6 +160,8 @@ class Spectrum:
     """Gains and excess of one pair: per octave, float or None, and (frequency, gain) in fine bands."""
 
     def __init__(self, x: Any, y: Any, shape: tuple[int, int]) -> None:
+        import numpy as np
+
         window, octave, fine, multiplicity, centres = _grid(*shape)
         floor = ROUNDING * float((window**2).sum())
         power, other, cross, count = _sums(octave, multiplicity, x, y, OCTAVES + 1)
@@ -174,10 +179,12 @@ class Spectrum:
         power, _, cross, count = _sums(fine, multiplicity, x, y, n)
         short = min(shape)
         self.limit = short / 2
+        density = power[1:-1] / np.maximum(count[1:-1], 1)
+        above = np.maximum.accumulate(density[::-1])[::-1]
         self.curve = [
-            (float(centres[k - 1]) * short, float(cross[k].real / power[k]))
-            for k in range(1, n - 1)
-            if count[k] and power[k] >= floor * count[k]
+            (float(centres[k]) * short, float(cross[k + 1].real / power[k + 1]))
+            for k in range(len(centres))
+            if density[k] > 0 and density[k] >= max(floor, GAP * above[k])
         ]
         self.whole = bool(self.curve) and self.curve[-1][0] == float(centres[-1]) * short
 
