@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from vtbench.adapters.networks import generating
 from vtbench.cards import Card, Family, Fixed, Published, Weights
+from vtbench.errors import VtbenchError
 
 _README = "LlamaGen README.md:54-61"
 _SIZES = {"B": (768, 12, 12), "L": (1024, 24, 16), "XL": (1280, 36, 20), "XXL": (1536, 48, 24), "3B": (3200, 24, 32)}
@@ -39,6 +41,13 @@ def _card(size: str, pixels: int, fid: float | None = None, *, stage: int | None
         "top_k": 2000 if kind == "c2i" else 1000,
         "top_p": 1.0,
         "cache": True,
+        # plain, speculative (same distribution), relaxed (LANTERN: near codes lend their mass).
+        "decoding": "plain",
+        # A smaller LlamaGen checkpoint of the same grid; its sizes are read from its tensors.
+        "draft": "",
+        "draft_tokens": 4,
+        "lantern_k": 1000,
+        "lantern_delta": 0.1,
     }
     if kind == "t2i":
         options["text_encoder"] = "google/flan-t5-xl"
@@ -84,14 +93,74 @@ CARDS = (
 )
 
 
+_DECODING = ("plain", "speculative", "relaxed")
+
+
 def _sample(self: generating.NativeGenerator, given: Any, noise: Any) -> Any:
-    options = {k: v for k, v in self.options.items() if k != "text_encoder"}
-    mask = None
+    options, network, mask = dict(self.options), self.network, None
+    options.pop("text_encoder", None)
+    mode, path, ahead, k, delta = (
+        options.pop(n) for n in ("decoding", "draft", "draft_tokens", "lantern_k", "lantern_delta")
+    )
+    if mode not in _DECODING:
+        raise VtbenchError(f"decoding is {mode!r}, but must be one of {', '.join(_DECODING)}")
     if self.card.conditioning == "text":
-        given, mask = generating.text_features(self, given, length=self.network.prefix, left=True)
-    tokens = self.network.generate(given, noise, text_mask=mask, **options)
-    self.spent = {"nfe": float(self.network.length)}
-    return self.of_codes(tokens, self.network.grid * 16, len(tokens))
+        given, mask = generating.text_features(self, given, length=network.prefix, left=True)
+    if mode == "plain":
+        tokens = network.generate(given, noise, text_mask=mask, **options)
+        self.spent = {"nfe": float(network.length)}
+    else:
+        relax = _relaxation(self, int(k), float(delta)) if mode == "relaxed" else None
+        options.pop("cache")
+        tokens, spent = network.speculate(
+            _draft(self, str(path)), given, noise, text_mask=mask, ahead=int(ahead), relax=relax, **options
+        )
+        drafted = sum(s.drafted for s in spent)
+        self.spent = {
+            "nfe": sum(s.target for s in spent) / len(spent),
+            "draft_nfe": sum(s.draft for s in spent) / len(spent),
+            **({"acceptance": sum(s.accepted for s in spent) / drafted} if drafted else {}),
+        }
+    return self.of_codes(tokens, network.grid * 16, len(tokens))
+
+
+def _draft(self: generating.NativeGenerator, path: str) -> Any:
+    """The draft of the option, built from its tensors' shapes and kept; heads by preset, else 64 channels each."""
+    import torch
+
+    from vtbench import weights
+    from vtbench.network import build_network
+
+    if not path:
+        raise VtbenchError("speculative decoding needs a smaller model: give its checkpoint by --option draft=FILE")
+    kept: dict[str, Any] = self.__dict__.setdefault("drafts", {})
+    if path not in kept:
+        files = {"model": Path(path)}
+        tensors = weights.state_dict(torch.nn.Module(), self.card, files)
+        if "tok_embeddings.weight" not in tensors:
+            raise VtbenchError(f"{path} has no tok_embeddings.weight: the draft must be a LlamaGen checkpoint")
+        dim = int(tensors["tok_embeddings.weight"].shape[1])
+        depth = 1 + max(int(n.split(".")[1]) for n in tensors if n.startswith("layers."))
+        heads = next((h for d, n, h in _SIZES.values() if (d, n) == (dim, depth)), dim // 64 or 1)
+        hidden = int(tensors["layers.0.feed_forward.w1.weight"].shape[0])
+        # multiple_of = the hidden width itself rounds 8/3 dim up to exactly it.
+        arch = {**(self.card.arch or {}), "dim": dim, "n_layer": depth, "n_head": heads, "multiple_of": hidden}
+        network = weights.fill(build_network(self.family, arch, random=False), self.card, files)
+        kept[path] = network.to(device=self.device, dtype=getattr(torch, self.dtype)).eval().requires_grad_(False)
+    return kept[path]
+
+
+def _relaxation(self: generating.NativeGenerator, k: int, delta: float) -> Any:
+    """LANTERN's neighbours, by the stored vectors of the tokenizer's codebook."""
+    from vtbench.adapters.networks.speculative import Relaxation, nearest_codes
+
+    vectors = self._tokenizer().network.bottleneck.embedding.weight  # type: ignore[attr-defined]
+    if not 1 <= k < len(vectors):
+        raise VtbenchError(f"lantern_k is {k}, but must lie in 1..{len(vectors) - 1}")
+    kept: dict[int, Any] = self.__dict__.setdefault("neighbours", {})
+    if k not in kept:
+        kept[k] = nearest_codes(vectors, k + 1).to(self.device)
+    return Relaxation(kept[k], k, delta)
 
 
 FAMILY = Family(

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtbench.adapters.networks import sampling
+from vtbench.adapters.networks import sampling, speculative
 from vtbench.adapters.networks.config import Config
 from vtbench.adapters.networks.transformer import Cache, RMSNorm, heads_of, merged, rotate_pairs, tanh_gelu
 from vtbench.errors import VtbenchError
@@ -241,6 +241,45 @@ class LlamaGenGpt(Trunk):
             if i + 1 < self.length:
                 logits = session.feed(tokens[-1][:, None])
         return torch.stack(tokens, dim=1)
+
+    def speculate(
+        self,
+        draft: LlamaGenGpt,
+        given: Tensor,
+        noise: sampling.Seeded,
+        *,
+        text_mask: Tensor | None = None,
+        ahead: int = 4,
+        relax: speculative.Relaxation | None = None,
+        cfg_scale: float = 1.0,
+        cfg_interval: int = -1,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+    ) -> tuple[Tensor, list[speculative.Spent]]:
+        """As `generate`, image by image, with a smaller model's proposals; with `relax` only nearly so distributed."""
+        if draft.vocabulary != self.vocabulary or draft.length != self.length or draft.prefix != self.prefix:
+            raise VtbenchError("the draft has another vocabulary, grid or condition: use a smaller model of the family")
+
+        def distribute(session: Session, logits: Tensor, i: int) -> Tensor:
+            guided = session.guided(logits, on=cfg_interval < 0 or i - 1 <= cfg_interval)
+            return distribution(guided, temperature, top_k, top_p)[0]
+
+        tokens, spent = [], []
+        for row in range(len(given)):
+            mask = None if text_mask is None else text_mask[row : row + 1]
+            sessions = [Session(n, given[row : row + 1], mask, cfg_scale=cfg_scale) for n in (self, draft)]
+            made, cost = speculative.decode(
+                *sessions,
+                noise.pick([row]),
+                length=self.length,
+                ahead=ahead,
+                distribution=distribute,
+                relax=relax,
+            )
+            tokens.append(made)
+            spent.append(cost)
+        return torch.cat(tokens).to(given.device), spent
 
     def replay(self, given: Any) -> dict[str, Tensor]:
         """The arrays of a fixture."""

@@ -41,11 +41,16 @@ class Relaxation:
         return self.nearest[x, : self.k + 1]
 
 
-def nearest_codes(vectors: Tensor) -> Tensor:
-    """(V, D) -> int64 (V, V - 1): codes sorted by L2 distance, self excluded (generate_codebook.py:53-60)."""
-    distance = torch.cdist(vectors.double(), vectors.double())
-    distance.fill_diagonal_(-1.0)
-    return distance.argsort(dim=1)[:, 1:]
+def nearest_codes(vectors: Tensor, count: int | None = None) -> Tensor:
+    """(V, D) -> int64 (V, count): codes sorted by L2 distance, self excluded (generate_codebook.py:53-60)."""
+    wide, rows = vectors.detach().double(), []
+    keep = len(wide) - 1 if count is None else min(count, len(wide) - 1)
+    for start in range(0, len(wide), 1024):
+        distance = torch.cdist(wide[start : start + 1024], wide)
+        own = torch.arange(len(distance), device=wide.device)
+        distance[own, start + own] = torch.inf
+        rows.append(distance.topk(keep, largest=False, sorted=True).indices)
+    return torch.cat(rows)
 
 
 def _normal(p: Tensor) -> Tensor:
@@ -126,6 +131,65 @@ def verify_greedy(paths: Tensor, p: Callable[[int, int], Tensor], relax: Relaxat
         if length > longest:
             best, longest = j, length
     return best, longest
+
+
+@dataclass
+class Spent:
+    """What a speculative decoding cost."""
+
+    target: int = 0
+    """Evaluations of the target."""
+    draft: int = 0
+    drafted: int = 0
+    accepted: int = 0
+
+
+def decode(
+    target: Any,
+    draft: Any,
+    noise: Any,
+    *,
+    length: int,
+    ahead: int,
+    distribution: Callable[[Any, Tensor, int], Tensor],
+    relax: Relaxation | None = None,
+) -> tuple[Tensor, Spent]:
+    """Tokens int64 (1, length) of one image: the draft proposes `ahead` tokens, the target tests them at once.
+
+    target, draft: fresh sessions (start, feed, rewind) of one row; `distribution(session, logits, i)` gives the
+    probabilities (V,) of token i from logits (rows, V). Without `relax` the tokens are distributed as the target's own.
+    """
+
+    def drawn(p: Tensor) -> int:
+        return int(torch.argmax(p / noise.exponential(len(p))[0]))
+
+    def given(new: Sequence[int], like: Tensor) -> Tensor:
+        return torch.tensor([list(new)], device=like.device)
+
+    spent, logits = Spent(), target.start()
+    tokens, known_to_draft = [drawn(distribution(target, logits[:, -1], 0))], 0
+    draft.start()
+    while len(tokens) < length:
+        count, at = min(ahead, length - len(tokens) - 1), len(tokens)
+        proposed, chances = list[int](), list[Tensor]()
+        for _ in range(count):
+            every = tokens + proposed
+            ahead_logits = draft.feed(given(every[known_to_draft:], logits))[:, -1]
+            known_to_draft = len(every)
+            chances.append(distribution(draft, ahead_logits, len(every)))
+            proposed.append(drawn(chances[-1]))
+        logits = target.feed(given([tokens[-1], *proposed], logits))
+        p = torch.stack([distribution(target, logits[:, i], at + i) for i in range(count + 1)])
+        tests = iter(noise.uniform(max(count, 1))[0].tolist())
+        accepted, after = verify_chain(proposed, p, torch.stack(chances) if chances else p[:0], tests, relax)
+        tokens += [*proposed[:accepted], drawn(after)]
+        spent.drafted, spent.accepted = spent.drafted + count, spent.accepted + accepted
+        # The last token is fed with the next proposals.
+        target.rewind(len(tokens) - 1)
+        known_to_draft = min(known_to_draft, len(tokens) - 1)
+        draft.rewind(known_to_draft)
+    spent.target, spent.draft = target.evaluations, draft.evaluations
+    return torch.tensor([tokens]), spent
 
 
 @dataclass(frozen=True)
