@@ -17,6 +17,7 @@ from vtbench import parity_gen, registry
 from vtbench.adapter import Prompt
 from vtbench.adapters.networks import sampling
 from vtbench.adapters.networks.speculative import Relaxation, nearest_codes, verify_chain
+from vtbench.cards import Fixed
 from vtbench.errors import VtbenchError
 from vtbench.network import build_network
 from vtbench.tokens import Codes, Latents
@@ -142,7 +143,7 @@ def test_what_an_adapter_refuses(tmp_path: Path) -> None:
         generator.generate([Prompt(id="a", text="a cat")], [1])
     with pytest.raises(VtbenchError, match="1 prompts and 2 seeds"):
         generator.generate([Prompt(id="a", label=1)], [1, 2])
-    with pytest.raises(VtbenchError, match="class label lies outside"):
+    with pytest.raises(VtbenchError, match="class label 11 of the prompt a lies outside"):
         generator.generate([Prompt(id="a", label=11)], [1])
     with pytest.raises(VtbenchError, match="decoding is 'guess'"):
         _generator(tmp_path, GPT, decoding="guess").generate([Prompt(id="a", label=1)], [1])
@@ -236,3 +237,25 @@ def test_relaxation_is_bounded() -> None:
     assert Relaxation(nearest, 3, 0.1).borrowed(p, 0) is None
     # delta > 1: at most (delta - 1) p(x).
     assert Relaxation(nearest, 3, 4.0).borrowed(p, 0) == pytest.approx(0.2)
+
+
+def test_pixelflow_by_its_adapter(tmp_path: Path) -> None:
+    """Four of one are a batch of four; the block noise has upstream's covariance."""
+    entry, config = registry.model("pixelflow-xl-c2i"), CONFIGS["pixelflow__c2i"]
+    card = dataclasses.replace(entry.card, arch=config, sizes=Fixed(64))
+    torch.save(_network("pixelflow__c2i").state_dict(), tmp_path / "model.pt")
+    generator = entry.family.build(card, {"num_inference_steps": 1})
+    generator.load({"model": tmp_path / "model.pt"})
+    prompts = [Prompt(id=str(i), label=i) for i in range(4)]
+    together = generator.generate(prompts, [1, 2, 3, 4])
+    assert together.shape == (4, 3, 64, 64)
+    assert generator.cost() == {"nfe": 4.0}
+    alone = torch.cat([generator.generate([p], [i + 1]) for i, p in enumerate(prompts)])
+    # float32 sums in another order, through four evaluations.
+    assert float((together - alone).abs().max()) < 1e-4
+    noise = generator.network.block_noise(sampling.Seeded([1]), 256)
+    cells = noise.unflatten(2, (-1, 2)).unflatten(4, (-1, 2)).permute(0, 1, 2, 4, 3, 5).reshape(-1, 4)
+    gamma = -1 / 3
+    wanted = torch.eye(4) * (1 - gamma) + gamma
+    # 49152 cells: a covariance is known to about 1/sqrt(49152) = 0.005, its greatest of 16 errors to four times that.
+    assert torch.allclose(torch.cov(cells.T), wanted, atol=0.02)

@@ -40,8 +40,8 @@ def spaced(steps: int, sections: str) -> list[int]:
         length = size + (i < extra)
         if not 0 <= count <= length:
             raise VtbenchError(f"a section of {length} timesteps cannot keep {count}: give fewer")
-        stride = 1.0 if count <= 1 else (length - 1) / (count - 1)
-        out += [start + round(k * stride) for k in range(count)]
+        gap = 1.0 if count <= 1 else (length - 1) / (count - 1)
+        out += [start + round(k * gap) for k in range(count)]
         start += length
     return sorted(set(out))
 

@@ -62,10 +62,14 @@ class NativeGenerator(Generator):
         if len(prompts) != len(seeds):
             raise VtbenchError(f"there are {len(prompts)} prompts and {len(seeds)} seeds: give one seed a prompt")
         given: Any = list(prompts)
+        count = int(getattr(self.network, "classes", 0))
         if self.card.conditioning == "class":
             missing = [p.id for p in prompts if p.label is None]
             if missing:
                 raise VtbenchError(f"{self.card.name} is class-conditional, but the prompt {missing[0]} has no label")
+            odd = next((p for p in prompts if not 0 <= int(p.label or 0) < count), None)
+            if odd is not None:
+                raise VtbenchError(f"the class label {odd.label} of the prompt {odd.id} lies outside 0..{count - 1}")
             given = torch.tensor([p.label for p in prompts], device=self.device)
         self.spent = {}
         with torch.inference_mode():

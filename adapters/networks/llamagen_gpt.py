@@ -39,7 +39,7 @@ class LabelEmbedder(nn.Module):
         return rows[:, None]
 
     def null(self, like: Tensor) -> Tensor:
-        return self(torch.full_like(like, self.classes))
+        return self.forward(torch.full_like(like, self.classes))
 
 
 class CaptionEmbedder(nn.Module):
@@ -57,7 +57,7 @@ class CaptionEmbedder(nn.Module):
         return out
 
     def null(self, like: Tensor) -> Tensor:
-        return self(self.uncond_embedding.expand(len(like), -1, -1))
+        return self.forward(self.uncond_embedding.expand(len(like), -1, -1))
 
 
 class Attention(nn.Module):
@@ -175,7 +175,7 @@ class Trunk(nn.Module):
                 given = given * text_mask[..., None].to(given.dtype)
             if given.shape[1] != self.prefix:
                 raise VtbenchError(f"there are {given.shape[1]} text features, but a caption has {self.prefix}")
-        elif int(given.max()) > self.classes or int(given.min()) < 0:
+        elif int(given.max()) >= self.classes or int(given.min()) < 0:
             raise VtbenchError(f"a class label lies outside 0..{self.classes - 1}: give labels of the training set")
         return self.cls_embedding(given), self.cls_embedding.null(given)
 
@@ -212,7 +212,7 @@ class LlamaGenGpt(Trunk):
     def teacher_forced(self, condition: Tensor, tokens: Tensor, text_mask: Tensor | None) -> Tensor:
         """(B, N, V): logits[:, i] predicts token i given the tokens before it."""
         x = torch.cat([condition, self.tok_embeddings(tokens[:, :-1])], dim=1)
-        return self(x, 0, self.causal(x.shape[1], text_mask), None)[:, self.prefix - 1 :]
+        return self.forward(x, 0, self.causal(x.shape[1], text_mask), None)[:, self.prefix - 1 :]
 
     def generate(
         self,
@@ -268,9 +268,10 @@ class LlamaGenGpt(Trunk):
         tokens, spent = [], []
         for row in range(len(given)):
             mask = None if text_mask is None else text_mask[row : row + 1]
-            sessions = [Session(n, given[row : row + 1], mask, cfg_scale=cfg_scale) for n in (self, draft)]
+            own, small = (Session(n, given[row : row + 1], mask, cfg_scale=cfg_scale) for n in (self, draft))
             made, cost = speculative.decode(
-                *sessions,
+                own,
+                small,
                 noise.pick([row]),
                 length=self.length,
                 ahead=ahead,

@@ -56,7 +56,8 @@ class _Time(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, t: Tensor) -> Tensor:
-        out: Tensor = self.mlp(sinusoid(t, 256).to(self.mlp[0].weight.dtype))
+        weight = next(self.mlp.parameters())
+        out: Tensor = self.mlp(sinusoid(t, 256).to(weight.dtype))
         return out
 
 
@@ -216,7 +217,8 @@ class Mar(nn.Module):
 
     def unpatched(self, tokens: Tensor) -> Tensor:
         """(B, L, c p q) -> (B, c, h p, w q) (131-150)."""
-        x = tokens.unflatten(1, (self.grid, self.grid)).unflatten(-1, (self.channels, self.patch, self.patch))
+        x = torch.unflatten(tokens, 1, (self.grid, self.grid))
+        x = torch.unflatten(x, -1, (self.channels, self.patch, self.patch))
         return x.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
 
     def replay(self, given: Any) -> dict[str, Tensor]:
@@ -226,7 +228,7 @@ class Mar(nn.Module):
         null = self.fake_latent.expand(len(labels), -1)
         encoded = self.encode(a["tokens_in"], masked, self.class_emb(labels))
         half = len(a["x_t"]) // 2
-        twice = (torch.cat([a[n][:half], a[n][:half]]) for n in ("x_t", "t"))
+        twice_x, twice_t = (torch.cat([a[n][:half], a[n][:half]]) for n in ("x_t", "t"))
         # The scale is the call's last argument, the step is written as "spaced index 1".
         scale = re.search(r"(-?[\d.]+)\)\s*$", given.texts.get("net_out_cfg", ""))
         index = re.search(r"index (\d+)", given.texts.get("p_mean", ""))
@@ -238,7 +240,7 @@ class Mar(nn.Module):
             "z": self.decode(encoded, masked),
             "z_uncond": self.decode(self.encode(a["tokens_in"], masked, null), masked),
             "net_out": self.head(a["x_t"], a["t"], a["cond"]),
-            "net_out_cfg": self.head.guided(*twice, a["cond"], float(scale[1]) if scale else 2.5),
+            "net_out_cfg": self.head.guided(twice_x, twice_t, a["cond"], float(scale[1]) if scale else 2.5),
             "p_mean": mean,
             "p_log_variance": log_variance,
             "p_xstart": start,
@@ -263,4 +265,4 @@ class _Rows(sampling.Recorded):
         rows = self.batch * shape[0]
         if found is None or len(found) not in (rows, 2 * rows):
             raise VtbenchError(f"the recorded noise has no draw of {rows} rows here: it is of another run")
-        return found[:rows].unflatten(0, (self.batch, shape[0]))
+        return torch.unflatten(found[:rows], 0, (self.batch, shape[0]))

@@ -148,7 +148,7 @@ class MaskBitGenerator(nn.Module):
         if self.bitwise:
             logits = self.prediction_layer(x).unflatten(-1, (self.splits, self.vocabulary))[:, : self.length]
         else:
-            tables = [e.weight.T[:, : self.vocabulary] for e in self.tok_emb_list]  # type: ignore[operator, union-attr]
+            tables = [e.weight.T[:, : self.vocabulary] for e in self.tok_emb_list]  # type: ignore[index]
             each = [(x @ t)[:, : self.length] + b for t, b in zip(tables, self.bias, strict=True)]
             logits = torch.stack(each, dim=2)
         return sampling.finite(logits.float(), "MaskBit")

@@ -88,7 +88,7 @@ class SkipBlock(Block):
         self.skip_linear = nn.Linear(2 * dim, dim)
 
     def mixed(self, x: Tensor, skip: Tensor) -> Tensor:
-        return self(self.skip_linear(torch.cat([x, skip], dim=-1)))
+        return self.forward(self.skip_linear(torch.cat([x, skip], dim=-1)))
 
 
 class UViTBert(nn.Module):
@@ -155,7 +155,7 @@ class MaskGit(nn.Module):
             raise VtbenchError(f"config: hidden_size {sizes['dim']} is no multiple of {sizes['heads']} heads")
         if kind == "ViT":
             self.model = ImageBert(**sizes)
-            self._net = [self.model]
+            self._net: list[nn.Module] = [self.model]
         else:
             # The U-ViT's own names stand at the top level of a checkpoint.
             net = UViTBert(**sizes)

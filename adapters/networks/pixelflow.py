@@ -154,7 +154,7 @@ class PixelFlow(nn.Module):
             x = block(x, c, turn, text, bias)
         shift, scale = self.proj_out_1(F.silu(c))[:, None].chunk(2, dim=-1)
         x = self.proj_out_2(modulate(self.norm_out(x), shift, scale))
-        x = x.unflatten(-1, (self.patch, self.patch, self.out_channels)).unflatten(1, (grid, grid))
+        x = torch.unflatten(torch.unflatten(x, -1, (self.patch, self.patch, self.out_channels)), 1, (grid, grid))
         return sampling.finite(x.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3), "PixelFlow")
 
     def generate(
@@ -214,7 +214,7 @@ class PixelFlow(nn.Module):
         factor = torch.linalg.cholesky(covariance.double()).float()
         drawn = noise.normal(self.channels, side // 2, side // 2, 4)
         made = drawn @ factor.T.to(drawn.device)
-        return made.unflatten(-1, (2, 2)).permute(0, 1, 2, 4, 3, 5).flatten(4, 5).flatten(2, 3)
+        return torch.unflatten(made, -1, (2, 2)).permute(0, 1, 2, 4, 3, 5).flatten(4, 5).flatten(2, 3)
 
     def replay(self, given: Any) -> dict[str, Tensor]:
         """The arrays of a fixture."""

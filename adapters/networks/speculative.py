@@ -270,7 +270,7 @@ class AcceptanceRules(nn.Module):
         out = {}
         names = ("draft_tokens", "target_tokens", "draft_prob", "target_logits", "r", "exp_noise")
         for rule, used in (("gsd", group), ("sjd", None)):
-            made = [verify_jacobi(*(a[n][t] for n in names), used) for t in range(self.trials)]
+            made = [verify_jacobi(*(a[n][t] for n in names), group=used) for t in range(self.trials)]
             out[f"{rule}_first_rejected"] = torch.tensor([i for i, _ in made])
             out[f"{rule}_tokens"] = torch.stack([tokens for _, tokens in made])
         return out

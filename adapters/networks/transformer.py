@@ -51,7 +51,7 @@ class Cache:
 
 def heads_of(x: Tensor, heads: int) -> Tensor:
     """(B, N, heads d) -> (B, heads, N, d)."""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return torch.unflatten(x, -1, (heads, -1)).transpose(1, 2)
 
 
 def merged(x: Tensor) -> Tensor:

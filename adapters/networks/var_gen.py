@@ -276,7 +276,7 @@ class Sampled:
 def enlarge(quantizer: MultiScaleVQ, codes: Tensor, scale: int, side: tuple[int, int]) -> Tensor:
     """What codes (B, h w, C) of a scale add to the latent: bicubic to the full grid (not at the last), then Phi."""
     size = quantizer.scales[scale]
-    grid = codes.transpose(1, 2).unflatten(-1, size).contiguous()
+    grid = torch.unflatten(codes.transpose(1, 2), -1, size).contiguous()
     if scale != len(quantizer.scales) - 1:
         grid = F.interpolate(grid, size=side, mode="bicubic").contiguous()
     out: Tensor = quantizer.phi(scale)(grid)
@@ -287,7 +287,7 @@ def teacher_input(vae: Any, tokens: Tensor) -> Tensor:
     """Tokens (B, L) -> (B, L - first, C): the latent so far, at the size of each next scale (quant.py:169-184)."""
     quantizer: MultiScaleVQ = vae.bottleneck
     scales, side = quantizer.scales, quantizer.scales[-1]
-    parts, out = tokens.split([h * w for h, w in scales], dim=1), []
+    parts, out = torch.split(tokens, [h * w for h, w in scales], dim=1), []
     latent: Tensor | float = 0.0
     for si, following in enumerate(scales[1:]):
         latent = latent + enlarge(quantizer, quantizer.embedding(parts[si]), si, side)

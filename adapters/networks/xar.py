@@ -96,7 +96,8 @@ class _Time(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(256, dim), nn.SiLU(), nn.Linear(dim, dim))
 
     def forward(self, t: Tensor) -> Tensor:
-        out: Tensor = self.mlp(sinusoid(t, 256).to(self.mlp[0].weight.dtype))
+        weight = next(self.mlp.parameters())
+        out: Tensor = self.mlp(sinusoid(t, 256).to(weight.dtype))
         return out
 
 
@@ -257,11 +258,11 @@ _STEPS = (("step0", 0.7), ("step1_cached", 0.4))
 
 def clustered(x: Tensor) -> Tensor:
     """(B, 16, 16, C) -> (B, 4, 64, C): quadrants in raster order, raster inside."""
-    split = x.unflatten(1, (-1, QUADRANT)).unflatten(3, (-1, QUADRANT))
+    split = torch.unflatten(torch.unflatten(x, 1, (-1, QUADRANT)), 3, (-1, QUADRANT))
     return split.permute(0, 1, 3, 2, 4, 5).flatten(3, 4).flatten(1, 2)
 
 
 def unclustered(x: Tensor) -> Tensor:
     """(B, 4, 64, C) -> (B, C, 16, 16)."""
-    split = x.unflatten(1, (SIDE // QUADRANT, -1)).unflatten(3, (QUADRANT, QUADRANT))
+    split = torch.unflatten(torch.unflatten(x, 1, (SIDE // QUADRANT, -1)), 3, (QUADRANT, QUADRANT))
     return split.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
