@@ -218,10 +218,8 @@ def _conventions(subject: ModelSubject, side: int, trained: bool) -> tuple[Any, 
     for convention in conventions:
         try:
             out = _raw(subject, _apply(image, convention))
-        except VtbenchError:
-            raise
         except Exception:
-            # An adapter may well refuse what is not in [0, 1]; then this convention is no rival.
+            # An adapter may well refuse what is not in [0, 1] (its codes may even leave their alphabet): no rival then.
             if convention == plain:
                 raise
             continue
