@@ -1,0 +1,1 @@
+"""Built-in prompt suites and the script that made them."""
