@@ -200,6 +200,41 @@ def score(
 
 
 @app.command()
+def generate(
+    model: Annotated[str, typer.Argument(help="A generator's name, or path/to/file.py@name.")],
+    suite: Annotated[
+        str,
+        typer.Option(help="starter-classes, starter-objects, starter-quotes, geneval, classes:N, or a .jsonl file."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the images; one that is there goes on.")],
+    n: Annotated[int, typer.Option("--n", help="Images for each prompt or class.")] = 1,
+    checkpoint: Checkpoint = None,
+    tokenizer_checkpoint: Annotated[Path | None, typer.Option(help="The file of the generator's tokenizer.")] = None,
+    option: Option = None,
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
+    batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 4,
+    seed: Annotated[int, typer.Option(help="Seed of all noise.")] = 0,
+    rewritten: Annotated[bool, typer.Option("--rewritten", help="The pipeline rewrites prompts: say so.")] = False,
+) -> None:
+    """Images from prompts or class labels, each with its seed; resumable per image."""
+    from vtbench import generate as generating
+    from vtbench import show
+    from vtbench.prompts import open_prompts
+
+    prompts = open_prompts(suite, rewritten=rewritten)
+    loaded = generating.load(model, single(option), checkpoint, device, dtype, tokenizer_checkpoint)
+    with show.counter("generate") as progress:
+        made = generating.generate(
+            loaded, prompts, n, out, seed=seed, batch_size=batch_size, device=device, dtype=dtype,
+            command=shlex.join(["vtbench", *sys.argv[1:]]), progress=progress,
+        )  # fmt: skip
+    say(f"{len(made.rows)} images: {made.images}")
+    if made.black:
+        typer.echo(f"vtbench: {len(made.black)} images are all black (a safety checker?): {made.black[0]} …", err=True)
+
+
+@app.command()
 def statistics(
     images: Annotated[Path, typer.Argument(help="A folder, a tar, or an .npz with arr_0.")],
     out: Annotated[Path, typer.Option(help="The .npz to write: mu, sigma and n.")],
@@ -389,6 +424,21 @@ def geneval_score(
     if json_file is not None:
         write_json(json_file, made.as_dict())
     say(made.text())
+
+
+@geneval_app.command("prompts")
+def geneval_prompts(
+    out: Annotated[Path, typer.Option(help="The .jsonl to write, in the reference's format.")],
+    per_task: Annotated[int, typer.Option(help="Prompts of each of the six categories, at most 80.")] = 20,
+    seed: Annotated[int, typer.Option(help="Another seed, other prompts.")] = 0,
+) -> None:
+    """New prompts in GenEval's six categories; its own 553 are the suite `geneval`."""
+    from vtbench.results import dumps, write_atomic
+    from vtbench.tasks.geneval_prompts import make
+
+    found = make(per_task, seed)
+    write_atomic(out, "".join(dumps(m) + "\n" for m in found))
+    say(f"{len(found)} prompts: {out}")
 
 
 def main() -> None:
