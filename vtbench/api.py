@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from vtbench.contract import Check
 
 DEFAULT_TASKS = ("reconstruction", "detail", "text", "compression")
+TASKS_FOR_GENERATORS = ("generation",)
 TASKS_FOR_IMAGES = ("reconstruction", "compression")
 """What is asked of images that come without a task: detail and text need suites with known truth."""
 
@@ -247,18 +248,34 @@ def evaluate(
     seed: int = 0,
     progress: Progress | None = None,
     command: str | None = None,
+    prompts: str | None = None,
+    per_prompt: int | None = None,
+    tokenizer_checkpoint: str | Path | None = None,
 ) -> Evaluation:
     """Evaluates one model or several and returns their runs.
 
     models: a name, a list of names, or a tokenizer object. images: a suite, folder, glob or `hf:NAME@REVISION`; without
     it a task runs on its own suites. options: {name: value or list of values}; a list makes one run each.
     out: folder of the results; None makes a temporary one. A model that fails is named in `failures`, the others go on.
+    prompts, per_prompt, tokenizer_checkpoint: for generators (tasks with prompts), which have no other tasks.
     """
     from vtbench.images import View
     from vtbench.suite import open_suite
 
     specs = [models] if isinstance(models, str) or not isinstance(models, Sequence) else list(models)
-    chosen = [registry.tasks().get(t) for t in (tasks or (TASKS_FOR_IMAGES if images is not None else DEFAULT_TASKS))]
+    drawing = [isinstance(m, str) and _is_generator(m) for m in specs]
+    if any(drawing) and not all(drawing):
+        raise VtbenchError("generators and tokenizers were given together: evaluate them in two commands")
+    default = TASKS_FOR_IMAGES if images is not None else DEFAULT_TASKS
+    chosen = [registry.tasks().get(t) for t in (tasks or (TASKS_FOR_GENERATORS if any(drawing) else default))]
+    odd = next((t for t in chosen if bool(t.prompts) != any(drawing)), None)
+    if odd is not None:
+        raise VtbenchError(
+            f"the task {odd.name} is for {'generators' if odd.prompts else 'tokenizers'}: "
+            f"{specs[0]} is {'a generator' if any(drawing) else 'none'}"
+        )
+    if not any(drawing) and (prompts or per_prompt or tokenizer_checkpoint):
+        raise VtbenchError("--suite, --n and --tokenizer-checkpoint are for generators: leave them out")
     check_run_options(limit, batch_size, save, shard)
     target = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="vtbench-"))
     if target.exists() and not target.is_dir():
@@ -277,6 +294,28 @@ def evaluate(
                 registry.parse_options(card, combination)
     runs: list[Run] = []
     failures: dict[str, str] = {}
+    if any(drawing):
+        from vtbench import generate, generation
+
+        if limit is not None or shard is not None or save:
+            raise VtbenchError("a generator takes no --limit, --shard or --save: --n says how many images a prompt")
+        beside = Path(tokenizer_checkpoint).expanduser() if tokenizer_checkpoint is not None else None
+        for spec in specs:
+            for combination in expand(texts):
+                try:
+                    loaded = generate.load(spec, combination, path, device, dtype, beside)
+                    for task, name, suite, seen in plan:
+                        runs.append(generation.evaluate(
+                            loaded, task, generation.prompts_for(task, loaded.generator.card, prompts),
+                            task.per_prompt if per_prompt is None else per_prompt, suite, seen, target,
+                            suite_spec=name, batch_size=batch_size, seed=seed, device=device, dtype=dtype,
+                            command=command, progress=progress,
+                        ))  # fmt: skip
+                except VtbenchError as bad:
+                    if len(specs) == 1 and len(expand(texts)) == 1 and bad.code == 2:
+                        raise
+                    failures[spec + "".join(f" {k}={v}" for k, v in combination.items())] = str(bad)
+        return Evaluation(tuple(runs), failures)
     for spec in specs:
         for combination in expand(texts):
             shown = spec if isinstance(spec, str) else type(spec).__name__
@@ -304,6 +343,13 @@ def evaluate(
                     raise
                 failures[shown] = str(bad)
     return Evaluation(tuple(runs), failures)
+
+
+def _is_generator(spec: str) -> bool:
+    """True for a registered generator; what is no registered name is refused where it is loaded."""
+    if spec.startswith(("folder:", "family:", "tokenbridge:")):
+        return False
+    return registry.model(spec).card.kind == "generator"
 
 
 def check_run_options(limit: int | None, batch_size: int, save: Sequence[str], shard: tuple[int, int] | None) -> None:

@@ -136,6 +136,9 @@ def evaluate(
     ] = "vtbench",
     seed: Annotated[int, typer.Option(help="Seed of all noise.")] = 0,
     metric_weights: MetricWeights = None,
+    suite: Annotated[str | None, typer.Option(help="For generators: the prompts, as for vtbench generate.")] = None,
+    n: Annotated[int | None, typer.Option("--n", help="For generators: images for each prompt or class.")] = None,
+    tokenizer_checkpoint: Annotated[Path | None, typer.Option(help="The file of a generator's tokenizer.")] = None,
 ) -> None:
     """Evaluate tokenizers on images; prints the scores and where the results are."""
     from vtbench import api, show
@@ -148,6 +151,7 @@ def evaluate(
             limit=limit,
             device=device, dtype=dtype, batch_size=batch_size, save=keep, shard=shard_of(shard), out=out,
             protocol=protocol, seed=seed, progress=progress, command=shlex.join(["vtbench", *sys.argv[1:]]),
+            prompts=suite, per_prompt=n, tokenizer_checkpoint=tokenizer_checkpoint,
         )  # fmt: skip
     say(show.evaluation(result, out))
     if result.failures:
@@ -443,6 +447,9 @@ def geneval_prompts(
 
 def main() -> None:
     """The entry point: one sentence and an exit code for what a user can mend."""
+    # Idle OpenMP workers sleep rather than spin: reading, the model and the metrics share the cores. Read by the
+    # library when it is loaded, so it must stand here, before torch; who set it keeps their choice.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except VtbenchError as bad:

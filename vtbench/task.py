@@ -21,3 +21,7 @@ class Task:
     fit: Literal["resize", "tiles"] = "resize"
     off_by_default: bool = False
     note: str = ""
+    prompts: tuple[str, ...] = ()
+    """What generators are asked: prompt suites, of which the first that fits the generator's condition is taken."""
+    per_prompt: int = 1
+    """Images a prompt, unless the user says otherwise."""

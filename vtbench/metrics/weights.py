@@ -89,6 +89,20 @@ TABLE: dict[str, MetricWeights] = {
             337.6, "MIT", folders=(".cache/clip",),
         ),
         MetricWeights(
+            "clip-vit-l14-336-openai", "ViT-L-14-336px.pt",
+            "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02",
+            "https://openaipublic.azureedge.net/clip/models/"
+            "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02/ViT-L-14-336px.pt",
+            890.8, "MIT", folders=(".cache/clip",),
+        ),
+        MetricWeights(
+            "clip-vit-l14-openai", "ViT-L-14.pt",
+            "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836",
+            "https://openaipublic.azureedge.net/clip/models/"
+            "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836/ViT-L-14.pt",
+            889.5, "MIT", folders=(".cache/clip",),
+        ),
+        MetricWeights(
             "alexnet", "alexnet-owt-7be5be79.pth", "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
             _TORCH + "alexnet-owt-7be5be79.pth", 233.1, "BSD-3-Clause",
         ),
