@@ -1,0 +1,96 @@
+"""Diffusers pipelines as generators: a tiny random DiT saved to disk; seeds, batches, options, refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from vtbench.adapter import Prompt
+from vtbench.errors import VtbenchError
+from vtbench.generate import generate, load
+from vtbench.prompts import open_prompts
+
+diffusers = pytest.importorskip("diffusers")
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from diffusers import AutoencoderKL, DDIMScheduler, DiTPipeline, DiTTransformer2DModel
+
+    torch.manual_seed(0)
+    net = DiTTransformer2DModel(
+        num_attention_heads=2, attention_head_dim=8, in_channels=4, out_channels=8, num_layers=1, sample_size=4,
+        patch_size=2, norm_num_groups=4, num_embeds_ada_norm=1000,
+    )  # fmt: skip
+    vae = AutoencoderKL(block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2,
+                        up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=4, norm_num_groups=4)  # fmt: skip
+    folder = tmp_path_factory.mktemp("dit")
+    DiTPipeline(net, vae, DDIMScheduler()).save_pretrained(folder)
+    return folder
+
+
+def ready(folder: Path, **options: str):
+    return load("diffusers-pipeline", {"steps": "2", **options}, folder, "cpu", "float32")
+
+
+def test_images_are_those_of_the_library_called_by_hand(pipeline: Path) -> None:
+    ours = ready(pipeline).generator.generate([Prompt("a", label=3)], [11])
+    pipe = diffusers.DiTPipeline.from_pretrained(pipeline)
+    theirs = pipe(class_labels=[3], generator=torch.Generator().manual_seed(11), num_inference_steps=2,
+                  output_type="np").images[0]  # fmt: skip
+    assert torch.equal(ours[0], torch.from_numpy(theirs).permute(2, 0, 1))
+
+
+def test_a_batch_is_its_images_and_evaluations_are_counted(pipeline: Path) -> None:
+    generator = ready(pipeline).generator
+    prompts = [Prompt(str(k), label=k) for k in range(3)]
+    together = generator.generate(prompts, [5, 6, 7])
+    # Two steps, each with the unconditional half of guidance 4 beside the conditional one.
+    assert generator.cost()["nfe"] == 4
+    alone = torch.cat([generator.generate([p], [s]) for p, s in zip(prompts, (5, 6, 7), strict=True)])
+    assert torch.equal(together, alone)
+    assert not torch.equal(together[0], together[1])
+
+
+def test_a_folder_of_images(pipeline: Path, tmp_path: Path) -> None:
+    made = generate(ready(pipeline), open_prompts("classes:2"), 2, tmp_path / "out", batch_size=3)
+    assert [r["label"] for r in made.rows] == [0, 0, 1, 1]
+    assert len({r["sha256"] for r in made.rows}) == 4
+    record = json.loads((tmp_path / "out" / "generate.json").read_text())
+    assert record["model"]["weights"]["status"] == "own"
+
+
+def test_black_images_are_counted_and_named(pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = ready(pipeline)
+    inner = loaded.generator.pipe.__class__.__call__
+
+    def blacked(self: object, **call: object) -> object:
+        out = inner(self, **call)
+        if call["class_labels"] == [1]:
+            out.images[0][:] = 0
+            out.nsfw_content_detected = [True]
+        return out
+
+    monkeypatch.setattr(loaded.generator.pipe.__class__, "__call__", blacked)
+    made = generate(loaded, open_prompts("classes:2"), 1, tmp_path / "out", batch_size=1)
+    assert made.black == ["images/class-0001/00000.png"]
+    assert made.rows[1]["cost"]["safety_blackouts"] == 1
+    assert made.info["black"] == made.black
+
+
+def test_what_is_refused(pipeline: Path, tmp_path: Path) -> None:
+    with pytest.raises(VtbenchError, match="takes no height"):
+        ready(pipeline, size="16").generator.generate([Prompt("a", label=0)], [0])
+    with pytest.raises(VtbenchError, match="has no label"):
+        ready(pipeline).generator.generate([Prompt("a", text="a cat")], [0])
+    with pytest.raises(VtbenchError, match=r"model_index\.json"):
+        ready(tmp_path)
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": ["pipeline", "Mine"]}))
+    with pytest.raises(VtbenchError, match="own code"):
+        ready(tmp_path)
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "DiTPipeline"}))
+    with pytest.raises(VtbenchError, match=r"no \.safetensors"):
+        ready(tmp_path)
