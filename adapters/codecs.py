@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from vtbench.adapter import Tokenizer
@@ -66,7 +65,7 @@ class PillowCodec(Tokenizer):
 
         pixels = to_uint8(images).permute(0, 2, 3, 1).contiguous().numpy()
         return Bitstream(
-            _each(self._encode, list(pixels)), (int(images.shape[2]), int(images.shape[3])), self.card.name
+            [self._encode(p) for p in pixels], (int(images.shape[2]), int(images.shape[3])), self.card.name
         )
 
     def decode(self, tokens: Tokens, seeds: Sequence[int]) -> torch.Tensor:
@@ -81,15 +80,7 @@ class PillowCodec(Tokenizer):
 
         from vtbench.images import to_float
 
-        return to_float(torch.from_numpy(np.stack(_each(one, tokens.data))).permute(0, 3, 1, 2))
-
-
-def _each(function: Any, many: Sequence[Any]) -> list[Any]:
-    """Images of a batch side by side: Pillow's codecs let go of the interpreter's lock."""
-    if len(many) == 1:
-        return [function(many[0])]
-    with ThreadPoolExecutor(4) as pool:
-        return list(pool.map(function, many))
+        return to_float(torch.from_numpy(np.stack([one(d) for d in tokens.data])).permute(0, 3, 1, 2))
 
 
 FAMILY = Family("codecs", "Image codecs", CARDS, PillowCodec)

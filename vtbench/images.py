@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -268,9 +269,15 @@ def to_uint8(images: torch.Tensor) -> torch.Tensor:
     """The one rounding: clamp to [0, 1], times 255, to the nearest integer (half to even). Refuses NaN and infinity."""
     import torch
 
-    if not bool(torch.isfinite(images).all()):
+    if not all(math.isfinite(v) for v in extremes(images)):
         raise VtbenchError("images hold NaN or infinity: they cannot be rounded to pixels", code=1)
     return images.float().clamp(0, 1).mul_(255).round_().to(torch.uint8)
+
+
+def extremes(images: torch.Tensor) -> tuple[float, float]:
+    """Smallest and largest value, in one pass; NaN if any value is."""
+    low, high = images.aminmax() if images.numel() else (0.0, 0.0)
+    return float(low), float(high)
 
 
 # -- serving a model's size ------------------------------------------------------------------------------------------

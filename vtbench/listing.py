@@ -168,6 +168,6 @@ def doctor() -> dict[str, Any]:
              "enables": ENABLES[e], "how": f"pip install 'vtbench[{e}]'"}
             for e in EXTRAS
         ],
-        "metric_weights": metric_weights.status(),
+        "metric_weights": metric_weights.status(check=True),
         "plugins": registry.broken_plugins(),
     }  # fmt: skip

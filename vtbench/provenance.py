@@ -49,6 +49,7 @@ def is_release() -> bool:
     return stated.get("digest") == code_digest() and stated.get("version") == vtbench.__version__
 
 
+@functools.cache
 def packages() -> dict[str, str]:
     out = {}
     for name in PACKAGES:

@@ -306,32 +306,48 @@ class Runner:
         writer = _Writer(self.job, folder, metrics, items, done, self.progress)
         if done >= len(items):
             return writer.counts
+        made = (
+            _Work(originals, self._model(originals), warm_up=not k and len(items) - done > batch)
+            for k, originals in enumerate(batches(self.job.suite, self.job.view, items[done:], batch))
+        )
+        if self.job.device == "cpu" and any(m.card.needs for m in metrics.values()):
+            # A metric's network beside the model's on the same cores only slows both: in turn.
+            for given in made:
+                writer.write(given)
+        else:
+            self._overlapped(made, writer)
+        return writer.counts
+
+    @staticmethod
+    def _overlapped(made: Iterator[_Work], writer: _Writer) -> None:
+        """Metrics of a batch while the model works on the next."""
+        from threadpoolctl import threadpool_limits
+
         work: queue.Queue[_Work | None] = queue.Queue(maxsize=2)
         trouble: list[BaseException] = []
 
         def consume() -> None:
-            while (given := work.get()) is not None:
-                if not trouble:
-                    try:
-                        writer.write(given)
-                    except BaseException as bad:
-                        trouble.append(bad)
+            # OpenMP's limit is the calling thread's own: a second team of workers would spin against the model's.
+            with threadpool_limits(1, user_api="openmp"):
+                while (given := work.get()) is not None:
+                    if not trouble:
+                        try:
+                            writer.write(given)
+                        except BaseException as bad:
+                            trouble.append(bad)
 
         thread = threading.Thread(target=consume, name="metrics")
         thread.start()
         try:
-            first = True
-            for originals in batches(self.job.suite, self.job.view, items[done:], batch):
+            for given in made:
                 if trouble:
                     break
-                work.put(_Work(originals, self._model(originals), warm_up=first and len(items) - done > batch))
-                first = False
+                work.put(given)
         finally:
             work.put(None)
             thread.join()
         if trouble:
             raise trouble[0]
-        return writer.counts
 
     def _model(self, originals: Sequence[_Original]) -> list[tuple[list[int], torch.Tensor, Produced]]:
         """The batch through the model, in groups of one size."""
@@ -347,7 +363,8 @@ class Runner:
         groups = []
         for positions in by_size.values():
             stacked = np.stack([originals[p].rgb for p in positions])  # type: ignore[misc]
-            reference = torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous()
+            # Pixels stay as they were read (channels last), which convolutions like best; values are the same.
+            reference = torch.from_numpy(stacked).permute(0, 3, 1, 2)
             items = [originals[p].item for p in positions]
             seeds = [image_seed(self.job.seed, originals[p].sha256) for p in positions]
             try:
@@ -473,7 +490,13 @@ class _Writer:
         from vtbench.images import to_uint8
 
         originals = [work.originals[p] for p in positions]
-        candidate = produced.images if produced.images.dtype == torch.uint8 else to_uint8(produced.images)
+        if self.measures or self.features or self.done < SAMPLES or "images" in self.job.save:
+            reference = reference.contiguous()
+            made = produced.images
+            candidate = made if made.dtype == torch.uint8 else to_uint8(made).contiguous()
+        else:
+            # Nobody looks at these pixels: they were made for their bits and their time.
+            candidate = produced.images
         tokens = produced.tokens
         bits = self._bits(tokens, len(positions))
         batch = Batch(
