@@ -110,8 +110,8 @@ def main() -> None:
             }
             t = best(loops, given.rounds)
             count = len(list(folder.glob("*.png")))
-            print(f"| {name} | {count} | {t['bare']:.2f} | {t['off']:.2f} | {t['off'] / t['bare']:.3f} | {t['on']:.2f} | "
-                  f"{t['on'] / t['bare']:.3f} |")  # fmt: skip
+            off, on = t["off"] / t["bare"], t["on"] / t["bare"]
+            print(f"| {name} | {count} | {t['bare']:.2f} | {t['off']:.2f} | {off:.3f} | {t['on']:.2f} | {on:.3f} |")
 
 
 if __name__ == "__main__":
