@@ -245,10 +245,9 @@ class DiffusersVAE(Tokenizer):
         scale = float(config.get("scaling_factor") or 1.0)
         if config.get("latents_mean") is not None and config.get("latents_std") is not None:
             # Cosmos states them per channel and frame; the one frame of an image is the first.
+            channels = self.card.latent_channels or 1
             first = [
-                torch.as_tensor(config[n], dtype=torch.float32, device=self.device).view(self.card.latent_channels, -1)[
-                    :, 0
-                ]
+                torch.as_tensor(config[n], dtype=torch.float32, device=self.device).view(channels, -1)[:, 0]
                 for n in ("latents_mean", "latents_std")
             ]
             mean, spread = (t[None, :, None, None] for t in first)

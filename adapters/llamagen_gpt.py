@@ -163,7 +163,7 @@ def _relaxation(self: generating.NativeGenerator, k: int, delta: float) -> Any:
     return Relaxation(kept[k], k, delta)
 
 
-FAMILY = Family(
+FAMILY: Family = Family(
     name="llamagen-gpt",
     title="LlamaGen autoregressive transformer",
     cards=CARDS,

@@ -81,7 +81,7 @@ def _sample(self: generating.NativeGenerator, given: Any, noise: Any) -> Any:
     return self.of_latents(latents / SCALE, 256)
 
 
-FAMILY = Family(
+FAMILY: Family = Family(
     name="mar",
     title="MAR masked autoregressive transformer",
     cards=CARDS,

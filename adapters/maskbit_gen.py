@@ -72,7 +72,7 @@ def _sample(self: generating.NativeGenerator, given: Any, noise: Any) -> Any:
     return self.of_codes(self.network.joined(groups), 256, len(groups))
 
 
-FAMILY = Family(
+FAMILY: Family = Family(
     name="maskbit-gen",
     title="MaskBit masked generator",
     cards=CARDS,

@@ -64,7 +64,7 @@ def _sample(self: generating.NativeGenerator, given: Any, noise: Any) -> Any:
     return self.of_codes(tokens, 256, len(tokens))
 
 
-FAMILY = Family(
+FAMILY: Family = Family(
     name="maskgit-titok",
     title="MaskGIT on TiTok",
     cards=CARDS,

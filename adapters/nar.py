@@ -77,7 +77,7 @@ def _sample(self: generating.NativeGenerator, given: Any, noise: Any) -> Any:
     return self.of_codes(tokens, self.network.grid * 16, len(tokens))
 
 
-FAMILY = Family(
+FAMILY: Family = Family(
     name="nar",
     title="NAR neighbouring autoregressive transformer",
     cards=CARDS,

@@ -77,7 +77,7 @@ def _sample(self: generating.NativeGenerator, given: Any, noise: Any) -> Any:
     return to_image(made)
 
 
-FAMILY = Family(
+FAMILY: Family = Family(
     name="pixelflow",
     title="PixelFlow pyramid flow matching",
     cards=CARDS,

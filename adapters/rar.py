@@ -70,7 +70,7 @@ def _sample(self: generating.NativeGenerator, given: Any, noise: Any) -> Any:
     return self.of_codes(tokens, 256, len(tokens))
 
 
-FAMILY = Family(
+FAMILY: Family = Family(
     name="rar",
     title="RAR randomised autoregressive transformer",
     cards=CARDS,

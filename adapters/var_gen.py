@@ -65,7 +65,7 @@ def _sample(self: generating.NativeGenerator, given: Any, noise: Any) -> Any:
     return var_gen.image(vae, made.latent)
 
 
-FAMILY = Family(
+FAMILY: Family = Family(
     name="var-gen",
     title="VAR next-scale transformer",
     cards=CARDS,

@@ -58,7 +58,7 @@ def _sample(self: generating.NativeGenerator, given: Any, noise: Any) -> Any:
     return self.of_latents(latents / SCALE, 256)
 
 
-FAMILY = Family(
+FAMILY: Family = Family(
     name="xar",
     title="xAR next-cluster flow matching",
     cards=CARDS,

@@ -35,10 +35,8 @@ def test_add_a_tokenizer(tmp_path: Path) -> None:
     for line in block("sh", "tokenizer").splitlines():
         words = shlex.split(line)
         assert words[0] == "vtbench"
-        ran = subprocess.run(
-            [sys.executable, "-m", "vtbench", *words[1:]], cwd=tmp_path, env=environment, capture_output=True, text=True,
-            check=False,
-        )  # fmt: skip
+        command = [sys.executable, "-m", "vtbench", *words[1:]]
+        ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
         assert ran.returncode == 0, ran.stdout + ran.stderr
     assert list((tmp_path / "out" / "mine").glob("*/scores.jsonl"))
 

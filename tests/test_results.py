@@ -33,7 +33,10 @@ def test_a_torn_tail_is_cut_to_whole_batches(tmp_path: Path, cut: int) -> None:
 
 
 def test_a_second_writer_is_kept_out(tmp_path: Path) -> None:
-    code = f"from vtbench.results import RunFolder\nfrom pathlib import Path\nwith RunFolder(Path({str(tmp_path)!r})): pass"
+    code = (
+        "from pathlib import Path\nfrom vtbench.results import RunFolder\n"
+        f"with RunFolder(Path({str(tmp_path)!r})):\n    pass"
+    )
     with RunFolder(tmp_path):
         ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "another process is writing" in ran.stderr

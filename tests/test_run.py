@@ -1,4 +1,4 @@
-"""The pipeline: twenty kills give the same rows, failures are named and hide nothing, folders belong to one question."""
+"""The pipeline: kills give the same rows, failures are named and hide nothing, a folder is one question's."""
 
 from __future__ import annotations
 

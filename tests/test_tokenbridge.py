@@ -20,6 +20,9 @@ from vtbench.tokens import Codes, Latents, Tokens, unpack
 
 FIXTURE = Path(__file__).parent / "tokenbridge_quantizer.npz"
 """Arrays of the parity fixture tokenbridge__main (upstream at 3ede2818) that concern the quantizer."""
+ULPS = 2e-5
+"""Processors round float32 exp and erf differently in the last place, 6e-8; the table divides that by a bin's
+probability, 1/64, and stretches it by 5/3: 6e-6 a place."""
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +42,7 @@ def test_table_and_boundaries_are_upstreams(recorded: dict[str, Any]) -> None:
     # The recorded table is in units of the latent, reached through the quantizer itself.
     ours = made(recorded).values(torch.arange(len(valid))).numpy()
     assert valid.sum() > 2
-    assert np.abs(ours - recorded["table"])[valid].max() == 0
+    assert np.abs(ours - recorded["table"])[valid].max() < ULPS
 
 
 def test_tokens_and_values_are_upstreams(recorded: dict[str, Any]) -> None:
@@ -50,7 +53,7 @@ def test_tokens_and_values_are_upstreams(recorded: dict[str, Any]) -> None:
     ):
         got = quantizer.indices(torch.from_numpy(recorded[latent]))
         assert np.array_equal(got.numpy(), recorded[tokens].astype(np.int64))
-        assert np.abs(quantizer.values(got).numpy() - recorded[values]).max() == 0
+        assert np.abs(quantizer.values(got).numpy() - recorded[values]).max() < ULPS
 
 
 @pytest.mark.parametrize("bits", [1, 2, 5, 8])

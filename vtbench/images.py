@@ -47,7 +47,7 @@ def decode(data: bytes, name: str) -> RGB:
     applied. Raises BadImage if the file is no image, truncated, or over PIXEL_LIMIT (read from its header, before
     decoding).
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
@@ -65,7 +65,7 @@ def decode(data: bytes, name: str) -> RGB:
         # Pillow's plug-ins raise whatever a damaged file makes them stumble over; their text may print a whole buffer.
         if not data:
             what = "is empty"
-        elif isinstance(bad, Image.UnidentifiedImageError):
+        elif isinstance(bad, UnidentifiedImageError):
             what = f"is no image of a format that is read ({', '.join(FORMATS)})"
         else:
             what = f"cannot be read as an image ({type(bad).__name__}: {str(bad)[:100]})"

@@ -1,1 +1,1 @@
-"""The networks: shared parts (conv encoder and decoder, attention, quantizers) and one file a family where it has its own."""
+"""The networks: shared parts (conv encoder, decoder, attention, quantizers); one file a family where it has its own."""

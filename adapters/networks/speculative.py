@@ -269,8 +269,9 @@ class AcceptanceRules(nn.Module):
         group = Grouping(a["sq_dist"], window, p_threshold, d_threshold)
         out = {}
         names = ("draft_tokens", "target_tokens", "draft_prob", "target_logits", "r", "exp_noise")
+        trials = list(zip(*(a[n] for n in names), strict=True))
         for rule, used in (("gsd", group), ("sjd", None)):
-            made = [verify_jacobi(*(a[n][t] for n in names), group=used) for t in range(self.trials)]
+            made = [verify_jacobi(x, y, q, logits, r, noise, used) for x, y, q, logits, r, noise in trials]
             out[f"{rule}_first_rejected"] = torch.tensor([i for i, _ in made])
             out[f"{rule}_tokens"] = torch.stack([tokens for _, tokens in made])
         return out

@@ -31,7 +31,8 @@ LICENCE = "images of scikit-image (see skimage/data/README.txt) and patterns mad
 
 def skimage_data() -> Path:
     spec = importlib.util.find_spec("skimage")
-    assert spec is not None and spec.origin is not None
+    assert spec is not None
+    assert spec.origin is not None
     return Path(spec.origin).parent / "data"
 
 
@@ -157,7 +158,7 @@ class Page:
         """Draws a line at (left, top); returns the y below it. The box is the ink's with two pixels around it."""
         font = font_of(height, **style)
         box = self.draw.textbbox((left, top), text, font=font)
-        assert box[2] < PAGE - 2 and box[3] < PAGE - 2, f"{text!r} runs over the page: {box}"
+        assert max(box[2], box[3]) < PAGE - 2, f"{text!r} runs over the page: {box}"
         self.draw.text((left, top), text, font=font, fill=self.ink)
         around = [max(0, box[0] - 2), max(0, box[1] - 2), min(PAGE, box[2] + 2), min(PAGE, box[3] + 2)]
         entry = {"text": text, "box": [int(v) for v in around], "x_height": height, "block": block}
@@ -167,19 +168,35 @@ class Page:
 
 HEIGHTS = (3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 17, 20, 24)
 PHRASES = {
-    3: "the quick brown fox jumps over the lazy dog near a river bank", 4: "pack my box with five dozen liquor jugs today",
-    5: "sphinx of black quartz judge my vow at once", 6: "how vexingly quick daft zebras jump",
-    7: "bright vixens jump and dozy fowl quack", 8: "five quacking zephyrs jolt my wax bed",
-    9: "two driven jocks help fax my big quiz", 10: "jackdaws love my big sphinx of quartz",
-    12: "the five boxing wizards jump", 14: "waltz nymph for quick jigs", 17: "quick zephyrs blow vexing",
-    20: "a mad boxer shot a jab", 24: "grumpy wizards make",
-}  # fmt: skip
+    3: "the quick brown fox jumps over the lazy dog near a river bank",
+    4: "pack my box with five dozen liquor jugs today",
+    5: "sphinx of black quartz judge my vow at once",
+    6: "how vexingly quick daft zebras jump",
+    7: "bright vixens jump and dozy fowl quack",
+    8: "five quacking zephyrs jolt my wax bed",
+    9: "two driven jocks help fax my big quiz",
+    10: "jackdaws love my big sphinx of quartz",
+    12: "the five boxing wizards jump",
+    14: "waltz nymph for quick jigs",
+    17: "quick zephyrs blow vexing",
+    20: "a mad boxer shot a jab",
+    24: "grumpy wizards make",
+}
 OTHER = {
-    3: "small print shows first what a tokenizer cannot keep in its codes", 4: "every letter here is known so nothing is guessed",
-    5: "reading begins where the strokes stay apart", 6: "margins and spacing matter as well", 7: "a page of words is a hard test",
-    8: "numbers without names mean little", 9: "measure twice and publish once", 10: "light ink on a dark ground",
-    12: "contrast is not detail", 14: "half of the letters", 17: "words remain legible", 20: "large and clear", 24: "end of line",
-}  # fmt: skip
+    3: "small print shows first what a tokenizer cannot keep in its codes",
+    4: "every letter here is known so nothing is guessed",
+    5: "reading begins where the strokes stay apart",
+    6: "margins and spacing matter as well",
+    7: "a page of words is a hard test",
+    8: "numbers without names mean little",
+    9: "measure twice and publish once",
+    10: "light ink on a dark ground",
+    12: "contrast is not detail",
+    14: "half of the letters",
+    17: "words remain legible",
+    20: "large and clear",
+    24: "end of line",
+}
 
 
 def ladder(dark: bool, phrases: Mapping[int, str]) -> Page:
@@ -192,9 +209,16 @@ def ladder(dark: bool, phrases: Mapping[int, str]) -> Page:
 
 def digits() -> Page:
     page = Page()
-    rows = ((5, "3141592653 5897932384 6264338327 9502884197"), (6, "2718281828 4590452353 6028747135"),
-            (7, "1618033988 7498948482 0458683436"), (8, "1414213562 3730950488 016887"), (10, "5772156649 0153286060"),
-            (12, "6931471805 599453"), (16, "1202056903 15"), (20, "9159655941"))  # fmt: skip
+    rows = (
+        (5, "3141592653 5897932384 6264338327 9502884197"),
+        (6, "2718281828 4590452353 6028747135"),
+        (7, "1618033988 7498948482 0458683436"),
+        (8, "1414213562 3730950488 016887"),
+        (10, "5772156649 0153286060"),
+        (12, "6931471805 599453"),
+        (16, "1202056903 15"),
+        (20, "9159655941"),
+    )
     top = 16
     for height, text in rows:
         top = page.put(text, 14, top, height, "digits") + height + 6
@@ -203,9 +227,17 @@ def digits() -> Page:
 
 def mixed() -> Page:
     page = Page()
-    rows = ((5, "Invoice No. A-4471 / Ref: QX9-B2 (Copy)"), (6, "Dr. Okafor, Room 12B, 3rd Floor"), (7, "WARNING: Do NOT open Valve 7"),
-            (8, "Tel. +44 20 7946 0018, Ext. 305"), (9, "e-mail: info@example.org"), (10, "Kg/m3, mV, GHz, dB, pH 7.4"),
-            (12, "Smith & Sons, Est. 1897"), (16, "Gate B17, 09:45"), (20, "Open 24 Hours"))  # fmt: skip
+    rows = (
+        (5, "Invoice No. A-4471 / Ref: QX9-B2 (Copy)"),
+        (6, "Dr. Okafor, Room 12B, 3rd Floor"),
+        (7, "WARNING: Do NOT open Valve 7"),
+        (8, "Tel. +44 20 7946 0018, Ext. 305"),
+        (9, "e-mail: info@example.org"),
+        (10, "Kg/m3, mV, GHz, dB, pH 7.4"),
+        (12, "Smith & Sons, Est. 1897"),
+        (16, "Gate B17, 09:45"),
+        (20, "Open 24 Hours"),
+    )
     top = 16
     for height, text in rows:
         top = page.put(text, 14, top, height, "mixed", bold=height >= 16) + height + 4
@@ -215,13 +247,19 @@ def mixed() -> Page:
 def paragraph() -> Page:
     page = Page()
     text = (
-        "An image tokenizer turns a picture into a short list", "of symbols, and a decoder turns the symbols back into",
-        "a picture. Whatever the symbols do not carry is made", "up by the decoder from what it saw during training.",
-        "Smooth areas survive this with ease. Hair, gravel,", "brick and foliage come back as a texture of the same",
-        "kind, though not the same one. Letters are harder:", "a stroke that moves by one pixel makes another word,",
-        "and a reader notices at once. That is why a page of", "small print tells more about a tokenizer than the",
-        "mean squared error of a thousand photographs, and", "why every line of this page is known by heart.",
-    )  # fmt: skip
+        "An image tokenizer turns a picture into a short list",
+        "of symbols, and a decoder turns the symbols back into",
+        "a picture. Whatever the symbols do not carry is made",
+        "up by the decoder from what it saw during training.",
+        "Smooth areas survive this with ease. Hair, gravel,",
+        "brick and foliage come back as a texture of the same",
+        "kind, though not the same one. Letters are harder:",
+        "a stroke that moves by one pixel makes another word,",
+        "and a reader notices at once. That is why a page of",
+        "small print tells more about a tokenizer than the",
+        "mean squared error of a thousand photographs, and",
+        "why every line of this page is known by heart.",
+    )
     top = 18
     for words in text:
         top = page.put(words, 16, top, 8, "paragraph") + 15
@@ -231,8 +269,14 @@ def paragraph() -> Page:
 def table() -> Page:
     page = Page()
     head = ("Model", "Tokens", "PSNR", "Bits")
-    rows = (("Alpha", "256", "20.79", "3584"), ("Bravo", "1024", "24.45", "13312"), ("Carol", "64", "18.02", "768"),
-            ("Delta", "576", "22.31", "8064"), ("Echo", "680", "23.90", "8160"), ("Fox", "32", "16.55", "384"))  # fmt: skip
+    rows = (
+        ("Alpha", "256", "20.79", "3584"),
+        ("Bravo", "1024", "24.45", "13312"),
+        ("Carol", "64", "18.02", "768"),
+        ("Delta", "576", "22.31", "8064"),
+        ("Echo", "680", "23.90", "8160"),
+        ("Fox", "32", "16.55", "384"),
+    )
     columns = (20, 150, 280, 400)
     for k, row in enumerate((head, *rows)):
         for left, cell in zip(columns, row, strict=True):
@@ -243,9 +287,19 @@ def table() -> Page:
 
 def receipt() -> Page:
     page = Page()
-    rows = (("CORNER SHOP", ""), ("Bread white 800g", "1.35"), ("Milk 2 litre", "1.80"), ("Eggs free range", "2.95"), ("Butter salted", "2.40"),
-            ("Apples 1.2 kg", "3.12"), ("Coffee ground", "4.75"), ("Soap bar x3", "1.99"), ("TOTAL", "18.36"), ("Card ending 4471", "18.36"),
-            ("Thank you", ""))  # fmt: skip
+    rows = (
+        ("CORNER SHOP", ""),
+        ("Bread white 800g", "1.35"),
+        ("Milk 2 litre", "1.80"),
+        ("Eggs free range", "2.95"),
+        ("Butter salted", "2.40"),
+        ("Apples 1.2 kg", "3.12"),
+        ("Coffee ground", "4.75"),
+        ("Soap bar x3", "1.99"),
+        ("TOTAL", "18.36"),
+        ("Card ending 4471", "18.36"),
+        ("Thank you", ""),
+    )
     for k, (what, price) in enumerate(rows):
         page.put(what, 130, 24 + 42 * k, 7, "receipt", mono=True)
         if price:
@@ -254,9 +308,14 @@ def receipt() -> Page:
 
 
 PAGES: Mapping[str, Callable[[], Page]] = {
-    "text-ladder-light": lambda: ladder(False, PHRASES), "text-ladder-dark": lambda: ladder(True, OTHER),
-    "text-digits": digits, "text-mixed": mixed, "text-paragraph": paragraph, "text-table": table, "text-receipt": receipt,
-}  # fmt: skip
+    "text-ladder-light": lambda: ladder(False, PHRASES),
+    "text-ladder-dark": lambda: ladder(True, OTHER),
+    "text-digits": digits,
+    "text-mixed": mixed,
+    "text-paragraph": paragraph,
+    "text-table": table,
+    "text-receipt": receipt,
+}
 
 
 def main() -> None:
