@@ -38,7 +38,9 @@ def run(folder: Path, name: str, values: dict[str, list[float | None]], why: str
     with (path / "rows.jsonl").open("w") as out:
         for i in range(count):
             row = {"item": f"{i:03}.png", "bits": None, "values": {m: v[i] for m, v in values.items()}, "why": {}}
-            row["why"] = {m: why for m, v in row["values"].items() if v is None}  # type: ignore[attr-defined]
+            row["why"] = {m: why or "not measured" for m, v in row["values"].items() if v is None}  # type: ignore[attr-defined]
+            # As the runner writes it: what has no value stands in `why` alone.
+            row["values"] = {m: v for m, v in row["values"].items() if v is not None}  # type: ignore[attr-defined]
             out.write(json.dumps(row) + "\n")
     (path / "scores.jsonl").write_text("")
     return path
@@ -91,6 +93,34 @@ def test_lossless_wins_the_sign_test_and_psnr_is_pooled(tmp_path: Path) -> None:
     assert found.verdict == "a is better"
     assert found.examples[0].a is None
     assert found.examples[0].b == pytest.approx(psnr)
+
+
+def test_lossless_images_of_a_real_run_are_counted(tmp_path: Path) -> None:
+    """Half of the copies are identical: the runner's own rows must say so to the comparison."""
+    from PIL import Image
+    from skimage import data
+
+    from vtbench import evaluate
+
+    rng = np.random.default_rng(0)
+    whole = data.astronaut()
+    for kind in ("ref", "half", "noisy"):
+        (tmp_path / kind).mkdir()
+    for i in range(4):
+        image = whole[32 * i : 32 * i + 32, :32]
+        noisy = (image.astype(int) + rng.integers(-9, 10, image.shape)).clip(0, 255).astype(np.uint8)
+        for kind, pixels in (("ref", image), ("half", image if i % 2 else noisy), ("noisy", noisy)):
+            Image.fromarray(pixels).save(tmp_path / kind / f"{i}.png")
+    made = evaluate(
+        [f"folder:{tmp_path / k}" for k in ("half", "noisy")],
+        tasks=["reconstruction"], images=tmp_path / "ref", view="native", out=tmp_path / "runs",
+    )  # fmt: skip
+    found = {d.metric: d for d in compare(list(made.runs), ["psnr", "bias-r"]).differences}
+    pooled = found["psnr-pooled"]
+    assert (pooled.n, pooled.wins, pooled.losses, pooled.ties) == (4, 2, 0, 2)
+    assert pooled.value_a == pytest.approx(made.runs[0].score("psnr-pooled")["value"])
+    assert pooled.value_b == pytest.approx(made.runs[1].score("psnr-pooled")["value"])
+    assert "higher on" in compare(list(made.runs), ["bias-r"]).text()
 
 
 def test_all_lossless_has_no_difference_but_wins(tmp_path: Path) -> None:

@@ -126,6 +126,10 @@ def test_piq(shape: tuple[int, int]) -> None:
     a, b = stack(x).float() / 255, stack(y).float() / 255
     assert one(detail.GMSD(), x, y).value == pytest.approx(float(piq.gmsd(a, b, data_range=1.0)), abs=1e-5)
     assert one(detail.HaarPSI(), x, y).value == pytest.approx(float(piq.haarpsi(a, b, data_range=1.0)), abs=1e-5)
+    black = np.zeros_like(x)
+    nothing = one(detail.HaarPSI(), black, black)
+    assert nothing.value is None
+    assert "black" in (nothing.why or "")
     assert detail.GMSD().card.min_size == detail.HaarPSI().card.min_size == 16
 
 

@@ -41,7 +41,8 @@ class Difference:
 
     difference = score A - score B with its 95 % interval; p and sign_p are those of the paired bootstrap (Student's t
     below 30 images) and of the sign test, `_holm` the same adjusted over every test of the comparison. wins: images
-    where A is better. Where an image of either is lossless, psnr is compared as `psnr-pooled` and lossless wins.
+    where A is better (larger, if no end is better). Where an image of either is lossless, psnr is compared as `psnr-pooled`
+    and lossless wins.
     """
 
     metric: str
@@ -112,7 +113,9 @@ class Comparison:
 
 def _signs(d: Difference) -> str:
     sign = "" if d.sign_p_holm is None else f", sign test p = {d.sign_p_holm:.2g}"
-    return f"{d.a} better on {d.wins}, worse on {d.losses}, equal on {d.ties} of {d.n}{sign}"
+    # A shift of colour has no better end: `wins` then counts the larger values.
+    more, less = ("better", "worse") if d.better else ("higher", "lower")
+    return f"{d.a} {more} on {d.wins}, {less} on {d.losses}, equal on {d.ties} of {d.n}{sign}"
 
 
 def fields(run: Run) -> dict[str, Any]:
@@ -163,7 +166,6 @@ class _Column:
     """One run's values of one metric by image: (value, weight), value None = lossless."""
 
     values: dict[str, tuple[float | None, float]] = field(default_factory=dict)
-    lossless: int = 0
 
 
 def _columns(run: Run) -> tuple[dict[str, _Column], dict[str, float], int]:
@@ -179,12 +181,12 @@ def _columns(run: Run) -> tuple[dict[str, _Column], dict[str, float], int]:
         weights = row.get("weights") or {}
         why = row.get("why") or {}
         for name, value in row["values"].items():
-            column = out.setdefault(name, _Column())
             if value is not None:
-                column.values[item] = (float(value), float(weights.get(name, 1.0)))
-            elif str(why.get(name) or "").startswith(LOSSLESS):
-                column.values[item] = (None, 1.0)
-                column.lossless += 1
+                out.setdefault(name, _Column()).values[item] = (float(value), float(weights.get(name, 1.0)))
+        # A row holds no null: what has no value stands in `why` alone.
+        for name, reason in why.items():
+            if str(reason).startswith(LOSSLESS) and row["values"].get(name) is None:
+                out.setdefault(name, _Column()).values[item] = (None, 1.0)
     return out, pixels, count
 
 
@@ -306,12 +308,13 @@ def _difference(
         return _made(metric, a, b, better, mean_a, mean_b, result, examples)
     # A lossless image has no PSNR: squared errors are pooled (0 for it), so that it counts for what it is.
     errors_a, errors_b = ([0.0 if v is None else PEAK**2 / 10 ** (v / 10) for v in vs] for vs in (values_a, values_b))
-    weights = [pixels.get(i, 1.0) for i in items]
+    # An image's PSNR pools by its pixels; that of one tile (worst-tile-psnr) by the tile, all of one size.
+    weights = [pixels.get(i, 1.0) if metric == "psnr" else 1.0 for i in items]
     result = intervals.paired(
         errors_a, errors_b, weights, weights, better="lower", transform=_psnr, seed=seed, resamples=resamples
     )
     pooled_a, pooled_b = (float(_psnr(np.array([np.average(e, weights=weights)]))[0]) for e in (errors_a, errors_b))
-    return _made("psnr-pooled", a, b, "higher", pooled_a, pooled_b, result, examples)
+    return _made(f"{metric}-pooled", a, b, "higher", pooled_a, pooled_b, result, examples)
 
 
 def _psnr(error: intervals.Floats) -> intervals.Floats:

@@ -366,8 +366,8 @@ def _measure_view(
     import numpy as np
     import torch
 
-    from vtbench.folders import measured
     from vtbench.images import rgb_sha256, to_float
+    from vtbench.metric import measured
     from vtbench.subject import image_seed
 
     for start in range(0, len(items), batch_size):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from vtbench import registry
 from vtbench.errors import VtbenchError
-from vtbench.metric import Batch, ImageMetric, Metric, Reference, RowMetric, SetMetric, Value
+from vtbench.metric import Batch, ImageMetric, Metric, Reference, RowMetric, SetMetric, measured
 from vtbench.results import Score
 from vtbench.run import load_metrics
 from vtbench.scoring import ImageTotals, from_set, summarise
@@ -236,15 +236,6 @@ def _measure(
     for row in rows:
         row.sort(key=lambda r: r.pop("order"))
     return rows, bad, files
-
-
-def measured(name: str, metric: ImageMetric, batch: Batch) -> Sequence[Value]:
-    """The metric's values, or the reason why images of this size have none."""
-    short = min(int(batch.candidate.shape[2]), int(batch.candidate.shape[3]))
-    if short < metric.card.min_size:
-        why = f"{name} needs images of at least {metric.card.min_size} px, this one has {short}"
-        return [Value(None, why=why)] * len(batch)
-    return metric.measure(batch)
 
 
 def _score(name: str, metrics: Mapping[str, Metric], unavailable: Mapping[str, str], rows: Sequence[dict[str, Any]],

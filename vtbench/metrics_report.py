@@ -279,8 +279,7 @@ def image_comparisons() -> list[Comparison]:
     import torch
     from skimage import metrics as skimage
 
-    from vtbench.folders import measured
-    from vtbench.metric import Batch, Reference
+    from vtbench.metric import Batch, Reference, measured
 
     originals = [*photographs(256), *pages(256)]
     made = [jpeg(image, 30) for image in originals]

@@ -5,6 +5,7 @@ reader threads -> batches of originals (hash checked, view applied) -> model (th
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -12,7 +13,7 @@ import queue
 import sys
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,10 +22,10 @@ from typing import TYPE_CHECKING, Any
 
 from vtbench import provenance, registry, scoring
 from vtbench.errors import Unavailable, VtbenchError
-from vtbench.metric import Batch, ImageMetric, Metric, Reference, RowMetric, SetMetric, TokenMetric
-from vtbench.results import RunFolder, plain
+from vtbench.metric import Batch, ImageMetric, Metric, Reference, RowMetric, SetMetric, TokenMetric, measured
+from vtbench.results import NotWritten, RunFolder, disk_error, plain
 from vtbench.store import FeatureFile, TokenFile
-from vtbench.subject import ModelSubject, Produced, Subject, image_seed
+from vtbench.subject import ModelSubject, Produced, Subject, image_seed, pair_names
 from vtbench.task import Task
 from vtbench.tokens import Codes, Tokens
 
@@ -192,6 +193,9 @@ class Runner:
         """Returns the run's folder. Raises VtbenchError when the model fails; rows up to then are kept."""
         job = self.job
         path = job.folder()
+        job.subject.check(job.items(), job.suite, job.view)
+        if "images" in job.save:
+            pair_names(job.items(), job.suite.name)
         with RunFolder(path) as folder:
             before = folder.info()
             if before is not None and before.get("id") != job.id():
@@ -207,14 +211,16 @@ class Runner:
             if job.shard and batch != job.batch_size:
                 raise VtbenchError(f"{path} was begun with --batch-size {batch}: give the same for its shards")
             metrics, unavailable = load_metrics(job.task.metrics, job.device)
-            if before and before.get("status") in ("complete", "incomplete"):
+            if before:
                 newly = [n for n in before.get("unavailable", {}) if n in metrics]
-                if int(before["n"]) == len(items) and not newly:
+                if newly or not job.save <= set(before.get("save", ())):
+                    # Metrics that were null for lack of weights, or tokens and images that nobody asked to be kept:
+                    # the images go through the model once more.
+                    self._restart(folder)
+                elif before.get("status") in ("complete", "incomplete") and int(before["n"]) == len(items):
                     self.progress(str(job.identity["name"]), job.task.name, len(items), len(items))
                     return path
-                if newly:
-                    # Metrics that were null for lack of weights: the images go through the model once more.
-                    self._restart(folder)
+                job.save |= set(before.get("save", ()))
             info = self._info(items, batch, unavailable, metrics)
             done = folder.keep_rows(batch)
             if done > len(items):
@@ -224,6 +230,10 @@ class Runner:
                 failures = self._pipeline(folder, items, batch, done, metrics)
             except KeyboardInterrupt:
                 folder.write_info({**info, "status": "interrupted"})
+                raise
+            except NotWritten as bad:
+                with contextlib.suppress(VtbenchError):
+                    folder.write_info({**info, "status": "interrupted", "failure": str(bad)})
                 raise
             except VtbenchError as bad:
                 folder.write_info({**info, "status": "failed", "failure": str(bad), "ranked": False,
@@ -291,6 +301,7 @@ class Runner:
             "limit": job.limit,
             "shard": list(job.shard) if job.shard else None,
             "batch_size": batch,
+            "save": sorted(job.save),
             "ranked": not reasons,
             "why_not_ranked": "; ".join(reasons) or None,
             "unavailable": dict(unavailable),
@@ -369,9 +380,11 @@ class Runner:
             seeds = [image_seed(self.job.seed, originals[p].sha256) for p in positions]
             try:
                 produced = self.job.subject.produce(to_float(reference), seeds, items)
-            except (VtbenchError, KeyboardInterrupt):
-                raise
+            except VtbenchError as bad:
+                # In mid-run it is the model that failed, whatever the sentence: the others go on.
+                raise VtbenchError(str(bad), code=1) from bad
             except Exception as bad:
+                # An adapter may raise anything.
                 name = self.job.identity["name"]
                 raise VtbenchError(f"{name} raised {type(bad).__name__} on {items[0].id}: {bad}", code=1) from bad
             groups.append((positions, reference, produced))
@@ -381,13 +394,19 @@ class Runner:
                 unavailable: Mapping[str, str], counts: Mapping[str, int]) -> None:  # fmt: skip
         import resource
 
-        bad = sum(1 for row in folder.read_rows() if "*" in row["why"])
+        bad = enlarged = 0
+        served: Counter[str] = Counter()
+        for row in folder.read_rows():
+            flags = row.get("flags", {})
+            bad += "*" in row["why"]
+            enlarged += bool(flags.get("enlarged"))
+            served.update([flags["served"]] if "served" in flags else ())
         if bad:
             reason = f"{bad} of {len(items)} images could not be scored"
             info["why_not_ranked"] = "; ".join(filter(None, [info["why_not_ranked"], reason]))
             info["ranked"] = False
         info["status"] = "incomplete" if bad else "complete"
-        info["enlarged"] = sum(1 for row in folder.read_rows() if row.get("flags", {}).get("enlarged"))
+        info["enlarged"], info["served"] = enlarged, dict(served)
         if self.job.device.startswith("cuda"):
             import torch
 
@@ -504,7 +523,8 @@ class _Writer:
             self.job.subject if isinstance(self.job.subject, ModelSubject) else None,
             [image_seed(self.job.seed, o.sha256) for o in originals],
         )  # fmt: skip
-        measured = {name: self._measure(name, metric, batch) for name, metric in self.measures.items()}
+        found = {name: self._measure(name, metric, batch) for name, metric in self.measures.items()}
+        ceiling = self._ceiling(batch, produced)
         lines = batch.kept.get("lines")
         packed = tokens.pack() if tokens is not None and self._packs(tokens) else None
         each = len(tokens) // len(positions) if tokens is not None else 1
@@ -521,7 +541,7 @@ class _Writer:
                 continue
             row["bits"] = float(bits[k]) if bits is not None else None
             weights = {}
-            for name, values in measured.items():
+            for name, values in found.items():
                 value = values[k]
                 if value.value is None:
                     row["why"][name] = value.why or "not measured"
@@ -531,6 +551,8 @@ class _Writer:
                         weights[name] = float(value.weight)
             if weights:
                 row["weights"] = weights
+            if ceiling:
+                row["resize_only"] = {n: float(v[k].value) for n, v in ceiling.items() if v[k].value is not None}
             if lines is not None and lines[k]:
                 row["lines"] = lines[k]
             row["seconds"] = {
@@ -564,17 +586,25 @@ class _Writer:
 
     @staticmethod
     def _measure(name: str, metric: ImageMetric, batch: Batch) -> Sequence[Any]:
-        from vtbench.metric import Value
+        try:
+            return measured(name, metric, batch)
+        except VtbenchError:
+            raise
+        except Exception as bad:
+            # A metric of somebody's may raise anything; the run says which one, and on what.
+            first = batch.reference.items[0].id
+            raise VtbenchError(f"the metric {name} raised {type(bad).__name__} on {first}: {bad}", code=1) from bad
 
-        short = min(int(batch.candidate.shape[2]), int(batch.candidate.shape[3]))
-        if short < metric.card.min_size:
-            why = f"{name} needs images of at least {metric.card.min_size} px, this one has {short}"
-            return [Value(None, why=why)] * len(batch)
-        return metric.measure(batch)
+    def _ceiling(self, batch: Batch, produced: Produced) -> dict[str, Sequence[Any]]:
+        """What the resizing alone costs, by the metrics of pixels: the ceiling of a model that got resized images."""
+        from vtbench.images import to_uint8
+
+        if produced.ceiling is None:
+            return {}
+        beside = Batch(batch.reference, to_uint8(produced.ceiling).contiguous())
+        return {n: self._measure(n, m, beside) for n, m in self.measures.items() if not m.card.needs}
 
     def _sample(self, position: int, original: _Original, reference: torch.Tensor, candidate: torch.Tensor) -> None:
-        from PIL import Image
-
         index = self.done + position
         if "images" in self.job.save:
             target = self.folder.path / "images" / Path(original.item.id).with_suffix(".png")
@@ -582,19 +612,27 @@ class _Writer:
                 raise VtbenchError(
                     f"the item {original.item.id!r} would be written outside the run's folder: rename it"
                 )
-            target.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(candidate.permute(1, 2, 0).numpy()).save(target, compress_level=1)
-        if index >= SAMPLES or self.job.shard:
+            self._save(candidate, target, compress_level=1)
+        if index >= SAMPLES or (self.job.shard and self.job.shard[0] > 1):
             return
         folder = self.folder.path / "samples"
-        folder.mkdir(exist_ok=True)
         names = {}
         for kind, image in (("reference", reference), ("candidate", candidate)):
             names[kind] = f"{index:02d}.{kind}.png"
-            Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / names[kind])
+            self._save(image, folder / names[kind])
         path = folder / "samples.json"
         known = json.loads(path.read_text()) if path.exists() else []
         known = [k for k in known if k["item"] != original.item.id] + [{"item": original.item.id, **names}]
         from vtbench.results import write_json
 
         write_json(path, known)
+
+    @staticmethod
+    def _save(image: torch.Tensor, target: Path, **settings: Any) -> None:
+        from PIL import Image
+
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image.permute(1, 2, 0).numpy()).save(target, **settings)
+        except OSError as bad:
+            raise disk_error(bad, target) from bad

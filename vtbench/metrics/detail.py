@@ -19,6 +19,7 @@ it is passed over (spectra of photographs fall with frequency and have none).
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,6 +36,8 @@ TILE = 32
 EDGE_SIGMA, EDGE_TOLERANCE = 1.0, 2.0
 """Canny's smoothing and how far an edge may lie from its partner, in pixels."""
 NO_DETAIL = "the original has less detail in this band than the noise of rounding to bytes"
+
+BLACK = "both pictures are black: HaarPSI weighs by wavelet coefficients, and all are zero"
 
 
 def _similarity(name: str, title: str, better: Any, bounds: tuple[float, float | None]) -> MetricCard:
@@ -63,7 +66,9 @@ class HaarPSI(ImageMetric):
         import piq
 
         x, y = (i.cpu().double() for i in (batch.reference.images, batch.candidate))
-        return [Value(float(v)) for v in piq.haarpsi(x, y, data_range=255.0, reduction="none")]
+        found = piq.haarpsi(x, y, data_range=255.0, reduction="none").tolist()
+        # All weights are zero where both are black: piq's quotient of two epsilons is 1, its logit infinite.
+        return [Value(v) if math.isfinite(v) else Value(None, why=BLACK) for v in found]
 
 
 def edges(luma: Any) -> Any:
