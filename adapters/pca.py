@@ -52,16 +52,9 @@ class Pca(Tokenizer):
         self.device = device
 
     def encode(self, images: torch.Tensor, seeds: Sequence[int], budget: float | None = None) -> Tokens:
-        import torch
-
         height, width = int(images.shape[2]), int(images.shape[3])
-        # float64 (but for MPS, which has none): the order of summation differs with the batch, and must not turn a
-        # float16 value over.
-        wide = torch.float32 if self.device.startswith("mps") else torch.float64
-        rows = patches.cut(images.to(self.device).to(wide), SIDE) - self.mean.to(wide)
-        values = (
-            (rows @ self.components.T.to(wide)).transpose(1, 2).reshape(len(images), -1, height // SIDE, width // SIDE)
-        )
+        rows = patches.project(images.to(self.device), SIDE, self.mean, self.components)
+        values = rows.transpose(1, 2).unflatten(2, (height // SIDE, width // SIDE))
         return Latents(values.half().cpu(), (height, width))
 
     def decode(self, tokens: Tokens, seeds: Sequence[int]) -> torch.Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -18,11 +19,13 @@ import torch
 from PIL import Image
 
 from vtbench import api, contract, weights
+from vtbench.errors import VtbenchError
 from vtbench.images import serve
 from vtbench.tokens import Bitstream, Codes, Latents, Tokens, unpack
 
 CODECS = ("jpeg", "webp", "jpeg2000", "avif", "png")
-BUILTIN = (*CODECS, "pca", "kmeans-vq", "residual-vq", "dct", "identity", "resize")
+MORE = ("product-quant", "pca-fsq", "pca-signs", "bpe-vq", "quadtree")
+BUILTIN = (*CODECS, "pca", "kmeans-vq", "residual-vq", "dct", "identity", "resize", *MORE)
 
 
 def load(name: str, **options: Any) -> Any:
@@ -119,6 +122,9 @@ def test_a_batch_is_its_images(name: str) -> None:
         ("kmeans-vq", {"codebook": 1024}, 10 / 64, 384),
         ("kmeans-vq", {"codebook": 256}, 8 / 64, 384),
         ("residual-vq", {"depth": 4}, 4 * 8 / 64, 384),
+        ("product-quant", {"books": 8}, 8 * 8 / 64, 384),
+        ("pca-fsq", {"levels": 5}, 6 * math.log2(5) / 64, 384),
+        ("pca-signs", {"bits": 18}, 18 / 64, 384),
         # 24 bits a pixel that is sent; one pixel in four, one in 64.
         ("identity", {}, 24.0, 128 * 192),
         ("resize", {"factor": 2}, 6.0, 64 * 96),
@@ -145,7 +151,9 @@ def test_dct_pays_for_its_length() -> None:
         ("jpeg2000", "db", (25, 35, 45), 24.5), ("avif", "quality", (10, 45, 90), 25),
         ("pca", "dims", (2, 8, 16, 64), 18), ("kmeans-vq", "codebook", (256, 1024, 4096), 18),
         ("residual-vq", "depth", (1, 2, 4, 8), 18), ("dct", "budget", (0.375, 0.5, 1.0, 2.0, 4.0), 18),
-        ("resize", "factor", (16, 8, 4, 2), 18),
+        ("resize", "factor", (16, 8, 4, 2), 18), ("product-quant", "books", (2, 4, 8), 20),
+        ("pca-fsq", "levels", (5, 6, 7, 8), 19), ("pca-signs", "bits", (4, 8, 18, 36), 18),
+        ("quadtree", "budget", (0.0625, 0.125, 0.25, 0.5), 18),
     ],
 )  # fmt: skip
 def test_more_bits_better_picture(name: str, knob: str, values: tuple[Any, ...], least: float) -> None:
@@ -166,7 +174,7 @@ def test_more_bits_better_picture(name: str, knob: str, values: tuple[Any, ...],
 
 
 def fit(name: str) -> dict[str, torch.Tensor]:
-    return weights.read(weights.find(load(name).card).files["model"])
+    return weights.read(next(iter(weights.find(load(name).card).files.values())))
 
 
 def patch_rows(image: torch.Tensor) -> np.ndarray[Any, Any]:
@@ -238,6 +246,97 @@ def test_centroids_are_centroids() -> None:
     off = [np.abs(rows[nearest == k].mean(axis=0) - book[k]).mean() for k in range(256) if counts[k] >= 50]
     assert len(off) > 100
     assert float(np.mean(off)) < 0.1 * spread
+
+
+def test_product_quantization_takes_the_nearest_of_every_book() -> None:
+    from scipy.spatial.distance import cdist
+
+    image, tensors = cat(64, 64), fit("product-quant")
+    latents = (patch_rows(image).astype(np.float64) - tensors["mean"].numpy()) @ tensors[
+        "components"
+    ].double().numpy().T
+    tokens = load("product-quant", books=4).encode(image, [0])
+    assert isinstance(tokens, Codes)
+    dims, books = tensors["dims_4"].numpy(), tensors["codebooks_4"].double().numpy()
+    # Every dimension stands in one book.
+    assert sorted(dims.ravel()) == list(range(64))
+    for k in range(4):
+        assert np.array_equal(tokens.indices[0, :, k].numpy(), cdist(latents[:, dims[k]], books[k]).argmin(axis=1))
+
+
+def test_scalar_codes_by_hand() -> None:
+    image, tensors = cat(64, 64), fit("pca-fsq")
+    latents = (patch_rows(image).astype(np.float64) - tensors["mean"].numpy()) @ tensors[
+        "components"
+    ].double().numpy().T
+    signs = load("pca-signs", bits=18).encode(image, [0])
+    # The first bit of a component is its sign; the next one is the sign of what the first left.
+    dims, worth = tensors["sign_dims"].tolist(), tensors["sign_worth"].tolist()
+    assert dims[0] == 0
+    again = dims.index(0, 1)
+    first, second = signs.indices[0, :, 0].numpy(), signs.indices[0, :, again].numpy()
+    assert np.array_equal(first, latents[:, 0] > 0)
+    assert np.array_equal(second, latents[:, 0] - np.where(first, worth[0], -worth[0]) > 0)
+    edges = np.arctanh(np.linspace(-1, 1, 6)[1:-1])[None] * tensors["bound"].numpy()[:6, None]
+    levels = load("pca-fsq", levels=5).encode(image, [0])
+    for dim in range(6):
+        assert np.array_equal(levels.indices[0, :, dim].numpy(), np.digitize(latents[:, dim], edges[dim]))
+        # Values of levels rise, and each lies within its own level.
+        assert np.array_equal(np.digitize(tensors["values_5"][dim].numpy(), edges[dim]), np.arange(5))
+
+
+def test_byte_pairs_are_lossless_and_fewer() -> None:
+    """The picture is the VQ's, pixel for pixel; without merges so are the tokens; the spelling is that of the pairs."""
+    many = torch.cat([cat(), cat().flip(3), torch.full_like(cat(), 0.5)])
+    plain = load("kmeans-vq", codebook=256)
+    raster = plain.encode(many, [0] * 3)
+    assert torch.equal(load("bpe-vq", merges=0).encode(many, [0] * 3).indices, raster.indices)
+    pairs = fit("bpe-vq")["merges"].tolist()
+
+    def spell(token: int) -> list[int]:
+        return [token] if token < 256 else [c for half in pairs[token - 256] for c in spell(half)]
+
+    counts = []
+    for merges in (64, 1024):
+        made = load("bpe-vq", merges=merges)
+        tokens = made.encode(many, [0] * 3)
+        assert isinstance(tokens, Codes)
+        counts.append(tokens.positions)
+        for k in range(3):
+            own = [int(v) for v in tokens.indices[k, :, 0] if v >= 0]
+            assert [c for v in own for c in spell(v)] == raster.indices[k, :, 0].tolist()
+        assert torch.equal(made.decode(tokens, [0] * 3), plain.decode(raster, [0] * 3))
+        assert float(tokens.bits()[0]) == pytest.approx(
+            len([v for v in tokens.indices[0, :, 0] if v >= 0]) * math.log2(256 + merges)
+            + math.log2(tokens.positions[0] + 1)
+        )
+    assert all(n > m for n, m in zip(*counts, strict=True))
+    short = Codes(tokens.indices[:, :-1], tokens.alphabets, tokens.size, variable=True)
+    with pytest.raises(VtbenchError, match="spell"):
+        made.decode(short, [0] * 3)
+
+
+def test_quadtree_spends_where_the_detail_is() -> None:
+    """Left half flat, right half a photograph: the flat blocks stay whole, and the budget is kept."""
+    image = cat(128, 192)
+    image[:, :, :, :96] = image[:, :, :, :96].mean(dim=(2, 3), keepdim=True)
+    made = load("quadtree", budget=0.25)
+    tokens = made.encode(image, [0], 0.25)
+    assert isinstance(tokens, Codes)
+    roots = tokens.indices[0, :24, 0].reshape(4, 6)
+    assert bool((roots[:, :3] != 1023).all())
+    assert bool((roots[:, 3:] == 1023).sum() > 6)
+    assert 0.22 < float(tokens.bits()[0]) / (128 * 192) <= 0.25 + 12 / (128 * 192)
+    back = made.decode(tokens, [0])
+    flat = back[0, :, :, :96].reshape(3, 4, 32, 3, 32)
+    assert float((flat - flat[:, :1, :, :1]).abs().max()) == 0
+    # Pruning is exact: with the roots alone, the error is the sum of theirs; with all leaves, the least there is.
+    least = made.encode(image, [0], 0.001)
+    assert least.positions == [24]
+    most = made.encode(image, [0], 24.0)
+    assert psnr(image, made.decode(most, [0])) > psnr(image, back) > psnr(image, made.decode(least, [0]))
+    with pytest.raises(VtbenchError, match="do not spell a tree"):
+        made.decode(Codes(tokens.indices[:, :-1], tokens.alphabets, tokens.size, variable=True), [0])
 
 
 # -- progressive DCT -------------------------------------------------------------------------------------------------

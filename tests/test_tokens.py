@@ -31,8 +31,12 @@ def test_absent_positions_cost_nothing_but_the_length() -> None:
     indices = torch.tensor([[1, 2, -1, -1], [3, 0, 1, 2]])
     codes = Codes(indices, (4,), (8, 8), variable=True)
     assert codes.positions == [2, 4]
-    assert codes.bits() == pytest.approx([2 * 2 + math.log2(5), 4 * 2 + math.log2(5)])
-    assert torch.equal(unpack(codes.pack()[0]).indices, codes.indices[:1])  # type: ignore[attr-defined]
+    assert codes.bits() == pytest.approx([2 * 2 + math.log2(3), 4 * 2 + math.log2(5)])
+    # What pads an image to the longest of its batch is no part of its code, packed or not.
+    assert torch.equal(unpack(codes.pack()[0]).indices, codes.indices[:1, :2])  # type: ignore[attr-defined]
+    assert torch.equal(Codes.join([codes[0], codes[1]]).indices, codes.indices)
+    assert Codes(indices[:1, :2], (4,), (8, 8), variable=True).pack() == codes.pack()[:1]
+    assert codes[0].bits() == codes.bits()[0]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])

@@ -114,22 +114,39 @@ class Codes(Tokens):
         each = torch.tensor([math.log2(a) for a in self.alphabets], dtype=torch.float64)
         total = (self.present.cpu().double() * each).sum(dim=(1, 2))
         if self.variable:
-            total = total + math.log2(self.indices.shape[1] + 1)
+            # An image's own positions, not the batch's: a batch of four must cost what four of one do.
+            total = total + torch.log2(torch.tensor(self.positions, dtype=torch.float64) + 1)
         return total.numpy()
 
     def __getitem__(self, index: int) -> Codes:
-        return Codes(self.indices[index : index + 1], self.alphabets, self.size, self.grids, self.variable)
+        one = self.indices[index : index + 1]
+        if self.variable:
+            # The tail that only pads the image to the longest of its batch is no part of its code.
+            used = (one >= 0).any(dim=2)[0].nonzero()
+            one = one[:, : int(used[-1]) + 1 if len(used) else 0]
+        return Codes(one, self.alphabets, self.size, self.grids, self.variable)
 
     @staticmethod
     def join(parts: Sequence[Any]) -> Codes:
         import torch
 
         first: Codes = parts[0]
-        return Codes(torch.cat([p.indices for p in parts]), first.alphabets, first.size, first.grids, first.variable)
+        longest = max(p.indices.shape[1] for p in parts)
+        if first.variable:
+            pad = torch.nn.functional.pad
+            indices = [pad(p.indices, (0, 0, 0, longest - p.indices.shape[1]), value=-1) for p in parts]
+        else:
+            indices = [p.indices for p in parts]
+        return Codes(torch.cat(indices), first.alphabets, first.size, first.grids, first.variable)
 
     def pack(self) -> list[bytes]:
+        return [self[k]._pack_one() for k in range(len(self))]
+
+    def _pack_one(self) -> bytes:
+        """Of a batch of one: nothing of the others, not even their length, is in its bytes."""
         import numpy as np
 
+        absent = bool((~self.present).any())
         head = {
             "kind": "codes",
             "size": self.size,
@@ -137,22 +154,18 @@ class Codes(Tokens):
             "positions": int(self.indices.shape[1]),
             "grids": self.grids,
             "variable": self.variable,
+            "absent": absent,
         }
-        out = []
-        absent = bool((~self.present).any())
         # Fixed width per book: ceil(log2 alphabet) bits, one more symbol where positions may be absent.
         widths = [
             max(1, math.ceil(math.log2(a + 1 if absent else a))) if a > 1 or absent else 0 for a in self.alphabets
         ]
-        head["absent"] = absent
-        for row in self.indices.cpu().numpy():
-            planes = []
-            for book, width in enumerate(widths):
-                values = row[:, book] + (1 if absent else 0)
-                planes.append((values[:, None] >> np.arange(width)[None]) & 1)
-            stream = np.concatenate(planes, axis=1).astype(np.uint8).ravel() if planes else np.zeros(0, np.uint8)
-            out.append(_blob(head, np.packbits(stream).tobytes()))
-        return out
+        row, planes = self.indices[0].cpu().numpy(), []
+        for book, width in enumerate(widths):
+            values = row[:, book] + (1 if absent else 0)
+            planes.append((values[:, None] >> np.arange(width)[None]) & 1)
+        stream = np.concatenate(planes, axis=1).astype(np.uint8).ravel() if planes else np.zeros(0, np.uint8)
+        return _blob(head, np.packbits(stream).tobytes())
 
 
 @dataclass

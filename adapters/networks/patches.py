@@ -22,6 +22,18 @@ def join(patches: torch.Tensor, side: int, height: int, width: int) -> torch.Ten
     return fold(patches.transpose(1, 2), (height, width), side, stride=side)
 
 
+def project(images: torch.Tensor, side: int, mean: torch.Tensor, components: torch.Tensor) -> torch.Tensor:
+    """Latents of patches on rows of `components` (D, C * side * side): (B, positions, D).
+
+    float64 (but for MPS, which has none): the order of summation differs with the batch, and must not turn a rounding
+    of the latent over.
+    """
+    import torch
+
+    wide = torch.float32 if images.device.type == "mps" else torch.float64
+    return (cut(images.to(wide), side) - mean.to(wide)) @ components.T.to(wide)
+
+
 def nearest(rows: torch.Tensor, book: torch.Tensor, block: int = 16384) -> torch.Tensor:
     """Index of the nearest row of `book` (K, D) for every row of `rows` (N, D), squared L2, int64 (N,).
 
