@@ -73,3 +73,23 @@ def test_a_full_disk_is_a_sentence_and_loses_nothing(tmp_path: Path, monkeypatch
         results.write_json(path, {"a": 2})
     assert json.loads(path.read_text()) == {"a": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_a_lock_on_a_file_that_was_removed_keeps_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first writer ends, and removes the file, between the second one's opening and its locking."""
+    first = RunFolder(tmp_path).__enter__()
+    flock = results.fcntl.flock
+
+    def late(file: object, how: int) -> None:
+        monkeypatch.setattr(results.fcntl, "flock", flock)
+        first.__exit__()
+        flock(file, how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(results.fcntl, "flock", late)
+    with RunFolder(tmp_path), pytest.raises(VtbenchError, match="another process"):
+        RunFolder(tmp_path).__enter__()
+
+
+def test_sentences_for_other_full_things(tmp_path: Path) -> None:
+    for number, words in ((errno.EDQUOT, "quota"), (errno.EFBIG, "file size limit"), (errno.EROFS, "Read-only")):
+        assert words in str(results.disk_error(OSError(number, "Read-only file system"), tmp_path))

@@ -255,3 +255,150 @@ def test_every_metric_of_every_task_exists() -> None:
     known = set(registry.metrics())
     for name, task in registry.tasks().items():
         assert set(task.metrics) <= known, name
+
+
+FIXED = """
+from vtbench.adapter import Tokenizer
+from vtbench.cards import Card, Family, Fixed
+from vtbench.tokens import Codes
+
+CARD = Card(name="fixed", family="fixed", kind="discrete", title="Pixels", sizes=Fixed(64), alphabets=(256,) * 3)
+
+
+class Whole(Tokenizer):
+    def encode(self, images, seeds, budget=None):
+        level = (images * 255).round().clamp(0, 255).long()
+        return Codes(level.flatten(2).transpose(1, 2), (256,) * 3, tuple(images.shape[2:]))
+
+    def decode(self, tokens, seeds):
+        return tokens.indices.transpose(1, 2).reshape(len(tokens), 3, *tokens.size).float() / 255
+
+
+FAMILY = Family("fixed", "Fixed", (CARD,), Whole)
+"""
+
+
+def test_a_model_of_one_size_is_resized_beside_its_ceiling_or_tiled(images: Path, tmp_path: Path) -> None:
+    (tmp_path / "fixed.py").write_text(FIXED)
+    model = f"{tmp_path / 'fixed.py'}@fixed"
+    more: dict[str, Any] = {"images": images, "view": "96", "tasks": ["reconstruction"], "out": tmp_path / "out"}
+    resized = vtbench.evaluate(model, limit=4, **more).runs[0]
+    assert resized.info["served"] == {"resized to 64 x 64 and back (bicubic, antialiased)": 4}
+    psnr = resized.score("psnr")
+    assert psnr is not None
+    # Its own loss is the rounding to bytes alone, so the ceiling is nearly what it reaches.
+    assert psnr["value"] == pytest.approx(psnr["details"]["resize_only"], abs=0.2)
+    assert all("psnr" in row["resize_only"] for row in resized.rows())
+    tiled = vtbench.evaluate(model, limit=4, fit="tiles", **more).runs[0]
+    assert tiled.path != resized.path
+    assert tiled.info["served"] == {"4 tiles of 64 x 64": 4}
+    assert tiled.score("psnr")["why"].startswith("lossless")  # type: ignore[index]
+    # Four tiles of 64 x 64 x 24 bits over 96 x 96 pixels: padding is paid for, and never counted as pixels.
+    assert tiled.score("bpp")["value"] == pytest.approx(4 * 64 * 64 * 24 / 96**2)  # type: ignore[index]
+    rate = vtbench.evaluate(model, limit=4, fit="tiles", **{**more, "tasks": ["compression"]}).runs[0]
+    assert "tiles" in rate.score("entropy-bpp")["why"]  # type: ignore[index]
+    for wrong in ({"fit": "stretch"}, {"fit": "tiles", "save": ["tokens"]}):
+        with pytest.raises(VtbenchError, match=r"--fit|tiles"):
+            vtbench.evaluate(model, **more, **wrong)
+
+
+def test_pictures_that_do_not_pair_are_refused_before_anything_is_written(images: Path, tmp_path: Path) -> None:
+    theirs, out = tmp_path / "theirs", tmp_path / "out"
+    theirs.mkdir()
+    for path in images.iterdir():
+        (theirs / path.name).write_bytes(path.read_bytes())
+    (theirs / "05.png").unlink()
+    Image.new("RGB", (10, 10)).save(theirs / "more.png")
+
+    def refused(words: str, **more: Any) -> None:
+        with pytest.raises(VtbenchError, match=words) as caught:
+            vtbench.evaluate(
+                f"folder:{theirs}", images=images, view="native", tasks=["reconstruction"], out=out, **more
+            )
+        assert caught.value.code == 2
+        assert not out.exists()
+
+    refused("1 missing from .*: 05.png; 1 in .* without an original: more.png")
+    refused("1 in .* without an original", limit=3)
+    (theirs / "more.png").unlink()
+    (theirs / "05.png").write_bytes((images / "05.png").read_bytes())
+    Image.new("RGB", (10, 12)).save(theirs / "07.png")
+    refused(r"07.png \(10x12, wanted 80x48\)")
+
+
+def test_what_was_not_kept_is_made_again(images: Path, tmp_path: Path) -> None:
+    first = evaluate("slow", images, tmp_path, limit=5).runs[0]
+    assert not (first.path / "images").exists()
+    again = evaluate("slow", images, tmp_path, limit=5, save=["images"]).runs[0]
+    assert again.path == first.path
+    assert len(list((again.path / "images").iterdir())) == 5
+    # And a call that asks for less keeps what is there.
+    before = (again.path / "rows.jsonl").stat().st_mtime_ns
+    assert evaluate("slow", images, tmp_path, limit=5).runs[0].info["save"] == ["images"]
+    assert (again.path / "rows.jsonl").stat().st_mtime_ns == before
+    twins = tmp_path / "twins"
+    twins.mkdir()
+    for suffix in ("png", "bmp"):
+        Image.new("RGB", (64, 64)).save(twins / f"a.{suffix}")
+    with pytest.raises(VtbenchError, match="has both"):
+        evaluate("slow", twins, tmp_path / "o", save=["images"])
+
+
+def test_a_model_that_fails_in_mid_run_is_no_wrong_question(images: Path, tmp_path: Path) -> None:
+    made = evaluate("alphabet", images, tmp_path)
+    ((_, why),) = made.failures.items()
+    assert "outside its alphabet" in why
+
+
+def test_a_merge_begins_anew_and_keeps_samples(images: Path, tmp_path: Path) -> None:
+    from vtbench.merge import merge
+
+    whole = evaluate("slow", images, tmp_path / "whole", batch_size=3).runs[0].path
+    for i in (1, 2):
+        evaluate("slow", images, tmp_path / "shards", batch_size=3, shard=(i, 2))
+    left = tmp_path / "merged" / whole.name
+    left.mkdir(parents=True)
+    (left / "rows.jsonl").write_text('{"item": "left by a merge that was killed", "why": {}}\n')
+    (merged,) = merge([tmp_path / "shards"], tmp_path / "merged")
+    assert merged == left
+    assert stable(merged) == stable(whole)
+    assert (merged / "samples" / "samples.json").read_text() == (whole / "samples" / "samples.json").read_text()
+
+
+def test_an_object_is_asked_again_and_left_as_it_was(images: Path, tmp_path: Path) -> None:
+    from vtbench.tokens import Latents
+
+    class Bare:
+        """No state dict; what it does changes under the same name."""
+
+        def __init__(self) -> None:
+            self.net, self.gain = torch.nn.Dropout(0.9), 1.0
+
+        def encode(self, x: torch.Tensor) -> Latents:
+            assert not torch.is_grad_enabled()
+            return Latents(self.net(x).half(), (int(x.shape[2]), int(x.shape[3])))
+
+        def decode(self, tokens: Any) -> torch.Tensor:
+            return tokens.values.float() * self.gain
+
+    class Stateless:
+        level = 1.0
+
+        def encode(self, x: torch.Tensor) -> Latents:
+            return Latents(x.half(), (int(x.shape[2]), int(x.shape[3])))
+
+        def decode(self, tokens: Any) -> torch.Tensor:
+            return tokens.values.float() * Stateless.level
+
+    more: dict[str, Any] = {"images": images, "view": "64", "tasks": ["reconstruction"], "limit": 2, "out": tmp_path}
+    thing = Bare()
+    first = vtbench.evaluate(thing, **more)
+    assert thing.net.training
+    # float16 keeps bytes exactly; dropout would not.
+    assert first.runs[0].score("psnr")["why"].startswith("lossless")  # type: ignore[index]
+    assert first.runs[0].info["model"]["kind"] == "continuous"
+    thing.gain = 0.5
+    assert vtbench.evaluate(thing, **more).value("psnr") is not None
+    assert vtbench.evaluate(Stateless(), **more).runs[0].score("psnr")["value"] is None  # type: ignore[index]
+    Stateless.level = 0.5
+    assert vtbench.evaluate(Stateless(), **more).value("psnr") is not None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from vtbench import registry, weights
 from vtbench.adapter import ClosedSystem, Generator, Tokenizer
-from vtbench.cards import Card, Multiple
+from vtbench.cards import Card, Kind, Multiple
 from vtbench.errors import VtbenchError
 from vtbench.results import Run, read_run
 from vtbench.run import Job, Progress, Runner
 from vtbench.subject import FolderSubject, ModelSubject, Subject
+from vtbench.tokens import Bitstream, Codes, Latents
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -180,18 +183,63 @@ def of_object(tokenizer: Any, fit: str) -> Prepared:
         raise VtbenchError(
             f"{type(tokenizer).__name__} is no tokenizer: give a registered name, or an object with encode and decode"
         )
-    digest = hashlib.sha256(repr((type(tokenizer).__qualname__, made.options)).encode())
-    state = getattr(tokenizer, "state_dict", None) or getattr(getattr(made, "network", None), "state_dict", None)
-    files = []
-    if callable(state):
-        for name, tensor in state().items():
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(_uint8()).numpy().tobytes())
-        files = [{"file": "state_dict of the object", "role": "model", "sha256": digest.hexdigest()}]
+    digest = hashlib.sha256(repr((type(tokenizer).__qualname__, made.options, _settings(tokenizer))).encode())
+    states = _states(tokenizer)
+    for part, state in states.items():
+        for name, tensor in state.items():
+            digest.update(f"{part}.{name}".encode())
+            if callable(getattr(tensor, "detach", None)):
+                plain = tensor.detach().cpu().contiguous().reshape(-1)
+                digest.update(plain.view(_uint8()).numpy().tobytes())
+    files = [{"file": "state_dict of the object", "role": "model", "sha256": digest.hexdigest()}] if states else []
+    if not states:
+        # Nothing says whether this is the object of the last call, so its results are never taken from disk.
+        digest.update(uuid.uuid4().bytes)
     identity = {"name": made.card.name, "options": dict(made.options), "object": digest.hexdigest()}
     record = {"status": "own", "files": files, "why": None}
     reasons = () if files else ("an object without a state dict: nothing identifies its weights",)
     return Prepared(ModelSubject(made, fit), identity, record, reasons)
+
+
+def _modules(thing: Any) -> list[Any]:
+    """The object itself and what it holds, as far as they are torch modules."""
+    from torch import nn
+
+    return [m for m in (thing, *getattr(thing, "__dict__", {}).values()) if isinstance(m, nn.Module)]
+
+
+def _states(thing: Any) -> dict[str, Mapping[str, Any]]:
+    """The state dicts that identify an object's weights: its own, or those of the modules that it holds."""
+    if callable(getattr(thing, "state_dict", None)):
+        return {"": thing.state_dict()}
+    held = getattr(thing, "__dict__", {}).items()
+    return {n: m.state_dict() for n, m in held if callable(getattr(m, "state_dict", None))}
+
+
+def _settings(thing: Any) -> list[tuple[str, Any]]:
+    """Plain attributes, which decide results as weights do: a number of steps, a temperature."""
+    simple = (bool, int, float, str, type(None))
+    return sorted(
+        (n, v) for n, v in getattr(thing, "__dict__", {}).items()
+        if not n.startswith("_") and n != "training"
+        and (isinstance(v, simple) or (isinstance(v, tuple | list) and all(isinstance(x, simple) for x in v)))
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _evaluating(thing: Any) -> Iterator[None]:
+    """An object's modules in eval mode, and back as they were: a training loop goes on untouched."""
+    if isinstance(thing, str):
+        yield
+        return
+    was = [(part, part.training) for module in _modules(thing) for part in module.modules()]
+    try:
+        for module in _modules(thing):
+            module.eval()
+        yield
+    finally:
+        for part, training in was:
+            part.training = training
 
 
 def _uint8() -> Any:
@@ -206,21 +254,38 @@ class _Duck(Tokenizer):
     def __init__(self, thing: Any) -> None:
         name = type(thing).__name__.lower()
         given = getattr(thing, "card", None)
+        self.stated = isinstance(given, Card)
         super().__init__(given if isinstance(given, Card) else Card(
             name=name, family="object", kind="discrete", title=type(thing).__name__, sizes=Multiple(1)))  # fmt: skip
         self.thing = thing
 
+    def parameter_count(self) -> int | None:
+        each = {id(p): p.numel() for m in _modules(self.thing) for p in m.parameters()}
+        return sum(each.values()) if each else None
+
     def _call(self, method: Callable[..., Any], first: Any, seeds: Sequence[int]) -> Any:
         import inspect
 
-        takes = len([p for p in inspect.signature(method).parameters.values() if p.default is p.empty])
+        named = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        takes = len([
+            p for p in inspect.signature(method).parameters.values() if p.default is p.empty and p.kind in named
+        ])  # fmt: skip
         return method(first, seeds) if takes > 1 else method(first)
 
     def encode(self, images: Any, seeds: Sequence[int], budget: float | None = None) -> Any:
-        return self._call(self.thing.encode, images, seeds)
+        some = next((p for m in _modules(self.thing) for p in m.parameters()), None)
+        tokens = self._call(self.thing.encode, images if some is None else images.to(some.device), seeds)
+        if not self.stated:
+            # Nobody states what an object is: its tokens do.
+            kind = next((k for t, k in KINDS.items() if isinstance(tokens, t)), self.card.kind)
+            self.card = replace(self.card, kind=kind)
+        return tokens
 
     def decode(self, tokens: Any, seeds: Sequence[int]) -> Any:
         return self._call(self.thing.decode, tokens, seeds)
+
+
+KINDS: Mapping[type, Kind] = {Codes: "discrete", Latents: "continuous", Bitstream: "codec"}
 
 
 def expand(options: Mapping[str, str | Sequence[str]]) -> list[dict[str, str]]:
@@ -251,11 +316,13 @@ def evaluate(
     prompts: str | None = None,
     per_prompt: int | None = None,
     tokenizer_checkpoint: str | Path | None = None,
+    fit: str | None = None,
 ) -> Evaluation:
     """Evaluates one model or several and returns their runs.
 
     models: a name, a list of names, or a tokenizer object. images: a suite, folder, glob or `hf:NAME@REVISION`; without
     it a task runs on its own suites. options: {name: value or list of values}; a list makes one run each.
+    fit: how a model of one fixed size is served, "resize" (there and back; the task's default) or "tiles".
     out: folder of the results; None makes a temporary one. A model that fails is named in `failures`, the others go on.
     prompts, per_prompt, tokenizer_checkpoint: for generators (tasks with prompts), which have no other tasks.
     """
@@ -277,6 +344,12 @@ def evaluate(
     if not any(drawing) and (prompts or per_prompt or tokenizer_checkpoint):
         raise VtbenchError("--suite, --n and --tokenizer-checkpoint are for generators: leave them out")
     check_run_options(limit, batch_size, save, shard)
+    if fit not in (None, "resize", "tiles"):
+        raise VtbenchError(f"--fit {fit!r} is not known: give resize or tiles")
+    if fit == "tiles" and "tokens" in save:
+        raise VtbenchError("--save tokens keeps whole images' tokens, and tiles have many: leave out one of the two")
+    if fit is not None:
+        chosen = [replace(t, fit=fit) for t in chosen]  # type: ignore[arg-type]
     target = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="vtbench-"))
     if target.exists() and not target.is_dir():
         raise VtbenchError(f"--out {target} is a file: give a folder")
@@ -321,11 +394,10 @@ def evaluate(
             shown = spec if isinstance(spec, str) else type(spec).__name__
             shown += "".join(f" {k}={v}" for k, v in combination.items())
             try:
-                fit = chosen[0].fit
                 ready = (
-                    prepare(spec, combination, path, device, dtype, fit)
+                    prepare(spec, combination, path, device, dtype, chosen[0].fit)
                     if isinstance(spec, str)
-                    else of_object(spec, fit)
+                    else of_object(spec, chosen[0].fit)
                 )
                 for task, name, suite, seen in plan:
                     if isinstance(ready.subject, ModelSubject):
@@ -337,7 +409,8 @@ def evaluate(
                         extra_reasons=ready.reasons,
                         model_facts={"spec": spec if isinstance(spec, str) else None, "checkpoint": path},
                     )  # fmt: skip
-                    runs.append(read_run(Runner(job, progress).run()))
+                    with _evaluating(spec):
+                        runs.append(read_run(Runner(job, progress).run()))
             except VtbenchError as bad:
                 if len(specs) == 1 and len(expand(texts)) == 1 and bad.code == 2:
                     raise

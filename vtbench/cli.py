@@ -135,6 +135,9 @@ def evaluate(
         str, typer.Option(help="vtbench, or a named convention: titok, llamagen, var, magvit2, clean.")
     ] = "vtbench",
     seed: Annotated[int, typer.Option(help="Seed of all noise.")] = 0,
+    fit: Annotated[
+        str | None, typer.Option(help="Serve a model of one fixed size by resize (there and back) or by tiles.")
+    ] = None,
     metric_weights: MetricWeights = None,
     suite: Annotated[str | None, typer.Option(help="For generators: the prompts, as for vtbench generate.")] = None,
     n: Annotated[int | None, typer.Option("--n", help="For generators: images for each prompt or class.")] = None,
@@ -151,7 +154,7 @@ def evaluate(
             limit=limit,
             device=device, dtype=dtype, batch_size=batch_size, save=keep, shard=shard_of(shard), out=out,
             protocol=protocol, seed=seed, progress=progress, command=shlex.join(["vtbench", *sys.argv[1:]]),
-            prompts=suite, per_prompt=n, tokenizer_checkpoint=tokenizer_checkpoint,
+            prompts=suite, per_prompt=n, tokenizer_checkpoint=tokenizer_checkpoint, fit=fit,
         )  # fmt: skip
     say(show.evaluation(result, out))
     if result.failures:
@@ -455,6 +458,12 @@ def main() -> None:
     except VtbenchError as bad:
         typer.echo(f"vtbench: {bad}", err=True)
         sys.exit(bad.code)
+    except OSError as bad:
+        # Whatever is written outside a run's folder: a site, a statistics file, a cache.
+        from vtbench.results import disk_error
+
+        typer.echo(f"vtbench: {disk_error(bad, Path(str(bad.filename or 'a file')))}", err=True)
+        sys.exit(2)
     except KeyboardInterrupt:
         typer.echo("vtbench: stopped; finished batches are kept, run the same command again to go on", err=True)
         sys.exit(130)

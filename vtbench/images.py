@@ -290,6 +290,7 @@ class Service:
     to_model: Callable[[torch.Tensor], torch.Tensor]
     from_model: Callable[[torch.Tensor], torch.Tensor]
     record: Mapping[str, Any] = field(default_factory=dict)
+    resizes: bool = False
 
 
 def _resize(images: torch.Tensor, height: int, width: int) -> torch.Tensor:
@@ -321,6 +322,7 @@ def serve(sizes: Sizes, height: int, width: int, rule: str) -> Service:
             lambda x: _resize(x, side, side),
             lambda y: _resize(y.clamp(0, 1), height, width),
             {"served": f"resized to {side} x {side} and back (bicubic, antialiased)"},
+            resizes=True,
         )
     tall = max(sizes.at_least, -(-height // sizes.of) * sizes.of)
     wide = max(sizes.at_least, -(-width // sizes.of) * sizes.of)

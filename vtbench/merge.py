@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,9 @@ def _join(shards: Sequence[Run], out: Path) -> Path:
     with RunFolder(target) as folder:
         if folder.info() is not None:
             raise VtbenchError(f"{target} exists already: choose another --out")
+        # What a merge that was killed left behind: run.json is written last, so nothing of it counts.
+        for name in ("rows.jsonl", "scores.jsonl", "tokens.bin", "tokens.idx"):
+            (target / name).unlink(missing_ok=True)
         (target / "features").mkdir(exist_ok=True)
         names = {p.name for s in shards for p in (s.path / "features").glob("*.f32")}
         for name in sorted(names):
@@ -95,7 +98,17 @@ def _join(shards: Sequence[Run], out: Path) -> Path:
                     batch = []
             folder.append_rows(batch)
             n += int(shard.info["n"])
+        for name in ("samples", "images"):
+            for shard in shards:
+                if (shard.path / name).is_dir():
+                    shutil.copytree(shard.path / name, target / name, dirs_exist_ok=True)
+        peaks = [s.info["peak_memory_bytes"] for s in shards if s.info.get("peak_memory_bytes")]
+        served: Counter[str] = Counter()
+        for shard in shards:
+            served.update(shard.info.get("served", {}))
         info.update(
+            enlarged=sum(s.info.get("enlarged", 0) for s in shards), served=dict(served),
+            peak_memory_bytes=max(peaks, default=None),
             shard=None, n=n, ranked=not reasons, why_not_ranked="; ".join(reasons) or None, merged_from=len(shards),
             status="incomplete" if any(s.info["status"] == "incomplete" for s in shards) else "complete",
         )  # fmt: skip

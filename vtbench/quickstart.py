@@ -29,6 +29,8 @@ def run(out: Path, progress: Progress | None = None) -> tuple[Path, dict[str, st
     """Evaluates and builds the page; returns its index.html and the models that failed."""
     from vtbench import leaderboard
 
+    if out.exists() and not out.is_dir():
+        raise VtbenchError(f"--out {out} is a file: give a folder")
     runs: list[Run] = []
     failures: dict[str, str] = {}
     for model, options in POINTS:

@@ -120,7 +120,7 @@ def _joined(rows: Iterator[dict[str, Any]], new: dict[str, dict[str, Any]]) -> I
 
 def _subject(run: Run, device: str) -> Subject:
     if (run.path / "images").is_dir():
-        return FolderSubject(run.path / "images")
+        return FolderSubject(run.path / "images", partial=True)
     if not TokenFile(run.path).exists():
         raise VtbenchError(f"{run.path} kept neither images nor tokens: run evaluate with --save images")
     from vtbench import api

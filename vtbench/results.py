@@ -46,11 +46,17 @@ def dumps(value: Any) -> str:
     return json.dumps(plain(value), ensure_ascii=False, allow_nan=False)
 
 
+class NotWritten(VtbenchError):
+    """A result could not be written: no fault of the model."""
+
+
 def disk_error(bad: OSError, path: Path) -> VtbenchError:
     """The sentence for a failed write."""
-    if bad.errno == errno.ENOSPC:
-        return VtbenchError(f"the disk is full: {path} could not be written; free space and run the same command again")
-    return VtbenchError(f"{path} could not be written ({bad.strerror or bad}): choose another --out or mend its rights")
+    full = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up",
+            errno.EFBIG: "the file size limit is reached"}  # fmt: skip
+    if bad.errno in full:
+        return NotWritten(f"{full[bad.errno]}: {path} could not be written; free space and run the same command again")
+    return NotWritten(f"{path} could not be written ({bad.strerror or bad}): choose another --out or mend its rights")
 
 
 def write_atomic(path: Path, text: str | bytes) -> None:
@@ -94,6 +100,8 @@ def read_json(path: Path) -> Any:
         raise VtbenchError(f"{path} does not exist: give the folder of a run (it holds run.json)") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as bad:
         raise VtbenchError(f"{path} is not valid JSON ({bad}): the file is damaged") from bad
+    except OSError as bad:
+        raise VtbenchError(f"{path} cannot be read ({bad.strerror or bad}): mend its rights") from bad
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -186,19 +194,35 @@ class RunFolder:
         self._rows: IO[bytes] | None = None
 
     def __enter__(self) -> RunFolder:
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.path / "lock").open("a")
-        except OSError as bad:
-            raise disk_error(bad, self.path) from bad
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.close()
-            raise VtbenchError(
-                f"another process is writing {self.path}: wait for it, or choose another --out"
-            ) from None
+        while self._lock is None:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                lock = (self.path / "lock").open("a")
+            except OSError as bad:
+                raise disk_error(bad, self.path) from bad
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.close()
+                raise VtbenchError(
+                    f"another process is writing {self.path}: wait for it, or choose another --out"
+                ) from None
+            except OSError as bad:
+                lock.close()
+                raise disk_error(bad, self.path / "lock") from bad
+            # The writer before us may have removed the file between our opening and our locking it: a lock on a file
+            # without a name keeps nobody out, so the name must still be the file that is locked.
+            if self._is_ours(lock):
+                self._lock = lock
+            else:
+                lock.close()
         return self
+
+    def _is_ours(self, lock: IO[str]) -> bool:
+        try:
+            return os.path.samestat(os.fstat(lock.fileno()), os.stat(self.path / "lock"))
+        except FileNotFoundError:
+            return False
 
     def __exit__(self, *_: object) -> None:
         if self._rows is not None:
@@ -209,6 +233,7 @@ class RunFolder:
             with contextlib.suppress(OSError):
                 (self.path / "lock").unlink()
             self._lock.close()
+            self._lock = None
 
     @property
     def rows_path(self) -> Path:
@@ -221,9 +246,9 @@ class RunFolder:
         """run.json, or None if the folder is new; another question's folder is for the caller to refuse."""
         if not (self.path / "run.json").exists():
             return None
-        info: dict[str, Any] = read_json(self.path / "run.json")
-        check_schema(info.get("schema"), self.path / "run.json")
-        return info
+        info = read_json(self.path / "run.json")
+        check_schema(info.get("schema") if isinstance(info, dict) else None, self.path / "run.json")
+        return dict(info)
 
     def write_info(self, info: Mapping[str, Any]) -> None:
         write_json(self.path / "run.json", {"schema": SCHEMA, **info})

@@ -406,6 +406,7 @@ class Runner:
             info["why_not_ranked"] = "; ".join(filter(None, [info["why_not_ranked"], reason]))
             info["ranked"] = False
         info["status"] = "incomplete" if bad else "complete"
+        info["model"]["kind"] = info["model"]["card"]["kind"] = self.job.subject.card.kind
         info["enlarged"], info["served"] = enlarged, dict(served)
         if self.job.device.startswith("cuda"):
             import torch

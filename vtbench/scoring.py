@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -84,8 +84,10 @@ def finalise(folder: RunFolder, info: Mapping[str, Any], metrics: Mapping[str, M
     task = str(info["task"]["name"])
     cards: Mapping[str, Mapping[str, Any]] = info["metrics"]
     totals = {n: ImageTotals() for n, m in metrics.items() if isinstance(m, ImageMetric)}
+    ceilings: dict[str, list[float]] = defaultdict(list)
     encode: list[float] = []
     decode: list[float] = []
+    tiled = False
     good: list[int] = []
     sizes: list[tuple[int, int]] = []
     count = 0
@@ -94,8 +96,11 @@ def finalise(folder: RunFolder, info: Mapping[str, Any], metrics: Mapping[str, M
         failed = "*" in row["why"]
         for name, total in totals.items():
             total.add(row, name)
+        for name, value in row.get("resize_only", {}).items():
+            ceilings[name].append(value)
         if failed:
             continue
+        tiled = tiled or " tiles of " in row.get("flags", {}).get("served", "")
         good.append(index)
         sizes.append((int(row["size"][0]), int(row["size"][1])))
         seconds = row.get("seconds", {})
@@ -118,10 +123,17 @@ def finalise(folder: RunFolder, info: Mapping[str, Any], metrics: Mapping[str, M
         card = metric.card
         if isinstance(metric, ImageMetric):
             t = totals[name]
-            scores.append(summarise(card, task, t.values, t.weights, t.why, t.missing))
+            score = summarise(card, task, t.values, t.weights, t.why, t.missing)
+            if ceilings.get(name):
+                # What the same images score when they are resized to the model's size and back, without the model.
+                mean = math.fsum(ceilings[name]) / len(ceilings[name])
+                score = dataclasses.replace(score, details={**score.details, "resize_only": mean})
+            scores.append(score)
         elif isinstance(metric, TokenMetric):
             if not tokens.exists() or not good:
                 made = SetValue(None, why="this system sends no discrete tokens")
+            elif tiled:
+                made = SetValue(None, why="images went through the model in tiles: no list of tokens is one image's")
             else:
                 made = metric.finish(Present(tokens, good), sizes)
                 if made.per_image is not None:

@@ -20,7 +20,8 @@ from vtbench.tokens import Tokens
 if TYPE_CHECKING:
     import torch
 
-    from vtbench.suite import Item
+    from vtbench.images import Service, View
+    from vtbench.suite import Item, Suite
 
 
 @dataclass
@@ -36,6 +37,8 @@ class Produced:
     decode_seconds: float | None = None
     failed: Mapping[int, str] = field(default_factory=dict)
     record: Mapping[str, Any] = field(default_factory=dict)
+    ceiling: torch.Tensor | None = None
+    """Where images were resized for the model and back: the same without the model, float32 (B, 3, H, W)."""
 
 
 class Subject(ABC):
@@ -48,6 +51,9 @@ class Subject(ABC):
 
     def parameter_count(self) -> int | None:
         return None
+
+    def check(self, items: Sequence[Item], suite: Suite, view: View) -> None:  # noqa: B027
+        """Refuses a question that makes no sense, before anything is written."""
 
 
 def image_seed(seed: int, sha256: str) -> int:
@@ -82,8 +88,13 @@ class ModelSubject(Subject):
 
     def produce(self, images: torch.Tensor, seeds: Sequence[int], items: Sequence[Item]) -> Produced:
         # Metrics of stability ask the model again from their own thread; one batch at a time goes through it.
-        with self._one_at_a_time:
-            return self._produce(images, seeds)
+        import torch
+
+        with self._one_at_a_time, torch.no_grad():
+            made = self._produce(images, seeds)
+            # An object from a training loop states no card: what it is shows in its tokens.
+            self.card = self.model.card
+            return made
 
     def _produce(self, images: torch.Tensor, seeds: Sequence[int]) -> Produced:
         import torch
@@ -100,7 +111,7 @@ class ModelSubject(Subject):
             blank = torch.zeros_like(images[0])
             failed = {i: m for i, m in enumerate(made) if isinstance(m, str)}
             whole = [blank if isinstance(m, str) else service.from_model(m[None])[0] for m in made]
-            return Produced(torch.stack(whole), None, took, None, failed, service.record)
+            return Produced(torch.stack(whole), None, took, None, failed, service.record, self._ceiling(service, given))
         each = given.shape[0] // images.shape[0]
         many = [s for s in seeds for _ in range(each)] if each > 1 else list(seeds)
         budget = self.options[self.card.knob] if self.model.takes_budget and self.card.knob else None
@@ -123,7 +134,11 @@ class ModelSubject(Subject):
         end = time.perf_counter()
         self._refuse(out, given)
         out = service.from_model(out.to("cpu", torch.float32))
-        return Produced(out, tokens, middle - start, end - middle, record=service.record)
+        return Produced(out, tokens, middle - start, end - middle, record=service.record,
+                        ceiling=self._ceiling(service, given))  # fmt: skip
+
+    def _ceiling(self, service: Service, given: torch.Tensor) -> torch.Tensor | None:
+        return service.from_model(given) if service.resizes else None
 
     def _refuse(self, out: Any, given: torch.Tensor) -> None:
         """What an adapter may not return, each with the mistake that it usually means."""
@@ -164,18 +179,53 @@ def check_range(out: torch.Tensor, name: str) -> None:
 class FolderSubject(Subject):
     """`folder:DIR`: pictures that someone already has, paired with the originals by relative path without suffix."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, partial: bool = False) -> None:
+        """partial: pictures that are missing are named in the rows (those of a run of which some images failed)."""
         from vtbench.suite import open_suite
 
         if not folder.is_dir():
             raise VtbenchError(f"folder:{folder} is not a folder: give the folder of the reconstructed images")
         self.suite = open_suite(str(folder))
         self.items = pair_names(self.suite.items, str(folder))
+        self.folder, self.partial = folder, partial
         self.card = Card(
             name=f"folder:{folder.name}", family="folder", kind="closed", title=f"Images in {folder.name}",
             sizes=Multiple(1), note="images that somebody made elsewhere; their rate is unknown",
         )  # fmt: skip
         self.options = {}
+
+    def check(self, items: Sequence[Item], suite: Suite, view: View) -> None:
+        """Refuses folders that do not pair; sizes are read from headers alone."""
+        from vtbench.folders import size_of
+
+        if self.partial:
+            return
+        wanted = pair_names(items, suite.name)
+        whole = wanted if len(items) == len(suite.items) else pair_names(suite.items, suite.name)
+        missing = [i.id for k, i in wanted.items() if k not in self.items]
+        extra = [i.id for k, i in self.items.items() if k not in whole]
+        other = []
+        for key, item in wanted.items():
+            if missing or extra:
+                break
+            theirs = size_of(self.suite, self.items[key])
+            ours = size_of(suite, item) if view.size is None else (view.size, view.size)
+            if theirs is not None and ours is not None and theirs != ours:
+                other.append(f"{self.items[key].id} ({theirs[0]}x{theirs[1]}, wanted {ours[0]}x{ours[1]})")
+        problems = [
+            f"{len(names)} {what}: {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
+            for what, names in (
+                (f"missing from {self.folder}", missing),
+                (f"in {self.folder} without an original", extra),
+                (f"of another size than the view {view.name} in {self.folder}", other),
+            )
+            if names
+        ]
+        if problems:
+            raise VtbenchError(
+                f"{self.folder} does not pair with {suite.name} ({'; '.join(problems)}): give one picture an original, "
+                "of the same relative path without suffix and the view's size"
+            )
 
     def produce(self, images: torch.Tensor, seeds: Sequence[int], items: Sequence[Item]) -> Produced:
         import numpy as np

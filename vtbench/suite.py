@@ -83,6 +83,8 @@ class Suite:
 
 def open_suite(spec: str) -> Suite:
     """A built-in name, DIR, GLOB, `hf:NAME@REVISION[#CONFIG[/SPLIT]]`, or tar shards (`x-{0000..0009}.tar`)."""
+    if not spec.strip():
+        raise VtbenchError("--images is empty: give a suite, a folder, a glob, tar shards or hf:NAME@REVISION")
     if spec.startswith("hf:"):
         return _hub(spec)
     if spec in builtin():
