@@ -72,13 +72,11 @@ CARDS = (
 
 
 def _sample(self: generating.NativeGenerator, given: Any, noise: Any) -> Any:
-    from vtbench.adapters.networks.mar import SCALE
-
     options = dict(self.options)
     sections = str(options.pop("num_sampling_steps"))
     latents = self.network.generate(given, noise, sections=sections, **options)
     self.spent = {"nfe": float(options["num_iter"])}
-    return self.of_latents(latents / SCALE, 256)
+    return self.of_latents(latents, 256)
 
 
 FAMILY: Family = Family(

@@ -7,83 +7,43 @@ nothing is learned. YuqingWang1029/TokenBridge at 3ede2818, reconstruction.py:55
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from vtbench.adapter import Tokenizer
-from vtbench.cards import Card, Family, Fixed
+from vtbench.adapters.networks import archs
+from vtbench.cards import Card, Family, Fixed, Multiple, Published, Weights
 from vtbench.errors import VtbenchError
+from vtbench.network import NetworkTokenizer
 from vtbench.tokens import Codes, Latents, Tokens
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
+
+    from vtbench.adapters.networks.normal_bins import NormalBins
+
+_PAPER, _CODE = "https://arxiv.org/abs/2503.16430", "https://github.com/YuqingWang1029/TokenBridge"
 
 OPTIONS: Mapping[str, Any] = {"bits": 6, "range": 5.0, "std_range": 3.0, "scale": 1.0, "shift": 0.0}
 """bits: of a scalar, 1 to 12 (released: 6). range: the scaled latent is clamped to +-range (released: 5).
 std_range: standard deviations of the normal that this range stands for (released: 3).
 scale, shift: scaled latent = (latent of the base - shift) * scale; 1 and 0 where the base's latents are counted in the
-scale of its generators, which is about unit deviation (every base here; MAR's KL-16 with raw latents: 0.2325)."""
+scale of its generators, which is about unit deviation (every base here)."""
 BITS = (2, 3, 4, 5, 6, 7, 8)
 
 
-def boundaries(bits: int, std_range: float) -> np.ndarray[Any, Any]:
-    """Edges of 2^bits bins of equal probability under the standard normal, the infinite ones at +-std_range.
+def bins(bits: int, limit: float, std_range: float) -> NormalBins:
+    """The rule between -limit and +limit; refused where a bin would be empty, as that is a waste of bits."""
+    from vtbench.adapters.networks.normal_bins import NormalBins, boundaries
 
-    float64, (2^bits + 1,).
-    """
-    import numpy as np
-    from scipy.stats import norm
-
-    edges = norm.ppf(np.linspace(0, 1, 2**bits + 1))
-    edges[0], edges[-1] = -std_range, std_range
-    return np.asarray(edges)
-
-
-def table(bits: int, std_range: float) -> torch.Tensor:
-    """Value of every index, float32 (2^bits,), increasing: the mean of the standard normal truncated to its bin.
-
-    In float32 throughout, as upstream: in float64 the values differ in the fifth decimal.
-    """
-    import torch
-
-    edges = torch.from_numpy(boundaries(bits, std_range)).float()
-    density = torch.exp(-(edges**2) / 2) / math.sqrt(2 * math.pi)
-    below = 0.5 * (1 + torch.erf(edges / math.sqrt(2)))
-    return (density[:-1] - density[1:]) / (below[1:] - below[:-1])
-
-
-class Quantizer:
-    """float32 latents <-> indices; the same for every channel and position."""
-
-    def __init__(self, bits: int, limit: float, std_range: float) -> None:
-        if not 1 <= bits <= 12:
-            raise VtbenchError(f"bits={bits}: give 1 to 12 bits a scalar")
-        if not limit > 0 or not std_range > 0:
-            raise VtbenchError(f"range={limit} and std_range={std_range}: both must be above 0")
-        if bits > 1 and boundaries(bits, std_range)[-2] >= std_range:
-            raise VtbenchError(f"std_range={std_range} leaves no room for {2**bits} bins: give more, or fewer bits")
-        self.limit, self.std_range = limit, std_range
-        self.table = table(bits, std_range)
-
-    def indices(self, x: torch.Tensor) -> torch.Tensor:
-        """int64 of the nearest table value, the lower index where two are equally near."""
-        import torch
-
-        s = self.std_range
-        y = (x.float().cpu() + self.limit) / (2 * self.limit) * 2 * s - s
-        y = y.clamp(-s, s).contiguous()
-        above = torch.searchsorted(self.table, y).clamp(max=len(self.table) - 1)
-        below = (above - 1).clamp(min=0)
-        nearer = (y - self.table[below]).abs() <= (y - self.table[above]).abs()
-        return torch.where(nearer, below, above)
-
-    def values(self, indices: torch.Tensor) -> torch.Tensor:
-        """float32 in [-range, range]."""
-        s = self.std_range
-        return (self.table[indices] + s) / (2 * s) * (2 * self.limit) - self.limit
+    if not 1 <= bits <= 12:
+        raise VtbenchError(f"bits={bits}: give 1 to 12 bits a scalar")
+    if not limit > 0 or not std_range > 0:
+        raise VtbenchError(f"range={limit} and std_range={std_range}: both must be above 0")
+    if bits > 1 and boundaries(bits, std_range)[-2] >= std_range:
+        raise VtbenchError(f"std_range={std_range} leaves no room for {2**bits} bins: give more, or fewer bits")
+    return NormalBins(bits, -limit, limit, std_range)
 
 
 def card_for(base: Card) -> Card:
@@ -99,8 +59,8 @@ def card_for(base: Card) -> Card:
         title=f"{base.title}, quantized after training",
         sizes=base.sizes,
         licence=base.licence,
-        paper="https://arxiv.org/abs/2503.16430",
-        code="https://github.com/YuqingWang1029/TokenBridge",
+        paper=_PAPER,
+        code=_CODE,
         tokens_at_256=base.tokens_at_256,
         alphabets=(2 ** int(OPTIONS["bits"]),) * (base.latent_channels or 0),
         latent_channels=base.latent_channels,
@@ -139,7 +99,7 @@ class TokenBridge(Tokenizer):
         o = self.options
         if not float(o["scale"]) > 0:
             raise VtbenchError(f"scale={o['scale']}: give a number above 0")
-        self.quantizer = Quantizer(int(o["bits"]), float(o["range"]), float(o["std_range"]))
+        self.quantizer = bins(int(o["bits"]), float(o["range"]), float(o["std_range"]))
         books = base.card.latent_channels
         self.card = replace(card, alphabets=(2 ** int(o["bits"]),) * (books or 0))
         self._layout: tuple[int, int] | None = None
@@ -156,7 +116,7 @@ class TokenBridge(Tokenizer):
         scaled = (values.float() - float(self.options["shift"])) * float(self.options["scale"])
         channels = values.shape[-1]
         grids = ((int(values.shape[1]), int(values.shape[2])),) if values.ndim == 4 else ()
-        indices = self.quantizer.indices(scaled).reshape(len(made), -1, channels)
+        indices = self.quantizer.indices(scaled.cpu()).reshape(len(made), -1, channels)
         return Codes(indices, (2 ** int(self.options["bits"]),) * channels, made.size, grids)
 
     def decode(self, tokens: Tokens, seeds: Sequence[int]) -> torch.Tensor:
@@ -181,8 +141,56 @@ class TokenBridge(Tokenizer):
         return made.values.ndim, made.channel_axis
 
 
+CARDS = (
+    Card(
+        name="tokenbridge-mar-kl16",
+        family="tokenbridge",
+        kind="discrete",
+        title="TokenBridge: KL-16 of MAR, every scalar in 6 bits",
+        sizes=Multiple(of=16, at_least=16),
+        licence="MIT",
+        paper=_PAPER,
+        code=_CODE,
+        # Upstream's copy of MAR's file; the quantizer has no parameters.
+        weights=(
+            Weights(file="pretrained_models/vae/kl16.ckpt", hub="Epiphqny/TokenBridge", key=("model",), licence="MIT"),
+        ),
+        tokens_at_256=256,
+        alphabets=(64,) * 16,
+        latent_channels=16,
+        downsample=16,
+        value_range=(-1.0, 1.0),
+        trained_on=("ImageNet-1k",),
+        published=(
+            Published("rfid", 0.53, "TokenBridge README", "ImageNet validation, 256 x 256"),
+            Published("rfid", 1.11, "TokenBridge README", "ImageNet training set, 256 x 256"),
+        ),
+        arch={
+            **archs.mar_kl16(),
+            "quantizer": {
+                "type": "per-element normal-quantile",
+                "bits": 6,
+                "levels": 64,
+                "min": -5.0,
+                "max": 5.0,
+                "std_range": 3.0,
+            },
+        },
+        aliases=("tokenbridge_mar_kl16",),
+        note="Upstream quantizes a sample of the posterior; here its mean. tokenbridge:NAME takes any other base.",
+    ),
+)
+
+
 def _build(card: Card, options: Mapping[str, Any]) -> Tokenizer:
-    raise VtbenchError("tokenbridge needs a base: name it as tokenbridge:NAME, such as tokenbridge:taef2")
+    return NetworkTokenizer(card, options, family=FAMILY)
 
 
-FAMILY = Family("tokenbridge", "Post-training quantization of continuous tokenizers (TokenBridge)", (), _build)
+FAMILY = Family(
+    name="tokenbridge",
+    title="Post-training quantization of continuous tokenizers (TokenBridge)",
+    cards=CARDS,
+    build=_build,
+    network="vtbench.adapters.networks.kl:KlAutoencoder",
+    fixtures=("tokenbridge",),
+)

@@ -55,7 +55,7 @@ CARDS = (
 def _sample(self: generating.NativeGenerator, given: Any, noise: Any) -> Any:
     latents = self.network.generate(given, noise, **self.options)
     self.spent = {"nfe": 4.0 * self.options["num_steps"]}
-    return self.of_latents(latents / SCALE, 256)
+    return self.of_latents(latents, 256)
 
 
 FAMILY: Family = Family(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from scipy.stats import norm
 from vtbench import registry
 from vtbench.adapter import Tokenizer
 from vtbench.adapters import tokenbridge
+from vtbench.adapters.networks import normal_bins
+from vtbench.adapters.networks.normal_bins import NormalBins
 from vtbench.cards import Card, Multiple
 from vtbench.errors import VtbenchError
 from vtbench.tokens import Codes, Latents, Tokens, unpack
@@ -31,12 +35,12 @@ def recorded() -> dict[str, Any]:
         return {name: arrays[name] for name in arrays.files}
 
 
-def made(recorded: dict[str, Any]) -> tokenbridge.Quantizer:
-    return tokenbridge.Quantizer(int(recorded["bits"]), float(recorded["maximum"]), float(recorded["std_range"]))
+def made(recorded: dict[str, Any]) -> NormalBins:
+    return tokenbridge.bins(int(recorded["bits"]), float(recorded["maximum"]), float(recorded["std_range"]))
 
 
 def test_table_and_boundaries_are_upstreams(recorded: dict[str, Any]) -> None:
-    edges = tokenbridge.boundaries(int(recorded["bits"]), float(recorded["std_range"]))
+    edges = normal_bins.boundaries(int(recorded["bits"]), float(recorded["std_range"]))
     assert np.abs(edges - recorded["boundaries"]).max() < 1e-6
     valid = recorded["table_valid"].astype(bool)
     # The recorded table is in units of the latent, reached through the quantizer itself.
@@ -58,17 +62,17 @@ def test_tokens_and_values_are_upstreams(recorded: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("bits", [1, 2, 5, 8])
 def test_table_is_the_mean_of_each_bin(bits: int) -> None:
-    edges = tokenbridge.boundaries(bits, 3.0)
+    edges = normal_bins.boundaries(bits, 3.0)
     assert np.allclose(np.diff(norm.cdf(edges[1:-1])), 2.0**-bits, atol=1e-12)
     for i in (0, 2**bits // 2, 2**bits - 1):
         mass = integrate.quad(norm.pdf, edges[i], edges[i + 1])[0]
         first = integrate.quad(lambda x: x * norm.pdf(x), edges[i], edges[i + 1])[0]
         # float32 differences of nearly equal probabilities lose digits.
-        assert float(tokenbridge.table(bits, 3.0)[i]) == pytest.approx(first / mass, abs=1e-4)
+        assert float(normal_bins.table(bits, 3.0)[i]) == pytest.approx(first / mass, abs=1e-4)
 
 
 def test_search_equals_the_argmin_over_all_values() -> None:
-    quantizer = tokenbridge.Quantizer(7, 4.0, 2.5)
+    quantizer = tokenbridge.bins(7, 4.0, 2.5)
     x = torch.linspace(-6, 6, 5001)
     y = ((x + 4) / 8 * 5 - 2.5).clamp(-2.5, 2.5)
     assert torch.equal(quantizer.indices(x), (y[:, None] - quantizer.table).abs().argmin(dim=1))
@@ -152,3 +156,71 @@ def test_card() -> None:
     for wrong in ({"bits": 0}, {"bits": 13}, {"range": 0.0}, {"scale": -1.0}, {"bits": 10, "std_range": 1.0}):
         with pytest.raises(VtbenchError):
             tokenbridge.wrap(Pooled(CARD), wrong)
+
+
+def test_a_range_too_narrow_for_the_outer_bins_is_upstreams_argmin() -> None:
+    """Outer bins without width stand for 0 upstream, so that the table does not rise; the first nearest is taken."""
+    rule = NormalBins(4, -2.0, 4.0, 1.0)
+    assert float(rule.table[0]) == 0.0
+    x = torch.linspace(-3, 5, 801)
+    y = ((x + 2) / 6 * 2 - 1).clamp(-1, 1)
+    assert torch.equal(rule.indices(x), (y[:, None] - rule.table).abs().argmin(dim=1))
+    assert torch.equal(rule.values(torch.arange(16)), (rule.table + 1) / 2 * 6 - 2)
+
+
+def test_mars_autoencoder_and_its_quantized_form_share_a_file(tmp_path: Path) -> None:
+    """From a file in MAR's container: counted latents are scaled, a sample is the seed's, the bridge is the model."""
+    from vtbench.network import build_network
+    from vtbench.parity import fill_
+
+    facts = json.loads((FIXTURE.parent / "parity" / "tokenbridge__main.json").read_text())
+    arch = facts["arch"]
+    network = fill_(build_network(registry.family("tokenbridge"), arch))
+    torch.save({"model": network.state_dict()}, tmp_path / "kl16.ckpt")
+    x = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
+
+    def load(name: str, arch: dict[str, Any], **options: Any) -> Any:
+        entry = registry.model(name)
+        built = registry.build(replace(entry, card=replace(entry.card, arch=arch)), {**entry.card.options, **options})
+        built.load({"model": tmp_path / "kl16.ckpt"})
+        return built
+
+    plain = load("mar-kl16-vae", {**arch, "quantizer": None}, latent_dtype="float32")
+    latents = plain.encode(x, [1, 2])
+    with torch.inference_mode():
+        mean = network.encode(x * 2 - 1).latent_mean
+    assert torch.equal(latents.values, mean * 0.2325)
+    sampled = load("mar-kl16-vae", {**arch, "quantizer": None}, latent_dtype="float32", posterior="sample")
+    one, other = sampled.encode(x, [1, 2]).values, sampled.encode(x, [1, 3]).values
+    assert torch.equal(one[0], other[0])
+    assert not torch.equal(one[1], other[1])
+    assert not torch.equal(one[0], latents.values[0])
+    with pytest.raises(VtbenchError, match="posterior='mean'"):
+        load("mar-kl16-vae", arch, posterior="mean")
+
+    native = load("tokenbridge-mar-kl16", arch)
+    bridge = tokenbridge.wrap(load("mar-kl16-vae", {**arch, "quantizer": None}), {"bits": 6})
+    ours, theirs = native.encode(x, [0, 0]), bridge.encode(x, [0, 0])
+    assert torch.equal(ours.indices, theirs.indices)
+    assert ours.alphabets == theirs.alphabets == (64,) * 16
+    assert float((native.decode(ours, [0, 0]) - bridge.decode(theirs, [0, 0])).abs().max()) < 1e-5
+
+
+def test_what_the_autoencoder_cannot_be_is_refused() -> None:
+    from vtbench.network import build_network
+
+    arch = registry.model("tokenbridge-mar-kl16").card.arch
+    assert arch is not None
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"vae": {**arch["vae"], "double_z": False}}, "arch.vae.double_z"),
+        ({"vae": {**arch["vae"], "tanh_out": True}}, "arch.vae.tanh_out"),
+        ({"latent_scale": 0}, "latent_scale"),
+        ({"quantizer": {**arch["quantizer"], "levels": 32}}, "levels"),
+        ({"quantizer": {**arch["quantizer"], "type": "fsq"}}, "type"),
+        ({"quantizer": {**arch["quantizer"], "max": -5.0}}, "range"),
+        ({"shift": 1.0}, "arch.shift"),
+    ]
+    with torch.device("meta"):
+        for change, said in wrong:
+            with pytest.raises(VtbenchError, match=said):
+                build_network(registry.family("tokenbridge"), {**arch, **change})

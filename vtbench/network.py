@@ -101,12 +101,16 @@ def _no_initialisation() -> Iterator[None]:
 class NetworkTokenizer(Tokenizer):
     """A tokenizer whose network is native: tokens and ranges by the card, weights loaded strictly by name.
 
-    Options: `latent_dtype` (continuous: the dtype in which latents are counted, default float16).
-    A family whose decoder takes noise sets `noise_like`; it is drawn from the image's seed.
+    Options: `latent_dtype` (continuous: the dtype in which latents are counted, default float16); `posterior` (mode, or
+    sample: drawn with the image's seed, where the network has a posterior). A network's `latent_scale` brings its
+    latents to the scale of its generators, in which they are counted. A decoder that takes noise says its
+    `noise_shape`; it is drawn from the image's seed.
     """
 
     def __init__(self, card: Card, options: Mapping[str, Any] | None = None, *, family: Family) -> None:
         super().__init__(card, options)
+        if self.options.get("posterior", "mode") not in ("mode", "sample"):
+            raise VtbenchError(f"posterior={self.options['posterior']!r} is not known: give mode or sample")
         self.family = family
         self.network: Any = None
 
@@ -135,14 +139,25 @@ class NetworkTokenizer(Tokenizer):
         low, high = self.network.value_range
         size = (int(images.shape[2]), int(images.shape[3]))
         x = (images * (high - low) + low).to(device=self.device, dtype=getattr(torch, self.dtype))
+        settings: dict[str, Any] = {}
+        if self.options.get("posterior") == "sample":
+            settings["noise"] = self._noise(self.network.posterior_shape(size), seeds)
         with torch.inference_mode():
-            made = self.network.encode(x)
+            made = self.network.encode(x, **settings)
         if made.tokens is not None:
             grids = getattr(self.network, "grids", lambda size: ())(size)
             return Codes(made.tokens.long().cpu(), tuple(self.network.alphabets), size, tuple(grids))
         latent = made.latent_mean if made.latent_mean is not None else made.quantized
+        latent = latent * getattr(self.network, "latent_scale", 1.0)
         counted = getattr(torch, str(self.options.get("latent_dtype", "float16")))
         return Latents(latent.to(counted).cpu(), size, channel_axis=getattr(self.network, "channel_axis", 1))
+
+    def _noise(self, shape: tuple[int, ...], seeds: Sequence[int]) -> torch.Tensor:
+        """Standard normal (B, *shape), every image's from its own seed."""
+        import torch
+
+        drawn = [torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds]
+        return torch.stack(drawn).to(device=self.device, dtype=getattr(torch, self.dtype))
 
     def decode(self, tokens: Tokens, seeds: Sequence[int]) -> torch.Tensor:
         import torch
@@ -153,15 +168,13 @@ class NetworkTokenizer(Tokenizer):
             if given.shape[2] == 1:
                 given = given[..., 0]
         elif isinstance(tokens, Latents):
-            given = tokens.values.to(device=self.device, dtype=dtype)
+            given = tokens.values.to(device=self.device, dtype=dtype) / getattr(self.network, "latent_scale", 1.0)
         else:
             raise VtbenchError(f"{self.card.name} decodes codes or latents, not {type(tokens).__name__}")
         settings: dict[str, Any] = {}
         shape = getattr(self.network, "noise_shape", lambda size: None)(tokens.size)
         if shape is not None:
-            settings["noise"] = torch.stack(
-                [torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds]
-            ).to(device=self.device, dtype=dtype)
+            settings["noise"] = self._noise(shape, seeds)
         low, high = self.network.value_range
         with torch.inference_mode():
             out = self.network.decode(given, size=tokens.size, **settings)

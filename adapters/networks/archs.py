@@ -77,3 +77,25 @@ def magvit2(
         "noise_input": noise,
         "quantizer": {"type": "lfq", "bits": bits, "groups": groups, "bits_per_group": bits // groups},
     }
+
+
+def mar_kl16() -> dict[str, Any]:
+    """MAR's KL-16, its defaults said out loud: attention after every block of the encoder's last level only."""
+    return {
+        "vae": {
+            "in_channels": 3,
+            "out_channels": 3,
+            "ch": 128,
+            "ch_mult": list(F16),
+            "num_res_blocks": 2,
+            "resolution": 256,
+            "encoder_attn_resolutions": [16],
+            "decoder_attn_resolutions": [],
+            "z_channels": 16,
+            "double_z": True,
+            "norm_groups": 32,
+            "norm_eps": 1e-6,
+        },
+        "latent_scale": 0.2325,
+        "quantizer": None,
+    }

@@ -90,7 +90,7 @@ class NativeGenerator(Generator):
         return tokenizer.decode(Codes(indices.long(), alphabets, (size, size), grids), [0] * seeds)
 
     def of_latents(self, latents: torch.Tensor, size: int) -> torch.Tensor:
-        """Latents (B, C, h, w) in the tokenizer's own scale -> images."""
+        """Latents (B, C, h, w) in the scale in which the tokenizer counts them, which is its generators' -> images."""
         return self._tokenizer().decode(Latents(latents.float().cpu(), (size, size)), [0] * len(latents))
 
     def _tokenizer(self) -> Tokenizer:

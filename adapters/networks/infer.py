@@ -165,3 +165,21 @@ def maskbit(shapes: Shapes, like: Mapping[str, Any]) -> dict[str, Any] | None:
         type="vq" if found else "lfq", codebook_size=found[0] if found else 2**token_size, token_size=token_size
     )
     return arch
+
+
+def kl(shapes: Shapes, like: Mapping[str, Any]) -> dict[str, Any] | None:
+    """For networks.kl.KlAutoencoder; the scale and the quantizer have no parameters and stay as in `like`."""
+    if "encoder.down.0.block.0.conv1.weight" not in shapes or "quant_conv.weight" not in shapes:
+        return None
+    arch = copy.deepcopy(dict(like))
+    vae = arch["vae"]
+    vae["z_channels"] = shapes["decoder.conv_in.weight"][1]
+    if shapes["quant_conv.weight"][0] != 2 * vae["z_channels"]:
+        return None
+    vae["ch_mult"] = pyramid(shapes, vae, level="down.{i}", block="block.{i}", width="ch", blocks="num_res_blocks")
+    vae["out_channels"] = shapes["decoder.conv_out.weight"][0]
+    levels = range(len(vae["ch_mult"]))
+    for half, path in (("encoder", "down"), ("decoder", "up")):
+        at = [i for i in levels if f"{half}.{path}.{i}.attn.0.norm.weight" in shapes]
+        vae[f"{half}_attn_resolutions"] = [vae["resolution"] // 2**i for i in at]
+    return arch
