@@ -285,7 +285,7 @@ def check(
 
 @app.command()
 def quickstart(out: Annotated[Path, typer.Option(help="Folder of runs and page.")] = Path("out/quick")) -> None:
-    """Built-in tokenizers at about twelve operating points on the built-in suites, and the page. Offline, minutes."""
+    """Built-in tokenizers and a generator on the built-in suites, and the page. Offline, a few minutes."""
     from vtbench import quickstart as quick
     from vtbench import show
 

@@ -11,18 +11,18 @@ from vtbench.errors import VtbenchError
 from vtbench.results import Run
 from vtbench.run import Progress
 
-POINTS: tuple[tuple[str, Mapping[str, Any]], ...] = (
-    ("jpeg", {"quality": [10, 30, 75]}),
-    ("webp", {"quality": [10, 50]}),
-    ("png", {}),
-    ("pca", {"dims": [4, 16]}),
-    ("kmeans-vq", {}),
-    ("residual-vq", {"depth": [2, 4]}),
-    ("dct", {"budget": [0.5]}),
-)
-"""About twelve operating points: three kinds of system, each with something to compare."""
-
 TASKS = ("reconstruction", "detail", "text", "compression")
+POINTS: tuple[tuple[str, Mapping[str, Any], tuple[str, ...]], ...] = (
+    ("jpeg", {"quality": [10, 30, 75]}, TASKS),
+    ("webp", {"quality": [10, 50]}, TASKS),
+    ("png", {}, TASKS),
+    ("pca", {"dims": [4, 16]}, TASKS),
+    ("kmeans-vq", {}, TASKS),
+    ("residual-vq", {"depth": [2, 4]}, TASKS),
+    ("dct", {"budget": [0.5]}, TASKS),
+    ("ngram-kmeans", {}, ("generation",)),
+)
+"""About twelve operating points, three kinds of tokenizer, each with something to compare; and one generator."""
 
 
 def run(out: Path, progress: Progress | None = None) -> tuple[Path, dict[str, str]]:
@@ -33,10 +33,10 @@ def run(out: Path, progress: Progress | None = None) -> tuple[Path, dict[str, st
         raise VtbenchError(f"--out {out} is a file: give a folder")
     runs: list[Run] = []
     failures: dict[str, str] = {}
-    for model, options in POINTS:
+    for model, options, tasks in POINTS:
         try:
             made = api.evaluate(
-                [model], tasks=TASKS, options=options, out=out / "runs", progress=progress,
+                [model], tasks=tasks, options=options, out=out / "runs", progress=progress,
                 command=f"vtbench quickstart --out {out}",
             )  # fmt: skip
         except VtbenchError as bad:
