@@ -141,3 +141,61 @@ def test_not_a_checkpoint(tmp_path: Path) -> None:
         checkpoint.read(tmp_path / "y.pt")
     with pytest.raises(VtbenchError, match="does not exist"):
         checkpoint.read(tmp_path / "z.pt")
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_a_whole_module_beside_code_gives_its_tensors(tmp_path: Path, new: bool) -> None:
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1))
+    torch.save(
+        {"model": module, "x": Bomb(f"touch {tmp_path / 'ran'}")}, tmp_path / "x.pt", _use_new_zipfile_serialization=new
+    )
+    found = checkpoint.read(tmp_path / "x.pt")
+    assert {n: t.tolist() for n, t in found.items()} == {n: t.tolist() for n, t in module.state_dict().items()}
+    assert not (tmp_path / "ran").exists()
+
+
+def test_every_dtype_and_tensors_with_attributes_beside_code(tmp_path: Path) -> None:
+    named = torch.nn.Parameter(torch.randn(2, 2))
+    named.shards = 1  # type: ignore[attr-defined]
+    tensors = {
+        "float8": torch.randn(2).to(torch.float8_e4m3fn), "uint16": torch.ones(3, dtype=torch.uint16),
+        "complex": torch.zeros(2, dtype=torch.complex64), "named": named, "view": torch.arange(6.0).view(2, 3).t(),
+    }  # fmt: skip
+    torch.save({"model": tensors, "x": Bomb("true")}, tmp_path / "x.pt")
+    found = checkpoint.read(tmp_path / "x.pt")
+    assert {n: (t.dtype, t.tolist()) for n, t in found.items()} == {
+        n: (t.dtype, t.tolist()) for n, t in tensors.items()
+    }
+
+
+def test_other_pickles_are_refused_in_our_words(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    import numpy as np
+
+    bomb = Bomb(f"touch {tmp_path / 'ran'}")
+    for protocol in range(6):
+        (tmp_path / f"{protocol}.pkl").write_bytes(pickle.dumps({"w": bomb}, protocol=protocol))
+    np.save(tmp_path / "x.npy", np.array([bomb], dtype=object), allow_pickle=True)
+    np.savez(tmp_path / "x.npz", w=np.array([bomb], dtype=object))
+    for path in tmp_path.iterdir():
+        with pytest.raises(VtbenchError) as caught:
+            checkpoint.read(path)
+        assert "PyTorch 2.6" not in str(caught.value)
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "ran").exists()
+    assert not recwarn.list
+
+
+def test_every_file_of_a_model_is_in_its_identity(tmp_path: Path) -> None:
+    from vtbench import weights
+    from vtbench.cards import Card, Weights
+
+    card = Card(
+        name="two", family="x", kind="continuous", title="Two files",
+        weights=tuple(Weights(file=f"{r}.pt", role=r, url="https://example.org", sha256="0" * 64) for r in "ab"),
+    )  # fmt: skip
+    for role in "ab":
+        (tmp_path / f"{role}.pt").write_text(role)
+    found = weights.find(card, tmp_path)
+    assert [h["role"] for h in found.hashes] == ["a", "b"]
+    assert found.status == "unverified"
+    assert "a.pt" in str(found.why)

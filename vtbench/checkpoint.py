@@ -11,6 +11,7 @@ import io
 import json
 import pickle
 import struct
+import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -60,7 +61,17 @@ def _storage_dtypes() -> dict[str, torch.dtype]:
         "FloatStorage": torch.float32, "DoubleStorage": torch.float64, "HalfStorage": torch.float16,
         "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
         "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8, "BoolStorage": torch.bool,
+        "ComplexFloatStorage": torch.complex64, "ComplexDoubleStorage": torch.complex128,
+        # Bytes whose dtype the tensor states itself (float8, uint16, …).
+        "UntypedStorage": torch.uint8,
     }  # fmt: skip
+
+
+def _dtype(name: str) -> torch.dtype | None:
+    import torch
+
+    found = getattr(torch, name, None)
+    return found if isinstance(found, torch.dtype) else None
 
 
 class _StorageType:
@@ -72,6 +83,20 @@ def _rebuild_tensor(storage: Any, offset: int, size: Any, stride: Any, *_: Any) 
     import torch
 
     return torch.as_strided(storage, tuple(size), tuple(stride), int(offset)) if storage is not None else Stub()
+
+
+def _rebuild_tensor_v3(storage: Any, offset: int, size: Any, stride: Any, grad: Any, hooks: Any, dtype: Any,
+                       *_: Any) -> Any:  # fmt: skip
+    import torch
+
+    if storage is None or not isinstance(dtype, torch.dtype):
+        return Stub()
+    return torch.as_strided(storage.view(dtype), tuple(size), tuple(stride), int(offset))
+
+
+def _rebuild_from_type(rebuild: Any, kind: Any, args: Any, state: Any) -> Any:
+    """A tensor of a subclass, or with attributes: the tensor. `rebuild` is one of ours, or a stub."""
+    return rebuild(*args)
 
 
 def _rebuild_parameter(data: Any, *_: Any) -> Any:
@@ -92,6 +117,12 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if module == "torch._utils" and name in ("_rebuild_tensor_v2", "_rebuild_tensor"):
             return _rebuild_tensor
+        if module == "torch._utils" and name == "_rebuild_tensor_v3":
+            return _rebuild_tensor_v3
+        if module == "torch._tensor" and name == "_rebuild_from_type_v2":
+            return _rebuild_from_type
+        if module == "torch" and (dtype := _dtype(name)) is not None:
+            return dtype
         if module == "torch._utils" and name in ("_rebuild_parameter", "_rebuild_parameter_with_state"):
             return _rebuild_parameter
         if module == "collections" and name == "OrderedDict":
@@ -140,7 +171,10 @@ def _object(path: Path) -> Any:
     import torch
 
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with warnings.catch_warnings():
+            # About pickle protocols and TorchScript: either it loads, or the sentence below says why not.
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except (
         pickle.UnpicklingError,
         RuntimeError,
@@ -166,7 +200,11 @@ def _object(path: Path) -> Any:
     except Exception as bad:
         # Whatever a damaged file makes the reader stumble over, the first refusal tells more.
         del bad
-    reason = str(first).strip().splitlines()[0][:160] if str(first).strip() else type(first).__name__
+    text = str(first).strip()
+    reason = text.splitlines()[0][:160] if text else type(first).__name__
+    if isinstance(first, pickle.UnpicklingError) or "weights_only" in text:
+        # torch's own text goes on to advise loading it unsafely.
+        reason = "a pickle, but not one that torch.save made of tensors; nothing in it was run"
     raise VtbenchError(
         f"{path} cannot be read as a checkpoint ({reason}): it is truncated, damaged or not a checkpoint"
     )
@@ -179,7 +217,10 @@ def _legacy_load(path: Path) -> Any:
     dtypes = _storage_dtypes()
     kept: dict[str, torch.Tensor] = {}
 
-    def storage(pid: Any) -> torch.Tensor | None:
+    def storage(pid: Any) -> Any:
+        if isinstance(pid, tuple) and len(pid) > 1 and pid[0] == "module":
+            # A whole module was saved, its class beside its source text: the class is a stub here.
+            return pid[1]
         if not isinstance(pid, tuple) or len(pid) < 5 or not isinstance(pid[1], _StorageType):
             return None
         dtype, key, length = dtypes.get(pid[1].name), str(pid[2]), int(pid[4])
