@@ -155,3 +155,47 @@ def test_every_protocol_names_a_view_and_has_its_own_fingerprint() -> None:
 def test_wrong_questions_are_refused(pair: tuple[Path, Path], claims: dict, more: dict, message: str) -> None:
     with pytest.raises(VtbenchError, match=message):
         explain(f"folder:{pair[1]}", claims, **{"images": str(pair[0]), **more})
+
+
+def test_rfid_is_measured_where_there_are_images_enough(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bar is lowered to the four images here; each resize is then the number that `score` gives."""
+    from vtbench import explain as module
+    from vtbench import folders
+    from vtbench.metrics import inception
+
+    torch.save(inception.random_state(0), tmp_path / "inception.pth")
+    monkeypatch.setenv("VTBENCH_METRIC_WEIGHTS", f"inception-2015-12-05={tmp_path / 'inception.pth'}")
+    monkeypatch.setattr(module, "FID_IMAGES", 4)
+    (claim,) = explain(f"folder:{pair[1]}", {"rfid": "2.19"}, images=str(pair[0])).claims
+    wanted = folders.score(pair[0], [pair[1]], ["rfid", "rfid-clean", "rfid-bilinear"]).candidates[0].scores
+    moves = {m.choice: m for m in claim.moves}
+    assert claim.value == pytest.approx(wanted[0].value, rel=1e-6)
+    assert moves["rfid-clean"].value == pytest.approx(wanted[1].value, rel=1e-6)
+    assert moves["rfid-bilinear"].difference == pytest.approx(wanted[2].value - wanted[0].value, rel=1e-4)
+    assert moves["truncate-both"].value not in (None, claim.value)
+
+
+def test_two_runs_are_explained_by_the_view_that_differs(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    """The same codec under two crops: the view moves the first run's number to the second's, and nothing is left."""
+    from vtbench import evaluate
+    from vtbench.explain_runs import explain_runs
+
+    a, b = (
+        evaluate("jpeg", tasks=["reconstruction"], images=pair[0], view="64", protocol=p, out=tmp_path / p).runs[0].path
+        for p in ("vtbench", "magvit2")
+    )
+    found = explain_runs(a, b, ["psnr"])
+    (claim,) = found.claims
+    moves = {m.dimension: m for m in claim.moves}
+    assert found.n == 4
+    assert any("protocol: 'vtbench' in the first, 'magvit2' in the second" in n for n in found.notes)
+    assert moves["both runs"].difference == pytest.approx(claim.claimed - (claim.value or 0))
+    assert moves["view"].left == pytest.approx(0, abs=1e-9)
+    assert moves["view"].difference == pytest.approx(moves["both runs"].difference)
+    assert "magvit2" in found.text()
+    with pytest.raises(VtbenchError, match="has no value in both runs"):
+        explain_runs(a, b, ["rfid"])
+    same = explain_runs(a, a, ["ssim"])
+    assert same.claims[0].moves[0].difference == 0

@@ -329,21 +329,35 @@ def compare(
 
 @app.command()
 def explain(
-    model: Annotated[str, typer.Argument(help="A model, a run, or folder:DIR.")],
-    claim: Annotated[list[str], typer.Option(help="metric=value as somebody printed it, e.g. ssim=0.675.")],
+    models: Annotated[list[str], typer.Argument(help="A model, a run, or folder:DIR; or two runs.")],
+    claim: Annotated[
+        list[str] | None,
+        typer.Option(help="metric=value as somebody printed it, e.g. ssim=0.675; for two runs: metric."),
+    ] = None,
     images: Annotated[str | None, typer.Option(help="Originals: suite, folder, glob or hf:NAME@REV.")] = None,
     checkpoint: Checkpoint = None,
     option: Option = None,
     limit: Annotated[int | None, typer.Option(help="Only the first N images.")] = None,
+    device: Device = "cpu",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write everything to this file.")] = None,
 ) -> None:
     """Which convention moves the number by how much, largest first."""
     from vtbench import explain as explaining
     from vtbench.results import write_json
 
-    made = explaining.explain(
-        model, single(claim), images=images, checkpoint=checkpoint, options=single(option), limit=limit
-    )
+    if len(models) == 2:
+        from vtbench.explain_runs import explain_runs
+
+        if images or checkpoint or option:
+            raise VtbenchError("two runs state their own images and model: leave out --images, --checkpoint, --option")
+        made = explain_runs(Path(models[0]), Path(models[1]), claim or None, limit=limit, device=device)
+    elif len(models) == 1:
+        made = explaining.explain(
+            models[0], single(claim), images=images, checkpoint=checkpoint, options=single(option), limit=limit,
+            device=device,
+        )  # fmt: skip
+    else:
+        raise VtbenchError(f"{len(models)} systems were given: explain takes a model with --claim, or two runs")
     if json_file is not None:
         write_json(json_file, made.as_dict())
     say(made.text())

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from vtbench.protocols import PROTOCOLS, ROUNDINGS, Rounding, rounded
 
 if TYPE_CHECKING:
     from vtbench.images import View
+    from vtbench.store import FeatureFile
     from vtbench.subject import Subject
     from vtbench.suite import Item, Suite
 
@@ -134,12 +136,13 @@ def explain(
     if not items:
         raise VtbenchError(f"{system.suite.name} holds no images")
     names = {m for metric in wanted for m in _conventions(metric)}
-    metrics, unavailable = _load(names, device)
-    measured = _measure(system, items, wanted, metrics, batch_size, seed)
+    metrics, unavailable = _load(names, device, few=len(items) < FID_IMAGES)
     out = []
     notes = list(system.notes)
-    for metric, claimed in wanted.items():
-        out.append(_explain(system, metric, claimed, metrics, unavailable, measured, items))
+    with tempfile.TemporaryDirectory(prefix="vtbench-") as scratch:
+        measured = _measure(system, items, wanted, metrics, batch_size, seed, Path(scratch))
+        for metric, claimed in wanted.items():
+            out.append(_explain(system, metric, claimed, metrics, unavailable, measured, items))
     if len(system.suite.items) > len(items):
         notes.append(f"the first {len(items)} of {len(system.suite.items)} images")
     notes.append("every choice was scored on the same images; the claim's own images may be others")
@@ -264,16 +267,33 @@ def _of_run(path: Path, images: str | None, device: str) -> _System:
 
 @dataclass
 class _Measured:
-    """Values by choice and item, and (height, width) scored by view and item."""
+    """Values by choice and item, (height, width) scored by view and item, and for metrics of sets the features of both
+    sides by view, rounding and extractor, in files under `scratch`."""
 
+    scratch: Path
     values: dict[Choice, dict[str, Value]] = field(default_factory=lambda: defaultdict(dict))
+    features: dict[tuple[str, Rounding, str], tuple[FeatureFile, FeatureFile]] = field(default_factory=dict)
     sizes: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+
+    def features_of(self, view: str, rounding: Rounding, extractor: str, dim: int) -> tuple[FeatureFile, FeatureFile]:
+        from vtbench.store import FeatureFile
+
+        key = (view, rounding, extractor)
+        if key not in self.features:
+            where = self.scratch / str(len(self.features))
+            self.features[key] = (
+                FeatureFile(where.with_suffix(".ref"), dim),
+                FeatureFile(where.with_suffix(".f32"), dim),
+            )
+        return self.features[key]
 
 
 # -- measuring -------------------------------------------------------------------------------------------------------
 
 
-def _load(names: set[str], device: str) -> tuple[dict[str, Metric], dict[str, str]]:
+def _load(names: set[str], device: str, *, few: bool) -> tuple[dict[str, Metric], dict[str, str]]:
+    """Metrics that are ready, and why others are not. `few`: too few images for metrics of sets, so that their networks
+    are not needed to say so."""
     ready: dict[str, Metric] = {}
     unavailable: dict[str, str] = {}
     waiting = sorted(names)
@@ -282,8 +302,7 @@ def _load(names: set[str], device: str) -> tuple[dict[str, Metric], dict[str, st
         if name in ready or name in unavailable:
             continue
         metric = registry.metric(name)
-        if isinstance(metric, SetMetric):
-            # Judged by the number of images alone; the networks are not needed to say so.
+        if isinstance(metric, SetMetric) and few:
             ready[name] = metric
             continue
         try:
@@ -333,8 +352,9 @@ def _measure(
     metrics: Mapping[str, Metric],
     batch_size: int,
     seed: int,
+    scratch: Path,
 ) -> _Measured:
-    """Per-image values of every choice; each view is read and reconstructed once."""
+    """Per-image values and features of every choice; each view is read and reconstructed once."""
     from vtbench.images import View
 
     needed: dict[str, dict[Rounding, set[str]]] = defaultdict(lambda: defaultdict(set))
@@ -342,8 +362,9 @@ def _measure(
         for choice in [Choice(system.default, "round", metric), *(c for _, _, c, _ in _choices(system, metric))]:
             found = metrics.get(choice.metric)
             inputs = found.inputs if isinstance(found, RowMetric) else (choice.metric,)
-            needed[choice.view][choice.rounding] |= {i for i in inputs if isinstance(metrics.get(i), ImageMetric)}
-    out = _Measured()
+            kinds = (ImageMetric,) if len(items) < FID_IMAGES else (ImageMetric, SetMetric)
+            needed[choice.view][choice.rounding] |= {i for i in inputs if isinstance(metrics.get(i), kinds)}
+    out = _Measured(scratch)
     for fit, roundings in needed.items():
         if not any(roundings.values()):
             continue
@@ -389,9 +410,15 @@ def _measure_view(
                     Reference(reference, [kept[i] for i in alive], [f"{hashes[i]}/{rounding}" for i in alive]),
                     candidate,
                 )
+                extractors = {m.extractor().id: m.extractor() for n in names if isinstance(m := metrics[n], SetMetric)}
+                for key, extractor in extractors.items():
+                    files = out.features_of(fit, rounding, key, extractor.dim)
+                    files[0].append(extractor.extract(reference))
+                    files[1].append(extractor.extract(candidate))
                 for name in sorted(names):
                     metric = metrics[name]
-                    assert isinstance(metric, ImageMetric)
+                    if not isinstance(metric, ImageMetric):
+                        continue
                     for i, value in zip(alive, measured(name, metric, batch), strict=True):
                         out.values[Choice(fit, rounding, name)][kept[i].id] = value
                         out.sizes[fit, kept[i].id] = (int(candidate.shape[2]), int(candidate.shape[3]))
@@ -421,8 +448,17 @@ def _score(
         return _Score(None, unavailable[choice.metric])
     metric = metrics[choice.metric]
     if isinstance(metric, SetMetric):
-        few = f"{len(items)} images: a difference of {choice.metric} means nothing below {FID_IMAGES:,}"
-        return _Score(None, few if len(items) < FID_IMAGES else "run evaluate once for each convention and compare")
+        if len(items) < FID_IMAGES:
+            few = f"{len(items)} images: a difference of {choice.metric} means nothing below {FID_IMAGES:,}"
+            return _Score(None, few)
+        files = measured.features.get((choice.view, choice.rounding, metric.extractor().id))
+        if files is None:
+            return _Score(None, "no image could be scored")
+        reference, candidate = (file.read() for file in files)
+        if len(candidate) < FID_IMAGES:
+            return _Score(None, f"only {len(candidate)} images could be scored: {FID_IMAGES:,} are needed")
+        whole = metric.finish(reference, candidate)
+        return _Score(whole.value, whole.why)
     if isinstance(metric, RowMetric):
         columns = {n: measured.values.get(dataclasses.replace(choice, metric=n), {}) for n in metric.inputs}
         rows = []

@@ -241,14 +241,26 @@ def identity(name: str, path: Path | None = None) -> str:
 
 def load_state(name: str, path: Path | None = None) -> dict[str, Any]:
     """The tensors of `name`'s file; nothing in it ever runs."""
+    import pickle
+    import zipfile
+
     import torch
+    from safetensors import SafetensorError
 
     file = find(name, path)
-    if file.suffix == ".safetensors":
-        from safetensors.torch import load_file
+    try:
+        if file.suffix == ".safetensors":
+            from safetensors.torch import load_file
 
-        return load_file(str(file))
-    state = torch.load(file, map_location="cpu", weights_only=True)
+            return load_file(str(file))
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, SafetensorError, zipfile.BadZipFile, RuntimeError, OSError, EOFError, KeyError,
+            ValueError, TypeError) as bad:  # fmt: skip
+        first = (str(bad).splitlines() or [""])[0][:120]
+        raise VtbenchError(
+            f"{file}, given for the metric weights {name}, cannot be read as tensors ({type(bad).__name__}: {first}): "
+            "give a PyTorch file of a state dict, or .safetensors"
+        ) from bad
     if not isinstance(state, dict):
         raise VtbenchError(f"{file} holds a {type(state).__name__}: wanted a dictionary of tensors for {name}")
     return state
