@@ -402,3 +402,13 @@ def test_an_object_is_asked_again_and_left_as_it_was(images: Path, tmp_path: Pat
     assert vtbench.evaluate(Stateless(), **more).runs[0].score("psnr")["value"] is None  # type: ignore[index]
     Stateless.level = 0.5
     assert vtbench.evaluate(Stateless(), **more).value("psnr") is not None
+
+
+def test_a_wrong_file_of_metric_weights_is_the_reason_of_a_null(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save({"features.0.weight": torch.zeros(3), "features.0.bias": torch.zeros(3)}, tmp_path / "alexnet.pth")
+    monkeypatch.setenv("VTBENCH_METRIC_WEIGHTS", f"alexnet={tmp_path / 'alexnet.pth'}")
+    ready, unavailable = vtbench.run.load_metrics(["lpips-alex", "psnr"], "cpu")
+    assert list(ready) == ["psnr"]
+    assert "\n" not in unavailable["lpips-alex"]

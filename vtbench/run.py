@@ -136,6 +136,10 @@ def load_metrics(names: Sequence[str], device: str) -> tuple[dict[str, Metric], 
         except VtbenchError as bad:
             # Refused weights or a missing extra: the number is null with this reason, the other metrics go on.
             unavailable[name] = str(bad)
+        except (KeyError, RuntimeError, ValueError, TypeError, AttributeError, OSError) as bad:
+            # A file of tensors that are not this network's: libraries say so in many ways.
+            text = (str(bad).strip().splitlines() or [""])[0][:160]
+            unavailable[name] = f"the network of {name} could not be loaded ({type(bad).__name__}: {text})"
         else:
             ready[name] = metric
     for metric in list(ready.values()):
