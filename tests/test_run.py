@@ -409,6 +409,8 @@ def test_a_wrong_file_of_metric_weights_is_the_reason_of_a_null(
 ) -> None:
     torch.save({"features.0.weight": torch.zeros(3), "features.0.bias": torch.zeros(3)}, tmp_path / "alexnet.pth")
     monkeypatch.setenv("VTBENCH_METRIC_WEIGHTS", f"alexnet={tmp_path / 'alexnet.pth'}")
-    ready, unavailable = vtbench.run.load_metrics(["lpips-alex", "psnr"], "cpu")
+    from vtbench.run import load_metrics
+
+    ready, unavailable = load_metrics(["lpips-alex", "psnr"], "cpu")
     assert list(ready) == ["psnr"]
     assert "\n" not in unavailable["lpips-alex"]
