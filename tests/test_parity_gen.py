@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from vtbench import parity, parity_gen, registry
+from vtbench.adapters.networks.speculative import nearest_codes
 from vtbench.errors import VtbenchError
 from vtbench.network import build_network
 
@@ -69,6 +70,64 @@ def test_a_small_change_of_logits_is_found(changed: Callable[..., Path]) -> None
     assert "logits differs" in parity.check_fixture(path).line()
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("llamagen-gpt__c2i", {"norm_eps": 1e-4}),
+        ("llamagen-gpt__c2i", {"rope_base": 9000}),
+        ("nar__c2i", {"norm_eps": 1e-4}),
+        ("mar__tiny", {"norm_eps": 1e-4}),
+    ],
+)
+def test_another_constant_is_found(changed: Callable[..., Path], name: str, change: dict[str, Any]) -> None:
+    report = parity.check_fixture(changed(name, facts=lambda f: f["config"].update(change)))
+    assert not report.ok
+    assert "differs" in report.line()
+
+
+@pytest.mark.parametrize("name", ["llamagen-gpt__t2i", "rar__tiny", "maskbit-gen__bert-8bit", "pixelflow__c2i"])
+def test_one_other_weight_is_found(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Every weight takes part: a twentieth more of any one of them, and the fixture fails."""
+    real, names = parity_gen.values, json.loads((FIXTURES / f"{name}.json").read_text())["state_dict"]
+    # A constant over all keys shifts every score alike, so that the softmax is blind to it.
+    blind = ("k_norm.bias", "key.bias")
+    for other in [n for n in names if not n.endswith(blind)][:: max(1, len(names) // 8)]:
+        monkeypatch.setattr(
+            parity_gen, "values", lambda n, shape, other=other: real(n, shape) * (1.05 if n == other else 1.0)
+        )
+        assert not parity.check_fixture(FIXTURES / f"{name}.json").ok, other
+
+
+_COMBINED = {"xar": {"noise"}, "specdec": {"codebook"}}
+"""Inputs that went into other inputs (x_t; nearest, sq_dist) and are not read themselves."""
+
+
+@pytest.mark.parametrize("name", ["maskgit-titok__vit", "mar__tiny-t500", "xar__tiny", "specdec__lantern"])
+def test_every_input_is_used(changed: Callable[..., Path], name: str) -> None:
+    def other(array: np.ndarray) -> np.ndarray:
+        if array.dtype.kind == "f":
+            return np.roll(array, 1, -1) * array.dtype.type(1.01)
+        return np.roll(array, 1, -1) if array.ndim > 1 else np.where(array > 0, array - 1, array + 1)
+
+    for key in json.loads((FIXTURES / f"{name}.json").read_text())["inputs"]:
+        path = changed(name, arrays=lambda a, key=key: a.update({key: other(a[key])}))
+        assert parity.check_fixture(path).ok == (key in _COMBINED.get(name.split("__")[0], ())), key
+
+
+def test_the_tables_of_the_rules_follow_from_the_codebook() -> None:
+    with np.load(FIXTURES / "specdec__lantern.npz") as a, np.load(FIXTURES / "specdec__gsd.npz") as b:
+        assert torch.equal(nearest_codes(torch.from_numpy(a["codebook"])), torch.from_numpy(a["nearest"]).long())
+        wide = b["codebook"].astype(np.float64)
+        # float32 sums of eight squares.
+        assert np.allclose(((wide[:, None] - wide[None]) ** 2).sum(-1), b["sq_dist"], atol=1e-4)
+
+
+def test_what_one_pass_gives_is_held_to_the_limit_whatever_the_samplers_error(changed: Callable[..., Path]) -> None:
+    # Upstream's smooth sampling moves by 1.3e-4 in float32; its logits do not.
+    path = changed("var-gen__d3", arrays=lambda a: a["logits"].__setitem__((0, 3, 7), a["logits"][0, 3, 7] + 3e-4))
+    assert "logits differs" in parity.check_fixture(path).line()
+
+
 def test_one_other_token_is_found(changed: Callable[..., Path]) -> None:
     path = changed("rar__tiny", arrays=lambda a: a["sampled"].__setitem__((1, 5), (a["sampled"][1, 5] + 1) % 64))
     assert "1 of 32 sampled differ" in parity.check_fixture(path).line()
@@ -99,6 +158,10 @@ def test_outputs_are_computed_from_inputs_alone(changed: Callable[..., Path]) ->
         (lambda f: f["outputs"].__setitem__("greedy_cfg1", "generate(cfg_scal=1.0, top_k=1)"), "no setting 'cfg_scal'"),
         (lambda f: f["outputs"].__setitem__("further", "something else"), "the NPZ lacks the output further"),
         (lambda f: f.pop("outputs"), "lacks outputs"),
+        (lambda f: f.__setitem__("outputs", {}), "lists no outputs"),
+        (lambda f: f.__setitem__("outputs", ["logits"]), "outputs is list, but must be a JSON object"),
+        (lambda f: f.__setitem__("state_dict", []), "state_dict is list, but must be a JSON object"),
+        (lambda f: f["inputs"].pop("class_ids"), "records no input class_ids"),
     ],
 )
 def test_what_does_not_fit_is_said(

@@ -20,8 +20,9 @@ import json
 import math
 import re
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,9 +40,11 @@ _PAIR = re.compile(
     r"(\[[^\]]*\]|'[^']*'|\"[^\"]*\"|-?\d+(?:\.\d+)?(?:e-?\d+)?(?=[\s,):;\]]|$)|[A-Za-z][\w-]*(?=[,):;]|$))"
 )
 RELATIVE = 1e-4
-"""A float array may differ by this share of its spread: the project's limit for logits, whose spread is about one."""
+"""A float array may differ by this share of its spread: the project's limit for logits, whose spread is about one.
+What one forward pass gives is held to it."""
 RERUN_FACTOR = 10.0
-"""Upstream's float32 against its own float64 differs by `worst_max_abs_error_over_std`; ours may by ten times that."""
+"""What a sampler makes of many passes: upstream's float32 differs from its own float64 by
+`worst_max_abs_error_over_std`, ours may by ten times that (as may the array that is named as the worst)."""
 
 
 def pairs(text: str) -> dict[str, Any]:
@@ -71,6 +74,8 @@ class Given:
     texts: Mapping[str, str]
     """The descriptions of the outputs."""
     noise_shapes: Mapping[str, Iterable[Iterable[int]]]
+    sampled: set[str] = field(default_factory=set)
+    """The sampler's runs, once a network has asked for them."""
 
     def runs(self, *endings: str, marks: Iterable[str]) -> dict[str, dict[str, Any]]:
         """{run: settings} of the sampler's runs, whose outputs are `run` or `run_ENDING`.
@@ -81,7 +86,12 @@ class Given:
         for name, found in self.settings.items():
             if marks & set(found):
                 out.setdefault(_stem(name, endings), {}).update(found)
+        self.sampled.update(out)
         return out
+
+    def drawn(self, name: str) -> bool:
+        """Is this output the sampler's?"""
+        return any(name == run or name.startswith(f"{run}_") for run in self.sampled)
 
     def wanted(self, run: str, ending: str) -> bool:
         return f"{run}_{ending}" in self.settings
@@ -92,6 +102,8 @@ class Given:
         if shapes is None:
             raise VtbenchError(f"the fixture states no noise_shapes for {run}")
         shapes = [tuple(shape) for shape in shapes]
+        if sum(math.prod(shape) for shape in shapes) != flat.numel():
+            raise VtbenchError(f"noise_{run} has {flat.numel()} numbers, but its noise_shapes take another count")
         parts = flat.split([math.prod(shape) for shape in shapes])
         return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
@@ -99,6 +111,13 @@ class Given:
         if name not in self.arrays:
             raise VtbenchError(f"the fixture records no {name}, which its sampler needs")
         return self.arrays[name]
+
+
+class Arrays(dict[str, "torch.Tensor"]):
+    """A fixture's inputs; one that is not there is named."""
+
+    def __missing__(self, name: str) -> torch.Tensor:
+        raise VtbenchError(f"the fixture records no input {name}, which our network needs")
 
 
 def _stem(name: str, endings: Iterable[str]) -> str:
@@ -150,27 +169,25 @@ def _check(path: Path, report: Report) -> None:
             if same < theirs.numel():
                 report.reasons.append(f"{theirs.numel() - same} of {theirs.numel()} {name} differ")
         else:
-            _compare(name, ours[name], theirs, facts, report)
+            greatest = float((ours[name].double().cpu() - theirs.double()).abs().max()) if theirs.numel() else 0.0
+            difference = Difference(name, greatest, allowed(name, theirs, facts, drawn=given.drawn(name)))
+            report.differences.append(difference)
+            if not difference.ok:
+                report.reasons.append(f"{name} differs by {greatest:.2e}, allowed {difference.allowed:.2e}")
     report.equal_tokens = equal / total if total else None
 
 
-def _compare(name: str, ours: torch.Tensor, theirs: torch.Tensor, facts: Mapping[str, Any], report: Report) -> None:
-    greatest = float((ours.double().cpu() - theirs.double()).abs().max()) if theirs.numel() else 0.0
-    difference = Difference(name, greatest, allowed(theirs, facts))
-    report.differences.append(difference)
-    if not difference.ok:
-        report.reasons.append(f"{name} differs by {greatest:.2e}, allowed {difference.allowed:.2e}")
-
-
-def allowed(theirs: torch.Tensor, facts: Mapping[str, Any]) -> float:
-    """std x max(1e-4, 10 x upstream's own float32 error relative to std), at most 1% of std.
+def allowed(name: str, theirs: torch.Tensor, facts: Mapping[str, Any], *, drawn: bool) -> float:
+    """std x 1e-4; for a sampler's array std x max(1e-4, 10 x upstream's float32 error relative to std), at most 1%.
 
     An array without spread (one element, all equal) is measured by its greatest magnitude instead.
     """
-    worst = float((facts.get("float64_rerun") or {}).get("worst_max_abs_error_over_std") or 0.0)
+    rerun = facts.get("float64_rerun") or {}
+    worst = float(rerun.get("worst_max_abs_error_over_std") or 0.0)
     wide = theirs.double()
     scale = float(wide.std()) if wide.numel() > 1 else 0.0
-    return (scale or float(wide.abs().max())) * min(max(RELATIVE, RERUN_FACTOR * worst), 0.01)
+    share = RERUN_FACTOR * worst if drawn or name == rerun.get("worst_array") else 0.0
+    return (scale or (float(wide.abs().max()) if wide.numel() else 0.0)) * min(max(RELATIVE, share), 0.01)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
@@ -180,25 +197,37 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
         facts = json.loads(path.read_text())
     except (OSError, ValueError) as bad:
         raise VtbenchError(f"{path} cannot be read as a fixture ({bad}): give FAMILY__VARIANT.json") from bad
+    if not isinstance(facts, dict):
+        raise VtbenchError(f"{path} holds no JSON object: give FAMILY__VARIANT.json")
     lacking = [k for k in ("family", "config", "inputs", "outputs", "state_dict") if k not in facts]
     if lacking:
         raise VtbenchError(f"{path} lacks {', '.join(lacking)}: it is no generator's fixture")
+    if not isinstance(facts["family"], str):
+        raise VtbenchError(f"{path}: family is {facts['family']!r}, but must be a family's name")
+    for key in ("config", "inputs", "outputs", "state_dict", "float64_rerun", "noise_shapes", "aux_state_dicts"):
+        if facts.get(key) is not None and not isinstance(facts[key], dict):
+            raise VtbenchError(f"{path}: {key} is {type(facts[key]).__name__}, but must be a JSON object")
+    if not facts["outputs"]:
+        raise VtbenchError(f"{path} lists no outputs: there is nothing to compare")
+    for name, text in facts["outputs"].items():
+        if not isinstance(text, str):
+            raise VtbenchError(f"{path}: the output {name} is described by {text!r}, but must be by a text")
     beside = path.with_suffix(".npz")
     try:
         with np.load(beside, allow_pickle=False) as found:
             return facts, {name: found[name] for name in found.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as bad:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as bad:
         raise VtbenchError(f"{beside} cannot be read ({bad}): the arrays lie beside the JSON") from bad
 
 
-def _inputs(facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, torch.Tensor]:
+def _inputs(facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]) -> Arrays:
     import torch
 
     lacking = [name for name in facts["inputs"] if name not in arrays]
     if lacking:
         raise VtbenchError(f"the NPZ lacks the inputs {', '.join(lacking)}")
     out = {name: torch.from_numpy(arrays[name]) for name in facts["inputs"]}
-    return {name: t if t.is_floating_point() else t.long() for name, t in out.items()}
+    return Arrays({name: t if t.is_floating_point() else t.long() for name, t in out.items()})
 
 
 def _settings(outputs: Mapping[str, str]) -> dict[str, dict[str, Any]]:

@@ -153,6 +153,9 @@ class MaskGit(nn.Module):
         g.done()
         if sizes["dim"] % sizes["heads"]:
             raise VtbenchError(f"config: hidden_size {sizes['dim']} is no multiple of {sizes['heads']} heads")
+        if kind == "UViT":
+            # Upstream goes through the ratio of the widths, which can lose one: 56 x (488 / 56) is 487 (224).
+            sizes["hidden"] = int(sizes["dim"] * (sizes["hidden"] / sizes["dim"]))
         if kind == "ViT":
             self.model = ImageBert(**sizes)
             self._net: list[nn.Module] = [self.model]

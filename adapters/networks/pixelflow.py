@@ -117,7 +117,7 @@ class PixelFlow(nn.Module):
         self.conditioning = "class" if self.classes else "text"
         self.stages = Stages(s.integer("num_train_timesteps"), s.integer("num_stages"), s.number("gamma"))
         s.done()
-        if len(self.stages.table) > len(STAGE_GUIDANCE):
+        if self.classes and len(self.stages.table) > len(STAGE_GUIDANCE):
             raise VtbenchError(
                 "config.scheduler.num_stages must be at most 4: upstream states guidance for four stages"
             )

@@ -208,12 +208,15 @@ class Grouping:
         """Mass of the group under p over its mass under q; NaN for 0/0, infinity for P/0."""
         order = logits.argsort()
         rank = int((order == x).nonzero())
-        group = order[rank - self.window : rank + self.window] if rank >= self.window else order[:0]
-        if not len(group):
+        # A start below zero counts from the end, as upstream's slice does: empty, but for an alphabet below 14.
+        group = order[rank - self.window : rank + self.window]
+        greatest = int(group.max()) if len(group) else self.table
+        # An empty group, or a code that the table should have and has not, raises upstream: p/q stands in (G:335-337).
+        if not len(group) or len(self.sq_distance) <= greatest <= self.table:
             return float(p[x] / q[x])
         group = group[(p[group] - p[x]).abs() < self.p_threshold]
-        if int(group.max()) <= self.table and x <= self.table:
-            group = group[self.sq_distance[group, x] < self.d_threshold]
+        if greatest <= self.table:
+            group = group[self.sq_distance[x, group] < self.d_threshold]
         return float(p[group].sum() / q[group].sum())
 
 

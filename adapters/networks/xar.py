@@ -184,7 +184,7 @@ class Xar(nn.Module):
 
         stochastic: Euler-Maruyama over linspace(1, 0.04, steps), then a last step to 0, with normal noise (64, 16) for
         the start and every step but the last; else Euler over linspace(1, 0, steps + 1). The state is float64.
-        Guidance of cluster k: 1 + (cfg - 1) k / 3.
+        Guidance of cluster k: 1 + (cfg - 1) k / 3, where that is above one.
         """
         if num_steps < 1:
             raise VtbenchError(f"num_steps is {num_steps}, but must be at least 1")
@@ -211,7 +211,8 @@ class Xar(nn.Module):
                     score = (-(1 - t) * v - torch.cat([x, x])) / t
                     drift = v - t * score
                 cond, null = drift.chunk(2)
-                drift, dt = sampling.guide(cond, null, scale), after - t
+                # A scale of at most one is no guidance (sampler.py:90, 159).
+                drift, dt = sampling.guide(cond, null, scale) if scale > 1 else cond, after - t
                 if stochastic and i < num_steps - 1:
                     step_noise = noise.normal(MEMBERS, self.channels).double()
                     x = x + drift * dt + math.sqrt(2 * t) * (step_noise * math.sqrt(abs(dt)))
