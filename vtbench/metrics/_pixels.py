@@ -23,12 +23,13 @@ def pairs(batch: Batch) -> list[tuple[Any, Any]]:
 
 
 def planes(batch: Batch) -> list[tuple[Any, Any]]:
-    """(reference, candidate) as three contiguous uint8 planes (H, W) each, one pair an image."""
-    import cv2
+    """(reference, candidate) as contiguous uint8 arrays (3, H, W), one pair an image; no copy where tensors are so."""
 
-    both = pairs(batch)
-    left = batch.reference.once("planes", lambda: [cv2.split(x) for x, _ in both])
-    right = batch.once("planes", lambda: [cv2.split(y) for _, y in both])
+    def made(images: Any) -> list[Any]:
+        return list(images.detach().cpu().contiguous().numpy())
+
+    left = batch.reference.once("planes", lambda: made(batch.reference.images))
+    right = batch.once("planes", lambda: made(batch.candidate))
     return list(zip(left, right, strict=True))
 
 

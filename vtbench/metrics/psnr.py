@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vtbench.metric import Batch, ImageMetric, MetricCard, RowMetric, SetValue, Value
-from vtbench.metrics._pixels import each, pairs
+from vtbench.metrics._pixels import each, planes
 
 if TYPE_CHECKING:
     from vtbench.suite import Item
@@ -29,15 +29,17 @@ def decibels(mse: float) -> float:
 
 
 def squared_error(x: Any, y: Any) -> float:
-    """Mean over all samples of (x - y)², exact: uint8 (H, W, 3) each."""
+    """Mean over all samples of (x - y)², exact: uint8 (3, H, W) each, contiguous."""
     import cv2
 
     # Sums of squares of bytes are integers; below 2^53 (that is 138 gigapixels) a double holds them exactly.
-    return float(cv2.norm(x, y, cv2.NORM_L2SQR)) / int(x.size)
+    # As matrices, since OpenCV takes a third axis for channels and has no more than 512 of those.
+    width = x.shape[2]
+    return float(cv2.norm(x.reshape(-1, width), y.reshape(-1, width), cv2.NORM_L2SQR)) / int(x.size)
 
 
 def errors(batch: Batch) -> list[float]:
-    both = pairs(batch)
+    both = planes(batch)
     return each(batch, "mse", lambda k: squared_error(*both[k]))
 
 
