@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vtbench.errors import VtbenchError
+from vtbench.errors import VtbenchError, near
 
 THRESHOLD = 0.3
 COUNTING_THRESHOLD = 0.9
@@ -24,6 +24,7 @@ MAX_OBJECTS = 16
 MAX_OVERLAP = 1.0
 """Overlap (IoU) at which of two objects of a class the weaker is dropped; 1 keeps both, as the reference does."""
 POSITION_THRESHOLD = 0.1
+RELATIONS = ("left of", "right of", "above", "below")
 COLORS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white")
 TASKS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
 COMPLETE = {"single_object": 80, "two_object": 99, "counting": 80, "colors": 94, "position": 100, "color_attr": 100}
@@ -173,7 +174,7 @@ def summarise(tags: Sequence[str], cases: Sequence[Verdict], prompts: Sequence[s
     right: dict[str, list[bool]] = defaultdict(list)
     for tag, case in zip(tags, cases, strict=True):
         right[tag].append(case.correct)
-    order = [t for t in TASKS if t in right] + sorted(t for t in right if t not in TASKS)
+    order = [t for t in TASKS if t in right]
     tasks = {t: sum(right[t]) / len(right[t]) for t in order}
     overall = sum(tasks.values()) / len(tasks) if tasks else None
     warnings = []
@@ -183,55 +184,116 @@ def summarise(tags: Sequence[str], cases: Sequence[Verdict], prompts: Sequence[s
         warnings.append(
             f"not the whole set of 553 prompts x 4 images ({', '.join(odd)}): not comparable with a published score"
         )
+    elif uneven := [p for p, n in Counter(prompts).items() if n != IMAGES_PER_PROMPT]:
+        warnings.append(
+            f"{len(uneven)} prompts have not {IMAGES_PER_PROMPT} images each ({uneven[0]!r} has "
+            f"{Counter(prompts)[uneven[0]]}): not comparable with a published score"
+        )
     return Scores(overall, tasks, {t: len(right[t]) for t in order}, list(cases), warnings)
 
 
 def read_cases(path: Path) -> Iterator[tuple[dict[str, Any], list[Detection]]]:
     """(metadata, detections) of every line; a bad line is refused by its number."""
     try:
-        source = path.open(encoding="utf-8")
+        source = path.open("rb")
     except OSError as bad:
         raise VtbenchError(f"{path} cannot be read ({bad.strerror}): give a JSONL file of cases") from bad
     with source:
         for number, line in enumerate(source, 1):
             if not line.strip():
                 continue
+            where = f"{path} line {number}"
             try:
                 case = json.loads(line)
-                metadata = case["metadata"]
-                _check(metadata)
-                yield metadata, [_detection(d) for d in case["detections"]]
-            except (ValueError, KeyError, TypeError, AttributeError) as bad:
-                what = f"{type(bad).__name__}: {bad}"
-                raise VtbenchError(
-                    f'{path} line {number} is no case ({what}): wanted {{"metadata": …, "detections": '
-                    '[{"cls", "box", "score", "color"}]}'
-                ) from bad
+            except ValueError as bad:
+                raise VtbenchError(f"{where} is not JSON ({bad}): one case a line") from bad
+            for key, kind in (("metadata", dict), ("detections", list)):
+                if not isinstance(case, dict) or not isinstance(case.get(key), kind):
+                    raise VtbenchError(
+                        f'{where} is no case, it lacks {key}: wanted {{"metadata": {{…}}, "detections": '
+                        '[{"cls", "box", "score", "color"}]}'
+                    )
+            check_metadata(case["metadata"], where)
+            yield case["metadata"], [_detection(d, where) for d in case["detections"]]
 
 
-def _check(metadata: Mapping[str, Any]) -> None:
-    if not isinstance(metadata["tag"], str):
-        raise TypeError("tag is not a text")
-    for clause in [*metadata.get("include", ()), *metadata.get("exclude", ())]:
-        if not isinstance(clause["class"], str) or not isinstance(clause["count"], int):
-            raise TypeError("a clause needs a class and a whole count")
+def check_metadata(metadata: Mapping[str, Any], where: str) -> None:
+    """Refuses metadata that the reference could not judge."""
+    tag = metadata.get("tag")
+    if tag not in TASKS:
+        raise VtbenchError(f"{where}: the tag is {tag!r}{near(str(tag), TASKS)}: wanted one of {', '.join(TASKS)}")
+    for key in ("include", "exclude"):
+        clauses = metadata.get(key, [])
+        if not isinstance(clauses, list):
+            raise VtbenchError(f"{where}: {key} is {clauses!r}, but must be a list of clauses")
+        for number, clause in enumerate(clauses):
+            count = clause.get("count") if isinstance(clause, dict) else None
+            if not isinstance(clause, dict) or not isinstance(clause.get("class"), str):
+                raise VtbenchError(f"{where}: {key} has the clause {clause!r}: wanted a class and a count")
+            if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+                raise VtbenchError(f"{where}: the count of {clause['class']} is {count!r}: wanted a whole number")
+            if clause.get("color", COLORS[0]) not in COLORS:
+                raise VtbenchError(f"{where}: {clause['color']!r} is no colour of GenEval: wanted {', '.join(COLORS)}")
+            _check_position(clause, number, where)
 
 
-def _detection(found: Mapping[str, Any]) -> Detection:
-    box = [float(v) for v in found["box"]]
-    score = float(found["score"])
-    if len(box) != 4 or not all(math.isfinite(v) for v in (*box, score)):
-        raise ValueError("a box is four finite numbers, a score one")
-    color = found.get("color")
-    return Detection(str(found["cls"]), (box[0], box[1], box[2], box[3]), score, None if color is None else str(color))
+def _check_position(clause: Mapping[str, Any], number: int, where: str) -> None:
+    if "position" not in clause:
+        return
+    place = clause["position"]
+    if not (isinstance(place, list) and len(place) == 2 and place[0] in RELATIONS and isinstance(place[1], int)):
+        raise VtbenchError(
+            f"{where}: the position of {clause['class']} is {place!r}: wanted one of {', '.join(RELATIONS)} and the "
+            "number of a clause"
+        )
+    if not 0 <= place[1] < number:
+        raise VtbenchError(
+            f"{where}: {clause['class']} is placed against clause {place[1]}, which is not before it: clauses count "
+            "from 0"
+        )
+
+
+def _detection(found: Any, where: str) -> Detection:
+    if not isinstance(found, dict) or not isinstance(found.get("cls"), str):
+        raise VtbenchError(f"{where}: a detection is {str(found)[:80]}: wanted cls, box and score")
+    name, color = found["cls"], found.get("color")
+    box: Any = found.get("box")
+    score: Any = found.get("score")
+    if not isinstance(box, list) or len(box) != 4 or not all(_finite(v) for v in box):
+        raise VtbenchError(f"{where}: the box of a {name} is {box!r}: wanted four finite numbers x1, y1, x2, y2")
+    if box[2] < box[0] or box[3] < box[1]:
+        raise VtbenchError(f"{where}: the box of a {name} is {box!r}, right of its own end: wanted x1, y1, x2, y2")
+    if not _finite(score) or not 0 <= score <= 1 + 1e-6:
+        raise VtbenchError(f"{where}: the score of a {name} is {score!r}: wanted a number from 0 to 1")
+    if color is not None and not isinstance(color, str):
+        raise VtbenchError(f"{where}: the colour of a {name} is {color!r}: wanted a word or null")
+    return Detection(name, (float(box[0]), float(box[1]), float(box[2]), float(box[3])), float(score), color)
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def score_file(path: Path) -> Scores:
     """Verdicts on every case of a JSONL file, in its order."""
-    tags, cases = [], []
+    tags, cases, prompts, unknown = [], [], [], set[str]()
+    names = _names()
     for metadata, detections in read_cases(path):
         tags.append(metadata["tag"])
+        prompts.append(str(metadata.get("prompt", json.dumps(metadata, sort_keys=True))))
         cases.append(verdict(detections, metadata))
+        unknown |= {d.cls for d in detections} - names
+        unknown |= {c["class"] for key in ("include", "exclude") for c in metadata.get(key, ())} - names
     if not cases:
         raise VtbenchError(f"{path} holds no case: one JSON object a line")
-    return summarise(tags, cases)
+    made = summarise(tags, cases, prompts)
+    if unknown:
+        first = sorted(unknown)[0]
+        made.warnings.append(f"classes beside GenEval's 80 ({len(unknown)}): {first}{near(first, names)}")
+    return made
+
+
+def _names() -> frozenset[str]:
+    from vtbench.tasks.geneval_prompts import COCO
+
+    return frozenset(COCO)

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from vtbench.tasks.geneval import COLORS, TASKS
+from vtbench.tasks.geneval import COLORS, RELATIONS, TASKS
 
 COCO = (
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
@@ -25,7 +25,6 @@ COCO = (
 """COCO's 80 classes in their order, under the names that GenEval uses (evaluation/object_names.txt: computer mouse,
 tv remote and computer keyboard for COCO's mouse, remote and keyboard)."""
 NUMBERS = ("zero", "one", "two", "three", "four")
-RELATIONS = ("left of", "right of", "above", "below")
 PLURALS = {"person": "persons", "skis": "skis", "scissors": "scissors", "broccoli": "broccolis", "knife": "knives"}
 
 

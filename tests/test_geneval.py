@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from vtbench.cli import app
 from vtbench.errors import VtbenchError
 from vtbench.tasks import geneval
 
@@ -63,10 +65,93 @@ def test_overall_is_the_mean_of_task_means() -> None:
     assert made.warnings
 
 
-def test_a_bad_line_is_named(tmp_path: Path) -> None:
+CASE = {
+    "metadata": {"tag": "position", "include": [{"class": "cat", "count": 1},
+                 {"class": "dog", "count": 1, "position": ["above", 0]}], "prompt": "a photo"},
+    "detections": [{"cls": "cat", "box": [0, 0, 9, 9], "score": 0.9, "color": None}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("not json", "line 2 is not JSON"),
+        ("[1, 2]", "line 2 is no case, it lacks metadata"),
+        ('{"metadata": {"tag": "colors"}}', "line 2 is no case, it lacks detections"),
+        ({"metadata": {"tag": "colours"}}, "the tag is 'colours' (did you mean colors"),
+        ({"metadata": {"include": []}}, "the tag is None"),
+        ({"metadata": {"tag": "colors", "include": {"class": "cat"}}}, "include is {'class': 'cat'}"),
+        ({"metadata": {"tag": "colors", "include": [{"count": 1}]}}, "wanted a class and a count"),
+        ({"metadata": {"tag": "colors", "include": [{"class": "cat", "count": "1"}]}}, "the count of cat is '1'"),
+        ({"metadata": {"tag": "colors", "include": [{"class": "cat", "count": 1, "color": "rde"}]}}, "is no colour"),
+        (
+            {"metadata": {"tag": "position", "include": [{"class": "cat", "count": 1, "position": ["above", 0]}]}},
+            "placed against clause 0, which is not before it",
+        ),
+        (
+            {"metadata": {"tag": "position", "include": [{"class": "cat", "count": 1, "position": ["beside", 0]}]}},
+            "the position of cat is ['beside', 0]",
+        ),
+        ({"detections": [{"cls": "cat", "box": [1, 2], "score": 1}]}, "the box of a cat is [1, 2]"),
+        ({"detections": [{"cls": "cat", "box": [1, 2, 3, None], "score": 1}]}, "wanted four finite numbers"),
+        ({"detections": [{"cls": "cat", "box": [9, 0, 1, 5], "score": 1}]}, "the box of a cat is [9, 0, 1, 5]"),
+        ({"detections": [{"cls": "cat", "box": [0, 0, 1, 5], "score": float("nan")}]}, "the score of a cat is nan"),
+        ({"detections": [{"cls": "cat", "box": [0, 0, 1, 5], "score": 95}]}, "the score of a cat is 95"),
+        ({"detections": [{"cls": "cat", "box": [0, 0, 1, 5]}]}, "the score of a cat is None"),
+        ({"detections": [{"cls": 3, "box": [0, 0, 1, 5], "score": 0.5}]}, "wanted cls, box and score"),
+        ({"detections": ["cat"]}, "a detection is cat"),
+    ],
+)
+def test_a_bad_line_is_named_and_nothing_is_written(tmp_path: Path, line: object, sentence: str) -> None:
+    path, out = tmp_path / "cases.jsonl", tmp_path / "out.json"
+    bad = line if isinstance(line, str) else json.dumps({**CASE, **line})  # type: ignore[dict-item]
+    path.write_text(f"{json.dumps(CASE)}\n{bad}\n")
+    done = CliRunner().invoke(app, ["geneval", "score", str(path), "--json", str(out)])
+    assert isinstance(done.exception, VtbenchError)
+    assert done.exception.code == 2
+    assert sentence in str(done.exception)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"), [(b"", "holds no case"), (b"\n\n", "holds no case"), (b"\xff\xfe{", "line 1 is not JSON")]
+)
+def test_no_cases(tmp_path: Path, data: bytes, sentence: str) -> None:
     path = tmp_path / "cases.jsonl"
-    path.write_text(
-        '{"metadata": {"tag": "colors", "include": []}, "detections": [{"cls": "cat", "box": [1, 2], "score": 1}]}\n'
-    )
-    with pytest.raises(VtbenchError, match="line 1 is no case"):
+    path.write_bytes(data)
+    with pytest.raises(VtbenchError, match=sentence):
         geneval.score_file(path)
+    with pytest.raises(VtbenchError, match="cannot be read"):
+        geneval.score_file(tmp_path / "none.jsonl")
+
+
+def test_the_json_keeps_the_order(tmp_path: Path) -> None:
+    path, out = tmp_path / "cases.jsonl", tmp_path / "out.json"
+    first = {"metadata": {"tag": "counting", "include": [{"class": "cat", "count": 1}]}, "detections": []}
+    second = {"metadata": {"tag": "single_object", "include": []}, "detections": []}
+    path.write_text("".join(json.dumps(c) + "\n" for c in (first, second, first)))
+    assert CliRunner().invoke(app, ["geneval", "score", str(path), "--json", str(out)]).exit_code == 0
+    made = json.loads(out.read_text())
+    assert [c["correct"] for c in made["cases"]] == [False, True, False]
+    assert made["cases"][0]["reasons"] == ["expected cat>=1, found 0"]
+    assert (made["overall"], made["tasks"]) == (0.5, {"single_object": 1.0, "counting": 0.0})
+
+
+def test_a_class_of_another_list_is_warned_of(tmp_path: Path) -> None:
+    path = tmp_path / "cases.jsonl"
+    found = {"cls": "mouse", "box": [0, 0, 1, 1], "score": 0.9}
+    path.write_text(json.dumps({"metadata": {"tag": "colors", "include": []}, "detections": [found]}) + "\n")
+    assert "beside GenEval's 80 (1): mouse (did you mean" in geneval.score_file(path).warnings[-1]
+
+
+def test_the_whole_set_is_553_prompts_of_four() -> None:
+    right = geneval.Verdict(True, ())
+    whole = [(t, f"{t} {k}") for t, n in geneval.COMPLETE.items() for k in range(n) for _ in range(4)]
+    assert len(whole) == 553 * 4
+    assert not geneval.summarise([t for t, _ in whole], [right] * len(whole), [p for _, p in whole]).warnings
+    # As many images, but one prompt drawn eight times instead of another.
+    other = [(t, p if p != "colors 1" else "colors 0") for t, p in whole]
+    made = geneval.summarise([t for t, _ in other], [right] * len(other), [p for _, p in other])
+    assert "'colors 0' has 8" in made.warnings[0]
+    made = geneval.summarise([t for t, _ in whole[:-1]], [right] * (len(whole) - 1))
+    assert "color_attr 399 of 400" in made.warnings[0]

@@ -447,6 +447,24 @@ def geneval_score(
     say(made.text())
 
 
+@geneval_app.command("detect")
+def geneval_detect(
+    images: Annotated[Path, typer.Argument(help="What `vtbench generate` wrote, or the reference's image folder.")],
+    out: Annotated[Path, typer.Option(help="The .jsonl of cases to write; its record stands beside, .record.json.")],
+    detector: Annotated[str, typer.Option(help="A Mask2Former of transformers: a folder or a hub id.")] = "",
+    revision: Annotated[str | None, typer.Option(help="The hub's commit of the detector.")] = None,
+    device: Device = "cpu",
+) -> None:
+    """Detect objects and colours with Mask2Former and CLIP; the score is named geneval-hf."""
+    from vtbench import show
+    from vtbench.tasks import geneval, geneval_detector
+
+    with show.counter("detect") as progress:
+        geneval_detector.run(images, out, detector or geneval_detector.DETECTOR, revision, device, progress)
+    say(f"{geneval_detector.NAME} (other detector weights than the reference's: no published GenEval)")
+    say(geneval.score_file(out).text())
+
+
 @geneval_app.command("prompts")
 def geneval_prompts(
     out: Annotated[Path, typer.Option(help="The .jsonl to write, in the reference's format.")],
