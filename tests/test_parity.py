@@ -125,6 +125,16 @@ def test_wrong_names_and_shapes_are_caught(changed: Callable[..., Path]) -> None
         (lambda f: f["decode"].update({"from": ["codes"]}), "lacks the array codes"),
         (lambda f: f["tolerance"].pop("recon"), "no tolerance for recon"),
         (lambda f: f.pop("arch"), "lacks arch"),
+        (lambda f: f.update(arch=[1]), "arch is [1], wanted a dictionary"),
+        (lambda f: f.update(family=None), "family is None, wanted a name"),
+        (lambda f: f.update(state_dict=[1]), "state_dict is [1], wanted a dictionary of shapes"),
+        (lambda f: f.update(decode=None), "decode is None, wanted a dictionary"),
+        (lambda f: f["decode"].update({"from": []}), "decode does not say array and from"),
+        (lambda f: f.update(runs=[{"array": "recon"}]), "run 1 does not say array and from"),
+        (lambda f: f.update(input={}), "input names no array"),
+        (lambda f: f["tolerance"].update(recon="none"), "tolerance of recon is 'none', wanted a number"),
+        (lambda f: f["shapes"].update(pre_quant=[1, 2]), "pre_quant of the NPZ is [1, 32, 16, 16], the fixture says"),
+        (lambda f: f["shapes"].update(stray=[1]), "stray of the NPZ is not there"),
     ],
 )
 def test_what_cannot_be_checked_is_said(
@@ -144,6 +154,30 @@ def test_a_missing_npz_is_said(tmp_path: Path) -> None:
     path = tmp_path / "x__y.json"
     path.write_text((FIXTURES / f"{VQGAN}.json").read_text())
     assert "x__y.npz cannot be read" in parity.check_fixture(path).line()
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.1, 0.9])
+def test_a_truncated_npz_or_json_is_said(tmp_path: Path, keep: float) -> None:
+    raw, text = (FIXTURES / f"{VQGAN}.npz").read_bytes(), (FIXTURES / f"{VQGAN}.json").read_text()
+    path = tmp_path / "x__y.json"
+    path.write_text(text)
+    path.with_suffix(".npz").write_bytes(raw[: int(len(raw) * keep)])
+    assert "x__y.npz cannot be read" in parity.check_fixture(path).line()
+    path.write_text(text[: int(len(text) * keep)])
+    assert "cannot be read as a fixture" in parity.check_fixture(path).line()
+
+
+def test_a_failure_is_exit_code_1_and_a_pass_0(changed: Callable[..., Path]) -> None:
+    from typer.testing import CliRunner
+
+    from vtbench.cli import app
+
+    good = str(FIXTURES / f"{VQGAN}.json")
+    bad = str(changed(VQGAN, lambda f: f["arch"].update(norm_eps=1e-5)))
+    assert CliRunner().invoke(app, ["adapter", "parity", good]).exit_code == 0
+    both = CliRunner().invoke(app, ["adapter", "parity", bad, good])
+    assert both.exit_code == 1
+    assert [line[:4] for line in both.output.splitlines()] == ["FAIL", "pass"], "the others are still checked"
 
 
 def test_further_runs_are_checked_with_their_own_arch_and_arrays(changed: Callable[..., Path]) -> None:

@@ -20,6 +20,7 @@ import hashlib
 import json
 import math
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -202,17 +203,56 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
     try:
         with np.load(beside, allow_pickle=False) as found:
             return facts, {name: found[name] for name in found.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as bad:
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as bad:
         raise VtbenchError(f"{beside} cannot be read ({bad}): the arrays lie beside the JSON") from bad
+
+
+_FORM: Mapping[str, tuple[type, str]] = {
+    "family": (str, "a name"),
+    "arch": (Mapping, "a dictionary"),
+    "state_dict": (Mapping, "a dictionary of shapes"),
+    "decode": (Mapping, "a dictionary"),
+    "tolerance": (Mapping, "a dictionary"),
+    "input": (Mapping, "a dictionary"),
+}
+"""Keys of a fixture that the checker cannot do without."""
+
+
+def _check_form(facts: Mapping[str, Any]) -> None:
+    """Raises VtbenchError where the file is not of the schema, so that it is not taken for a fault of our network."""
+    missing = [k for k in _FORM if k not in facts]
+    if missing:
+        raise VtbenchError(f"the fixture lacks {', '.join(missing)}: it is not of schema {SCHEMA}")
+    for key, (kind, what) in _FORM.items():
+        if not isinstance(facts[key], kind):
+            raise VtbenchError(f"the fixture's {key} is {facts[key]!r}, wanted {what}: it is not of schema {SCHEMA}")
+    if not isinstance(facts["input"].get("array"), str):
+        raise VtbenchError("the fixture's input names no array: it is not of schema 1")
+    entries = facts.get("runs") or []
+    if not isinstance(entries, list) or not all(isinstance(e, Mapping) for e in entries):
+        raise VtbenchError("the fixture's runs are no list of dictionaries: it is not of schema 1")
+    for where, entry in (("decode", facts["decode"]), *((f"run {i + 1}", e) for i, e in enumerate(entries))):
+        names = entry.get("from")
+        good = isinstance(names, list) and names and all(isinstance(n, str) for n in names)
+        if not good or not isinstance(entry.get("array"), str):
+            raise VtbenchError(f"the fixture's {where} does not say array and from: it is not of schema {SCHEMA}")
+    for name, value in facts["tolerance"].items():
+        allowed = value.get("rtol") if isinstance(value, Mapping) else value
+        if value is not None and (not isinstance(allowed, int | float) or isinstance(allowed, bool) or allowed < 0):
+            raise VtbenchError(f"the fixture's tolerance of {name} is {value!r}, wanted a number of at least 0")
 
 
 class _Check:
     """The steps, on one fixture."""
 
     def __init__(self, facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]], report: Report) -> None:
-        missing = [k for k in ("family", "arch", "state_dict", "decode", "tolerance", "input") if k not in facts]
-        if missing:
-            raise VtbenchError(f"the fixture lacks {', '.join(missing)}: it is not of schema {SCHEMA}")
+        _check_form(facts)
+        for name, shape in (facts.get("shapes") or {}).items():
+            if name not in arrays or list(arrays[name].shape) != list(shape):
+                found = f"is {list(arrays[name].shape)}" if name in arrays else "is not there"
+                raise VtbenchError(
+                    f"the array {name} of the NPZ {found}, the fixture says {shape}: copy both files again"
+                )
         self.facts, self.arrays, self.report = facts, arrays, report
         self.family = registry.family(facts["family"])
         self.equal = self.total = 0
