@@ -177,7 +177,9 @@ def check_fixture(path: Path) -> Report:
             return made
         if facts["schema"] != SCHEMA:
             raise VtbenchError(f"the fixture has schema {facts['schema']!r}, this vtbench checks schema {SCHEMA}")
-        _Check(facts, arrays, report).run()
+        check = _Check(facts, arrays, report)
+        _check_shapes(facts, arrays)
+        check.run()
     except VtbenchError as bad:
         report.reasons.append(str(bad))
     except Exception as bad:
@@ -242,17 +244,19 @@ def _check_form(facts: Mapping[str, Any]) -> None:
             raise VtbenchError(f"the fixture's tolerance of {name} is {value!r}, wanted a number of at least 0")
 
 
+def _check_shapes(facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    """Raises VtbenchError unless every array that the file lists is there: a missing one would not be compared."""
+    for name, shape in (facts.get("shapes") or {}).items():
+        if name not in arrays or list(arrays[name].shape) != list(shape):
+            found = f"is {list(arrays[name].shape)}" if name in arrays else "is not there"
+            raise VtbenchError(f"the array {name} of the NPZ {found}, the fixture says {shape}: copy both files again")
+
+
 class _Check:
     """The steps, on one fixture."""
 
     def __init__(self, facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]], report: Report) -> None:
         _check_form(facts)
-        for name, shape in (facts.get("shapes") or {}).items():
-            if name not in arrays or list(arrays[name].shape) != list(shape):
-                found = f"is {list(arrays[name].shape)}" if name in arrays else "is not there"
-                raise VtbenchError(
-                    f"the array {name} of the NPZ {found}, the fixture says {shape}: copy both files again"
-                )
         self.facts, self.arrays, self.report = facts, arrays, report
         self.family = registry.family(facts["family"])
         self.equal = self.total = 0
