@@ -107,6 +107,7 @@ def section_of(
         plots.append(
             {
                 "metric": metric,
+                "against": None,
                 "title": f"{column.title}{f' ({column.unit})' if column.unit else ''}",
                 "arrow": column.arrow,
                 "direction": column.direction,
@@ -117,6 +118,7 @@ def section_of(
                 "shapes": sorted({c.kind for c in drawn}, key=lambda k: KINDS.index(k) if k in KINDS else 9),
             }
         )
+    plots += cost_plots(group, label, runs, look, faded, plotted) if not plots else []
     told = made(main, "", by)
     hows = {(t.by, t.how) for t in told if t.by and t.how}
     # What no kind has a value for is said once, below all of them.
@@ -138,6 +140,46 @@ def section_of(
     }
 
 
+COSTS = {"image-seconds-p50": ("time to image", "s/image"), "nfe": ("network evaluations", "evaluations/image")}
+"""What a drawn image takes: the axis of generators, which have no rate."""
+
+
+def cost_plots(
+    group: Group, label: Mapping[str, Label], runs: Sequence[Run], look: Mapping[str, Style], faded: set[str],
+    metrics: Sequence[str],
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Quality against cost, for a task whose runs have no rate: each metric with a direction, against each cost."""
+    out = []
+    for metric in metrics:
+        if metric in COSTS:
+            continue
+        for cost, (title, unit) in COSTS.items():
+            drawn = curves(group.runs, metric, others=runs, cost=cost)
+            points = [p for c in drawn for p in c.points]
+            # A cost that is the same for all says nothing.
+            if len(points) < 2 or len({p.x for p in points}) < 2:
+                continue
+            column = tables.column(group.runs, metric, group)
+            stated = tables.card(group.runs, metric).get("bounds")
+            bounds = [aggregate.finite(b) for b in stated] if isinstance(stated, (list, tuple)) else []
+            axis = (title, unit)
+            out.append(
+                {
+                    "metric": f"{metric} against {cost}",
+                    "title": f"{column.title} against {title}",
+                    "against": f"{title} ({unit})",
+                    "arrow": column.arrow,
+                    "direction": column.direction,
+                    "legend": [(swatch(look[c.key]), _curve_title(c), len(c.points)) for c in drawn],
+                    "large": _plot(drawn, look, group, column, label, faded, bounds, 860, 470, f"{cost}-l", axis),
+                    "small": _plot(drawn, look, group, column, label, faded, bounds, 400, 330, f"{cost}-s", axis),
+                    "keys": [c.key for c in drawn],
+                    "shapes": sorted({c.kind for c in drawn}, key=lambda k: KINDS.index(k) if k in KINDS else 9),
+                }
+            )
+    return out
+
+
 def _curve_title(curve: aggregate.Curve) -> str:
     return words.short(f"{curve.title}, by {curve.knob}" if curve.knob and len(curve.points) > 1 else curve.title, 70)
 
@@ -153,21 +195,24 @@ def _plot(
     width: int,
     height: int,
     suffix: str,
+    axis: tuple[str, str] = ("bits per pixel", "bit/px"),
 ) -> Any:
+    """axis: what the curves stand against, and its unit."""
     unit = f" ({column.unit})" if column.unit else ""
     better = next((b for b, d in words.DIRECTIONS.items() if d == column.direction), None)
     return rd_plot(
         drawn,
         dict(look),
         ident=f"p-{group.ident}-{words.anchor(column.metric)}-{suffix}",
-        title=f"{column.title} against rate: {group.task_title}, {group.where}",
+        title=f"{column.title} against {'rate' if axis[1] == 'bit/px' else axis[0]}: {group.task_title}, {group.where}",
         y_title=f"{words.short(column.title, 44)}{unit} {column.arrow}".strip(),
         better=better,
         labels={key: told.full for key, told in label.items()},
         hrefs={key: told.href for key, told in label.items()},
         width=width,
         height=height,
-        x_title="bits per pixel (log scale)" if width > 500 else "bits per pixel (log)",
+        x_title=axis[0] if axis[1] == "bit/px" else f"{axis[0]}, {axis[1]}",
+        x_unit=axis[1],
         faded=faded,
         bounds=(bounds[0], bounds[1]) if len(bounds) == 2 else (None, None),
     )

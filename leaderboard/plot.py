@@ -105,6 +105,7 @@ def rd_plot(
     width: int = 860,
     height: int = 460,
     x_title: str = "bits per pixel",
+    x_unit: str = "bit/px",
     faded: Container[str] = (),
     bounds: tuple[float | None, float | None] = (None, None),
 ) -> Markup:
@@ -139,7 +140,7 @@ def rd_plot(
     out.append(
         f'<svg class="plot" viewBox="0 0 {width} {height}" role="img" aria-labelledby="{ident}-t {ident}-d">'
         f'<title id="{ident}-t">{escape(title)}</title>'
-        f'<desc id="{ident}-d">{escape(y_title)}{arrow}, against bits per pixel on a logarithmic axis: '
+        f'<desc id="{ident}-d">{escape(y_title)}{arrow}, against {escape(x_title)} on a logarithmic axis: '
         f"{len(points)} runs on {len(curves)} curves. The numbers are in the tables of this page.</desc>"
     )
     for tick in ticks_y:
@@ -157,7 +158,7 @@ def rd_plot(
     out.append(f'<path class="axis" d="M{left:.1f} {top:.1f}V{height - bottom:.1f}H{width - right:.1f}"/>')
     out.append(
         f'<text class="label" x="{(left + width - right) / 2:.1f}" y="{height - 8}" text-anchor="middle">'
-        f"{escape(x_title)}</text>"
+        f"{escape(x_title)} ({'log scale' if width > 500 else 'log'})</text>"
         f'<text class="label" transform="translate(14 {(top + height - bottom) / 2:.1f}) rotate(-90)" '
         f'text-anchor="middle">{escape(y_title)}</text>'
     )
@@ -177,7 +178,7 @@ def rd_plot(
             out.append(f'<path class="curve" d="M{path}"{dash}/>')
         for p in curve.points:
             key = identity(p.run)
-            told = f"{labels.get(key, curve.title)}: {number(p.x, 3)} bit/px, {y_title} {number(p.y)}"
+            told = f"{labels.get(key, curve.title)}: {number(p.x, 3)} {x_unit}, {y_title} {number(p.y)}"
             if p.low is not None and p.high is not None:
                 told += f" [{number(p.low)}, {number(p.high)}]"
             state = "dot pale" if key in faded else "dot"

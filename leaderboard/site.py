@@ -138,7 +138,8 @@ def site_files(runs: Sequence[Run]) -> dict[str, bytes]:
         stats=content.counts(runs, groups),
         sections=sections,
         headlines=content.headlines(sections),
-        hero=next((s for s in sections if s["plots"]), None),
+        # Rate and distortion head the page; a plot against a cost stands with its task.
+        hero=next((s for s in sections if s["plots"] and not s["plots"][0]["against"]), None),
         bd=content.savings(sections, look),
         teasers=[(room, room.exhibits[0]) for room in rooms],
     )

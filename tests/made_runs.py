@@ -140,7 +140,7 @@ def write(
             "finished": "2026-01-01T00:00:10Z",
         },
         "service": {"encode_seconds": 0.012, "decode_seconds": 0.034},
-        "metrics": {m: card(m) for m in used},
+        "metrics": {m: card(m) for m in used if m in CARDS},
         **(extra or {}),
     }
     (folder / "run.json").write_text(json.dumps(info, indent=1))

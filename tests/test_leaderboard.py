@@ -362,7 +362,7 @@ def test_plot_is_valid_svg_with_points_where_arithmetic_puts_them(tmp_path: Path
     assert dots[0][0] < dots[2][0]
     assert dots[0][1] > dots[2][1]
     texts = [t.text for t in tree.iter("text")]
-    assert "bits per pixel" in texts
+    assert "bits per pixel (log scale)" in texts
     assert "PSNR (dB)" in texts
     assert {"0.2", "0.5", "1"} <= set(texts)
     ticks = {t.text: float(t.get("x", "")) for t in tree.iter("text") if t.get("class") == "tick"}
@@ -453,3 +453,29 @@ def test_labels_tell_twins_apart(tmp_path: Path) -> None:
     told = {label.full for label in site.tables.labels(runs, {}).values()}
     assert len(told) == 2
     assert any("seed 7" in t for t in told)
+
+
+def test_generators_have_quality_against_cost(tmp_path: Path) -> None:
+    """A run without a rate is drawn against what an image takes; the page's first plot stays rate and distortion."""
+    for i, seconds in enumerate((0.5, 2.0, 8.0)):
+        cost = {"metric": "image-seconds-p50", "value": seconds, "unit": "s/image", "better": "lower"}
+        made_runs.write(
+            tmp_path / f"r{i}", name="drawer", kind="generator", options={"steps": i}, task="generation",
+            scores=[score("rfid", 9.0 - i), {**score("psnr", 1.0), **cost}],
+        )  # fmt: skip
+    leaderboard.build([tmp_path], tmp_path / "site")
+    page = (tmp_path / "site" / "index.html").read_text()
+    assert "rFID against time to image" in page
+    assert "time to image, s/image (log)" in page
+    assert "nothing gives more for less" in page
+    assert "Rate and distortion" not in page
+    assert "against network evaluations" not in page
+
+
+@pytest.mark.parametrize(
+    ("status", "asked"), [("official", False), ("own", True), ("unverified", True), ("none", False)]
+)
+def test_command_asks_for_a_file_that_only_the_user_has(status: str, asked: bool, tmp_path: Path) -> None:
+    weights = {"status": status, "files": [{"file": "model.safetensors", "sha256": "ab" * 32}]}
+    made_runs.write(tmp_path / "a", weights=weights)
+    assert ("--checkpoint" in runpage.command(read_run(tmp_path / "a"))) is asked

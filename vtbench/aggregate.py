@@ -265,11 +265,14 @@ def rate(run: Run, others: Iterable[Run] = ()) -> float | None:
     return None
 
 
-def curves(runs: Sequence[Run], y: str = "psnr", *, others: Sequence[Run] = ()) -> list[Curve]:
-    """The curves of runs of one question; a run without a rate or without `y` has no point (it stays in the table)."""
+def curves(runs: Sequence[Run], y: str = "psnr", *, others: Sequence[Run] = (), cost: str | None = None) -> list[Curve]:
+    """The curves of runs of one question; a run without a rate or without `y` has no point (it stays in the table).
+
+    cost: a metric that stands on the axis in place of the rate, as what a generator's image takes.
+    """
     found: dict[str, list[Point]] = {}
     for run in runs:
-        at, score = rate(run, others), run.score(y)
+        at, score = rate(run, others) if cost is None else value(run, cost), run.score(y)
         quality = value(run, y)
         if at is None or at <= 0 or quality is None or score is None:
             continue
