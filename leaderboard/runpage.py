@@ -23,8 +23,8 @@ def command(run: Run) -> str:
     for name, value in options(run).items():
         words += ["--option", f"{name}={value if isinstance(value, str) else json.dumps(value, default=str)}"]
     weights = model.get("weights")
-    files = weights.get("files") if isinstance(weights, Mapping) else None
-    if files and isinstance(weights, Mapping) and weights.get("status") in ("own", "unverified", "official"):
+    # Official files are found by the card: in a package, or on the hub.
+    if isinstance(weights, Mapping) and weights.get("status") in ("own", "unverified"):
         words += ["--checkpoint", "FILE_OR_DIR"]
     words += ["--task", str(part(run, "task").get("name", ""))]
     words += ["--images", str(suite.get("name", "")), "--view", str(view.get("name", ""))]
