@@ -9,6 +9,7 @@ mean magnitude of that; strong dimensions get more bits, in the order of the fit
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,17 +44,10 @@ FSQ = Card(
     knob_values=LEVELS,
     note="the same levels in each of 6 dimensions; fitted by adapters/fits/make_fits_more.py",
 )
-SIGNS = Card(
+SIGNS = replace(
+    FSQ,
     name="pca-signs",
-    family="pca-codes",
-    kind="discrete",
     title="Residual sign bits of PCA dimensions of 8 x 8 patches",
-    sizes=Multiple(of=SIDE),
-    licence="Apache-2.0",
-    weights=(WEIGHTS,),
-    tokens_at_256=1024,
-    downsample=SIDE,
-    trained_on=("scikit-learn sample photographs",),
     options={"bits": 18},
     knob="bits",
     knob_values=(4, 8, 18, 36),
