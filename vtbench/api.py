@@ -100,6 +100,9 @@ def prepare(
         "adapter": entry.adapter_sha256(),
     }
     record = {"status": found.status, "files": list(found.hashes), "why": found.why}
+    stored = getattr(getattr(made, "network", None), "stored_as", None)
+    if stored:
+        record["note"] = f"the file keeps its weights in {stored}; they were widened to float32"
     if found.status == "none":
         record["status"] = "none"
     return Prepared(ModelSubject(made, fit), identity, record)

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".pkl")
 CONTAINERS = ("state_dict", "model", "ema", "model_ema_state_dict", "model_state_dict", "module", "params", "net")
-"""Keys under which trainers put a state dict, tried in this order when a card names none."""
+"""Keys under which trainers put a state dict, tried in this order after those that a card names."""
+_WRAPPERS = ("module.", "_orig_mod.")
+"""What torch's wrappers of a whole model put before every name, in any order, once or twice."""
 
 
 class Stub:
@@ -201,7 +203,14 @@ def _object(path: Path) -> Any:
         # Whatever a damaged file makes the reader stumble over, the first refusal tells more.
         del bad
     text = str(first).strip()
-    reason = text.splitlines()[0][:160] if text else type(first).__name__
+    reason = text.splitlines()[0].split(". ")[0][:160] if text else type(first).__name__
+    with path.open("rb") as source:
+        start = source.read(2)
+    if start[:1] != b"\x80" and start != b"PK":
+        raise VtbenchError(
+            f"{path} is not a checkpoint ({'it is empty' if not start else f'it starts with {start!r}'}): "
+            "give a .safetensors file, or one that torch.save wrote"
+        )
     if isinstance(first, pickle.UnpicklingError) or "weights_only" in text:
         # torch's own text goes on to advise loading it unsafely.
         reason = "a pickle, but not one that torch.save made of tensors; nothing in it was run"
@@ -276,14 +285,14 @@ def _walk(value: Any, prefix: str, seen: set[int], depth: int = 0) -> Iterator[t
 def read(path: Path, key: Sequence[str] | None = None) -> dict[str, torch.Tensor]:
     """The named tensors of one checkpoint file or of a folder of sharded safetensors.
 
-    key: containers to look into, the first that is there; None: the usual ones, then the file itself. The prefix
-    `module.` of data-parallel training is taken off when every name has it. Raises VtbenchError if the file is
-    truncated, no checkpoint, or holds no tensors.
+    key: containers to look into, the first that is there; then the usual ones, then the file itself. The prefixes
+    `module.` of data-parallel training and `_orig_mod.` of compiled modules are taken off when every name has them.
+    Raises VtbenchError if the file is truncated, no checkpoint, or holds no tensors.
     """
     import torch
 
-    if path.is_dir():
-        return _read_shards(path)
+    if path.is_dir() or (path.name.endswith(".index.json") and path.is_file()):
+        return _read_shards(path if path.is_dir() else path.parent)
     if not path.is_file():
         raise VtbenchError(f"{path} does not exist: give a checkpoint file")
     with path.open("rb") as source:
@@ -293,7 +302,8 @@ def read(path: Path, key: Sequence[str] | None = None) -> dict[str, torch.Tensor
     if path.suffix == ".safetensors" or (start[8:9] == b"{" and not start.startswith((b"PK", b"\x80"))):
         return _safetensors(path)
     loaded = _object(path)
-    candidates = list(key) if key else [*CONTAINERS]
+    # The user's own file may come from another trainer than the released one, whose containers the card names.
+    candidates = [*(key or ()), *CONTAINERS]
     inner: Any = loaded
     if isinstance(loaded, (Mapping, Stub)):
         table = loaded if isinstance(loaded, Mapping) else loaded.__dict__
@@ -301,7 +311,11 @@ def read(path: Path, key: Sequence[str] | None = None) -> dict[str, torch.Tensor
             part: Any = table
             for step in name.split("/"):
                 part = part.get(step) if isinstance(part, Mapping) else getattr(part, step, None)
-            if part is not None and next(_walk(part, "", set()), None) is not None:
+            if (
+                part is not None
+                and not isinstance(part, torch.Tensor)
+                and next(_walk(part, "", set()), None) is not None
+            ):
                 inner = part
                 break
     tensors = {n: t for n, t in _walk(inner, "", set()) if isinstance(t, torch.Tensor)}
@@ -309,8 +323,9 @@ def read(path: Path, key: Sequence[str] | None = None) -> dict[str, torch.Tensor
         raise VtbenchError(
             f"{path} holds no tensors ({type(loaded).__name__} inside): it is not a checkpoint of weights"
         )
-    while all(n.startswith("module.") for n in tensors):
-        tensors = {n.removeprefix("module."): t for n, t in tensors.items()}
+    for wrapper in _WRAPPERS * 2:
+        if all(n.startswith(wrapper) for n in tensors):
+            tensors = {n.removeprefix(wrapper): t for n, t in tensors.items()}
     return tensors
 
 

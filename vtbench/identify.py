@@ -288,13 +288,16 @@ def own_card(card: Card, family: Family, arch: Mapping[str, Any]) -> Card:
         network = build_network(family, arch)
     side = network.fixed_size or 256
     grids = getattr(network, "grids", lambda size: ())((side, side)) if side % network.downsample == 0 else ()
+    least = card.sizes.at_least // (card.downsample or 1) if isinstance(card.sizes, Multiple) else 1
     return replace(
         card,
         arch=arch,
         alphabets=tuple(network.alphabets),
         value_range=tuple(network.value_range),
         downsample=network.downsample,
-        sizes=Fixed(side) if network.fixed_size else Multiple(of=network.downsample, at_least=network.downsample),
+        sizes=Fixed(side)
+        if network.fixed_size
+        else Multiple(of=network.downsample, at_least=network.downsample * max(1, least)),
         tokens_at_256=sum(h * w for h, w in grids) or None,
         latent_channels=card.latent_channels if arch == card.arch else None,
     )

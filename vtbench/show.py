@@ -66,6 +66,9 @@ def run_scores(run: Any) -> str:
         f"{info['status']}"
     )
     text = scores_table(run.scores, head)
+    note = info["model"]["weights"].get("note")
+    if note:
+        text += f"\nweights: {note}"
     if not info["ranked"]:
         text += f"\nnot ranked: {info['why_not_ranked']}"
     return text

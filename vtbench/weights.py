@@ -63,6 +63,9 @@ def find(card: Card, given: Path | None = None) -> Found:
             )
         return Found({}, "none")
     files: dict[str, Path] = {}
+    if given is not None and given.name.endswith(".safetensors.index.json") and given.is_file():
+        # The index alone is no weights: its folder is, and its shards are hashed with it.
+        given = given.parent
     if given is not None and not given.exists():
         raise VtbenchError(f"--checkpoint {given} does not exist: give a file, or a folder with {_wanted(card)}")
     for weight in card.weights:
@@ -117,6 +120,8 @@ def _in_folder(card: Card, weight: Weights, folder: Path) -> Path:
     if path.is_file():
         return path
     if len(card.weights) == 1:
+        if any(folder.glob("*.safetensors.index.json")):
+            return folder
         several = sorted(p for p in folder.iterdir() if p.suffix in checkpoint.SUFFIXES)
         if len(several) == 1:
             return several[0]
@@ -286,7 +291,7 @@ TRAINING_ONLY = ("loss.", "model_ema.", "discriminator.", "ema.", "lpips.", "per
 """Rule for what is left out without asking: losses, discriminators and averaged copies, by prefix."""
 
 
-def compare(network: Any, tensors: Mapping[str, Any], what: str) -> None:
+def compare(network: Any, tensors: Mapping[str, Any], what: str, card: Card | None = None) -> None:
     """Strict: raises VtbenchError with the first few missing, unexpected and misshapen names, and a guess."""
     optional = (*getattr(network, "optional", ()), *TRAINING_ONLY)
     wanted = {n: tuple(t.shape) for n, t in network.state_dict().items()}
@@ -306,23 +311,46 @@ def compare(network: Any, tensors: Mapping[str, Any], what: str) -> None:
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             parts.append(f"{len(names)} {label}: {', '.join(names[:3])}{more}")
-    raise VtbenchError(f"{what} does not fit ({'; '.join(parts)}){_guess(tensors)}")
+    raise VtbenchError(
+        f"{what} does not fit ({'; '.join(parts)}){_guess(tensors, card, len(missing) / max(1, len(wanted)))}"
+    )
 
 
-def _guess(tensors: Mapping[str, Any]) -> str:
+def _guess(tensors: Mapping[str, Any], card: Card | None, lacking: float) -> str:
+    """What the file rather is; `lacking`: the share of the wanted names that it has not."""
     from vtbench.identify import identify
 
     found = identify({n: list(t.shape) for n, t in tensors.items()})
-    return f": this looks like {found[0].name}" if found else ": no model of vtbench has these names"
+    if not found:
+        if lacking < 0.2:
+            return ": most names are right, so it is this model in another version, or a damaged file"
+        return ": no model of vtbench has these names"
+    # Models that share a network share names: of those that fit, the one that was asked for tells more.
+    ours = [m for m in found if card is not None and m.family == card.family]
+    match = (ours or found)[0]
+    if match.how == "near":
+        return f": this looks like {match.name}, incomplete or in another version"
+    under = f", with names that begin with {match.prefix!r}" if match.prefix else ""
+    return f": this looks like {match.text()}{under}"
+
+
+def stored_as(tensors: Mapping[str, torch.Tensor]) -> str | None:
+    """The half-precision dtypes in which a file keeps weights, in words; None if it keeps none so."""
+    halves = sorted({str(t.dtype).removeprefix("torch.") for t in tensors.values() if t.dtype.itemsize < 4
+                     and t.dtype.is_floating_point})  # fmt: skip
+    return " and ".join(halves) or None
 
 
 def fill(network: Any, card: Card, files: Mapping[str, Path]) -> Any:
-    """`network` with the files' tensors, strictly by name and shape; half precision is widened, NaN is refused."""
+    """`network` with the files' tensors, strictly by name and shape; half precision is widened, NaN is refused.
+
+    `network.stored_as` says in which half precision the file keeps them, if so.
+    """
     import torch
 
     what = f"{', '.join(p.name for p in files.values())} as {card.name}"
     tensors = state_dict(network, card, files)
-    compare(network, tensors, what)
+    compare(network, tensors, what, card)
     own = network.state_dict()
     kept = {}
     for name, target in own.items():
@@ -335,4 +363,5 @@ def fill(network: Any, card: Card, files: Mapping[str, Path]) -> Any:
             value = value.float()
         kept[name] = value
     network.load_state_dict(kept, strict=False)
+    network.stored_as = stored_as({n: tensors[n] for n in kept})
     return network
