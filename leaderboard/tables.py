@@ -31,7 +31,7 @@ from vtbench.aggregate import (
 from vtbench.leaderboard.words import ARROWS, DIRECTIONS, Notes, anchor, decimals, number, short
 from vtbench.results import Run
 
-TASK_ORDER = ("reconstruction", "detail", "text", "compression", "generation")
+TASK_ORDER = ("reconstruction", "detail", "text", "compression", "generation", "written")
 """How the page is read; tasks that are not named here follow by name."""
 RATE_UNITS = ("bit/px", "bit", "tokens", "x")
 """Units of metrics that say what is paid, not what is got: they never decide a rank while another metric can."""

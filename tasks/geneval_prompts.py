@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from vtbench.metrics.quoted import BUCKETS
 from vtbench.tasks.geneval import COLORS, RELATIONS, TASKS
 
 COCO = (
@@ -108,8 +109,6 @@ def make(per_task: int, seed: int = 0) -> list[dict[str, Any]]:
     return out
 
 
-BUCKETS = ((1, 8), (9, 20), (21, 40), (41, 80))
-"""Length buckets of quoted strings, in characters."""
 WORDS = (
     "open", "daily", "market", "street", "coffee", "house", "garden", "north", "river", "light", "paper", "music",
     "winter", "number", "school", "travel", "museum", "bread", "window", "letter", "summer", "bridge", "silver",

@@ -88,7 +88,8 @@ def evaluate(
         items = [_item(row) for row in made.rows]
         info = Runner(job)._info(items, batch_size, unavailable, metrics)
         reasons = [info["why_not_ranked"]] if info["why_not_ranked"] else []
-        if len(items) != sets.PROTOCOL_N:
+        distances = any(isinstance(m, SetMetric) for m in metrics.values()) or "fid" in task.metrics
+        if distances and len(items) != sets.PROTOCOL_N:
             reasons.append(f"not comparable: {len(items)} images, the protocol wants {sets.PROTOCOL_N}")
         theirs = loaded.identity.get("tokenizer")
         if theirs and theirs["status"] == "unverified":
@@ -148,7 +149,9 @@ def _score(folder: RunFolder, job: Job, info: Mapping[str, Any], loaded: generat
         else:
             out.append(Score(task, metric_name, None, 0, len(items), why="no metric for generated images",
                              unit=card.unit, better=card.better, version=card.version))  # fmt: skip
-    return [*out, *_tokenizer_scores(task, values, unavailable, len(items)), *_costs(task, made, info)]
+    # The tokenizer's share is one of FID.
+    share = _tokenizer_scores(task, values, unavailable, len(items)) if "fid" in job.task.metrics else []
+    return [*out, *share, *_costs(task, made, info)]
 
 
 def _rows(

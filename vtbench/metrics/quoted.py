@@ -1,0 +1,132 @@
+"""Text in generated images: was the quoted string written? The whole image is read and held against the quote.
+
+The quote stands in item.meta["quote"], else between double quotation marks in meta["prompt"]. Reading: EasyOCR's
+detector and recognizer over the whole picture, boxes in one reading order (vtbench.metrics.ocr). Both sides are
+normalised by `nfkc-ws` and compared case for case. What was written beside the quote counts as wrong characters, so
+that a CER may pass one; what the reader itself gets wrong counts too, alike for all generators.
+
+Every number is given over all quotes and for each bucket of lengths, in characters of the normalised quote.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Sequence
+
+from vtbench.metric import Batch, ImageMetric, MetricCard, Value
+from vtbench.metrics import ocr
+from vtbench.metrics._pixels import pairs
+from vtbench.metrics.text import NORMALISER, edits, ned, normalise, words_kept
+
+BUCKETS = ((1, 8), (9, 20), (21, 40), (41, 80))
+"""Lengths of quoted strings in characters; longer ones count over all quotes only."""
+NO_QUOTE = "the prompt quotes no string"
+NEEDS = ("easyocr-english-g2", "easyocr-craft")
+
+_CURLY = re.compile(r'"([^"]+)"|\N{LEFT DOUBLE QUOTATION MARK}([^\N{RIGHT DOUBLE QUOTATION MARK}]+)'
+                    r"\N{RIGHT DOUBLE QUOTATION MARK}")  # fmt: skip
+
+
+def quote(meta: dict[str, object] | None) -> str:
+    """The normalised string that the image should hold, or the empty string."""
+    given = (meta or {}).get("quote")
+    if given is not None:
+        return normalise(str(given))
+    found = _CURLY.search(str((meta or {}).get("prompt") or ""))
+    return normalise(found[1] or found[2]) if found else ""
+
+
+Measure = Callable[[str, str], tuple[float, float]]
+"""(truth, reading) -> (value, weight)."""
+
+
+def _cer(truth: str, reading: str) -> tuple[float, float]:
+    return edits(truth, reading) / len(truth), len(truth)
+
+
+def _ned(truth: str, reading: str) -> tuple[float, float]:
+    return ned(truth, reading), 1
+
+
+def _words(truth: str, reading: str) -> tuple[float, float]:
+    count = len(truth.split())
+    return words_kept(truth, reading) / count, count
+
+
+def _exact(truth: str, reading: str) -> tuple[float, float]:
+    return float(truth == reading), 1
+
+
+class QuoteMetric(ImageMetric):
+    """One measure, over all quotes or those of one bucket."""
+
+    def __init__(self, card: MetricCard, measure: Measure, bucket: tuple[int, int] | None) -> None:
+        self.card, self._measure, self._bucket = card, measure, bucket
+        self._reader: ocr.Engine | None = None
+
+    def load(self, device: str = "cpu") -> None:
+        from vtbench.metrics import weights
+
+        weights.find("easyocr-craft")
+        self._reader = ocr.engine("easyocr", device)
+
+    @property
+    def engine_id(self) -> str | None:
+        """Engine, version and weights' hash, for the record."""
+        return None if self._reader is None else f"{self._reader.id}/page/{NORMALISER}"
+
+    def measure(self, batch: Batch) -> Sequence[Value]:
+        out = []
+        for k, item in enumerate(batch.reference.items):
+            truth = quote(dict(getattr(item, "meta", None) or {}))
+            if not truth:
+                out.append(Value(None, why=NO_QUOTE))
+            elif self._bucket is not None and not self._bucket[0] <= len(truth) <= self._bucket[1]:
+                out.append(Value(None, why=f"the quote has {len(truth)} characters"))
+            else:
+                out.append(Value(*self._measure(truth, self._readings(batch)[k])))
+        return out
+
+    def _readings(self, batch: Batch) -> Sequence[str]:
+        if self._reader is None:
+            self.load()
+        reader = self._reader
+        assert reader is not None
+
+        def read() -> list[str]:
+            return [normalise(ocr.read_page(reader, image)) for _, image in pairs(batch)]
+
+        made: list[str] = batch.once(("page", reader.id), read)
+        return made
+
+
+_KINDS: dict[str, tuple[str, Measure, str, tuple[float, float | None], str]] = {
+    # name: title, measure, direction, bounds, weight
+    "quote-exact": ("Quotes written exactly", _exact, "higher", (0, 1), "images"),
+    "quote-cer": ("CER of the quote", _cer, "lower", (0, None), "characters of the quotes"),
+    "quote-ned": ("1 - normalised edit distance of the quote", _ned, "higher", (0, 1), "images"),
+    "quote-word-accuracy": ("Quoted words written", _words, "higher", (0, 1), "words of the quotes"),
+}
+
+
+def _metric(kind: str, bucket: tuple[int, int] | None) -> QuoteMetric:
+    title, measure, better, bounds, weight = _KINDS[kind]
+    name = kind if bucket is None else f"{kind}-{bucket[0]}-{bucket[1]}"
+    card = MetricCard(
+        name=name, title=title if bucket is None else f"{title}, {bucket[0]} to {bucket[1]} characters", version=1,
+        unit="", better=better,  # type: ignore[arg-type]
+        source=f"EasyOCR over the whole image, boxes in reading order; {NORMALISER}, case kept", bounds=bounds,
+        needs=NEEDS, reduction=f"micro-average over {weight}", paired=False,
+        convention_of=None if bucket is None else kind,
+    )  # fmt: skip
+    return QuoteMetric(card, measure, bucket)
+
+
+METRICS: tuple[Callable[[], ImageMetric], ...] = tuple(
+    functools.partial(_metric, kind, bucket) for kind in _KINDS for bucket in (None, *BUCKETS)
+)
+NAMES = tuple(
+    kind if bucket is None else f"{kind}-{bucket[0]}-{bucket[1]}" for kind in _KINDS for bucket in (None, *BUCKETS)
+)
+"""All of them, for the task."""
