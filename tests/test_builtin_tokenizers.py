@@ -18,7 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vtbench import api, contract, weights
+from vtbench import api, contract, honesty, weights
 from vtbench.errors import VtbenchError
 from vtbench.images import serve
 from vtbench.tokens import Bitstream, Codes, Latents, Tokens, unpack
@@ -406,9 +406,9 @@ def test_a_fresh_process_decodes_the_same() -> None:
         asked[name] = base64.b64encode(tokens.pack()[0]).decode()
         here[name] = (back.clamp(0, 1) * 255).round().byte()[0].numpy()
     code = (
-        "import base64, json, sys; from vtbench.contract import decode_here\n"
+        "import base64, json, sys; from vtbench.honesty import decode_here\n"
         "for name, blob in json.load(sys.stdin).items():\n"
-        "    asked = dict(model=name, options={}, blob=blob, seed=0, device='cpu', dtype='float32')\n"
+        "    asked = dict(model=name, options={}, blobs=[blob], seeds=[0], device='cpu', dtype='float32')\n"
         "    print(name, base64.b64encode(decode_here(asked)).decode())"
     )
     done = subprocess.run([sys.executable, "-c", code], input=json.dumps(asked), capture_output=True, text=True)
@@ -424,9 +424,9 @@ def test_contract(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every check of `vtbench check` but the fresh process, which the test above has for all of them at once."""
 
     def same_process(command: Any, input: bytes, **_: Any) -> Any:
-        return subprocess.CompletedProcess(command, 0, contract.decode_here(json.loads(input)), b"")
+        return subprocess.CompletedProcess(command, 0, honesty.decode_here(json.loads(input)), b"")
 
-    monkeypatch.setattr(contract.subprocess, "run", same_process)
+    monkeypatch.setattr(honesty.subprocess, "run", same_process)
     found = contract.check(name)
     assert [c for c in found if c.status != "passed"] == []
     assert len(found) >= 9

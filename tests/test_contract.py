@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from vtbench import contract
+from vtbench import api, contract, honesty
+from vtbench.errors import VtbenchError
 
 FILE = Path(__file__).parent / "bad_adapters.py"
 
@@ -18,7 +22,7 @@ def failures(name: str) -> dict[str, str]:
 def test_right() -> None:
     found = contract.check(f"{FILE}@right")
     assert [c for c in found if c.status != "passed"] == []
-    assert len(found) >= 9
+    assert len(found) >= 11
 
 
 @pytest.mark.parametrize(
@@ -43,3 +47,39 @@ def test_mistakes(name: str, check: str, words: str) -> None:
     found = failures(name)
     assert check in found, found
     assert words in found[check]
+
+
+@pytest.mark.parametrize(
+    ("name", "look", "words"),
+    [
+        ("remembers", lambda made: honesty.state(made, 256), "in the tokens|shape"),
+        ("by-note", lambda made: honesty.hidden(made, 64), "note of the tokens differs"),
+        ("cut", lambda made: honesty.hidden(made, 64), "variable=True"),
+        ("holes", lambda made: honesty.hidden(made, 64), "in the middle of a code"),
+        ("spender", lambda made: honesty.budget(made, 64), "cut its code to the budget"),
+        ("noisy", lambda made: contract._facts(made, 64), "does not say stochastic"),
+        ("wrong-grid", lambda made: contract._facts(made, 64), "one position for 8 x 8 pixels"),
+        ("right", lambda made: honesty.state(made, 64), "passed"),
+        ("right", lambda made: honesty.hidden(made, 64), "passed"),
+    ],
+)
+def test_quiet_mistakes(name: str, look: Callable[[Any], tuple[str, str]], words: str) -> None:
+    made = api.load(f"{FILE}@{name}", {}, None, "cpu", "float32")[3]
+    try:
+        status, said = look(made)
+    except RuntimeError as bad:
+        # What `check` turns into a failure with the mistake that it usually means.
+        status, said = "failed", str(bad)
+    assert re.search(words, f"{status}: {said}")
+
+
+def test_a_picture_that_waits_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SMUGGLE", str(tmp_path))
+    said = failures("by-file")["fresh process"]
+    assert "which was written after" in said
+
+
+def test_a_wrong_name_is_a_wrong_question() -> None:
+    with pytest.raises(VtbenchError, match="did you mean jpeg") as caught:
+        contract.check("jpgg")
+    assert caught.value.code == 2

@@ -5,12 +5,10 @@ Each failure names the mistake that it usually means. What cannot be checked her
 
 from __future__ import annotations
 
-import base64
 import itertools
-import json
 import math
-import subprocess
-import sys
+import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +19,7 @@ from vtbench.adapter import ClosedSystem, Generator, Tokenizer
 from vtbench.cards import Fixed, Multiple
 from vtbench.errors import Unavailable, VtbenchError
 from vtbench.subject import ModelSubject, Produced
-from vtbench.tokens import Bitstream, Codes, Latents, Tokens, unpack
+from vtbench.tokens import Bitstream, Codes, Latents, Tokens
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,7 +94,10 @@ def check(
     say: Callable[[Check], None] | None = None,
 ) -> list[Check]:
     """Runs the contract on a model's name, `file.py@name`, or a loaded tokenizer object; returns every check."""
+    from vtbench import honesty
+
     out: list[Check] = []
+    environment, began = dict(os.environ), time.time()
 
     def report(name: str, status: Any, said: str) -> None:
         out.append(Check(name, status, said))
@@ -130,10 +131,16 @@ def check(
         return out
     guarded("batch", "an average over the batch, or noise that is drawn once a batch", lambda: _batch(made, side))
     guarded("seeds", "noise that does not come from the seeds", lambda: _seeds(made, side))
+    guarded("state", "something that encode leaves on the adapter and decode reads", lambda: honesty.state(made, side))
     guarded("fresh process", "features that pass the decoder by another way than the tokens",
-            lambda: _fresh(made, spec, side, device, dtype))  # fmt: skip
-    guarded("facts", "a card copied from another model", lambda: _facts(made, subject, side))
+            lambda: honesty.fresh(made, spec, side, device, dtype, environment, began))  # fmt: skip
+    guarded("facts", "a card copied from another model", lambda: _facts(made, side))
     guarded("alphabet", "an alphabet on the card that is not the codebook's size", lambda: _alphabet(made, side))
+    guarded("hidden bits", "information beside the indices", lambda: honesty.hidden(made, side))
+    if made.takes_budget:
+        guarded(
+            "budget", "an encoder that takes the budget and does not look at it", lambda: honesty.budget(made, side)
+        )
     return out
 
 
@@ -147,10 +154,13 @@ def _load(model: Any, options: dict[str, str], checkpoint: Path | None, device: 
         report("loads", "passed", "an object that is loaded already")
         return None, ready.subject.model, True  # type: ignore[attr-defined]
     spec = {"model": model, "options": options, "checkpoint": str(checkpoint.resolve()) if checkpoint else None}
+    if not model.startswith(("family:", "tokenbridge:")):
+        # A wrong name or option is a wrong question, not a failure of an adapter.
+        registry.parse_options(registry.model(model).card, options)
     try:
         _, _, found, made = api.load(model, options, checkpoint, device, dtype)
     except Unavailable as bad:
-        made = _random(model, options, device, dtype)
+        made = load_random(model, options, device, dtype)
         if made is None:
             report("loads", "not checked", f"{bad}")
             return None, None, False
@@ -166,7 +176,7 @@ def _load(model: Any, options: dict[str, str], checkpoint: Path | None, device: 
     return spec, made, found.status != "unverified"
 
 
-def _random(model: str, options: Mapping[str, str], device: str, dtype: str) -> Any:
+def load_random(model: str, options: Mapping[str, str], device: str, dtype: str) -> Any:
     """A native network filled with numbers made from its parameter names; None for anything else."""
     from vtbench.network import NetworkTokenizer, build_network
     from vtbench.parity import fill_
@@ -183,12 +193,12 @@ def _random(model: str, options: Mapping[str, str], device: str, dtype: str) -> 
     return made
 
 
-def _seeds_for(n: int) -> list[int]:
+def seeds_for(n: int) -> list[int]:
     return [1000 + i for i in range(n)]
 
 
 def _through(subject: ModelSubject, images: torch.Tensor) -> Produced:
-    made = subject.produce(images, _seeds_for(len(images)), [])
+    made = subject.produce(images, seeds_for(len(images)), [])
     if made.failed:
         raise VtbenchError(f"{subject.card.name} gave no image: {next(iter(made.failed.values()))}", code=1)
     return made
@@ -279,17 +289,17 @@ def _raw(subject: ModelSubject, given: torch.Tensor) -> torch.Tensor:
     """The model without the runner's refusals, since the wrong conventions must be tried too."""
     made = subject.model
     if isinstance(made, ClosedSystem):
-        out = made.reconstruct(given, _seeds_for(1))[0]
+        out = made.reconstruct(given, seeds_for(1))[0]
         if isinstance(out, str):
             raise VtbenchError(f"{made.card.name} gave no image: {out}", code=1)
         return out[None]
-    tokens = _encode(made, given)
-    return made.decode(tokens, _seeds_for(1)).detach().to("cpu").float()
+    tokens = encode(made, given)
+    return made.decode(tokens, seeds_for(1)).detach().to("cpu").float()
 
 
-def _encode(made: Tokenizer, images: torch.Tensor, seeds: Sequence[int] | None = None) -> Tokens:
+def encode(made: Tokenizer, images: torch.Tensor, seeds: Sequence[int] | None = None) -> Tokens:
     budget = made.options[made.card.knob] if made.takes_budget and made.card.knob else None
-    many = list(seeds) if seeds is not None else _seeds_for(len(images))
+    many = list(seeds) if seeds is not None else seeds_for(len(images))
     return made.encode(images, many) if budget is None else made.encode(images, many, budget)
 
 
@@ -307,7 +317,7 @@ def _sizes(subject: ModelSubject) -> tuple[Any, str]:
     return "passed", "even, odd and wide: " + ", ".join(f"{h} x {w}" for h, w in tried)
 
 
-def _four(side: int) -> torch.Tensor:
+def four(side: int) -> torch.Tensor:
     import torch
 
     return torch.cat([photo(side, side, at=37 * i) for i in range(4)])
@@ -316,12 +326,12 @@ def _four(side: int) -> torch.Tensor:
 def _batch(made: Tokenizer, side: int) -> tuple[Any, str]:
     import torch
 
-    images, seeds = _four(side), _seeds_for(4)
-    together = _encode(made, images, seeds)
+    images, seeds = four(side), seeds_for(4)
+    together = encode(made, images, seeds)
     out = made.decode(together, seeds).float()
     worst = 0.0
     for i in range(4):
-        alone = _encode(made, images[i : i + 1], seeds[i : i + 1])
+        alone = encode(made, images[i : i + 1], seeds[i : i + 1])
         if isinstance(alone, Latents) and isinstance(together, Latents):
             one, many = alone.values.float(), together.values[i : i + 1].float()
             scale = max(1e-6, float(one.abs().max()))
@@ -368,8 +378,8 @@ def _share(a: Tokens, b: Tokens) -> str:
 
 
 def _seeds(made: Tokenizer, side: int) -> tuple[Any, str]:
-    image, seeds = photo(side, side), _seeds_for(1)
-    first, second = _encode(made, image, seeds), _encode(made, image, seeds)
+    image, seeds = photo(side, side), seeds_for(1)
+    first, second = encode(made, image, seeds), encode(made, image, seeds)
     if _body(first) != _body(second):
         return "failed", "the same image and seed gave other tokens the second time: draw all noise from the seed"
     a, b = made.decode(first, seeds), made.decode(first, seeds)
@@ -378,78 +388,52 @@ def _seeds(made: Tokenizer, side: int) -> tuple[Any, str]:
     return "passed", "the same seeds give the same bytes"
 
 
-def _fresh(made: Tokenizer, spec: Mapping[str, Any] | None, side: int, device: str, dtype: str) -> tuple[Any, str]:
-    import numpy as np
-
-    from vtbench.images import to_uint8
-
-    if spec is None:
-        return "not checked", "an object cannot be built again in another process: register it to check this"
-    image = photo(side, side)
-    tokens = _encode(made, image)
-    (blob,) = tokens.pack()
-    again = unpack(blob)
-    if again.size != tokens.size or not math.isclose(float(again.bits()[0]), float(tokens.bits()[0])):
-        return "failed", "the packed bytes unpack to other tokens: use Codes, Latents or Bitstream as they are"
-    here = to_uint8(made.decode(tokens, _seeds_for(1)).detach().to("cpu").float())[0].numpy()
-    asked = {
-        **spec,
-        "blob": base64.b64encode(blob).decode(),
-        "seed": _seeds_for(1)[0],
-        "device": device,
-        "dtype": dtype,
-    }
-    ran = subprocess.run(
-        [sys.executable, "-m", "vtbench.contract"], input=json.dumps(asked).encode(), capture_output=True, timeout=900
-    )
-    if ran.returncode:
-        last = ran.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
-        return "failed", (
-            f"a fresh process that got only the packed bytes could not decode them ({last[0][:200]}): "
-            "the decoder needs something that is not in the tokens"
-        )
-    there = np.frombuffer(ran.stdout, np.uint8).reshape(here.shape) if len(ran.stdout) == here.size else None
-    if there is None or not np.array_equal(here, there):
-        off = (
-            ""
-            if there is None
-            else f" (by up to {int(np.abs(here.astype(int) - there.astype(int)).max())} grey levels)"
-        )
-        return "failed", (
-            f"a fresh process that got only the packed bytes decoded another image{off}: "
-            "the decoder uses something that is not in the tokens"
-        )
-    return "passed", f"a fresh process decodes the same image from {len(blob)} packed bytes"
-
-
-def _facts(made: Tokenizer, subject: ModelSubject, side: int) -> tuple[Any, str]:
+def _facts(made: Tokenizer, side: int) -> tuple[Any, str]:
     card = made.card
-    tokens = _encode(made, photo(side, side))
+    image = photo(side, side)
+    tokens = encode(made, image)
     kinds = {"codec": Bitstream, "discrete": Codes, "continuous": Latents}
     problems = []
     wanted = kinds.get(card.kind)
     if wanted is not None and not isinstance(tokens, wanted):
         problems.append(f"the card says {card.kind}, encode gave {type(tokens).__name__}")
+    # What the card says of 256 x 256 holds at the model's own size where it has one.
+    at_256 = card.tokens_at_256 if side == 256 or isinstance(card.sizes, Fixed) else None
+    grid: tuple[int, ...] | None = None
     if isinstance(tokens, Codes):
         if card.alphabets and tuple(card.alphabets) != tuple(tokens.alphabets):
             problems.append(
                 f"the card's alphabets are {_short(card.alphabets)}, the tokens' {_short(tokens.alphabets)}"
             )
-        if (
-            side == 256
-            and card.tokens_at_256 is not None
-            and not tokens.variable
-            and tokens.positions[0] != card.tokens_at_256
-        ):
-            problems.append(f"the card says {card.tokens_at_256} tokens at 256, there are {tokens.positions[0]}")
+        if at_256 is not None and not tokens.variable and tokens.positions[0] != at_256:
+            problems.append(f"the card says {at_256} tokens at 256, there are {tokens.positions[0]}")
+        grid = tokens.grids[0] if len(tokens.grids) == 1 else None
+        if grid is not None and not tokens.variable and grid[0] * grid[1] != tokens.indices.shape[1]:
+            problems.append(f"tokens.grids says {grid[0]} x {grid[1]}, there are {tokens.indices.shape[1]} positions")
+            grid = None
     if isinstance(tokens, Latents):
         channels = int(tokens.values.shape[tokens.channel_axis])
         if card.latent_channels is not None and channels != card.latent_channels:
             problems.append(f"the card says {card.latent_channels} latent channels, there are {channels}")
-        if side == 256 and card.tokens_at_256 is not None and tokens.positions[0] != card.tokens_at_256:
-            problems.append(f"the card says {card.tokens_at_256} positions at 256, there are {tokens.positions[0]}")
+        if at_256 is not None and tokens.positions[0] != at_256:
+            problems.append(f"the card says {at_256} positions at 256, there are {tokens.positions[0]}")
+        if tokens.values.ndim == 4 and tokens.channel_axis == 1:
+            grid = tuple(int(n) for n in tokens.values.shape[2:])
+    if card.downsample and grid is not None and grid != (side // card.downsample,) * 2:
+        problems.append(
+            f"the card says one position for {card.downsample} x {card.downsample} pixels, "
+            f"{side} x {side} became {grid[0]} x {grid[1]}"
+        )
     if tokens.size != (side, side):
         problems.append(f"tokens.size is {tokens.size} for an image of {side} x {side}")
+    if not card.stochastic:
+        seed = seeds_for(1)[0]
+        moved = not _same(encode(made, image, [seed + 1]), tokens)
+        if not moved:
+            a, b = (made.decode(tokens, [s]) for s in (seed, seed + 1))
+            moved = not bool((a == b).all())
+        if moved:
+            problems.append("the card does not say stochastic, another seed gave another result")
     if problems:
         return "failed", "; ".join(problems)
     return (
@@ -463,30 +447,9 @@ def _short(alphabets: Sequence[int]) -> str:
 
 
 def _alphabet(made: Tokenizer, side: int) -> tuple[Any, str]:
-    tokens = _encode(made, _four(side))
+    tokens = encode(made, four(side))
     if not isinstance(tokens, Codes):
         return "passed", f"{type(tokens).__name__} have no indices"
     # Codes refuses an index outside its alphabet when it is made; the ends are shown for the reader.
     top = int(tokens.indices.max())
     return "passed", f"indices from {int(tokens.indices.min())} to {top}, alphabets {_short(tokens.alphabets)}"
-
-
-def decode_here(asked: Mapping[str, Any]) -> bytes:
-    """What the fresh process does: build the model, unpack, decode; uint8 (3, H, W) as bytes."""
-    from vtbench import api
-    from vtbench.images import to_uint8
-
-    path = Path(asked["checkpoint"]) if asked.get("checkpoint") else None
-    if asked.get("random"):
-        made = _random(asked["model"], asked["options"], asked["device"], asked["dtype"])
-    else:
-        _, _, _, made = api.load(asked["model"], asked["options"], path, asked["device"], asked["dtype"])
-    out = made.decode(unpack(base64.b64decode(asked["blob"])), [asked["seed"]])
-    return to_uint8(out.detach().to("cpu").float())[0].numpy().tobytes()
-
-
-if __name__ == "__main__":
-    # An adapter may print; only the picture goes to the pipe.
-    pipe, sys.stdout = sys.stdout.buffer, sys.stderr
-    pipe.write(decode_here(json.loads(sys.stdin.read())))
-    pipe.flush()
