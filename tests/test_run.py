@@ -22,6 +22,7 @@ from vtbench import registry
 from vtbench.contract import photograph
 from vtbench.errors import VtbenchError
 from vtbench.results import read_lines, read_run
+from vtbench.tokens import Latents
 
 FILE = Path(__file__).parent / "bad_adapters.py"
 
@@ -414,3 +415,37 @@ def test_a_wrong_file_of_metric_weights_is_the_reason_of_a_null(
     ready, unavailable = load_metrics(["lpips-alex", "psnr"], "cpu")
     assert list(ready) == ["psnr"]
     assert "\n" not in unavailable["lpips-alex"]
+
+
+def test_multiply_accumulates_of_a_network_are_counted(tmp_path: Path) -> None:
+    """Known layers: 3 x 3 from 3 to 5 channels at stride 2, and 2 x 2 back; the same in inference mode."""
+
+    class Small(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.down = torch.nn.Conv2d(3, 5, 3, stride=2, padding=1)
+            self.up = torch.nn.ConvTranspose2d(5, 3, 2, stride=2)
+
+        def encode(self, images: torch.Tensor) -> Latents:
+            return Latents(self.down(images), (int(images.shape[2]), int(images.shape[3])))
+
+        def decode(self, tokens: Latents) -> torch.Tensor:
+            with torch.inference_mode():
+                return self.up(tokens.values).sigmoid()
+
+    for i in range(3):
+        Image.fromarray(np.full((32, 48, 3), 60 * i, np.uint8)).save(tmp_path / f"{i}.png")
+
+    def scored(batch: int) -> dict[str, Any]:
+        run = vtbench.evaluate(Small(), tasks=["reconstruction"], images=tmp_path, view="native", batch_size=batch,
+                               out=tmp_path.parent / f"{tmp_path.name}-{batch}")  # fmt: skip
+        return dict(run.runs[0].score("macs") or {})
+
+    found = scored(2)
+    assert found["value"] == 16 * 24 * 5 * 27 + 16 * 24 * 5 * 12
+    assert found["details"]["encode"] == 16 * 24 * 5 * 27
+    assert found["unit"] == "MAC/image"
+    alone = scored(3)
+    assert alone["value"] is None
+    assert "run of one batch" in alone["why"]

@@ -322,7 +322,7 @@ class Runner:
         if done >= len(items):
             return writer.counts
         made = (
-            _Work(originals, self._model(originals), warm_up=not k and len(items) - done > batch)
+            self._work(originals, first=not k, warm_up=not k and len(items) - done > batch, more=len(items) > batch)
             for k, originals in enumerate(batches(self.job.suite, self.job.view, items[done:], batch))
         )
         if self.job.device == "cpu" and any(m.card.needs for m in metrics.values()):
@@ -363,6 +363,15 @@ class Runner:
             thread.join()
         if trouble:
             raise trouble[0]
+
+    def _work(self, originals: list[_Original], *, first: bool, warm_up: bool, more: bool) -> _Work:
+        """One batch through the model; the first of several, whose time does not count, is counted instead."""
+        subject = self.job.subject
+        if isinstance(subject, ModelSubject):
+            subject.counts = first and more
+            if first:
+                subject.macs = None
+        return _Work(originals, self._model(originals), warm_up=warm_up)
 
     def _model(self, originals: Sequence[_Original]) -> list[tuple[list[int], torch.Tensor, Produced]]:
         """The batch through the model, in groups of one size."""
@@ -412,6 +421,8 @@ class Runner:
         info["status"] = "incomplete" if bad else "complete"
         info["model"]["kind"] = info["model"]["card"]["kind"] = self.job.subject.card.kind
         info["enlarged"], info["served"] = enlarged, dict(served)
+        macs = self.job.subject.macs if isinstance(self.job.subject, ModelSubject) else None
+        info["model"]["macs"] = None if macs is None else {"encode": macs[0], "decode": macs[1]}
         if self.job.device.startswith("cuda"):
             import torch
 

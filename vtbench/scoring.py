@@ -13,6 +13,7 @@ from vtbench.cache import cache_dir
 from vtbench.errors import Unavailable, VtbenchError
 from vtbench.metric import ImageMetric, Metric, MetricCard, RowMetric, SetMetric, SetValue, TokenMetric
 from vtbench.results import RunFolder, Score, read_lines
+from vtbench.speed import LIBRARY
 from vtbench.store import FeatureFile, Present, TokenFile
 
 
@@ -228,4 +229,8 @@ def speed_scores(
     parameters = info["model"].get("parameters")
     add("parameters", float(parameters) if parameters is not None else None, "parameters", "lower",
         "this system has no parameters to count", n)  # fmt: skip
+    macs = info["model"].get("macs")
+    add("macs", sum(macs.values()) if macs and sum(macs.values()) else None, "MAC/image", "lower",
+        "not counted: no network that torch sees, or a run of one batch (the first of several is counted)", 1,
+        library=LIBRARY, **(macs or {}))  # fmt: skip
     return out

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from vtbench.adapter import ClosedSystem, Tokenizer
 from vtbench.cards import Card, Fixed, Multiple
 from vtbench.errors import VtbenchError, near
+from vtbench.speed import counting
 from vtbench.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -82,6 +83,10 @@ class ModelSubject(Subject):
         self.options = dict(model.options)
         self.device = model.device
         self._one_at_a_time = threading.Lock()
+        self.counts = False
+        """Set by the runner for a batch whose time does not count: its multiply-accumulates are counted."""
+        self.macs: tuple[float, float] | None = None
+        """Of encoding and of decoding one image, of the last batch that was counted."""
 
     def parameter_count(self) -> int | None:
         return self.model.parameter_count()
@@ -117,7 +122,8 @@ class ModelSubject(Subject):
         budget = self.options[self.card.knob] if self.model.takes_budget and self.card.knob else None
         synchronize(self.device)
         start = time.perf_counter()
-        tokens = self.model.encode(given, many) if budget is None else self.model.encode(given, many, budget)
+        with counting(self.counts) as encoding:
+            tokens = self.model.encode(given, many) if budget is None else self.model.encode(given, many, budget)
         synchronize(self.device)
         middle = time.perf_counter()
         if not isinstance(tokens, Tokens):
@@ -128,7 +134,10 @@ class ModelSubject(Subject):
             raise VtbenchError(
                 f"{self.card.name}: encode made tokens of {len(tokens)} images out of {len(given)}", code=1
             )
-        out = self.model.decode(tokens, many)
+        with counting(self.counts) as decoding:
+            out = self.model.decode(tokens, many)
+        if self.counts:
+            self.macs = encoding() / images.shape[0], decoding() / images.shape[0]
         out = out.detach() if isinstance(out, torch.Tensor) else out
         synchronize(self.device)
         end = time.perf_counter()
