@@ -449,3 +449,23 @@ def test_multiply_accumulates_of_a_network_are_counted(tmp_path: Path) -> None:
     alone = scored(3)
     assert alone["value"] is None
     assert "run of one batch" in alone["why"]
+
+
+def test_an_interruption_says_how_to_go_on(images: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable, "-m", "vtbench", "evaluate", f"{FILE}@slow", "--images", str(images), "--view", "native",
+        "--task", "compression", "--batch-size", "3", "--out", str(tmp_path / "out"),
+    ]  # fmt: skip
+    running = subprocess.Popen(command, env={**os.environ, "SLOW": "0.3"}, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("out/*/rows.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "stopped" in said
+    assert "Traceback" not in said
+    (info,) = (json.loads(p.read_text()) for p in tmp_path.glob("out/*/run.json"))
+    assert info["status"] == "interrupted"
+    assert not list(tmp_path.glob("out/*/lock"))

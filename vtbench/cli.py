@@ -496,6 +496,9 @@ def main() -> None:
 
         typer.echo(f"vtbench: {disk_error(bad, Path(str(bad.filename or 'a file')))}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as end:
+        # Typer turns Ctrl-C into the exit code of an interruption, and says nothing.
+        if isinstance(end, SystemExit) and end.code != 130:
+            raise
         typer.echo("vtbench: stopped; finished batches are kept, run the same command again to go on", err=True)
         sys.exit(130)
