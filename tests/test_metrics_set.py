@@ -151,6 +151,14 @@ def test_paired_jackknife_by_moments_equals_the_low_rank_one(monkeypatch: pytest
     assert (one.low, one.high) == pytest.approx((two.low, two.high), rel=1e-6)
 
 
+def test_sets_of_different_sizes_have_no_pairs() -> None:
+    """rfid over `score --set`: 120 images against 150 others; only the candidate's are then left out."""
+    rng = np.random.default_rng(0)
+    real, fake = rng.normal(size=(120, 8)), rng.normal(0.1, 1, (150, 8))
+    assert frechet.interval(real, fake, paired=True) == frechet.interval(real, fake, paired=False)
+    assert frechet.interval(fake, real, paired=True) == frechet.interval(fake, real, paired=False)
+
+
 def test_extrapolation_removes_the_bias_of_few_images() -> None:
     """Equal distributions have distance 0: at n = 800 the estimate is far above, the extrapolation is near."""
     rng = np.random.default_rng(1)

@@ -94,8 +94,9 @@ def interval(reference: Any, candidate: Any, *, paired: bool, groups: int = GROU
     """
     if isinstance(candidate, Statistics) or len(candidate) < 10 * groups:
         return None
-    whole = isinstance(reference, Statistics) or not paired
     n = len(candidate)
+    # Sets of different sizes have no pairs, whatever the metric's name.
+    whole = isinstance(reference, Statistics) or not paired or len(reference) != n
     few = n <= LOW_RANK and not isinstance(reference, Statistics) and len(reference) <= LOW_RANK
     if few:
         left = np.arange(n)
