@@ -469,3 +469,15 @@ def test_an_interruption_says_how_to_go_on(images: Path, tmp_path: Path) -> None
     (info,) = (json.loads(p.read_text()) for p in tmp_path.glob("out/*/run.json"))
     assert info["status"] == "interrupted"
     assert not list(tmp_path.glob("out/*/lock"))
+
+
+def test_batch_size_zero_is_the_fastest_that_was_tried(tmp_path: Path, images: Path) -> None:
+    made = vtbench.evaluate("dct", tasks=["compression"], images=images, view="64", batch_size=0, limit=3, out=tmp_path)
+    info = made.runs[0].info
+    rates = info["model"]["images_per_second_by_batch"]
+    assert "1" in rates
+    assert info["batch_size"] == int(max(rates, key=lambda n: rates[n]))
+    speed = dict(made.runs[0].score("images-per-second") or {})
+    assert speed["details"]["batch_size"] == info["batch_size"]
+    with pytest.raises(VtbenchError, match="0 for the fastest"):
+        vtbench.evaluate("dct", images=images, batch_size=-1, out=tmp_path)

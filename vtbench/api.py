@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from vtbench.contract import Check
+    from vtbench.images import View
+    from vtbench.suite import Suite
 
 DEFAULT_TASKS = ("reconstruction", "detail", "text", "compression")
 TASKS_FOR_GENERATORS = ("generation",)
@@ -384,7 +386,7 @@ def evaluate(
                         runs.append(generation.evaluate(
                             loaded, task, generation.prompts_for(task, loaded.generator.card, prompts),
                             task.per_prompt if per_prompt is None else per_prompt, suite, seen, target,
-                            suite_spec=name, batch_size=batch_size, seed=seed, device=device, dtype=dtype,
+                            suite_spec=name, batch_size=batch_size or 4, seed=seed, device=device, dtype=dtype,
                             command=command, progress=progress,
                         ))  # fmt: skip
                 except VtbenchError as bad:
@@ -405,12 +407,13 @@ def evaluate(
                 for task, name, suite, seen in plan:
                     if isinstance(ready.subject, ModelSubject):
                         ready.subject.fit = task.fit
+                    size, tried = _batch(ready.subject, batch_size, suite, seen)
                     job = Job(
-                        ready.subject, task, suite, seen, ready.identity, ready.weights, target, batch_size, limit,
+                        ready.subject, task, suite, seen, ready.identity, ready.weights, target, size, limit,
                         seed, device, dtype, frozenset(save), shard, command,
                         suite_spec=name,
                         extra_reasons=ready.reasons,
-                        model_facts={"spec": spec if isinstance(spec, str) else None, "checkpoint": path},
+                        model_facts={"spec": spec if isinstance(spec, str) else None, "checkpoint": path, **tried},
                     )  # fmt: skip
                     with _evaluating(spec):
                         runs.append(read_run(Runner(job, progress).run()))
@@ -428,11 +431,21 @@ def _is_generator(spec: str) -> bool:
     return registry.model(spec).card.kind == "generator"
 
 
+def _batch(subject: Subject, wanted: int, suite: Suite, view: View) -> tuple[int, dict[str, Any]]:
+    """The batch size, and for 0 (the fastest) the images a second at each that was tried."""
+    if wanted or not isinstance(subject, ModelSubject) or not suite.items:
+        return wanted or 4, {}
+    from vtbench.speed import rates
+
+    found = rates(subject, suite, view)
+    return max(found, key=lambda n: found[n], default=4), {"images_per_second_by_batch": found}
+
+
 def check_run_options(limit: int | None, batch_size: int, save: Sequence[str], shard: tuple[int, int] | None) -> None:
     if limit is not None and limit < 1:
         raise VtbenchError(f"--limit {limit}: give a number of images, 1 or more")
-    if batch_size < 1:
-        raise VtbenchError(f"--batch-size {batch_size}: give 1 or more")
+    if batch_size < 0:
+        raise VtbenchError(f"--batch-size {batch_size}: give 1 or more, or 0 for the fastest")
     odd = set(save) - {"tokens", "images"}
     if odd:
         raise VtbenchError(f"--save {', '.join(sorted(odd))}: only tokens and images can be saved")
