@@ -107,6 +107,32 @@ def test_unstated_ranges_are_refused() -> None:
     wide = written(Image.fromarray(np.full((2, 2), 100_000, np.int32), "I"), "TIFF")
     with pytest.raises(BadImage, match="100000, whose range is not stated"):
         decode(wide, "x")
+    # Small values tell nothing: 255 of 2^31 would be black, 255 of 255 white.
+    small = written(Image.fromarray(np.full((2, 2), 255, np.int32), "I"), "TIFF")
+    with pytest.raises(BadImage, match="32-bit integers"):
+        decode(small, "x")
+
+
+def tiff_with(data: bytes, tag: int, value: int) -> bytes:
+    """A little-endian TIFF with the (short) value of one tag replaced: TIFF 6.0, section 2."""
+    out = bytearray(data)
+    (start,) = struct.unpack("<I", data[4:8])
+    (entries,) = struct.unpack("<H", data[start : start + 2])
+    for entry in range(start + 2, start + 2 + 12 * entries, 12):
+        if struct.unpack("<H", data[entry : entry + 2])[0] == tag:
+            out[entry + 8 : entry + 10] = struct.pack("<H", value)
+    return bytes(out)
+
+
+def test_sixteen_bit_tiffs_as_their_tags_say() -> None:
+    values = np.array([[0x1234, 65535, 255, 0]], np.uint16)
+    plain = written(Image.fromarray(values), "TIFF")
+    assert decode(plain, "x")[0, :, 0].tolist() == [0x12, 255, 0, 0]
+    # PhotometricInterpretation 0: white is zero.
+    assert decode(tiff_with(plain, 262, 0), "x")[0, :, 0].tolist() == [255 - 0x12, 0, 255, 255]
+    # BitsPerSample 12, packed: 0x341, 0x2ff, …; the high eight of twelve bits stay.
+    packed = np.asarray(Image.open(io.BytesIO(tiff_with(plain, 258, 12)))).astype(int)
+    assert decode(tiff_with(plain, 258, 12), "x")[0, :, 0].tolist() == (packed[0] >> 4).tolist()
 
 
 def test_cmyk() -> None:

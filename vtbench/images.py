@@ -77,22 +77,34 @@ def _to_rgb(image: Image.Image, name: str) -> RGB:
     import numpy as np
     from PIL import Image, ImageOps
 
+    tags = dict(getattr(image, "tag_v2", {}))
     image = ImageOps.exif_transpose(image)
     if image.mode == "I" or image.mode.startswith("I;16"):
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise BadImage(
-                f"{name} holds integers from {values.min()} to {values.max()}, whose range is not stated: "
-                "save it with 8 or 16 bits"
-            )
-        # Pillow itself keeps the high byte of 16-bit colour, so grey is treated alike: v >> 8.
-        return np.repeat((values >> 8).astype(np.uint8)[..., None], 3, axis=2)
+        return np.repeat(_high_byte(image, tags, name)[..., None], 3, axis=2)
     if image.mode == "F":
         raise BadImage(f"{name} holds floating-point samples, whose range is not stated: save it with 8 or 16 bits")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         over = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", over.size, (*BACKGROUND, 255)), over)
     return np.array(image if image.mode == "RGB" else image.convert("RGB"), dtype=np.uint8)
+
+
+def _high_byte(image: Image.Image, tags: Mapping[int, Any], name: str) -> np.ndarray[Any, Any]:
+    """uint8 (H, W) of grey samples of more than 8 bits; `tags` are a TIFF's, empty for other formats."""
+    import numpy as np
+
+    values = np.asarray(image).astype(np.int64)
+    # TIFF 6.0: BitsPerSample (258), SampleFormat (339, 2 is signed), PhotometricInterpretation (262, 0 is white).
+    depth = int(tags.get(258, (16,))[0])
+    if depth > 16 or tags.get(339, (1,))[0] == 2 or values.min() < 0 or values.max() >= 1 << depth:
+        raise BadImage(
+            f"{name} holds {depth}-bit integers from {values.min()} to {values.max()}, whose range is not stated: "
+            "save it with 8 or 16 bits"
+        )
+    # Pillow itself keeps the high byte of 16-bit colour, so grey is treated alike: v >> 8.
+    grey = (values >> (depth - 8)).astype(np.uint8)
+    # Pillow turns 8-bit samples round where 0 is white, and leaves wider ones as they are stored.
+    return 255 - grey if tags.get(262) == 0 else grey
 
 
 def _within_limit(image: Image.Image, name: str) -> None:
