@@ -12,22 +12,25 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vtbench import registry
 from vtbench.errors import VtbenchError
 from vtbench.folders import Candidate, Scored
-from vtbench.metric import Extractor, SetMetric, SetValue
-from vtbench.results import Score
+from vtbench.metric import Batch, Extractor, ImageMetric, Reference, SetMetric, SetValue, measured
+from vtbench.metrics.statistics import Statistics
+from vtbench.results import Score, read_lines
 from vtbench.run import load_metrics
-from vtbench.scoring import from_set
+from vtbench.scoring import ImageTotals, from_set, summarise
 from vtbench.store import FeatureFile
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
+
+    from vtbench.suite import Item, Suite
 
 DEFAULT = ("fid", "sfid", "kid", "is", "precision", "recall", "density", "coverage")
 SHORT = {"precision": "precision-k3", "recall": "recall-k3", "density": "density-k5", "coverage": "coverage-k5"}
@@ -47,6 +50,11 @@ class ImageSet:
     labels: Sequence[int] | None = None
     bad: dict[str, str] = field(default_factory=dict)
     black: list[str] = field(default_factory=list)
+    items: Sequence[Item] = ()
+    """With each image's prompt in its meta, where samples.jsonl stands beside; empty for an .npz."""
+    load: Callable[[Item], Any] | None = None
+    """uint8 RGB (H, W, 3) of an item, or why it cannot be read."""
+    remarks: list[str] = field(default_factory=list)
 
 
 def open_set(path: Path) -> ImageSet:
@@ -58,7 +66,8 @@ def open_set(path: Path) -> ImageSet:
     from vtbench.suite import open_suite
 
     suite = open_suite(str(path))
-    made = ImageSet(suite.name, len(suite.items), lambda: iter(()))
+    items, labels, remarks = _with_prompts(path, suite)
+    made = ImageSet(suite.name, len(items), lambda: iter(()), labels, items=items, remarks=remarks)
 
     def load(item: Any) -> Any:
         try:
@@ -70,15 +79,37 @@ def open_set(path: Path) -> ImageSet:
         with ThreadPoolExecutor(2) as pool:
             ahead: list[Any] = []
             asked = 0
-            for start in range(0, len(suite.items), BATCH):
-                while asked < min(len(suite.items), start + 3 * BATCH):
-                    ahead.append(pool.submit(load, suite.items[asked]))
+            for start in range(0, len(items), BATCH):
+                while asked < min(len(items), start + 3 * BATCH):
+                    ahead.append(pool.submit(load, items[asked]))
                     asked += 1
                 now, ahead = [f.result() for f in ahead[:BATCH]], ahead[BATCH:]
-                yield from _stack(made, now, [suite.items[start + k].id for k in range(len(now))])
+                yield from _stack(made, now, [items[start + k].id for k in range(len(now))])
 
-    made.read = read
+    made.read, made.load = read, load
     return made
+
+
+def _with_prompts(path: Path, suite: Suite) -> tuple[Sequence[Item], list[int] | None, list[str]]:
+    """(items, labels, remarks): what `vtbench generate` noted in samples.jsonl, in the folder or in the one above."""
+    notes = next((p / "samples.jsonl" for p in (path, path.parent) if (p / "samples.jsonl").is_file()), None)
+    if notes is None or not path.is_dir():
+        return suite.items, None, []
+    lines = {(notes.parent / str(r.get("file"))).resolve(): r for r in read_lines(notes)}
+    items, labels = [], list[int]()
+    for item in suite.items:
+        row = lines.pop(suite.path(item).resolve(), None)
+        if row is not None:
+            meta = {**row.get("metadata", {}), "prompt": row.get("text"), "label": row.get("label")}
+            item = replace(item, meta=meta)
+            if row.get("label") is not None:
+                labels.append(int(row["label"]))
+        items.append(item)
+    unknown = [i.id for i in items if "prompt" not in i.meta]
+    remarks = [f"{len(unknown)} images stand in no line of samples.jsonl: {unknown[0]}"] if unknown else []
+    if lines:
+        remarks.append(f"{len(lines)} images of samples.jsonl are missing: {next(iter(lines)).name}")
+    return items, labels or None, remarks
 
 
 def _stack(made: ImageSet, images: Sequence[Any], names: Sequence[str]) -> Iterator[torch.Tensor]:
@@ -119,11 +150,15 @@ def _npz(path: Path) -> ImageSet:
                 import numpy as np
 
                 found = np.load(io.BytesIO(archive.read("arr_1.npy")), allow_pickle=False)
+                if found.dtype.kind in "iu" and found.size != shape[0]:
+                    raise VtbenchError(f"{path} has {found.size} labels (arr_1) for {shape[0]} images: wanted one each")
                 labels = [int(v) for v in found.reshape(-1)] if found.dtype.kind in "iu" else None
     except FileNotFoundError:
         raise VtbenchError(f"{path} does not exist: give an .npz with uint8 images as arr_0") from None
     except (zipfile.BadZipFile, OSError, ValueError, EOFError) as bad:
         raise VtbenchError(f"{path} cannot be read as .npz ({bad}): the file is truncated or damaged") from bad
+    if dtype.hasobject:
+        raise VtbenchError(f"{path}: arr_0 holds Python objects, which are never unpickled: wanted uint8 (N, H, W, 3)")
     if len(shape) != 4 or shape[3] != 3:
         what = "grey" if len(shape) == 3 or shape[-1] == 1 else "RGBA" if shape[-1] == 4 else "of another shape"
         raise VtbenchError(f"{path}: arr_0 is {what} {tuple(shape)}: wanted uint8 (N, H, W, 3)")
@@ -169,17 +204,26 @@ class _Reference:
     path: Path
     images: ImageSet | None
     statistics: bool
+    spatial: bool = False
+    """Has ADM's mu_s and sigma_s."""
 
-    def statistics_of(self, metric: SetMetric) -> Any:
+    def statistics_of(self, metric: SetMetric) -> tuple[Statistics | None, str | None]:
+        """The statistics that can stand for the images, or why those that are there cannot."""
         from vtbench.metrics import statistics
+        from vtbench.metrics.dinov2 import DinoFrechet
         from vtbench.metrics.frechet import Frechet
 
-        if not self.statistics or not isinstance(metric, Frechet):
-            return None
-        part: Literal["pool3", "spatial"] = (
-            "spatial" if getattr(metric.extractor(), "output", "pool3") == "spatial" else "pool3"
-        )
-        return statistics.load(self.path, part)
+        if not self.statistics or not isinstance(metric, (Frechet, DinoFrechet)):
+            return None, None
+        extractor, name = metric.extractor(), metric.card.name
+        adm = self.spatial and getattr(extractor, "output", "") == "spatial"
+        part: Literal["pool3", "spatial"] = "spatial" if adm else "pool3"
+        found = statistics.load(self.path, part)
+        if found.dim != extractor.dim:
+            return None, f"{self.path.name} holds statistics of {found.dim} features, {name} has {extractor.dim}"
+        if found.extractor not in (None, extractor.id):
+            return None, f"{self.path.name} holds statistics of {found.extractor}, {name} is of {extractor.id}"
+        return found, None
 
 
 def _reference(path: Path) -> _Reference:
@@ -194,7 +238,7 @@ def _reference(path: Path) -> _Reference:
         images = _npz(path) if "arr_0.npy" in names else None
         if images is None and "mu.npy" not in names:
             raise VtbenchError(f"{path} holds neither statistics (mu, sigma) nor images (arr_0): give one of them")
-        return _Reference(path, images, "mu.npy" in names)
+        return _Reference(path, images, "mu.npy" in names, "mu_s.npy" in names)
     return _Reference(path, open_set(path), False)
 
 
@@ -224,14 +268,16 @@ def score(
     names = [SHORT.get(n, n) for n in (metrics or DEFAULT)]
     for name in names:
         card = registry.card_of(registry.metrics().get(name))
-        if card.kind != "set":
+        if card.kind != "set" and (card.kind != "image" or card.paired):
             raise VtbenchError(f"{name} compares pairs of images, not sets: leave out --set, or leave out {name}")
     origin = _reference(reference)
     sets = [open_set(c) for c in candidates]
     ready, unavailable = load_metrics(names, device)
     chosen = {n: m for n, m in ready.items() if isinstance(m, SetMetric)}
     # Statistics stand for the reference's images where a metric can use them; the others need its pixels.
-    given = {n: origin.statistics_of(m) for n, m in chosen.items()}
+    stands = {n: origin.statistics_of(m) for n, m in chosen.items()}
+    given = {n: found for n, (found, _) in stands.items()}
+    alone = {n: m for n, m in ready.items() if isinstance(m, ImageMetric)}
     extractors = {m.extractor().id: m.extractor() for m in chosen.values()}
     for extractor in extractors.values():
         extractor.load(device)
@@ -255,30 +301,71 @@ def score(
             files = extract(images, extractors, Path(scratch), str(number), tick)
             remarks = _remarks(images)
             scores = []
+            totals = _of_each(images, alone)
             for name in names:
                 card = registry.card_of(registry.metrics().get(name))
                 if name in unavailable:
                     scores.append(Score(TASK, name, None, 0, images.n, why=unavailable[name], unit=card.unit,
                                         better=card.better, version=card.version))  # fmt: skip
                     continue
+                if name in alone:
+                    found = totals[name]
+                    scores.append(summarise(card, TASK, found.values, found.weights, found.why, found.missing))
+                    continue
                 metric = chosen[name]
                 key = metric.extractor().id
                 left = given[name] if given[name] is not None else ours[key].read() if key in ours else None
                 right = files[key].read()
                 if left is None and card.name not in ("is", "is-adm"):
-                    made = SetValue(None, why=f"{reference.name} holds statistics only, and {name} needs its images")
+                    why = stands[name][1] or f"{reference.name} holds statistics only, and {name} needs its images"
+                    made = SetValue(None, why=why)
                 elif len(right) < 2:
                     made = SetValue(None, why=f"{len(right)} images could be read; a set needs two")
                 else:
                     made = metric.finish(right[:0] if left is None else left, right)
                 one = from_set(card, TASK, made, len(right), len(images.bad))
-                scores.append(_marked(one, remarks))
+                untold = isinstance(left, Statistics) and left.extractor is None
+                note = [f"{reference.name} does not say whose features its statistics are: taken for those of {key}"]
+                scores.append(_marked(one, [*remarks, *(note if untold and made.value is not None else [])]))
             candidate = Candidate(str(path), scores, [])
             out.append(candidate)
     bad = {name: why for images in sets for name, why in images.bad.items()}
     if origin.images is not None:
         bad.update(origin.images.bad)
     return Scored(str(reference), out, bad)
+
+
+def _of_each(images: ImageSet, metrics: Mapping[str, ImageMetric]) -> dict[str, ImageTotals]:
+    """Metrics of one image and its prompt, image by image."""
+    import torch
+
+    out = {n: ImageTotals() for n in metrics}
+    if not metrics:
+        return out
+    if images.load is None:
+        for found in out.values():
+            found.missing = images.n
+            found.why[f"{images.name} keeps no prompts: give a folder that `vtbench generate` wrote"] = images.n
+        return out
+    for item in images.items:
+        rgb = images.load(item)
+        if isinstance(rgb, str):
+            images.bad[item.id] = rgb
+            for found in out.values():
+                found.missing += 1
+                found.why["the image cannot be read"] += 1
+            continue
+        one = torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None].contiguous()
+        batch = Batch(Reference(one, [item], [item.id]), one)
+        for name, metric in metrics.items():
+            value = measured(name, metric, batch)[0]
+            if value.value is None:
+                out[name].missing += 1
+                out[name].why[value.why or "not measured"] += 1
+            else:
+                out[name].values.append(float(value.value))
+                out[name].weights.append(float(value.weight))
+    return out
 
 
 def _remarks(images: ImageSet) -> list[str]:
@@ -291,6 +378,7 @@ def _remarks(images: ImageSet) -> list[str]:
         if len(set(counts.values())) > 1:
             low, high = min(counts.values()), max(counts.values())
             out.append(f"not comparable: classes are not balanced ({low} to {high} images a class)")
+    out += images.remarks
     if images.black:
         out.append(f"{len(images.black)} images are all black (a safety checker?): {', '.join(images.black[:3])}")
     return out
@@ -331,5 +419,5 @@ def statistics(images: Path, out: Path, *, metric: str = "fid", device: str = "c
         raise VtbenchError(f"--out {out}: statistics are saved as .npz")
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(f".{out.stem}.part.npz")
-    kept.statistics(str(images)).save(part)
+    replace(kept.statistics(str(images)), extractor=extractor.id).save(part)
     part.replace(out)

@@ -25,13 +25,14 @@ class Statistics:
     """Moments of n features of dimension d, float64.
 
     mean (d,); covariance (d, d), unbiased (divided by n - 1). n is None where a file does not say it.
-    `source` says where they come from.
+    `source` says where they come from; `extractor` whose features they are, None where a file does not say it.
     """
 
     mean: Floats
     covariance: Floats
     n: int | None = None
     source: str = ""
+    extractor: str | None = None
 
     def __post_init__(self) -> None:
         d = len(self.mean)
@@ -48,8 +49,11 @@ class Statistics:
         return len(self.mean)
 
     def save(self, path: Path) -> None:
-        """Writes an .npz with `mu`, `sigma` and `n`, which other tools read too."""
-        np.savez(path, mu=self.mean, sigma=self.covariance, n=np.array(-1 if self.n is None else self.n))
+        """Writes an .npz with `mu`, `sigma` and `n`, which other tools read too, and `extractor` where it is known."""
+        told: dict[str, Any] = {"mu": self.mean, "sigma": self.covariance, "n": np.array(self.n or -1)}
+        if self.extractor is not None:
+            told["extractor"] = np.array(self.extractor)
+        np.savez(path, **told)
 
 
 class Moments:
@@ -116,6 +120,7 @@ def load(path: Path, part: Literal["pool3", "spatial"] = "pool3") -> Statistics:
     """
     mu_name, sigma_name = ("mu_s", "sigma_s") if part == "spatial" else ("mu", "sigma")
     n: int | None = None
+    extractor: str | None = None
     if path.suffix == ".npz":
         try:
             with np.load(path, allow_pickle=False) as file:
@@ -127,6 +132,7 @@ def load(path: Path, part: Literal["pool3", "spatial"] = "pool3") -> Statistics:
                     )
                 mu, sigma = file[mu_name], file[sigma_name]
                 n = int(file["n"]) if "n" in file.files else None
+                extractor = str(file["extractor"]) if "extractor" in file.files else None
         except (OSError, ValueError, zipfile.BadZipFile, EOFError) as bad:
             raise VtbenchError(f"{path} cannot be read as .npz ({bad}): the file is truncated or damaged") from bad
     elif path.suffix in (".pt", ".pth"):
@@ -142,6 +148,7 @@ def load(path: Path, part: Literal["pool3", "spatial"] = "pool3") -> Statistics:
         np.asarray(sigma, dtype=np.float64),
         n if n and n > 0 else None,
         str(path.name),
+        extractor,
     )
 
 
