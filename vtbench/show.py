@@ -66,6 +66,9 @@ def run_scores(run: Any) -> str:
         f"{info['status']}"
     )
     text = scores_table(run.scores, head)
+    if info.get("enlarged"):
+        text += f"\n{info['enlarged']} of {info['n']} images are smaller than the view and were enlarged"
+    text += "".join(f"\n{n} of {info['n']} images: {how}" for how, n in (info.get("served") or {}).items())
     note = info["model"]["weights"].get("note")
     if note:
         text += f"\nweights: {note}"
@@ -84,6 +87,7 @@ def scores_table(scores: Sequence[Mapping[str, Any]], title: str) -> str:
     lines = []
     why: dict[str, list[str]] = {}
     warnings: dict[str, list[str]] = {}
+    absent: dict[str, list[str]] = {}
     for s in scores:
         if s["value"] is None:
             why.setdefault(str(s["why"]), []).append(s["metric"])
@@ -91,16 +95,18 @@ def scores_table(scores: Sequence[Mapping[str, Any]], title: str) -> str:
         for warning in filter(None, (s.get("warning") or "").split("; ")):
             warnings.setdefault(warning, []).append(s["metric"])
         arrow = {"higher": "↑", "lower": "↓"}.get(s.get("better") or "", "")
-        missing = f"{s['missing']} missing: {_reasons(s['details'])}" if s["missing"] else ""
+        for reason, n in s["details"].get("missing", {}).items():
+            absent.setdefault(f"{n} image{'s' if n != 1 else ''}: {reason}", []).append(s["metric"])
+        beside = [f"{s['missing']} missing"] if s["missing"] else []
+        if s["details"].get("resize_only") is not None:
+            beside.append(f"resize only: {number(s['details']['resize_only'])}")
+        missing = ", ".join(beside)
         lines.append([s["metric"], f"{number(s['value'])} {s['unit']}{arrow}".strip(), interval(s["low"], s["high"]),
                       f"n={s['n']}", missing])  # fmt: skip
     text = _table(("metric", "value", "95 % interval", "n", ""), lines, title)
     text += "".join(f"\n{', '.join(names)}: null, because {reason}" for reason, names in why.items())
+    text += "".join(f"\nmissing ({', '.join(names)}): {reason}" for reason, names in absent.items())
     return text + "".join(f"\nwarning ({', '.join(names)}): {warning}" for warning, names in warnings.items())
-
-
-def _reasons(details: Mapping[str, Any]) -> str:
-    return "; ".join(f"{n} {r}" for r, n in details.get("missing", {}).items())
 
 
 def check(one: Any) -> str:
