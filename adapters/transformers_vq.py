@@ -151,7 +151,7 @@ class TransformersVQ(Tokenizer):
             downsample=factor,
             alphabets=(book,),
             latent_channels=int(config.embed_dim),
-            tokens_at_256=-((-256 // factor) ** 2),
+            tokens_at_256=(256 // factor) ** 2,
         )
 
     def parameter_count(self) -> int | None:
