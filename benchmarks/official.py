@@ -1,0 +1,160 @@
+"""Full-size official architectures through `vtbench evaluate`, one image each, on the CPU.
+
+    python benchmarks/official.py [MODEL ...] [--folder DIR] [--size 256]
+
+No checkpoint is downloaded: for each model (default: the first of every family with a native network) a file of
+deterministic weights is written in the official container, under the card's file name, keys and prefix; the command
+runs in a process of its own, whose time and peak memory are those that the operating system states; then the file is
+deleted. Such weights are not the official ones, so the runs are `unverified` and never ranked: the script fails if one
+is. Prints a Markdown table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from vtbench import parity, registry
+from vtbench.cards import Card, Weights
+
+
+def default_models() -> list[str]:
+    """The first model of every family of tokenizers that has a native network."""
+    first: dict[str, str] = {}
+    for family in registry.families().values():
+        for card in family.cards:
+            if family.network and card.arch is not None and card.kind != "generator":
+                first.setdefault(family.name, card.name)
+    return sorted(first.values())
+
+
+def _values(name: str, shape: list[int]) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(parity.values(name, tuple(shape)), dtype=np.float32))
+
+
+def _module(tensors: Mapping[str, torch.Tensor]) -> nn.Module:
+    """A module of bare modules whose state dict is `tensors`: how a file that is a pickled whole module keeps them."""
+    top = nn.Module()
+    for name, tensor in tensors.items():
+        *path, leaf = name.split(".")
+        inner = top
+        for step in path:
+            if step not in inner._modules:
+                inner.add_module(step, nn.Module())
+            inner = inner.get_submodule(step)
+        inner.register_parameter(leaf, nn.Parameter(tensor, requires_grad=False))
+    return top
+
+
+def write(card: Card, names: Mapping[str, list[int]], folder: Path) -> int:
+    """The card's files with weights made from the names; returns their bytes."""
+    size = 0
+    for weight in card.weights:
+        own = {n.removeprefix(f"{weight.role}."): s for n, s in names.items() if n.startswith(f"{weight.role}.")}
+        tensors = {n: _values(n, s) for n, s in (own if len(card.weights) > 1 else names).items()}
+        path = folder / weight.file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".safetensors":
+            from safetensors.torch import save_file
+
+            save_file({(weight.prefix or "") + n: t for n, t in tensors.items()}, path)
+        else:
+            torch.save(_module(tensors) if path.suffix == ".pkl" else _container(weight, tensors), path)
+        size += path.stat().st_size
+    return size
+
+
+def _container(weight: Weights, tensors: Mapping[str, torch.Tensor]) -> Any:
+    """As upstream's trainer writes it: under the card's key and prefix, averaged copies beside raw zeros."""
+    kept = {(weight.prefix or "") + n: t for n, t in tensors.items()}
+    key = (weight.key or ("",))[0]
+    if weight.ema and key == "state_dict":
+        # Lightning's LitEma: `model_ema.` and the name without dots. Raw zeros that share one element take no room.
+        averaged = {f"model_ema.{n.replace('.', '')}": t for n, t in kept.items()}
+        kept = {**{n: torch.zeros(1).expand(t.shape) for n, t in kept.items()}, **averaged}
+    made: Any = kept
+    for step in reversed(key.split("/") if key else []):
+        made = {step: made}
+    return made
+
+
+def run(model: str, folder: Path, size: int) -> dict[str, Any]:
+    """One row of the table."""
+    entry = registry.model(model)
+    names = parity.manifest_of(model)
+    weights = folder / "weights"
+    bytes_ = write(entry.card, names, weights)
+    given = weights if len(entry.card.weights) > 1 else weights / entry.card.weights[0].file
+    pictures = folder / "images"
+    pictures.mkdir()
+    _picture(size).save(pictures / "one.png")
+    out = folder / "out"
+    command = [
+        sys.executable, "-m", "vtbench", "evaluate", model, "--checkpoint", str(given), "--images", str(pictures),
+        "--task", "compression", "--view", str(size), "--out", str(out),
+    ]  # fmt: skip
+    started = time.perf_counter()
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        _, status, used = os.wait4(process.pid, 0)
+    wall = time.perf_counter() - started
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{model}: {' '.join(command)} gave {process.returncode}:\n{(folder / 'log').read_text()}")
+    (found,) = out.glob("*/run.json")
+    made = json.loads(found.read_text())
+    state = made["model"]["weights"]["status"]
+    if state != "unverified" or made["ranked"]:
+        raise SystemExit(f"{model}: these weights are not official, yet the run is {state}, ranked {made['ranked']}")
+    scores = {s["metric"]: s["value"] for s in map(json.loads, (found.parent / "scores.jsonl").open())}
+    peak = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return {
+        "model": model,
+        "file": bytes_ / 2**20,
+        "parameters": sum(int(np.prod(s)) for s in names.values()) / 1e6,
+        "peak": peak / 2**20,
+        "wall": wall,
+        "model_seconds": (scores.get("encode-seconds-p50") or 0) + (scores.get("decode-seconds-p50") or 0),
+        "bpp": scores["bpp"],
+    }
+
+
+def _picture(size: int) -> Image.Image:
+    from skimage import data
+
+    return Image.fromarray(data.astronaut()).resize((size, size), Image.Resampling.LANCZOS)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*", default=None)
+    parser.add_argument("--folder", type=Path, help="where the files are written, one model at a time")
+    parser.add_argument("--size", type=int, default=256)
+    given = parser.parse_args()
+    print("| model | parameters, M | file, MiB | peak memory, MiB | wall, s | encode + decode, s | bpp |")
+    print("|---|---|---|---|---|---|---|")
+    for model in given.models or default_models():
+        with tempfile.TemporaryDirectory(dir=given.folder) as scratch:
+            row = run(model, Path(scratch), given.size)
+        print(
+            f"| {row['model']} | {row['parameters']:.1f} | {row['file']:.0f} | {row['peak']:.0f} | {row['wall']:.1f} | "
+            f"{row['model_seconds']:.2f} | {row['bpp']:.4g} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
