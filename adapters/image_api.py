@@ -219,6 +219,7 @@ CARDS = (
             "tries": 4,
             "pause": 2.0,
         },
+        environment=(KEY,),
         note="Its rate is unknown; needs OPENAI_API_KEY, and each image is a paid call.",
     ),
     Card(
@@ -229,6 +230,7 @@ CARDS = (
         sizes=Multiple(1),
         code="https://platform.openai.com/docs/api-reference/images",
         stochastic=True,
+        environment=(KEY,),
         options={
             "model": "default",
             "prompt": "Reproduce this image exactly as it is, without any change.",

@@ -129,6 +129,8 @@ def _origin(run: Run) -> list[tuple[str, str, str | None]]:
     add("view", f"{view.get('name')}, protocol {view.get('protocol') or info.get('protocol')}")
     digest("view's fingerprint", view.get("fingerprint"))
     add("sizes that do not fit", task.get("fit"))
+    served = _mapping(info.get("served"))
+    add("images served", "; ".join(f"{n} {how}" for how, n in served.items()) or None)
     add("images enlarged to the view", info.get("enlarged"))
     add("dtype of the model", info.get("dtype"))
     add("seed", info.get("seed"))

@@ -194,3 +194,13 @@ def test_loopback() -> None:
     no = ("http://localhost.example.org", "https://api.openai.com", "http://10.0.0.1", "http://127.0.0.1.example.org")
     assert all(map(is_loopback, yes))
     assert not any(map(is_loopback, no))
+
+
+def test_the_list_says_that_a_key_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vtbench import listing, registry
+
+    card = registry.model("gpt-image-1").card
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    assert listing.state(card) == ("needs key", "set OPENAI_API_KEY in the environment")
+    monkeypatch.setenv("OPENAI_API_KEY", "x")
+    assert listing.state(card)[0] == "ready"

@@ -92,6 +92,8 @@ class Card:
     """Values that a rate–distortion sweep uses."""
     extra: str | None = None
     """The pip extra without which the model cannot run."""
+    environment: tuple[str, ...] = ()
+    """Environment variables without which the model cannot run (the key of an API)."""
     published: tuple[Published, ...] = ()
     arch: Mapping[str, Any] | None = None
     """Resolved configuration of a native network, in the nesting of the parity fixtures."""

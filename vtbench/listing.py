@@ -75,11 +75,14 @@ def weight_here(weight: Weights) -> bool:
 
 
 def state(card: Card) -> tuple[str, str]:
-    """("ready" | "needs extra" | "needs download" | "needs checkpoint", what to do)."""
+    """("ready" | "needs key" | "needs extra" | "needs download" | "needs checkpoint", what to do)."""
     if card.extra:
         missing = extra_missing(card.extra)
         if missing:
             return "needs extra", f"pip install 'vtbench[{card.extra}]' ({', '.join(missing)} missing)"
+    unset = [name for name in card.environment if not os.environ.get(name)]
+    if unset:
+        return "needs key", f"set {', '.join(unset)} in the environment"
     absent = [w for w in card.weights if not weight_here(w)]
     if not absent:
         return "ready", ""
