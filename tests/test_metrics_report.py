@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
 
+from vtbench import metrics_references as references
+from vtbench import metrics_references_codes as codes
 from vtbench import metrics_report as report
+from vtbench import registry
+from vtbench.metrics import detail, reference
+from vtbench.metrics.reference import Comparison
 
 
 def test_the_steps_to_a_peers_number_add_up() -> None:
@@ -54,3 +62,34 @@ def test_image_metrics_agree_with_their_libraries() -> None:
 
 def test_token_comparisons_hold() -> None:
     assert all(c.ok for c in report.token_comparisons())
+
+
+def test_every_metric_stands_on_the_page_and_in_the_table_of_references() -> None:
+    """The page is written by a command; a metric that came later must not be missing from it."""
+    text = (Path(__file__).parents[1] / "docs" / "metrics.md").read_text()
+    first = text.split("## Every metric")[1].split("## Against the reference")[0]
+    second = text.split("## Against the reference")[1].split("## Statistics")[0]
+    listed = {line.split("`")[1] for line in first.splitlines() if line.startswith("| `")}
+    compared = {
+        n.strip() for line in second.splitlines() if line.startswith("| ") for n in line.split("|")[1].split(",")
+    }
+    assert set(registry.metrics()) - listed == set()
+    assert set(registry.metrics()) - compared == set()
+    assert "exceeds" not in text
+
+
+@pytest.mark.parametrize("rows", [codes.text, codes.tokens, codes.models])
+def test_readings_tokens_and_rates_agree_with_their_definitions(rows: Callable[[], list[Comparison]]) -> None:
+    assert [(c.metric, c.difference) for c in rows() if c.difference > c.tolerance] == []
+
+
+def test_gains_agree_with_the_whole_fourier_plane() -> None:
+    """A band is a ring of the whole plane: rows and columns may change places."""
+    x = reference.originals()[0]
+    y = reference.jpeg(x)
+    gain, excess = references.gains(x, y)
+    found = reference.values(detail.ExcessPower(), [x], [y])[0]
+    assert found == pytest.approx(np.mean(excess), abs=1e-12)
+    turned = [np.ascontiguousarray(p.transpose(1, 0, 2)) for p in (x, y)]
+    assert reference.values(detail.ExcessPower(), turned[:1], turned[1:])[0] == pytest.approx(found, abs=1e-12)
+    assert reference.values(detail.CoherentGain(), [x], [y])[0] == pytest.approx(np.mean(gain), abs=1e-12)

@@ -150,15 +150,15 @@ def _transform(luma: Any) -> Any:
 
 
 def _sums(index: Any, weights: Any, x: Any, y: Any, n: int) -> tuple[Any, Any, Any, Any]:
-    """Per band: sum |X|², sum |Y|², sum Y X* (complex), count; `weights`: multiplicity of half-plane coefficients."""
+    """Per band: sum |X|², sum |Y|², sum Y X*, count; `weights`: multiplicity of half-plane coefficients.
+
+    Pictures are real: over a whole band the imaginary parts of Y X* cancel, and half of the plane must not keep them.
+    """
     import numpy as np
 
-    cross = y * x.conj() * weights
-    made = [
-        np.bincount(index, v, n)
-        for v in (weights * (x.real**2 + x.imag**2), weights * (y.real**2 + y.imag**2), cross.real, cross.imag, weights)
-    ]
-    return made[0], made[1], made[2] + 1j * made[3], made[4]
+    cross = weights * (y.real * x.real + y.imag * x.imag)
+    parts = (weights * (x.real**2 + x.imag**2), weights * (y.real**2 + y.imag**2), cross, weights)
+    return tuple(np.bincount(index, v, n) for v in parts)  # type: ignore[return-value]
 
 
 class Spectrum:
@@ -177,8 +177,8 @@ class Spectrum:
                 self.gain.append(None)
                 self.excess.append(None)
             else:
-                self.gain.append(float(cross[k].real / power[k]))
-                residual = float(other[k]) - float(abs(cross[k]) ** 2 / power[k])
+                self.gain.append(float(cross[k] / power[k]))
+                residual = float(other[k]) - float(cross[k] ** 2 / power[k])
                 self.excess.append(max(0.0, residual) / float(power[k]))
         n = len(centres) + 2
         power, _, cross, count = _sums(fine, multiplicity, x, y, n)
@@ -187,7 +187,7 @@ class Spectrum:
         density = power[1:-1] / np.maximum(count[1:-1], 1)
         above = np.maximum.accumulate(density[::-1])[::-1]
         self.curve = [
-            (float(centres[k]) * short, float(cross[k + 1].real / power[k + 1]))
+            (float(centres[k]) * short, float(cross[k + 1] / power[k + 1]))
             for k in range(len(centres))
             if density[k] > 0 and density[k] >= max(floor, GAP * above[k])
         ]

@@ -137,7 +137,12 @@ def _cer() -> Comparison:
         a, b = ("".join(rng.choice(list("abcd "), rng.integers(0, 30))) for _ in range(2))
         gap = max(gap, abs(edits(a, b) - _recurrence(a, b)))
     return Comparison(
-        "cer", "the recurrence of Wagner and Fischer", "300 pairs of random strings", gap, 0.0, "integers"
+        "cer, cer-ceiling, cer-self, cer-page, cer-rapidocr, cer-rapidocr-ceiling, cer-tesseract",
+        "the recurrence of Wagner and Fischer",
+        "300 pairs of random strings",
+        gap,
+        0.0,
+        "integers",
     )
 
 
