@@ -57,3 +57,16 @@ def test_what_upstream_needs_not_is_named_on_the_network(shared: Path) -> None:
             assert name in ours or weights.ignored(name, optional), (m["name"], name)
         for name in m["int_buffers"]:
             assert name in ours or name in getattr(network, "int_buffers", ()) or weights.ignored(name, optional)
+
+
+def test_every_released_file_is_identified(shared: Path) -> None:
+    """From its names and shapes alone, among the models that share them; an exact answer comes first."""
+    from vtbench.identify import identify
+
+    wrong, seen = {}, {}
+    for m in _manifests(shared):
+        key = json.dumps(m["state_dict"], sort_keys=True)
+        found = seen[key] = seen[key] if key in seen else identify(m["state_dict"])
+        if not found or found[0].how != "exact" or registry.model(m["name"]).card.name not in {f.name for f in found}:
+            wrong[m["name"]] = [f.text() for f in found]
+    assert not wrong
