@@ -496,3 +496,33 @@ def test_the_table_says_each_reason_once(tmp_path: Path) -> None:
     assert text.count("zz.png") == 1
     assert "3 of 4 images are smaller than the view and were enlarged" in text
     assert "3 of 4 images: padded by reflection to 36 x 36 and cropped back" in text
+
+
+def test_a_run_that_goes_on_knows_its_multiply_accumulates(images: Path, tmp_path: Path) -> None:
+    """Counted with the first batch alone: a kill after it, or while scoring, loses nothing and counts nothing else."""
+
+    class Small(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.net = torch.nn.Conv2d(3, 3, 1)
+
+        def encode(self, x: torch.Tensor) -> Latents:
+            return Latents(self.net(x).half(), (int(x.shape[2]), int(x.shape[3])))
+
+        def decode(self, tokens: Latents) -> torch.Tensor:
+            return tokens.values.float().clamp(0, 1)
+
+    def scored() -> Any:
+        run = vtbench.evaluate(Small(), images=images, view="native", tasks=["compression"], out=tmp_path).runs[0]
+        return run.path, run.score("macs")["value"]  # type: ignore[index]
+
+    path, whole = scored()
+    assert whole
+    for kept in (8, 22):
+        # Killed after eight rows, and killed while it scored all of them.
+        rows = (path / "rows.jsonl").read_text().splitlines(keepends=True)
+        (path / "rows.jsonl").write_text("".join(rows[:kept]))
+        info = json.loads((path / "run.json").read_text())
+        (path / "run.json").write_text(json.dumps({**info, "status": "running"}))
+        assert scored() == (path, whole)

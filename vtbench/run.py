@@ -121,6 +121,8 @@ class _Work:
     originals: list[_Original]
     groups: list[tuple[list[int], torch.Tensor, Produced]]
     warm_up: bool
+    macs: tuple[float, float] | None = None
+    """Multiply-accumulates an image of encoding and decoding, where this batch was counted."""
 
 
 def load_metrics(names: Sequence[str], device: str) -> tuple[dict[str, Metric], dict[str, str]]:
@@ -321,8 +323,9 @@ class Runner:
         writer = _Writer(self.job, folder, metrics, items, done, self.progress)
         if done >= len(items):
             return writer.counts
+        more = len(items) > batch
         made = (
-            self._work(originals, first=not k, warm_up=not k and len(items) - done > batch, more=len(items) > batch)
+            self._work(originals, first=done + k == 0, warm_up=not k and len(items) - done > batch, more=more)
             for k, originals in enumerate(batches(self.job.suite, self.job.view, items[done:], batch))
         )
         if self.job.device == "cpu" and any(m.card.needs for m in metrics.values()):
@@ -367,11 +370,11 @@ class Runner:
     def _work(self, originals: list[_Original], *, first: bool, warm_up: bool, more: bool) -> _Work:
         """One batch through the model; the first of several, whose time does not count, is counted instead."""
         subject = self.job.subject
-        if isinstance(subject, ModelSubject):
-            subject.counts = first and more
-            if first:
-                subject.macs = None
-        return _Work(originals, self._model(originals), warm_up=warm_up)
+        if not isinstance(subject, ModelSubject):
+            return _Work(originals, self._model(originals), warm_up)
+        subject.counts, subject.macs = first and more, None
+        groups = self._model(originals)
+        return _Work(originals, groups, warm_up, subject.macs)
 
     def _model(self, originals: Sequence[_Original]) -> list[tuple[list[int], torch.Tensor, Produced]]:
         """The batch through the model, in groups of one size."""
@@ -421,8 +424,9 @@ class Runner:
         info["status"] = "incomplete" if bad else "complete"
         info["model"]["kind"] = info["model"]["card"]["kind"] = self.job.subject.card.kind
         info["enlarged"], info["served"] = enlarged, dict(served)
-        macs = self.job.subject.macs if isinstance(self.job.subject, ModelSubject) else None
-        info["model"]["macs"] = None if macs is None else {"encode": macs[0], "decode": macs[1]}
+        # Written with the first batch, so that a run that was killed and went on knows them too.
+        first = next(folder.read_rows(), {})
+        info["model"]["macs"] = first.get("seconds", {}).get("macs")
         if self.job.device.startswith("cuda"):
             import torch
 
@@ -501,6 +505,8 @@ class _Writer:
         features = {key: [None, None] for key in self.features}
         for positions, reference, produced in work.groups:
             self._group(work, rows, blobs, features, positions, reference, produced)
+        if work.macs is not None:
+            rows[0]["seconds"]["macs"] = {"encode": work.macs[0], "decode": work.macs[1]}
         for key, (_, own, ref) in self.features.items():
             for file, made in ((own, features[key][0]), (ref, features[key][1])):
                 if file is not None:
