@@ -59,9 +59,8 @@ def _module(tensors: Mapping[str, torch.Tensor]) -> nn.Module:
     return top
 
 
-def write(card: Card, names: Mapping[str, list[int]], folder: Path) -> int:
-    """The card's files with weights made from the names; returns their bytes."""
-    size = 0
+def write(card: Card, names: Mapping[str, list[int]], folder: Path) -> None:
+    """The card's files with weights made from the names."""
     for weight in card.weights:
         own = {n.removeprefix(f"{weight.role}."): s for n, s in names.items() if n.startswith(f"{weight.role}.")}
         tensors = {n: _values(n, s) for n, s in (own if len(card.weights) > 1 else names).items()}
@@ -73,8 +72,6 @@ def write(card: Card, names: Mapping[str, list[int]], folder: Path) -> int:
             save_file({(weight.prefix or "") + n: t for n, t in tensors.items()}, path)
         else:
             torch.save(_module(tensors) if path.suffix == ".pkl" else _container(weight, tensors), path)
-        size += path.stat().st_size
-    return size
 
 
 def _container(weight: Weights, tensors: Mapping[str, torch.Tensor]) -> Any:
@@ -96,7 +93,9 @@ def run(model: str, folder: Path, size: int) -> dict[str, Any]:
     entry = registry.model(model)
     names = parity.manifest_of(model)
     weights = folder / "weights"
-    bytes_ = write(entry.card, names, weights)
+    # In a process of its own: a child's peak counts what its parent held when it was started.
+    subprocess.run([sys.executable, __file__, "--write", model, "--folder", str(weights)], check=True)
+    bytes_ = sum(p.stat().st_size for p in weights.rglob("*") if p.is_file())
     given = weights if len(entry.card.weights) > 1 else weights / entry.card.weights[0].file
     pictures = folder / "images"
     pictures.mkdir()
@@ -143,7 +142,13 @@ def main() -> None:
     parser.add_argument("models", nargs="*", default=None)
     parser.add_argument("--folder", type=Path, help="where the files are written, one model at a time")
     parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--write", metavar="MODEL", help="only write this model's files into --folder, and keep them")
     given = parser.parse_args()
+    if given.write:
+        if given.folder is None:
+            parser.error("--write needs --folder")
+        write(registry.model(given.write).card, parity.manifest_of(given.write), given.folder)
+        return
     print("| model | parameters, M | file, MiB | peak memory, MiB | wall, s | encode + decode, s | bpp |")
     print("|---|---|---|---|---|---|---|")
     for model in given.models or default_models():

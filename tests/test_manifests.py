@@ -63,7 +63,8 @@ def test_every_released_file_is_identified(shared: Path) -> None:
     """From its names and shapes alone, among the models that share them; an exact answer comes first."""
     from vtbench.identify import identify
 
-    wrong, seen = {}, {}
+    wrong: dict[str, list[str]] = {}
+    seen: dict[str, Any] = {}
     for m in _manifests(shared):
         key = json.dumps(m["state_dict"], sort_keys=True)
         found = seen[key] = seen[key] if key in seen else identify(m["state_dict"])
