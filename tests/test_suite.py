@@ -340,7 +340,9 @@ def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     home = tmp_path / "VTBench"
     parts = {("task1-imagenet", "val"): 3, ("task3-movie-posters", "test"): 2,
-             **{("task3-multilingual", s): 1 for s in ("Chinese", "Hindi", "Japanese", "Korean")}}  # fmt: skip
+             **{("task3-multilingual", s): 1 for s in ("Chinese", "Hindi", "Japanese", "Korean")},
+             **{(c, "test"): 1 for c in ("task1-high-resolution", "task1-varying-resolution",
+                                         "task2-detail-preservation", "task3-arxiv-abstracts")}}  # fmt: skip
     configs: dict[str, list[str]] = {}
     seed = 0
     for (config, split), n in parts.items():
@@ -373,6 +375,23 @@ def test_hub_layout(dataset: Path) -> None:
     one = open_suite(f"hf:{dataset}@local#task3-multilingual/Japanese")
     assert np.array_equal(one.load(one.items[0]), picture(7))
     assert one.hash != many.hash
+
+
+def test_all_seven_parts_of_vtbench_from_a_local_copy(dataset: Path, tmp_path: Path) -> None:
+    import vtbench
+
+    assert len(suites.REMOTE) == 7
+    sizes = {}
+    for name, facts in suites.REMOTE.items():
+        made = open_suite(facts["address"].replace("huaweilin/VTBench@main", f"{dataset}@local"))
+        assert all(made.load(item).shape[2] == 3 for item in made.items)
+        sizes[name] = len(made.items)
+    assert (sizes["vtbench-imagenet"], sizes["vtbench-multilingual"], sum(sizes.values())) == (3, 4, 13)
+    run = vtbench.evaluate(
+        "png", images=f"hf:{dataset}@local#task1-imagenet", view="native", tasks=["compression"], out=tmp_path / "out"
+    ).runs[0]
+    assert run.info["status"] == "complete"
+    assert run.info["n"] == 3
 
 
 def test_hub_mistakes(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
