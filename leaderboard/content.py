@@ -140,7 +140,7 @@ def section_of(
     }
 
 
-COSTS = {"image-seconds-p50": ("time to image", "s/image"), "nfe": ("network evaluations", "evaluations/image")}
+COSTS = {"image-seconds-p50": ("time to image", "s/image"), "nfe": ("network evaluations", "per image")}
 """What a drawn image takes: the axis of generators, which have no rate."""
 
 

@@ -53,9 +53,12 @@ def test_a_stop_anywhere_goes_on_to_the_same_bytes(loaded: generate.Loaded, tmp_
     # A kill between picture and line, in the middle of a line, and a picture that somebody removed.
     (cut / "samples.jsonl").write_bytes(b"".join(lines[:3]) + lines[3][:20])
     (cut / whole.rows[1]["file"]).unlink()
+    torn = cut / "images" / "class-0001" / ".00000.png.g5wphovi"
+    torn.write_bytes(b"half")
     drawn: list[int] = []
     generate.generate(loaded, suite, 3, cut, batch_size=1, progress=lambda done, _: drawn.append(done))
     assert drawn == [1, 2, 3, 4, 5, 6]
+    assert not torn.exists()
     assert contents(cut) == contents(tmp_path / "whole")
 
 

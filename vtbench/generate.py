@@ -149,6 +149,9 @@ def generate(
             "seed": seed, "dtype": dtype, "device": provenance.device_facts(device), "batch_size": batch_size,
             "command": command, "provenance": provenance.facts(),
         }  # fmt: skip
+        for torn in (out / "images").glob("*/.*.png.*"):
+            # A kill in the middle of a picture leaves its unfinished copy.
+            torn.unlink()
         done = _kept(out, wanted)
         write_atomic(record, json.dumps(plain({**info, "status": "running"}), ensure_ascii=False, indent=1) + "\n")
         if progress is not None:
@@ -259,12 +262,10 @@ def refuse(made: torch.Tensor, name: str, prompts: Sequence[Prompt]) -> None:
 
 
 def _memory(device: str) -> dict[str, Any]:
-    import resource
-
     if device.startswith("cuda"):
         import torch
 
         return {"bytes": torch.cuda.max_memory_allocated(torch.device(device)),
                 "what": "device memory that torch allocated"}  # fmt: skip
-    return {"bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    return {"bytes": provenance.peak_memory(),
             "what": "resident memory of the whole process, libraries included"}  # fmt: skip
