@@ -117,3 +117,20 @@ def write_release() -> Path:
 
 if __name__ == "__main__":
     print(write_release())
+
+
+def peak_memory() -> int:
+    """Bytes: the greatest resident memory of this process.
+
+    Linux's getrusage counts what the parent held when it started this process (the mark survives exec), so the kernel's
+    mark of this address space is read where there is one; getrusage counts kibibytes there and bytes on macOS.
+    """
+    import resource
+
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

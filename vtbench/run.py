@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import json
 import queue
-import sys
 import threading
 import time
 from collections import Counter, defaultdict
@@ -408,8 +407,6 @@ class Runner:
 
     def _finish(self, folder: RunFolder, info: dict[str, Any], items: Sequence[Item], metrics: Mapping[str, Metric],
                 unavailable: Mapping[str, str], counts: Mapping[str, int]) -> None:  # fmt: skip
-        import resource
-
         bad = enlarged = 0
         served: Counter[str] = Counter()
         for row in folder.read_rows():
@@ -433,9 +430,7 @@ class Runner:
             info["peak_memory_bytes"] = torch.cuda.max_memory_allocated(torch.device(self.job.device))
             info["peak_memory_what"] = "device memory that torch allocated"
         else:
-            # Linux counts kibibytes, macOS bytes.
-            unit = 1 if sys.platform == "darwin" else 1024
-            info["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+            info["peak_memory_bytes"] = provenance.peak_memory()
             info["peak_memory_what"] = "resident memory of the whole process, metrics and libraries included"
         scores = scoring.finalise(folder, info, metrics, unavailable, items)
         if self.job.limit is None and self.job.shard is None and not bad:
