@@ -140,18 +140,17 @@ class Pipeline(Generator):
 
 
 class _Calls:
-    """Counts the samples that go through the denoiser: guidance by two halves of a batch counts two."""
+    """Counts the denoiser's evaluations; a batch doubled for guidance counts once, as for the native generators."""
 
     def __init__(self, pipe: Any) -> None:
         net = next(
             (n for name in ("transformer", "unet", "prior") if (n := getattr(pipe, name, None)) is not None), None
         )
         self.count, self.found = 0, net is not None
-        self._hook = None if net is None else net.register_forward_pre_hook(self._seen, with_kwargs=True)
+        self._hook = None if net is None else net.register_forward_pre_hook(self._seen)
 
-    def _seen(self, _: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        first = args[0] if args else next(v for k, v in kwargs.items() if k in ("hidden_states", "sample"))
-        self.count += int(first.shape[0])
+    def _seen(self, *_: Any) -> None:
+        self.count += 1
 
     def remove(self) -> None:
         if self._hook is not None:

@@ -82,5 +82,6 @@ class Generator(Model):
         """One image a prompt and seed, float32 (B, 3, H, W) in [0, 1]; sampler options are `self.options`."""
 
     def cost(self) -> Mapping[str, float]:
-        """Of the last `generate`: network evaluations an image (`nfe`), `acceptance` of drafts, … ; may be empty."""
+        """Of the last `generate`: network evaluations an image (`nfe`; a batch doubled for
+        guidance counts once), `acceptance` of drafts, … ; may be empty."""
         return {}
