@@ -197,9 +197,10 @@ def score(
             made: Any = set_scores.score(reference, candidates or [], names, device=device, progress=progress)
         else:
             made = folders.score(reference, candidates or [], names, device=device, progress=progress)
+    # The table first: it took long to make, and a full disk must not swallow it.
+    say(show.folders(made))
     if json_file is not None:
         write_json(json_file, made.as_dict())
-    say(show.folders(made))
     if made.bad:
         for item, why in made.bad.items():
             typer.echo(f"vtbench: {item}: {why}", err=True)
