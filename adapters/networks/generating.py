@@ -27,6 +27,7 @@ class NativeGenerator(Generator):
         self.family, self.sample = family, sample
         self.network: Any = None
         self.tokenizer: Tokenizer | None = None
+        self.text_encoder: tuple[Any, Any] | None = None
         self.spent: dict[str, float] = {}
 
     def attach(self, tokenizer: Tokenizer) -> None:
@@ -107,31 +108,44 @@ def text_features(
     left: padded on the left, as LlamaGen feeds them. Captions are used as they stand (upstream cleans HTML first).
     """
     import torch
-    from transformers import AutoTokenizer, T5EncoderModel
 
-    name = str(generator.options["text_encoder"])
     missing = [p.id for p in prompts if p.text is None]
     if missing:
         raise VtbenchError(f"{generator.card.name} is text-conditional, but the prompt {missing[0]} has no text")
-    try:
-        split, encoder = AutoTokenizer.from_pretrained(name), T5EncoderModel.from_pretrained(name)
-    except (OSError, ValueError) as bad:
-        raise VtbenchError(
-            f"the text encoder {name} cannot be loaded ({str(bad).splitlines()[0]}): "
-            "give a local folder by --option text_encoder=DIR"
-        ) from bad
+    split, encoder = _text_encoder(generator)
     made = split(
         [p.text for p in prompts], max_length=length, padding="max_length", truncation=True, return_tensors="pt"
     )
     with torch.inference_mode():
-        features = encoder.eval()(input_ids=made["input_ids"], attention_mask=made["attention_mask"]).last_hidden_state
-    mask = made["attention_mask"]
+        ids, mask = (made[n].to(generator.device) for n in ("input_ids", "attention_mask"))
+        features = encoder(input_ids=ids, attention_mask=mask).last_hidden_state
     if left:
         counts = mask.sum(dim=1).tolist()
         features = torch.stack([torch.roll(f, length - n, 0) for f, n in zip(features, counts, strict=True)])
         mask = mask.flip(1)
     dtype = getattr(torch, generator.dtype)
     return features.to(device=generator.device, dtype=dtype), mask.to(generator.device)
+
+
+def _text_encoder(generator: NativeGenerator) -> tuple[Any, Any]:
+    """(tokenizer, encoder on the generator's device, float32), loaded once a generator."""
+    from transformers import AutoTokenizer, T5EncoderModel
+
+    from vtbench.cache import offline
+
+    if generator.text_encoder is None:
+        name = str(generator.options["text_encoder"])
+        here = {"local_files_only": offline() or Path(name).is_dir()}
+        try:
+            split = AutoTokenizer.from_pretrained(name, **here)
+            encoder = T5EncoderModel.from_pretrained(name, use_safetensors=True, **here)
+        except (OSError, ValueError) as bad:
+            raise VtbenchError(
+                f"the text encoder {name} cannot be loaded ({str(bad).splitlines()[0]}): "
+                "give a local folder with safetensors by --option text_encoder=DIR"
+            ) from bad
+        generator.text_encoder = split, encoder.to(generator.device).eval()
+    return generator.text_encoder
 
 
 def build(family: Callable[[], Family], sample: Sample) -> Callable[[Card, Mapping[str, Any]], NativeGenerator]:
