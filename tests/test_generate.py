@@ -75,6 +75,16 @@ def test_another_question_is_refused(loaded: generate.Loaded, tmp_path: Path) ->
         generate.generate(loaded, open_prompts("classes:3-3"), 1, tmp_path / "c")
 
 
+@pytest.mark.parametrize("damage", ["{", "[1]", "\x00"])
+def test_a_damaged_record_is_refused(loaded: generate.Loaded, tmp_path: Path, damage: str) -> None:
+    generate.generate(loaded, open_prompts("classes:2"), 1, tmp_path)
+    (tmp_path / "generate.json").write_text(damage)
+    suite = open_prompts("classes:2")
+    for again in (lambda: generate.read(tmp_path), lambda: generate.generate(loaded, suite, 1, tmp_path)):
+        with pytest.raises(VtbenchError, match=r"generate\.json"):
+            again()
+
+
 def test_nan_is_refused_and_what_was_made_stays(
     loaded: generate.Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -132,7 +132,7 @@ def generate(
         raise VtbenchError(f"--out {out} is a file: give a folder")
     with RunFolder(out) as lock:
         record = out / "generate.json"
-        before = json.loads(record.read_text()) if record.is_file() else None
+        before = _record(record) if record.is_file() else None
         if before is None and (out / "samples.jsonl").exists():
             raise VtbenchError(f"{out} holds samples.jsonl without generate.json: choose another --out")
         if before is not None and (before.get("id") != digest or before.get("per_prompt") != per_prompt):
@@ -175,7 +175,17 @@ def read(path: Path) -> Folder:
     record = path / "generate.json"
     if not record.is_file():
         raise VtbenchError(f"{path} has no generate.json: give a folder that `vtbench generate` wrote")
-    return Folder(path, tuple(read_lines(path / "samples.jsonl")), json.loads(record.read_text()))
+    return Folder(path, tuple(read_lines(path / "samples.jsonl")), _record(record))
+
+
+def _record(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as bad:
+        raise VtbenchError(f"{path} cannot be read ({bad}): delete the folder, or choose another --out") from bad
+    if not isinstance(found, dict):
+        raise VtbenchError(f"{path} is a {type(found).__name__}, not a record: delete the folder, or choose another")
+    return found
 
 
 def _kept(out: Path, wanted: Sequence[tuple[Prompt, int, int]]) -> int:
