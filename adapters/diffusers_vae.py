@@ -336,6 +336,7 @@ _OPTIONS = {"posterior": "mode", "latent_dtype": "float16"}
 _PLAIN = {"latent_dtype": "float16"}
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
 _GPS = "README of xtudbxk/GPSToken"
+_VGT = "VGT README (secondary)"
 _FT = "https://huggingface.co/stabilityai/sd-vae-ft-mse (COCO 2017 val, 5000 images)"
 
 
@@ -386,12 +387,14 @@ def _dc(kind: str, of: int, channels: int, published: tuple[Published, ...] = ()
     )  # fmt: skip
 
 
-def _rae(name: str, repository: str, encoder: str, channels: int, side: int = 256) -> Card:
+def _rae(name: str, repository: str, encoder: str, channels: int, published: tuple[Published, ...] = ()) -> Card:
+    side = 256
     return _card(
         name, f"RAE on {encoder}, {side} px", f"nyu-visionx/{repository}", channels, 16, "MIT", options=_PLAIN,
         code="https://github.com/bytetriper/RAE", paper="https://arxiv.org/abs/2510.11690",
         sizes=Fixed(side), value_range=(0.0, 1.0),
-        note="256 positions of 768 numbers are more than the image: its rate says so.",
+        published=published,
+        note=f"256 positions of {channels} numbers for an image of 196608: its rate says so.",
     )  # fmt: skip
 
 
@@ -402,12 +405,15 @@ CARDS = (
           _OPENRAIL, sub="vae", paper="https://arxiv.org/abs/2112.10752",
           published=_published(_FT, note="row 'original'", rfid=4.99, psnr=23.4, ssim=0.69)),
     _card("sd-vae-ft-mse", "Stable Diffusion VAE, decoder tuned for MSE", "stabilityai/sd-vae-ft-mse", 4, 8, "MIT",
-          published=_published(_FT, rfid=4.70, psnr=24.5, ssim=0.71)),
+          published=(*_published(_FT, rfid=4.70, psnr=24.5, ssim=0.71),
+                     *_published("Vision-Tokenizer-Analysis README", "COCO, 1000 images, 256 px", "rFID by clean-fid",
+                                 rfid=12.45, psnr=24.92, ssim=0.6953, lpips=0.083))),
     _card("sd-vae-ft-ema", "Stable Diffusion VAE, decoder tuned (EMA)", "stabilityai/sd-vae-ft-ema", 4, 8, "MIT",
           published=_published(_FT, rfid=4.42, psnr=23.8, ssim=0.69)),
     _card("sdxl-vae", "SDXL VAE", "stabilityai/sdxl-vae", 4, 8, "OpenRAIL++-M", paper="https://arxiv.org/abs/2307.01952",
           published=(*_published("README of zhaoyue-zephyrus/bsq-vit", "ImageNet val, 256 px",
                                  rfid=0.72, psnr=25.38, ssim=0.7276, lpips=0.0666),
+                     *_published(_GPS, "ImageNet val, 256 px", rfid=0.73, psnr=25.55, ssim=0.727, lpips=0.066),
                      *_published(_GPS, "ImageNet val, 512 px", rfid=0.271, psnr=28.42, ssim=0.817, lpips=0.059),
                      *_published(_GPS, "ImageNet val, 1024 px", rfid=0.113, psnr=33.27, ssim=0.909, lpips=0.057))),
     _card("sdxl-vae-fp16-fix", "SDXL VAE that stands float16", "madebyollin/sdxl-vae-fp16-fix", 4, 8, "MIT"),
@@ -427,7 +433,9 @@ CARDS = (
     _card("mar-kl16-vae-diffusers", "KL-16 of MAR, converted to diffusers", "xwen99/mar-vae-kl16", 16, 16, "MIT",
           code="https://github.com/LTH14/mar", paper="https://arxiv.org/abs/2406.11838"),
     _dc("in-1.0", 32, 32, (*_published(_GPS, "ImageNet val, 256 px", "variant not stated",
-                                      rfid=0.98, psnr=23.62, ssim=0.644, lpips=0.092),)),
+                                      rfid=0.98, psnr=23.62, ssim=0.644, lpips=0.092),
+                          *_published(_VGT, "ImageNet val, 256 px", "variant not stated",
+                                      rfid=0.69, psnr=23.85, ssim=0.66))),
     _dc("in-1.0", 64, 128),
     _dc("in-1.0", 128, 512),
     _dc("mix-1.0", 32, 32),
@@ -435,7 +443,8 @@ CARDS = (
     _dc("mix-1.0", 128, 512),
     _dc("sana-1.0", 32, 32),
     _dc("sana-1.1", 32, 32),
-    _rae("rae-dinov2-b", "RAE-dinov2-wReg-base-ViTXL-n08", "DINOv2-B", 768),
+    _rae("rae-dinov2-b", "RAE-dinov2-wReg-base-ViTXL-n08", "DINOv2-B", 768,
+         _published(_VGT, "ImageNet val, 256 px", rfid=0.49, psnr=19.23, ssim=0.62)),
     _rae("rae-dinov2-s", "RAE-dinov2-wReg-small-ViTXL-n08", "DINOv2-S", 384),
     _rae("rae-dinov2-l", "RAE-dinov2-wReg-large-ViTXL-n08", "DINOv2-L", 1024),
     _rae("rae-siglip2-b", "RAE-siglip2-base-p16-i256-ViTXL-n08", "SigLIP2-B", 768),

@@ -12,6 +12,7 @@ from vtbench.network import NetworkTokenizer
 _README = "LlamaGen README (arXiv:2406.06525)"
 _RETEST = "LlamaGen issue 34, independent retest"
 _256 = "ImageNet validation 50k, 256 x 256"
+_384 = "ImageNet validation 50k, 384 x 384 resized back to 256 x 256"
 _RANGE2 = "LlamaGen's convention: data range 2 on values in [0, 1]"
 
 
@@ -56,7 +57,9 @@ CARDS = (
         trained_on=("ImageNet-1k",),
         published=(
             Published("rfid", 2.19, _README, _256),
-            Published("rfid", 0.94, _README, "ImageNet validation 50k, 384 x 384 resized back to 256 x 256"),
+            Published("rfid", 0.94, _README, _384),
+            Published("psnr", 21.94, _README, _384),
+            Published("ssim-range2", 0.726, _README, _384, _RANGE2),
             Published("rfid", 0.70, _README, "ImageNet validation 50k, 512 x 512 resized back to 256 x 256"),
             Published("psnr", 20.79, _RETEST, _256),
             Published("ssim-range2", 0.675, _RETEST, _256, _RANGE2),
@@ -72,6 +75,9 @@ CARDS = (
         ch_mult=(1, 2, 2, 4),
         published=(
             Published("rfid", 0.59, _README, _256),
+            Published("psnr", 24.45, _README, _256),
+            Published("ssim-range2", 0.813, _README, _256, _RANGE2),
+            Published("rfid", 0.5905, _RETEST, _256),
             Published("psnr", 24.455, _RETEST, _256),
             Published("ssim", 0.7352, _RETEST, _256),
             Published("lpips", 0.1232, _RETEST, _256),
