@@ -89,3 +89,22 @@ def test_the_card_and_its_network_agree(entry: registry.Entry) -> None:
     names = network.state_dict()
     assert names
     assert all(t.device.type == "meta" for t in names.values() if t.is_floating_point())
+
+
+def test_listing_says_what_each_model_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ready here, needs a download, needs an extra, needs the user's own file; every model is in one of the states."""
+    from vtbench import listing
+
+    card = {e.card.name: e.card for e in ENTRIES}
+    monkeypatch.setattr(listing, "extra_missing", lambda extra: [])
+    monkeypatch.setattr(listing, "weight_here", lambda weight: weight.package is not None)
+    assert listing.state(card["jpeg"]) == ("ready", "")
+    assert listing.state(card["llamagen-vq-ds16-c2i"]) == (
+        "needs download", "vq_ds16_c2i.pt from FoundationVision/LlamaGen, or --checkpoint"
+    )  # fmt: skip
+    assert listing.state(card["diffusers-vae"])[0] == "needs checkpoint"
+    assert listing.state(card["sdxl-vae"])[0] == "needs download"
+    monkeypatch.setattr(listing, "extra_missing", lambda extra: ["diffusers"])
+    assert listing.state(card["sdxl-vae"]) == ("needs extra", "pip install 'vtbench[hub]' (diffusers missing)")
+    known = {"ready", "needs key", "needs extra", "needs download", "needs checkpoint"}
+    assert {listing.state(c)[0] for c in card.values()} <= known
