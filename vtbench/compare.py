@@ -41,8 +41,8 @@ class Difference:
 
     difference = score A - score B with its 95 % interval; p and sign_p are those of the paired bootstrap (Student's t
     below 30 images) and of the sign test, `_holm` the same adjusted over every test of the comparison. wins: images
-    where A is better (larger, if no end is better). Where an image of either is lossless, psnr is compared as `psnr-pooled`
-    and lossless wins.
+    where A is better (larger, if no end is better). Where an image of either is lossless, psnr is compared as
+    `psnr-pooled` and lossless wins.
     """
 
     metric: str
