@@ -124,23 +124,26 @@ def random_state(seed: int = 0) -> dict[str, Any]:
 
 
 def tf1_bilinear(x: Any, size: int) -> Any:
-    """float32 (B, C, H, W) -> (B, C, size, size) as TensorFlow 1.x resizes: corners at i * H / size, no antialias.
+    """(B, C, H, W) -> float32 (B, C, size, size) as TensorFlow 1.x resizes: corners at i * H / size, no antialias.
 
-    tensorflow/core/kernels/resize_bilinear_op.cc; equal bit for bit to torch-fidelity's function of the same purpose,
-    in less than half of its time: each source row is interpolated once.
+    tensorflow/core/kernels/resize_bilinear_op.cc; equal bit for bit to torch-fidelity's function of the same purpose.
+    Each source row is interpolated once, and along the slowest axis in memory, where taking rows is copying: a quarter
+    of the time of the plain form. The result's memory is channels last.
     """
     import torch
 
-    for axis in (3, 2):
-        there = torch.arange(size, dtype=torch.float32, device=x.device) * (x.shape[axis] / size)
+    # (B, W, H, C), then (B, H, W, C).
+    x = x.permute(0, 3, 2, 1).to(torch.float32).contiguous()
+    for turn in (True, False):
+        length = x.shape[1]
+        there = torch.arange(size, dtype=torch.float32, device=x.device) * (length / size)
         low = there.floor().long()
-        high = (low + 1).clamp(max=x.shape[axis] - 1)
-        part = there - low
-        if axis == 2:
-            part = part[:, None]
-        near = x.index_select(axis, low)
-        x = near + (x.index_select(axis, high) - near) * part
-    return x
+        part = (there - low)[:, None, None]
+        near = x.index_select(1, low)
+        x = x.index_select(1, (low + 1).clamp(max=length - 1)).sub_(near).mul_(part).add_(near)
+        if turn:
+            x = x.transpose(1, 2).contiguous()
+    return x.permute(0, 3, 1, 2)
 
 
 def prepare(images: Any, resize: Resize) -> Any:
@@ -151,7 +154,7 @@ def prepare(images: Any, resize: Resize) -> Any:
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
         raise VtbenchError(f"Inception takes uint8 (B, 3, H, W), not {images.dtype} {tuple(images.shape)}", code=1)
     if resize == "tf1":
-        return (tf1_bilinear(images.float(), SIZE) - 128) / 128
+        return tf1_bilinear(images, SIZE).sub_(128).div_(128)
     if resize == "bilinear":
         unit = images.float() / 255
         unit = torch.nn.functional.interpolate(unit, size=(SIZE, SIZE), mode="bilinear", align_corners=False)
