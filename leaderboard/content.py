@@ -251,20 +251,23 @@ def headlines(sections: Sequence[Mapping[str, Any]]) -> list[Table]:
         made: list[Row] = []
         for parts in lines.values():
             _, top, _ = next(iter(parts.values()))
-            rated = next((row.cells[0] for _, row, _ in parts.values() if row.cells[0].sort is not None), top.cells[0])
-            cells = [_renoted(rated, notes)]
+            found = [row.rate for _, row, _ in parts.values() if row.rate is not None]
+            rated = next((cell for cell in found if cell.sort is not None), found[0] if found else None)
+            cells = []
             for section, metric in shown:
                 if id(section) not in parts:
                     cells.append(Cell("", title="this system was not run here"))
                     continue
                 table, row, run = parts[id(section)]
                 at = next((i for i, c in enumerate(table.columns) if c.metric == metric), None)
-                cell = tables.score_cell(run, metric, 2, notes) if at is None else _renoted(row.cells[at + 1], notes)
+                cell = tables.score_cell(run, metric, 2, notes) if at is None else _renoted(row.cells[at], notes)
                 cell.href = row.label.href
                 cells.append(cell)
             ranked = any(row.ranked for _, row, _ in parts.values())
             grey = top.grey and not ranked
-            made.append(replace(top, cells=cells, ranked=ranked, why=None if ranked else top.why, grey=grey))
+            why = None if ranked else top.why
+            rate = _renoted(rated, notes) if rated is not None else None
+            made.append(replace(top, rate=rate, cells=cells, ranked=ranked, why=why, grey=grey))
         table = Table(name, columns, made, notes)
         out.append(table)
     return out

@@ -83,7 +83,10 @@ class Row:
     rank: str
     rank_title: str
     images: str
+    rate: Cell | None
+    """Bits per pixel; None in a table of systems that have no rate to state, as generators."""
     cells: list[Cell]
+    """One for each column."""
     ranked: bool
     why: str | None = None
     """Why it is not ranked, less what the page's banner says of all runs."""
@@ -102,6 +105,10 @@ class Table:
     by: str = ""
     unmeasured: list[tuple[str, str]] = field(default_factory=list)
     """(metrics, reason) of those that no row has a value for: said in a sentence, not in a column of dashes."""
+
+    @property
+    def rated(self) -> bool:
+        return any(row.rate is not None for row in self.rows)
 
 
 @dataclass
@@ -330,16 +337,18 @@ def _table(
             identity(run),
         )
 
+    # A generator's images have no rate, and its run needs no reason for that.
+    rated = any(r.score(RATE) or rates[identity(r)] is not None for r in members)
     made = []
     for run in sorted(members, key=order):
         key = identity(run)
         place = by.places.get(key) if by else None
-        rate_cell = Cell(number(rates[key], 3), sort=rates[key])
-        if rates[key] is None:
+        rate_cell = Cell(number(rates[key], 3), sort=rates[key]) if rated else None
+        if rate_cell is not None and rates[key] is None:
             score = run.score(RATE)
             why = str((score or {}).get("why") or "the run holds no bits per pixel")
             rate_cell.note, rate_cell.title = notes.add(why), short(why, 400)
-        cells = [rate_cell]
+        cells = []
         for metric in shown:
             cell = score_cell(run, metric, digits[metric], notes)
             if cell.sort is not None and version(run, metric) != newest[metric]:
@@ -359,7 +368,7 @@ def _table(
         reason = _own_reason(run, banner)
         made.append(
             Row(
-                label[key], rank, told, f"{int(images)}", cells, is_ranked(run), reason,
+                label[key], rank, told, f"{int(images)}", rate_cell, cells, is_ranked(run), reason,
                 not is_ranked(run) and (banner is None or reason is not None), key, key in front,
             )
         )  # fmt: skip
