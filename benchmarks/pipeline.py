@@ -92,7 +92,7 @@ def main() -> None:
     given = parser.parse_args()
     registry.tasks()
     with tempfile.TemporaryDirectory() as scratch:
-        cases = [("jpeg", None, 1000, 256)] + ([("taef2", given.checkpoint, 16, 256)] if given.checkpoint else [])
+        cases = [("jpeg", None, 1000, 256)] + ([("taef2", given.checkpoint, 48, 256)] if given.checkpoint else [])
         print(f"{torch.get_num_threads()} threads; seconds, best of {given.rounds}")
         print("| model | images | bare loop | metrics off | ratio | PSNR, SSIM, bits | ratio |")
         print("|---|---|---|---|---|---|---|")
