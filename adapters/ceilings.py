@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from vtbench.adapter import Tokenizer
-from vtbench.cards import Card, Family, Multiple
-from vtbench.errors import VtbenchError
-from vtbench.tokens import Latents, Tokens
+from vtbench.types.adapter import Tokenizer
+from vtbench.types.cards import Card, Family, Multiple
+from vtbench.types.errors import VtbenchError
+from vtbench.types.tokens import Latents, Tokens
 
 if TYPE_CHECKING:
     import torch

@@ -6,10 +6,10 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vtbench.adapter import Tokenizer
-from vtbench.cards import Card, Family, Multiple
-from vtbench.errors import VtbenchError
-from vtbench.tokens import Bitstream, Tokens
+from vtbench.types.adapter import Tokenizer
+from vtbench.types.cards import Card, Family, Multiple
+from vtbench.types.errors import VtbenchError
+from vtbench.types.tokens import Bitstream, Tokens
 
 if TYPE_CHECKING:
     import torch

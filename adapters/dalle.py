@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vtbench.cards import Card, Family, Multiple, Published, Weights
 from vtbench.network import NetworkTokenizer
+from vtbench.types.cards import Card, Family, Multiple, Published, Weights
 
 _CDN = "https://cdn.openai.com/dall-e"
 _TAMING = "taming-transformers README"

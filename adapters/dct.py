@@ -12,11 +12,11 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from vtbench.adapter import Tokenizer
 from vtbench.adapters.networks import patches
-from vtbench.cards import Card, Family, Multiple
-from vtbench.errors import VtbenchError
-from vtbench.tokens import Codes, Tokens
+from vtbench.types.adapter import Tokenizer
+from vtbench.types.cards import Card, Family, Multiple
+from vtbench.types.errors import VtbenchError
+from vtbench.types.tokens import Codes, Tokens
 
 if TYPE_CHECKING:
     import torch

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtbench.adapter import Generator, Prompt
-from vtbench.cards import Card, Family, Multiple, Weights
-from vtbench.errors import MissingExtra, VtbenchError
+from vtbench.types.adapter import Generator, Prompt
+from vtbench.types.cards import Card, Family, Multiple, Weights
+from vtbench.types.errors import MissingExtra, VtbenchError
 
 if TYPE_CHECKING:
     import torch

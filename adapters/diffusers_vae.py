@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtbench.adapter import Tokenizer
-from vtbench.cards import Card, Family, Fixed, Multiple, Published, Weights
-from vtbench.errors import MissingExtra, VtbenchError, near
-from vtbench.tokens import Codes, Latents, Tokens
+from vtbench.types.adapter import Tokenizer
+from vtbench.types.cards import Card, Family, Fixed, Multiple, Published, Weights
+from vtbench.types.errors import MissingExtra, VtbenchError, near
+from vtbench.types.tokens import Codes, Latents, Tokens
 
 if TYPE_CHECKING:
     import torch

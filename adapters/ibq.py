@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from vtbench.adapters.networks import archs
-from vtbench.cards import Card, Family, Multiple, Published, Weights
 from vtbench.network import NetworkTokenizer
+from vtbench.types.cards import Card, Family, Multiple, Published, Weights
 
 _SOURCE = "SEED-Voken docs/IBQ.md (arXiv:2412.02692)"
 _IMAGENET = "ImageNet validation 50k, 256 x 256"

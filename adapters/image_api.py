@@ -22,10 +22,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtbench.adapter import ClosedSystem
-from vtbench.cache import offline
-from vtbench.cards import Card, Family, Fixed, Multiple
-from vtbench.errors import Unavailable, VtbenchError
+from vtbench.types.adapter import ClosedSystem
+from vtbench.types.cards import Card, Family, Fixed, Multiple
+from vtbench.types.environment import offline
+from vtbench.types.errors import Unavailable, VtbenchError
 
 if TYPE_CHECKING:
     import torch

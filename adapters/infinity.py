@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vtbench.cards import Card, Family, Multiple, Published, Weights
 from vtbench.network import NetworkTokenizer
+from vtbench.types.cards import Card, Family, Multiple, Published, Weights
 
 _README = "Infinity README, visual tokenizer table (arXiv:2412.04431)"
 # Latent sides of the 13 scales at 1024 x 1024, in cells of 16 pixels (infinity/models/bsq_vae/dynamic_resolution.py).

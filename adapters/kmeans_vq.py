@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vtbench.adapter import Tokenizer
 from vtbench.adapters.networks import patches
-from vtbench.cards import Card, Family, Multiple, Weights
-from vtbench.errors import VtbenchError
-from vtbench.tokens import Codes, Tokens
+from vtbench.types.adapter import Tokenizer
+from vtbench.types.cards import Card, Family, Multiple, Weights
+from vtbench.types.errors import VtbenchError
+from vtbench.types.tokens import Codes, Tokens
 
 if TYPE_CHECKING:
     import torch

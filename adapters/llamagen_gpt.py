@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from vtbench.adapters.networks import generating
-from vtbench.cards import Card, Family, Fixed, Published, Weights
-from vtbench.errors import VtbenchError
+from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.errors import VtbenchError
 
 _README = "LlamaGen README.md:54-61"
 _SIZES = {"B": (768, 12, 12), "L": (1024, 24, 16), "XL": (1280, 36, 20), "XXL": (1536, 48, 24), "3B": (3200, 24, 32)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vtbench.adapters.networks import generating
-from vtbench.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.cards import Card, Family, Fixed, Published, Weights
 
 
 def _card(

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from vtbench.adapters.networks import archs
-from vtbench.cards import Card, Family, Multiple, Published, Weights
 from vtbench.network import NetworkTokenizer
+from vtbench.types.cards import Card, Family, Multiple, Published, Weights
 
 CARDS = (
     Card(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vtbench.adapters.networks import generating
-from vtbench.cards import Card, Family, Fixed, Weights
+from vtbench.types.cards import Card, Family, Fixed, Weights
 
 _SIZES = {"B": (768, 12, 12), "M": (1024, 18, 16), "L": (1024, 24, 16), "XL": (1280, 36, 20)}
 """Preset: width, layers, heads."""

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtbench.adapter import Generator, Prompt, Tokenizer
-from vtbench.cards import Card, Family, Multiple
-from vtbench.errors import VtbenchError
-from vtbench.tokens import Codes
+from vtbench.types.adapter import Generator, Prompt, Tokenizer
+from vtbench.types.cards import Card, Family, Multiple
+from vtbench.types.errors import VtbenchError
+from vtbench.types.tokens import Codes
 
 if TYPE_CHECKING:
     import numpy as np

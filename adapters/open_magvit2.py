@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vtbench.adapters.networks import archs
-from vtbench.cards import Card, Family, Multiple, Published, Weights
 from vtbench.network import NetworkTokenizer
+from vtbench.types.cards import Card, Family, Multiple, Published, Weights
 
 _DOCS = "SEED-Voken docs/Open-MAGVIT2.md (arXiv:2409.04410)"
 _FLOWMO = "FlowMo table 1 (arXiv:2503.11056)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vtbench.adapters.networks import generating
-from vtbench.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.cards import Card, Family, Fixed, Published, Weights
 
 
 def _card(kind: str, size: int, *, fid: float | None = None) -> Card:
@@ -55,8 +55,8 @@ CARDS = (_card("c2i", 256, fid=1.98), _card("t2i", 1024))
 
 
 def _sample(self: generating.NativeGenerator, given: Any, noise: Any) -> Any:
-    from vtbench.adapter import Prompt
     from vtbench.adapters.networks.pixelflow import to_image
+    from vtbench.types.adapter import Prompt
 
     options, network = {k: v for k, v in self.options.items() if k != "text_encoder"}, self.network
     stages, full = len(network.stages.table), self.card.sizes.size  # type: ignore[union-attr]

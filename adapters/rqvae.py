@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vtbench.adapters.networks import archs
-from vtbench.cards import Card, Family, Multiple, Weights
 from vtbench.network import NetworkTokenizer
+from vtbench.types.cards import Card, Family, Multiple, Weights
 
 _FILES = "https://twg.kakaocdn.net/brainrepo/models/RQVAE"
 _DEPTH = 4

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vtbench.cards import Card, Family
-from vtbench.errors import VtbenchError
+from vtbench.types.cards import Card, Family
+from vtbench.types.errors import VtbenchError
 
 
 def _build(card: Card, options: Mapping[str, Any]) -> Any:

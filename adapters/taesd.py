@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vtbench.cards import Card, Family, Multiple, Weights
 from vtbench.network import NetworkTokenizer
+from vtbench.types.cards import Card, Family, Multiple, Weights
 
 _CODE = "https://github.com/madebyollin/taesd"
 # taesd.py and the weights beside it, at this commit; the sha256 are those of the files in it.

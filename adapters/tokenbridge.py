@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from vtbench.adapter import Tokenizer
 from vtbench.adapters.networks import archs
-from vtbench.cards import Card, Family, Fixed, Multiple, Published, Weights
-from vtbench.errors import VtbenchError
 from vtbench.network import NetworkTokenizer
-from vtbench.tokens import Codes, Latents, Tokens
+from vtbench.types.adapter import Tokenizer
+from vtbench.types.cards import Card, Family, Fixed, Multiple, Published, Weights
+from vtbench.types.errors import VtbenchError
+from vtbench.types.tokens import Codes, Latents, Tokens
 
 if TYPE_CHECKING:
     import torch

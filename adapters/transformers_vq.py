@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtbench.adapter import Tokenizer
-from vtbench.cards import Card, Family, Multiple, Weights
-from vtbench.errors import MissingExtra, VtbenchError
-from vtbench.tokens import Codes, Tokens
+from vtbench.types.adapter import Tokenizer
+from vtbench.types.cards import Card, Family, Multiple, Weights
+from vtbench.types.errors import MissingExtra, VtbenchError
+from vtbench.types.tokens import Codes, Tokens
 
 if TYPE_CHECKING:
     import torch

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vtbench.cards import Card, Family, Fixed, Published, Weights
 from vtbench.network import NetworkTokenizer
+from vtbench.types.cards import Card, Family, Fixed, Published, Weights
 
 CARDS = (
     Card(

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vtbench.adapters.networks import archs
-from vtbench.cards import Card, Family, Fixed, Published, Weights
 from vtbench.network import NetworkTokenizer
+from vtbench.types.cards import Card, Family, Fixed, Published, Weights
 
 _SELFTOK = "Selftok README"
 _TOKENFLOW = "TokenFlow (arXiv:2412.03069)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vtbench.adapters.networks import generating
-from vtbench.cards import Card, Family, Fixed, Weights
+from vtbench.types.cards import Card, Family, Fixed, Weights
 
 SCALE = 0.2325
 """Latents of the KL-16 tokenizer are multiplied by it before the model sees them (MAR's convention)."""

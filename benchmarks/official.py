@@ -28,7 +28,7 @@ from PIL import Image
 from torch import nn
 
 from vtbench import parity, registry
-from vtbench.cards import Card, Weights
+from vtbench.types.cards import Card, Weights
 
 
 def default_models() -> list[str]:

@@ -28,7 +28,7 @@ from vtbench import api, registry
 from vtbench.images import View
 from vtbench.run import Job, Runner
 from vtbench.suite import open_suite
-from vtbench.task import Task
+from vtbench.types.task import Task
 
 OFF = Task("overhead-off", "metrics off", 1, (), "native", ())
 ON = Task("overhead-on", "PSNR, SSIM and bits", 1, (), "native", ("psnr", "ssim", "bits"))

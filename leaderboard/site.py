@@ -17,10 +17,10 @@ import jinja2
 
 from vtbench import aggregate
 from vtbench.aggregate import RATE, RowValues, identity, system
-from vtbench.errors import VtbenchError
 from vtbench.leaderboard import content, gallery, runpage, tables, words
 from vtbench.leaderboard.plot import styles, swatch
 from vtbench.results import Run, disk_error
+from vtbench.types.errors import VtbenchError
 
 HERE = Path(__file__).resolve().parent
 MARKER = "vtbench-site.json"

@@ -1,6 +1,6 @@
 """What the picture costs, and what the tokens are worth."""
 
-from vtbench.task import Task
+from vtbench.types.task import Task
 
 TASK = Task(
     name="compression",

@@ -1,6 +1,6 @@
 """What becomes of fine texture and of patterns whose truth is known exactly."""
 
-from vtbench.task import Task
+from vtbench.types.task import Task
 
 TASK = Task(
     name="detail",

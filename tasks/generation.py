@@ -1,6 +1,6 @@
 """Images from nothing but a class or a text: how near their set comes to photographs, and what drawing costs."""
 
-from vtbench.task import Task
+from vtbench.types.task import Task
 
 TASK = Task(
     name="generation",

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vtbench.errors import VtbenchError, near
+from vtbench.types.errors import VtbenchError, near
 
 THRESHOLD = 0.3
 COUNTING_THRESHOLD = 0.9

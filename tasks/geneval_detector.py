@@ -17,11 +17,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtbench.cache import offline
-from vtbench.errors import MissingExtra, VtbenchError
 from vtbench.tasks import geneval
 from vtbench.tasks.geneval import COLORS, Detection
 from vtbench.tasks.geneval_prompts import COCO
+from vtbench.types.environment import offline
+from vtbench.types.errors import MissingExtra, VtbenchError
 
 if TYPE_CHECKING:
     import numpy as np

@@ -91,7 +91,7 @@ MAKERS: dict[str, Callable[[random.Random], dict[str, Any]]] = {
 
 def make(per_task: int, seed: int = 0) -> list[dict[str, Any]]:
     """`per_task` different prompts of every category (single objects: at most 80), in the reference's format."""
-    from vtbench.errors import VtbenchError
+    from vtbench.types.errors import VtbenchError
 
     if not 1 <= per_task <= len(COCO):
         raise VtbenchError(

@@ -1,6 +1,6 @@
 """How near the picture comes: pixels, structure, features."""
 
-from vtbench.task import Task
+from vtbench.types.task import Task
 
 TASK = Task(
     name="reconstruction",

@@ -1,6 +1,6 @@
 """Whether the tokens hold still: drift over cycles, and under changes that nobody sees. Off by default."""
 
-from vtbench.task import Task
+from vtbench.types.task import Task
 
 TASK = Task(
     name="stability",

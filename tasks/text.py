@@ -1,6 +1,6 @@
 """Whether small print can still be read."""
 
-from vtbench.task import Task
+from vtbench.types.task import Task
 
 TASK = Task(
     name="text",

@@ -1,7 +1,7 @@
 """Text in generated images: prompts that quote a string, and whether it stands in the picture."""
 
 from vtbench.metrics.quoted import NAMES
-from vtbench.task import Task
+from vtbench.types.task import Task
 
 TASK = Task(
     name="written",

@@ -6,9 +6,9 @@ import os
 import time
 from typing import Any
 
-from vtbench.adapter import Tokenizer
-from vtbench.cards import Card, Family, Multiple
-from vtbench.tokens import Bitstream, Codes
+from vtbench.types.adapter import Tokenizer
+from vtbench.types.cards import Card, Family, Multiple
+from vtbench.types.tokens import Bitstream, Codes
 
 
 class Blocks(Tokenizer):

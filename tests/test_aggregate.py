@@ -14,8 +14,8 @@ from made_runs import score
 
 from vtbench import aggregate
 from vtbench.aggregate import identity
-from vtbench.errors import VtbenchError
 from vtbench.results import Run
+from vtbench.types.errors import VtbenchError
 
 
 def one(root: Path, name: str, values: list[float | None], *, metric: str = "psnr", **more: Any) -> Run:

@@ -19,9 +19,9 @@ import torch
 from PIL import Image
 
 from vtbench import api, contract, honesty, weights
-from vtbench.errors import VtbenchError
 from vtbench.images import serve
-from vtbench.tokens import Bitstream, Codes, Latents, Tokens, unpack
+from vtbench.types.errors import VtbenchError
+from vtbench.types.tokens import Bitstream, Codes, Latents, Tokens, unpack
 
 CODECS = ("jpeg", "webp", "jpeg2000", "avif", "png")
 MORE = ("product-quant", "pca-fsq", "pca-signs", "bpe-vq", "quadtree")

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from vtbench import registry
-from vtbench.cards import Card, Fixed
 from vtbench.network import build_network
+from vtbench.types.cards import Card, Fixed
 
 ENTRIES = registry.entries()
 NATIVE = [e for e in ENTRIES if e.card.arch is not None and e.family.network is not None and e.card.kind != "generator"]

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from vtbench import checkpoint
-from vtbench.errors import VtbenchError
+from vtbench.types.errors import VtbenchError
 
 TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}
 
@@ -187,7 +187,7 @@ def test_other_pickles_are_refused_in_our_words(tmp_path: Path, recwarn: pytest.
 
 def test_every_file_of_a_model_is_in_its_identity(tmp_path: Path) -> None:
     from vtbench import weights
-    from vtbench.cards import Card, Weights
+    from vtbench.types.cards import Card, Weights
 
     card = Card(
         name="two", family="x", kind="continuous", title="Two files",

@@ -10,7 +10,7 @@ import torch
 
 from vtbench.metrics import codebook
 from vtbench.metrics.rates import METRICS as RATES
-from vtbench.tokens import Bitstream, Codes, Latents
+from vtbench.types.tokens import Bitstream, Codes, Latents
 
 
 def codes(table: np.ndarray, *sets: int, grid: tuple[int, int] | None = None, variable: bool = False) -> list[Codes]:

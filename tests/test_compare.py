@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from vtbench.compare import compare
-from vtbench.errors import VtbenchError
+from vtbench.types.errors import VtbenchError
 
 INFO: dict[str, Any] = {
     "schema": 1,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from vtbench import api, contract, honesty
-from vtbench.errors import VtbenchError
+from vtbench.types.errors import VtbenchError
 
 FILE = Path(__file__).parent / "bad_adapters.py"
 

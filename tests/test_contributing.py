@@ -50,7 +50,7 @@ import vtbench.metrics
 vtbench.metrics.__path__.append({str(tmp_path)!r})
 import torch
 from vtbench import registry
-from vtbench.metric import Batch, Reference
+from vtbench.types.metric import Batch, Reference
 metric = registry.metric("worst-pixel")
 a = torch.zeros(2, 3, 4, 4, dtype=torch.uint8); b = a.clone(); b[1, 2, 3, 3] = 7
 assert [v.value for v in metric.measure(Batch(Reference(a, [], []), b))] == [0.0, 7.0]

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from vtbench.adapter import Prompt
-from vtbench.errors import VtbenchError
 from vtbench.generate import generate, load
 from vtbench.prompts import open_prompts
+from vtbench.types.adapter import Prompt
+from vtbench.types.errors import VtbenchError
 
 diffusers = pytest.importorskip("diffusers")
 

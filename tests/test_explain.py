@@ -12,9 +12,9 @@ from skimage.data import astronaut, chelsea, coffee, rocket
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from vtbench import protocols
-from vtbench.errors import VtbenchError
 from vtbench.explain import explain
 from vtbench.images import FITS, View
+from vtbench.types.errors import VtbenchError
 
 
 @pytest.fixture(scope="module")

@@ -19,11 +19,11 @@ import torch.nn.functional as F
 from vtbench import parity, registry, weights
 from vtbench.adapters.networks import infinity, magvit2, vit
 from vtbench.adapters.networks import quantizers as qz
-from vtbench.cards import Card, Family, Weights
-from vtbench.errors import VtbenchError
 from vtbench.identify import identify
 from vtbench.network import NetworkTokenizer, build_network, load_class
-from vtbench.tokens import Codes, Latents, unpack
+from vtbench.types.cards import Card, Family, Weights
+from vtbench.types.errors import VtbenchError
+from vtbench.types.tokens import Codes, Latents, unpack
 
 FIXTURES = Path(__file__).parent / "parity"
 

@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from vtbench import parity, registry
 from vtbench.adapters.networks import quantizers as qz
 from vtbench.adapters.networks.conv import Attention, Down, Norm, nominal_levels
-from vtbench.cards import Card, Weights
-from vtbench.errors import VtbenchError
 from vtbench.network import NetworkTokenizer, build_network
-from vtbench.tokens import Codes, unpack
+from vtbench.types.cards import Card, Weights
+from vtbench.types.errors import VtbenchError
+from vtbench.types.tokens import Codes, unpack
 
 FIXTURES = Path(__file__).parent / "parity"
 

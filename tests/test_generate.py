@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 from vtbench import api, generate
-from vtbench.adapter import Prompt
-from vtbench.errors import VtbenchError
 from vtbench.metrics import inception
 from vtbench.prompts import open_prompts, sample_seed
+from vtbench.types.adapter import Prompt
+from vtbench.types.errors import VtbenchError
 
 
 @pytest.fixture(scope="module")

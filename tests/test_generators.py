@@ -14,13 +14,13 @@ import torch
 from scipy import stats
 
 from vtbench import parity_gen, registry
-from vtbench.adapter import Prompt
 from vtbench.adapters.networks import sampling
 from vtbench.adapters.networks.speculative import Relaxation, nearest_codes, verify_chain
-from vtbench.cards import Fixed
-from vtbench.errors import VtbenchError
 from vtbench.network import build_network
-from vtbench.tokens import Codes, Latents
+from vtbench.types.adapter import Prompt
+from vtbench.types.cards import Fixed
+from vtbench.types.errors import VtbenchError
+from vtbench.types.tokens import Codes, Latents
 
 FIXTURES = Path(__file__).parent / "parity_gen"
 CONFIGS = {p.stem: json.loads(p.read_text())["config"] for p in FIXTURES.glob("*.json")}

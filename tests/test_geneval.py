@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from vtbench.cli import app
-from vtbench.errors import VtbenchError
 from vtbench.tasks import geneval
+from vtbench.types.errors import VtbenchError
 
 
 def test_every_case_agrees_with_the_reference(shared: Path) -> None:

@@ -13,10 +13,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from vtbench.cli import app
-from vtbench.errors import VtbenchError
 from vtbench.tasks import geneval, geneval_detector
 from vtbench.tasks.geneval_detector import Colours, Detector, Found
 from vtbench.tasks.geneval_prompts import COCO
+from vtbench.types.errors import VtbenchError
 
 CLAUSE = {"class": "cat", "count": 1, "color": "red"}
 

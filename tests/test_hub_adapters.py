@@ -12,9 +12,9 @@ import torch
 
 from vtbench import registry
 from vtbench.adapters import diffusers_vae
-from vtbench.cards import Fixed
-from vtbench.errors import VtbenchError
-from vtbench.tokens import Codes, Latents, unpack
+from vtbench.types.cards import Fixed
+from vtbench.types.errors import VtbenchError
+from vtbench.types.tokens import Codes, Latents, unpack
 
 diffusers = pytest.importorskip("diffusers", reason="NOT TESTED: diffusers is not installed (extra hub)")
 

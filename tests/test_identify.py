@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from vtbench import identify, parity, registry, weights
-from vtbench.errors import VtbenchError
 from vtbench.identify import Match, with_options
 from vtbench.network import build_network
+from vtbench.types.errors import VtbenchError
 
 FIXTURES = Path(__file__).parent / "parity"
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 from vtbench import registry
 from vtbench.adapters.image_api import KEY, ImageAPI, is_loopback
-from vtbench.errors import Unavailable, VtbenchError
+from vtbench.types.errors import Unavailable, VtbenchError
 
 
 class Fake:

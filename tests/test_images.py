@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 
 from vtbench import images
-from vtbench.cards import Fixed, Multiple
-from vtbench.errors import VtbenchError
 from vtbench.images import BadImage, View, decode, rgb_sha256, serve, to_float, to_uint8
+from vtbench.types.cards import Fixed, Multiple
+from vtbench.types.errors import VtbenchError
 
 RNG = np.random.default_rng(7)
 

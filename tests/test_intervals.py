@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from vtbench import intervals
-from vtbench.errors import VtbenchError
+from vtbench.types.errors import VtbenchError
 
 
 def test_student_interval_equals_scipy_below_thirty_images() -> None:

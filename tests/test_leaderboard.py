@@ -21,9 +21,9 @@ from made_runs import score
 from PIL import Image
 
 from vtbench import aggregate, leaderboard
-from vtbench.errors import VtbenchError
 from vtbench.leaderboard import gallery, plot, runpage, site, words
 from vtbench.results import read_run
+from vtbench.types.errors import VtbenchError
 
 ROOT = Path(__file__).resolve().parents[1]
 VOID = {"meta", "link", "img", "input", "br"}

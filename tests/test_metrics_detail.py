@@ -11,8 +11,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 from skimage import data
 
-from vtbench.metric import Batch, Reference, Value
 from vtbench.metrics import detail
+from vtbench.types.metric import Batch, Reference, Value
 
 
 def stack(*images: Any) -> torch.Tensor:

@@ -11,8 +11,8 @@ import torch
 from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from vtbench.metric import Batch, Reference, Value
 from vtbench.metrics import colour, lpips, psnr, ssim, weights
+from vtbench.types.metric import Batch, Reference, Value
 
 
 def stack(*images: Any) -> torch.Tensor:
@@ -256,7 +256,7 @@ def test_worst_tile_lpips(tmp_path: Any) -> None:
 
 
 def test_metric_weights_are_refused_by_name_and_hash(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vtbench.errors import Unavailable, VtbenchError
+    from vtbench.types.errors import Unavailable, VtbenchError
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("VTBENCH_CACHE", str(tmp_path / "cache"))

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from skimage import data
 
-from vtbench.errors import Unavailable
-from vtbench.metric import Batch, Reference
 from vtbench.metrics import perceptual, weights
+from vtbench.types.errors import Unavailable
+from vtbench.types.metric import Batch, Reference
 
 CAT = data.chelsea()
 XS = [CAT[:70, 20:90], CAT[100:170, 200:270]]

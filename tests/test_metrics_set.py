@@ -10,8 +10,8 @@ import scipy.linalg
 import torch
 from torch_fidelity import metric_fid, metric_isc, metric_kid, metric_prc
 
-from vtbench.errors import Unavailable, VtbenchError
 from vtbench.metrics import dinov2, frechet, inception, inception_score, kid, prdc, statistics
+from vtbench.types.errors import Unavailable, VtbenchError
 
 
 def features(n: int, d: int, seed: int, shift: float = 0.0) -> np.ndarray:

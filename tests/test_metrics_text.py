@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 
 from vtbench import registry
-from vtbench.metric import Batch, Reference, Value
 from vtbench.metrics import legibility, ocr, text
-from vtbench.suite import Item
+from vtbench.types.item import Item
+from vtbench.types.metric import Batch, Reference, Value
 
 SUITES = Path(__file__).resolve().parents[1] / "tasks" / "suites"
 

@@ -20,9 +20,9 @@ import torch
 from safetensors.torch import save_file
 
 from vtbench import api, parity, registry
-from vtbench.errors import VtbenchError
 from vtbench.identify import with_options
 from vtbench.network import build_network
+from vtbench.types.errors import VtbenchError
 
 OPTIONS = {"encoder_ch_mult": "1:1", "decoder_ch_mult": "1:1", "z_channels": "16", "codebook_size": "64",
            "embed_dim": "4"}  # fmt: skip

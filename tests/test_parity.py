@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from vtbench import parity
-from vtbench.errors import VtbenchError
+from vtbench.types.errors import VtbenchError
 
 FIXTURES = Path(__file__).parent / "parity"
 VQGAN = "vqgan__f4-v128"

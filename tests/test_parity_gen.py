@@ -18,8 +18,8 @@ import torch
 
 from vtbench import parity, parity_gen, registry
 from vtbench.adapters.networks.speculative import nearest_codes
-from vtbench.errors import VtbenchError
 from vtbench.network import build_network
+from vtbench.types.errors import VtbenchError
 
 FIXTURES = Path(__file__).parent / "parity_gen"
 NAMES = sorted(p.stem for p in FIXTURES.glob("*.json"))

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from vtbench.errors import VtbenchError
 from vtbench.prompts import builtin, open_prompts, sample_seed
 from vtbench.tasks import geneval_prompts
 from vtbench.tasks.geneval import COMPLETE, TASKS, Detection, verdict
+from vtbench.types.errors import VtbenchError
 
 
 def test_the_reference_file_is_read_as_it_is(shared: Path) -> None:

@@ -10,17 +10,17 @@ import pytest
 import torch
 
 from vtbench import api, registry
-from vtbench.errors import VtbenchError
-from vtbench.metric import Batch, Reference
 from vtbench.metrics import ocr, quoted, weights
-from vtbench.suite import Item
 from vtbench.tasks.geneval_prompts import quotes
+from vtbench.types.errors import VtbenchError
+from vtbench.types.item import Item
+from vtbench.types.metric import Batch, Reference
 
 WRITER = '''
 """Writes its prompt's quote into the picture's first row, a character a pixel."""
 import torch
-from vtbench.adapter import Generator
-from vtbench.cards import Card, Family, Multiple
+from vtbench.types.adapter import Generator
+from vtbench.types.cards import Card, Family, Multiple
 
 CARD = Card(name="writer", family="writer", kind="generator", title="Writer", sizes=Multiple(8, 8), conditioning="text",
             licence="MIT", options={"drop": 0})

@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from vtbench.metric import Batch, Reference
 from vtbench.metrics import rates
-from vtbench.tokens import Bitstream, Codes, Latents
+from vtbench.types.metric import Batch, Reference
+from vtbench.types.tokens import Bitstream, Codes, Latents
 
 
 def batch_of(tokens: object, size: tuple[int, int], images: torch.Tensor | None = None) -> Batch:

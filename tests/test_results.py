@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from vtbench import results
-from vtbench.errors import VtbenchError
 from vtbench.results import RunFolder, read_run
+from vtbench.types.errors import VtbenchError
 
 
 def rows(n: int, start: int = 0) -> list[dict[str, object]]:

@@ -20,9 +20,9 @@ from PIL import Image
 import vtbench
 from vtbench import registry
 from vtbench.contract import photograph
-from vtbench.errors import VtbenchError
 from vtbench.results import read_lines, read_run
-from vtbench.tokens import Latents
+from vtbench.types.errors import VtbenchError
+from vtbench.types.tokens import Latents
 
 FILE = Path(__file__).parent / "bad_adapters.py"
 
@@ -192,7 +192,7 @@ def test_an_object_from_a_training_loop(images: Path) -> None:
             self.scale = torch.nn.Parameter(torch.tensor(1.0))
 
         def encode(self, x: torch.Tensor) -> vtbench.tokens.Tokens:
-            from vtbench.tokens import Latents
+            from vtbench.types.tokens import Latents
 
             height, width = int(x.shape[2]), int(x.shape[3])
             return Latents((x * self.scale).detach().half(), (height, width))
@@ -259,9 +259,9 @@ def test_every_metric_of_every_task_exists() -> None:
 
 
 FIXED = """
-from vtbench.adapter import Tokenizer
-from vtbench.cards import Card, Family, Fixed
-from vtbench.tokens import Codes
+from vtbench.types.adapter import Tokenizer
+from vtbench.types.cards import Card, Family, Fixed
+from vtbench.types.tokens import Codes
 
 CARD = Card(name="fixed", family="fixed", kind="discrete", title="Pixels", sizes=Fixed(64), alphabets=(256,) * 3)
 
@@ -367,7 +367,7 @@ def test_a_merge_begins_anew_and_keeps_samples(images: Path, tmp_path: Path) -> 
 
 
 def test_an_object_is_asked_again_and_left_as_it_was(images: Path, tmp_path: Path) -> None:
-    from vtbench.tokens import Latents
+    from vtbench.types.tokens import Latents
 
     class Bare:
         """No state dict; what it does changes under the same name."""

@@ -18,10 +18,10 @@ import torch
 from PIL import Image
 
 from vtbench import registry, sets
-from vtbench.errors import VtbenchError
-from vtbench.metric import Batch, ImageMetric, MetricCard, Value
 from vtbench.metrics import frechet, inception, statistics
 from vtbench.metrics.inception import InceptionFeatures
+from vtbench.types.errors import VtbenchError
+from vtbench.types.metric import Batch, ImageMetric, MetricCard, Value
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from vtbench import stability
-from vtbench.adapter import Tokenizer
-from vtbench.cards import Card
 from vtbench.subject import ModelSubject
-from vtbench.tokens import Bitstream, Codes, Latents, Tokens
+from vtbench.types.adapter import Tokenizer
+from vtbench.types.cards import Card
+from vtbench.types.tokens import Bitstream, Codes, Latents, Tokens
 
 
 class Steps(Tokenizer):

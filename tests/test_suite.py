@@ -19,9 +19,9 @@ import pytest
 from PIL import Image
 
 from vtbench import suite as suites
-from vtbench.errors import MissingExtra, Unavailable, VtbenchError
 from vtbench.images import BadImage, rgb_sha256
 from vtbench.suite import builtin, list_suites, open_suite
+from vtbench.types.errors import MissingExtra, Unavailable, VtbenchError
 
 STARTERS = ("starter-detail", "starter-natural", "starter-text")
 

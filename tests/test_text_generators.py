@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from vtbench import parity_gen, registry
-from vtbench.adapter import Prompt
 from vtbench.adapters.networks import generating
-from vtbench.cards import Fixed
-from vtbench.errors import VtbenchError
 from vtbench.network import build_network
+from vtbench.types.adapter import Prompt
+from vtbench.types.cards import Fixed
+from vtbench.types.errors import VtbenchError
 
 FIXTURES = Path(__file__).parent / "parity_gen"
 WORDS = ("a", "photo", "of", "red", "cat", "two", "dogs", "on", "the", "grass")

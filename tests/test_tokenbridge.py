@@ -14,13 +14,13 @@ from scipy import integrate
 from scipy.stats import norm
 
 from vtbench import registry
-from vtbench.adapter import Tokenizer
 from vtbench.adapters import tokenbridge
 from vtbench.adapters.networks import normal_bins
 from vtbench.adapters.networks.normal_bins import NormalBins
-from vtbench.cards import Card, Multiple
-from vtbench.errors import VtbenchError
-from vtbench.tokens import Codes, Latents, Tokens, unpack
+from vtbench.types.adapter import Tokenizer
+from vtbench.types.cards import Card, Multiple
+from vtbench.types.errors import VtbenchError
+from vtbench.types.tokens import Codes, Latents, Tokens, unpack
 
 FIXTURE = Path(__file__).parent / "tokenbridge_quantizer.npz"
 """Arrays of the parity fixture tokenbridge__main (upstream at 3ede2818) that concern the quantizer."""

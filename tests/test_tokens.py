@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from vtbench.errors import VtbenchError
-from vtbench.tokens import Bitstream, Codes, Latents, unpack
+from vtbench.types.errors import VtbenchError
+from vtbench.types.tokens import Bitstream, Codes, Latents, unpack
 
 
 @pytest.mark.parametrize("alphabets", [(16384,), (2,) * 18, (5, 7, 1, 256), (1000, 3)])

@@ -11,8 +11,8 @@ import torch
 
 from vtbench import parity, registry
 from vtbench.adapters import transformers_vq
-from vtbench.errors import VtbenchError
-from vtbench.tokens import Codes, unpack
+from vtbench.types.errors import VtbenchError
+from vtbench.types.tokens import Codes, unpack
 
 transformers = pytest.importorskip("transformers", reason="NOT TESTED: transformers is not installed (extra hub)")
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtbench.errors import MissingExtra, VtbenchError
 from vtbench.results import Run, find_runs, read_run
+from vtbench.types.errors import MissingExtra, VtbenchError
 
 if TYPE_CHECKING:
     import pandas as pd

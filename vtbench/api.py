@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtbench import registry, weights
-from vtbench.adapter import ClosedSystem, Generator, Tokenizer
-from vtbench.cards import Card, Kind, Multiple
-from vtbench.errors import VtbenchError
 from vtbench.results import Run, read_run
 from vtbench.run import Job, Progress, Runner
 from vtbench.subject import FolderSubject, ModelSubject, Subject
-from vtbench.tokens import Bitstream, Codes, Latents
+from vtbench.types.adapter import ClosedSystem, Generator, Tokenizer
+from vtbench.types.cards import Card, Kind, Multiple
+from vtbench.types.errors import VtbenchError
+from vtbench.types.tokens import Bitstream, Codes, Latents
 
 if TYPE_CHECKING:
     import pandas as pd

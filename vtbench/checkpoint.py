@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from vtbench.errors import VtbenchError
+from vtbench.types.errors import VtbenchError
 
 if TYPE_CHECKING:
     import torch

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vtbench.errors import VtbenchError
+from vtbench.types.errors import VtbenchError
 
 app = typer.Typer(
     name="vtbench", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -103,7 +103,7 @@ def list_(
 ) -> None:
     """What there is, what each needs, and whether it is here. Imports no torch."""
     from vtbench import listing, show
-    from vtbench.errors import near
+    from vtbench.types.errors import near
 
     tables = {n: getattr(listing, n) for n in ("models", "families", "suites", "tasks", "metrics")}
     if what not in tables:

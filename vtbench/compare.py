@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from vtbench import intervals
-from vtbench.errors import VtbenchError
 from vtbench.results import Run, find_runs, read_run
+from vtbench.types.errors import VtbenchError
 
 EXAMPLES = 10
 LOSSLESS = "lossless"

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vtbench import registry
-from vtbench.adapter import ClosedSystem, Generator, Tokenizer
-from vtbench.cards import Fixed, Multiple
-from vtbench.errors import Unavailable, VtbenchError
 from vtbench.subject import ModelSubject, Produced
-from vtbench.tokens import Bitstream, Codes, Latents, Tokens
+from vtbench.types.adapter import ClosedSystem, Generator, Tokenizer
+from vtbench.types.cards import Fixed, Multiple
+from vtbench.types.errors import Unavailable, VtbenchError
+from vtbench.types.tokens import Bitstream, Codes, Latents, Tokens
 
 if TYPE_CHECKING:
     import numpy as np

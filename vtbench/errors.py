@@ -1,35 +1,3 @@
-"""The one exception that a user is meant to read, and the search for near names."""
+"""Moved to `vtbench.types.errors`; this name stays for one release."""
 
-from __future__ import annotations
-
-import difflib
-from collections.abc import Iterable
-
-
-class VtbenchError(Exception):
-    """What was found, what was wanted and what to do, in one sentence.
-
-    `code` is the exit code of the command line: 2 for a wrong question (bad input, nothing done),
-    1 for a part that failed while the rest went on, 130 for an interruption.
-    """
-
-    def __init__(self, message: str, *, code: int = 2) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-class MissingExtra(VtbenchError):
-    """A package of an extra is not installed."""
-
-    def __init__(self, package: str, extra: str, what: str) -> None:
-        super().__init__(f"{what} needs the package {package}, which is not installed: pip install 'vtbench[{extra}]'")
-
-
-class Unavailable(VtbenchError):
-    """Something true and wanted that cannot be had here (weights, network); the message is the reason of a null."""
-
-
-def near(name: str, names: Iterable[str], *, count: int = 3) -> str:
-    """A clause that offers the nearest of `names`, or the empty string."""
-    best = difflib.get_close_matches(name, list(names), n=count, cutoff=0.5)
-    return f" (did you mean {', '.join(best)}?)" if best else ""
+from vtbench.types.errors import *  # noqa: F403

@@ -18,16 +18,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtbench import intervals, registry
-from vtbench.cards import Card, Fixed
-from vtbench.errors import VtbenchError, near
-from vtbench.metric import Batch, ImageMetric, Metric, Reference, RowMetric, SetMetric, Value
 from vtbench.protocols import PROTOCOLS, ROUNDINGS, Rounding, rounded
+from vtbench.types.cards import Card, Fixed
+from vtbench.types.errors import VtbenchError, near
+from vtbench.types.metric import Batch, ImageMetric, Metric, Reference, RowMetric, SetMetric, Value
 
 if TYPE_CHECKING:
     from vtbench.images import View
     from vtbench.store import FeatureFile
     from vtbench.subject import Subject
-    from vtbench.suite import Item, Suite
+    from vtbench.suite import Suite
+    from vtbench.types.item import Item
 
 FID_IMAGES = 10_000
 ALIASES = {"lpips": "lpips-alex", "fid": "rfid"}
@@ -388,8 +389,8 @@ def _measure_view(
     import torch
 
     from vtbench.images import rgb_sha256, to_float
-    from vtbench.metric import measured
     from vtbench.subject import image_seed
+    from vtbench.types.metric import measured
 
     for start in range(0, len(items), batch_size):
         groups: dict[tuple[int, ...], list[tuple[Item, Any]]] = defaultdict(list)

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from vtbench import compare, explain, registry
-from vtbench.errors import VtbenchError
 from vtbench.explain import FID_IMAGES, Choice, Claim, Explanation, Move
-from vtbench.metric import ImageMetric, RowMetric, SetMetric
 from vtbench.results import Run, read_run
+from vtbench.types.errors import VtbenchError
+from vtbench.types.metric import ImageMetric, RowMetric, SetMetric
 
 HERE, THERE = "first", "second"
 

@@ -11,18 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtbench import registry
-from vtbench.errors import VtbenchError
-from vtbench.metric import Batch, ImageMetric, Metric, Reference, RowMetric, SetMetric, measured
 from vtbench.results import Score
 from vtbench.run import load_metrics
 from vtbench.scoring import ImageTotals, from_set, summarise
 from vtbench.store import FeatureFile
 from vtbench.subject import pair_names, stem
+from vtbench.types.errors import VtbenchError
+from vtbench.types.metric import Batch, ImageMetric, Metric, Reference, RowMetric, SetMetric, measured
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from vtbench.suite import Item, Suite
+    from vtbench.suite import Suite
+    from vtbench.types.item import Item
 
 DEFAULT = ("psnr", "ssim", "ms-ssim", "lpips-alex", "rfid", "kid")
 BATCH = 8

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtbench import provenance, registry, weights
-from vtbench.adapter import Generator, Prompt, Tokenizer
-from vtbench.errors import VtbenchError
 from vtbench.prompts import PromptSuite, sample_seed
 from vtbench.results import RunFolder, dumps, plain, read_lines, write_atomic
 from vtbench.subject import check_range, synchronize
+from vtbench.types.adapter import Generator, Prompt, Tokenizer
+from vtbench.types.errors import VtbenchError
 
 if TYPE_CHECKING:
     import torch

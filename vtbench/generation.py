@@ -17,16 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtbench import generate, registry, scoring, sets
-from vtbench.adapter import Prompt
-from vtbench.cards import Card
-from vtbench.errors import VtbenchError
-from vtbench.metric import Batch, ImageMetric, Metric, Reference, SetMetric, SetValue
 from vtbench.prompts import PromptSuite, open_prompts
 from vtbench.results import Run, RunFolder, Score, read_run
 from vtbench.run import SAMPLES, Job, Progress, Runner, batches, load_metrics
 from vtbench.subject import ModelSubject, Produced, Subject, image_seed
-from vtbench.suite import Item
-from vtbench.task import Task
+from vtbench.types.adapter import Prompt
+from vtbench.types.cards import Card
+from vtbench.types.errors import VtbenchError
+from vtbench.types.item import Item
+from vtbench.types.metric import Batch, ImageMetric, Metric, Reference, SetMetric, SetValue
+from vtbench.types.task import Task
 
 if TYPE_CHECKING:
     import torch
@@ -204,7 +204,7 @@ def _rows(
 
 
 def _measure(name: str, metric: ImageMetric, batch: Batch) -> Any:
-    from vtbench.metric import Value
+    from vtbench.types.metric import Value
 
     short = min(int(batch.candidate.shape[2]), int(batch.candidate.shape[3]))
     if short < metric.card.min_size:

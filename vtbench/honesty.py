@@ -17,11 +17,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtbench.adapter import Tokenizer
-from vtbench.cards import Fixed
 from vtbench.contract import encode, four, load_random, photo, seeds_for
-from vtbench.errors import VtbenchError
-from vtbench.tokens import Codes, unpack
+from vtbench.types.adapter import Tokenizer
+from vtbench.types.cards import Fixed
+from vtbench.types.errors import VtbenchError
+from vtbench.types.tokens import Codes, unpack
 
 if TYPE_CHECKING:
     import numpy as np

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vtbench import registry
-from vtbench.cards import Card, Family, Fixed, Multiple
-from vtbench.errors import VtbenchError, near
 from vtbench.network import build_network, load_class
 from vtbench.parity import optional_name
+from vtbench.types.cards import Card, Family, Fixed, Multiple
+from vtbench.types.errors import VtbenchError, near
 
 Shape = tuple[int, ...]
 NEAR = 0.8

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtbench.cards import Fixed, Sizes
-from vtbench.errors import VtbenchError, near
+from vtbench.types.cards import Fixed, Sizes
+from vtbench.types.errors import VtbenchError, near
 
 if TYPE_CHECKING:
     import numpy as np

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vtbench.errors import VtbenchError
+from vtbench.types.errors import VtbenchError
 
 Floats = NDArray[np.float64]
 

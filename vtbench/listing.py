@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from vtbench import registry
-from vtbench.cache import cache_dir, offline
-from vtbench.cards import Card, Weights
+from vtbench.types.cards import Card, Weights
+from vtbench.types.environment import cache_dir, offline
 
 EXTRAS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "hub": (("diffusers", "diffusers"), ("transformers", "transformers"), ("datasets", "datasets"),

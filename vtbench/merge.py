@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from vtbench import scoring
-from vtbench.errors import VtbenchError
 from vtbench.results import Run, RunFolder, find_runs, read_run
 from vtbench.run import load_metrics
+from vtbench.types.errors import VtbenchError
 
 
 def merge(paths: Sequence[Path], out: Path) -> list[Path]:

@@ -243,9 +243,9 @@ def _clip(xs: Sequence[Any], ys: Sequence[Any], folder: Path, on: str) -> list[C
     import torch
     from PIL import Image
 
-    from vtbench.metric import Batch, Reference
     from vtbench.metrics.clip_set import ClipScore
     from vtbench.metrics.perceptual import CLIP_MEAN, CLIP_STD, ClipSimilarity
+    from vtbench.types.metric import Batch, Reference
 
     torch.manual_seed(0)
     model: Any = open_clip.create_model("ViT-B-32", pretrained=None, force_quick_gelu=True).eval()

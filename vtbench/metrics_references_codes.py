@@ -109,7 +109,7 @@ def tokens() -> list[Comparison]:
     from scipy import stats
 
     from vtbench.metrics import codebook
-    from vtbench.tokens import Codes
+    from vtbench.types.tokens import Codes
 
     rng = np.random.default_rng(1)
     # Every token repeats its left neighbour with probability 0.9: 0.9 and 0.1 / 3 thrice, the first of a row is free.

@@ -137,8 +137,8 @@ def features(folder: Path) -> Measured:
     import torch
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    from vtbench.errors import VtbenchError
     from vtbench.metrics import frechet, inception
+    from vtbench.types.errors import VtbenchError
 
     try:
         from vtbench.metrics.weights import find
@@ -272,7 +272,7 @@ def token_comparisons() -> list[Comparison]:
     import torch
 
     from vtbench.metrics import codebook
-    from vtbench.tokens import Codes
+    from vtbench.types.tokens import Codes
 
     rng = np.random.default_rng(0)
     p = np.array([0.5, 0.25, 0.125, 0.125])
@@ -296,7 +296,7 @@ def image_comparisons() -> list[Comparison]:
     import torch
     from skimage import metrics as skimage
 
-    from vtbench.metric import Batch, Reference, measured
+    from vtbench.types.metric import Batch, Reference, measured
 
     originals = [*photographs(256), *pages(256)]
     made = [jpeg(image, 30) for image in originals]

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from vtbench.adapter import Tokenizer
-from vtbench.cards import Card, Family
-from vtbench.errors import VtbenchError
-from vtbench.tokens import Codes, Latents, Tokens
+from vtbench.types.adapter import Tokenizer
+from vtbench.types.cards import Card, Family
+from vtbench.types.errors import VtbenchError
+from vtbench.types.tokens import Codes, Latents, Tokens
 
 if TYPE_CHECKING:
     import torch

@@ -27,9 +27,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtbench import registry
-from vtbench.cards import Card, Family
-from vtbench.errors import VtbenchError
 from vtbench.network import Encoded, build_network
+from vtbench.types.cards import Card, Family
+from vtbench.types.errors import VtbenchError
 
 if TYPE_CHECKING:
     import numpy as np

@@ -27,9 +27,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtbench import registry
-from vtbench.errors import VtbenchError
 from vtbench.network import build_network, load_class
 from vtbench.parity import Difference, Report, compare_names, names_of, optional_name, values
+from vtbench.types.errors import VtbenchError
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vtbench.adapter import Prompt
-from vtbench.cache import cache_dir, offline
-from vtbench.errors import Unavailable, VtbenchError, near
+from vtbench.types.adapter import Prompt
+from vtbench.types.environment import cache_dir, offline
+from vtbench.types.errors import Unavailable, VtbenchError, near
 
 FOLDER = Path(__file__).resolve().parent / "tasks" / "prompts"
 GENEVAL_URL = "https://raw.githubusercontent.com/djghosh13/geneval/main/prompts/evaluation_metadata.jsonl"

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from vtbench.errors import VtbenchError, near
+from vtbench.types.errors import VtbenchError, near
 
 if TYPE_CHECKING:
     import torch

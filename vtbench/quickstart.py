@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from vtbench import api
-from vtbench.errors import VtbenchError
 from vtbench.results import Run
 from vtbench.run import Progress
+from vtbench.types.errors import VtbenchError
 
 TASKS = ("reconstruction", "detail", "text", "compression")
 POINTS: tuple[tuple[str, Mapping[str, Any], tuple[str, ...]], ...] = (

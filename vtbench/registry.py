@@ -19,9 +19,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
-from vtbench.cards import Card, Family
-from vtbench.errors import VtbenchError, near
-from vtbench.task import Task
+from vtbench.types.cards import Card, Family
+from vtbench.types.errors import VtbenchError, near
+from vtbench.types.task import Task
 
 T = TypeVar("T")
 ENTRY_POINTS = "vtbench.adapters"
@@ -160,7 +160,7 @@ def from_file(spec: str) -> Entry:
             raise VtbenchError(f"{path} cannot be imported ({type(bad).__name__}: {bad}): mend the file") from bad
     cards = {c.name: Entry(c, f, path, False) for f in _families_of(module) for c in f.cards}
     if not cards:
-        raise VtbenchError(f"{path} defines no FAMILY of vtbench.cards.Family: see CONTRIBUTING.md, add a tokenizer")
+        raise VtbenchError(f"{path} defines no FAMILY of vtbench.Family: see CONTRIBUTING.md, add a tokenizer")
     if name not in cards:
         raise VtbenchError(f"{path} has no model {name!r}; it has {', '.join(sorted(cards))}")
     return cards[name]

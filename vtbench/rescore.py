@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtbench import registry
-from vtbench.errors import VtbenchError
 from vtbench.results import Run, RunFolder, Score, read_run
 from vtbench.run import Job, Runner
 from vtbench.store import TokenFile
 from vtbench.subject import FolderSubject, ModelSubject, Produced, Subject
-from vtbench.tokens import Tokens
+from vtbench.types.errors import VtbenchError
+from vtbench.types.tokens import Tokens
 
 if TYPE_CHECKING:
     import torch
 
-    from vtbench.suite import Item
+    from vtbench.types.item import Item
 
 
 class SavedTokens(Subject):

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from vtbench.errors import VtbenchError
+from vtbench.types.errors import VtbenchError
 
 SCHEMA = 1
 

@@ -20,20 +20,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtbench import provenance, registry, scoring
-from vtbench.errors import Unavailable, VtbenchError
-from vtbench.metric import Batch, ImageMetric, Metric, Reference, RowMetric, SetMetric, TokenMetric, measured
 from vtbench.results import NotWritten, RunFolder, disk_error, plain
 from vtbench.store import FeatureFile, TokenFile
 from vtbench.subject import ModelSubject, Produced, Subject, image_seed, pair_names
-from vtbench.task import Task
-from vtbench.tokens import Codes, Tokens
+from vtbench.types.errors import Unavailable, VtbenchError
+from vtbench.types.metric import Batch, ImageMetric, Metric, Reference, RowMetric, SetMetric, TokenMetric, measured
+from vtbench.types.task import Task
+from vtbench.types.tokens import Codes, Tokens
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
     from vtbench.images import View
-    from vtbench.suite import Item, Suite
+    from vtbench.suite import Suite
+    from vtbench.types.item import Item
 
 SAMPLES = 6
 """Images of a run whose pictures are kept for the page."""

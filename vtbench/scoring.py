@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vtbench.cache import cache_dir
-from vtbench.errors import Unavailable, VtbenchError
-from vtbench.metric import ImageMetric, Metric, MetricCard, RowMetric, SetMetric, SetValue, TokenMetric
 from vtbench.results import RunFolder, Score, read_lines
 from vtbench.speed import LIBRARY
 from vtbench.store import FeatureFile, Present, TokenFile
+from vtbench.types.environment import cache_dir
+from vtbench.types.errors import Unavailable, VtbenchError
+from vtbench.types.metric import ImageMetric, Metric, MetricCard, RowMetric, SetMetric, SetValue, TokenMetric
 
 
 def summarise(card: MetricCard, task: str, values: Sequence[float], weights: Sequence[float], why: Mapping[str, int],

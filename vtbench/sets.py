@@ -17,20 +17,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vtbench import registry
-from vtbench.errors import VtbenchError
 from vtbench.folders import Candidate, Scored
-from vtbench.metric import Batch, Extractor, ImageMetric, Reference, SetMetric, SetValue, measured
 from vtbench.metrics.statistics import Statistics
 from vtbench.results import Score, read_lines
 from vtbench.run import load_metrics
 from vtbench.scoring import ImageTotals, from_set, summarise
 from vtbench.store import FeatureFile
+from vtbench.types.errors import VtbenchError
+from vtbench.types.metric import Batch, Extractor, ImageMetric, Reference, SetMetric, SetValue, measured
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from vtbench.suite import Item, Suite
+    from vtbench.suite import Suite
+    from vtbench.types.item import Item
 
 DEFAULT = ("fid", "sfid", "kid", "is", "precision", "recall", "density", "coverage")
 SHORT = {"precision": "precision-k3", "recall": "recall-k3", "density": "density-k5", "coverage": "coverage-k5"}

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from vtbench.errors import VtbenchError
+from vtbench.types.errors import VtbenchError
 
 if TYPE_CHECKING:
     from vtbench.images import View

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vtbench.metric import Value
+from vtbench.types.metric import Value
 
 if TYPE_CHECKING:
     import torch
 
     from vtbench.subject import Subject
-    from vtbench.suite import Item
-    from vtbench.tokens import Tokens
+    from vtbench.types.item import Item
+    from vtbench.types.tokens import Tokens
 
 CYCLES = (1, 2, 5)
 JPEG_QUALITY = 90
@@ -69,7 +69,7 @@ def changed(before: Tokens | None, after: Tokens | None) -> Value:
 
     Both are batches of one. An index that is absent in one of the two counts as changed.
     """
-    from vtbench.tokens import Codes, Latents
+    from vtbench.types.tokens import Codes, Latents
 
     if isinstance(before, Codes) and isinstance(after, Codes):
         if before.indices.shape != after.indices.shape:

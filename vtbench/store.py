@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtbench.errors import VtbenchError
 from vtbench.results import disk_error
-from vtbench.tokens import Tokens, unpack
+from vtbench.types.errors import VtbenchError
+from vtbench.types.tokens import Tokens, unpack
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,17 +12,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtbench.adapter import ClosedSystem, Tokenizer
-from vtbench.cards import Card, Fixed, Multiple
-from vtbench.errors import VtbenchError, near
 from vtbench.speed import counting
-from vtbench.tokens import Tokens
+from vtbench.types.adapter import ClosedSystem, Tokenizer
+from vtbench.types.cards import Card, Fixed, Multiple
+from vtbench.types.errors import VtbenchError, near
+from vtbench.types.tokens import Tokens
 
 if TYPE_CHECKING:
     import torch
 
     from vtbench.images import Service, View
-    from vtbench.suite import Item, Suite
+    from vtbench.suite import Suite
+    from vtbench.types.item import Item
 
 
 @dataclass

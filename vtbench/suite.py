@@ -13,12 +13,12 @@ import os
 import re
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from vtbench.cache import offline
-from vtbench.errors import MissingExtra, Unavailable, VtbenchError, near
+from vtbench.types.environment import offline
+from vtbench.types.errors import MissingExtra, Unavailable, VtbenchError, near
+from vtbench.types.item import Item
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,20 +28,6 @@ SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".jp2", ".ppm", ".pgm", ".gif")
 )
 """What a folder's files must end in to be taken as images; everything else is left alone."""
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One image: `id` is its name in rows and pairs; `place` is where the suite finds its bytes.
-
-    sha256_file and sha256_rgb (of shape and pixels, the one that decides) are None where no manifest states them.
-    """
-
-    id: str
-    place: Any
-    sha256_file: str | None = None
-    sha256_rgb: str | None = None
-    meta: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Suite:

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vtbench import checkpoint
-from vtbench.cache import cache_dir, offline
-from vtbench.cards import Card, Weights
-from vtbench.errors import MissingExtra, Unavailable, VtbenchError
+from vtbench.types.cards import Card, Weights
+from vtbench.types.environment import cache_dir, offline
+from vtbench.types.errors import MissingExtra, Unavailable, VtbenchError
 
 if TYPE_CHECKING:
     import torch

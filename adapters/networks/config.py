@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vtbench.errors import VtbenchError, near
+from vtbench.types.errors import VtbenchError, near
 
 
 class Config:

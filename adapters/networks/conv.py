@@ -15,7 +15,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtbench.errors import VtbenchError
+from vtbench.types.errors import VtbenchError
 
 
 class Chain(nn.Module):

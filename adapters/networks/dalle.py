@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from vtbench.adapters.networks.config import Config
 from vtbench.adapters.networks.conv import Chain, check_size
-from vtbench.errors import VtbenchError
 from vtbench.network import Encoded
+from vtbench.types.errors import VtbenchError
 
 _FACTOR = 8
 """Three halvings, after groups 1 to 3."""

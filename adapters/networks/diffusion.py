@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vtbench.errors import VtbenchError
+from vtbench.types.errors import VtbenchError
 
 
 def cosine_betas(steps: int) -> np.ndarray:

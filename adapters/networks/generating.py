@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtbench.adapter import Generator, Prompt, Tokenizer
-from vtbench.cards import Card, Family
-from vtbench.errors import VtbenchError
 from vtbench.network import build_network
-from vtbench.tokens import Codes, Latents
+from vtbench.types.adapter import Generator, Prompt, Tokenizer
+from vtbench.types.cards import Card, Family
+from vtbench.types.errors import VtbenchError
+from vtbench.types.tokens import Codes, Latents
 
 if TYPE_CHECKING:
     import torch
@@ -131,7 +131,7 @@ def _text_encoder(generator: NativeGenerator) -> tuple[Any, Any]:
     """(tokenizer, encoder on the generator's device, float32), loaded once a generator."""
     from transformers import AutoTokenizer, T5EncoderModel
 
-    from vtbench.cache import offline
+    from vtbench.types.environment import offline
 
     if generator.text_encoder is None:
         name = str(generator.options["text_encoder"])

@@ -24,8 +24,8 @@ from vtbench.adapters.networks import infer
 from vtbench.adapters.networks.config import Config
 from vtbench.adapters.networks.quantizers import VQ, Grid, MultiScaleSigns, MultiScaleVQ, Quantizer
 from vtbench.adapters.networks.vit import Block
-from vtbench.errors import VtbenchError
 from vtbench.network import Encoded
+from vtbench.types.errors import VtbenchError
 
 
 class _Trunk(nn.Module):

@@ -20,7 +20,7 @@ from vtbench.adapters.networks.config import Config
 from vtbench.adapters.networks.conv import Chain, Down, NormSilu, Up
 from vtbench.adapters.networks.quantizers import Grid, MultiScaleBSQ
 from vtbench.adapters.networks.vq_autoencoder import VQAutoencoder
-from vtbench.errors import VtbenchError
+from vtbench.types.errors import VtbenchError
 
 # dynamic_resolution.py:6-15, "h:w" of portrait formats; landscape ones are these turned. Upstream ends them after
 # 7, 10 or 13 scales (for 1:1 that is 256, 512 and 1024 pixels; the generator also uses 12).

@@ -17,8 +17,8 @@ from vtbench.adapters.networks import infer
 from vtbench.adapters.networks.config import Config
 from vtbench.adapters.networks.conv import Conv, check_size, nominal_levels
 from vtbench.adapters.networks.normal_bins import NormalBins
-from vtbench.errors import VtbenchError
 from vtbench.network import Encoded
+from vtbench.types.errors import VtbenchError
 
 
 class KlAutoencoder(nn.Module):

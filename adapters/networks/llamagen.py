@@ -17,7 +17,7 @@ from vtbench.adapters.networks.config import Config
 from vtbench.adapters.networks.conv import Conv, Names
 from vtbench.adapters.networks.quantizers import VQ
 from vtbench.adapters.networks.vq_autoencoder import VQAutoencoder
-from vtbench.errors import VtbenchError
+from vtbench.types.errors import VtbenchError
 
 NAMES = Names(
     down="conv_blocks.{i}",

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vtbench.adapters.networks import sampling, speculative
 from vtbench.adapters.networks.config import Config
 from vtbench.adapters.networks.transformer import Cache, RMSNorm, heads_of, merged, rotate_pairs, tanh_gelu
-from vtbench.errors import VtbenchError
+from vtbench.types.errors import VtbenchError
 
 CAPTION_TOKENS = 120
 """Rows of the null caption, fixed upstream (89-131)."""

@@ -23,7 +23,7 @@ from vtbench.adapters.networks.config import Config
 from vtbench.adapters.networks.conv import Block, Chain, NormSilu
 from vtbench.adapters.networks.quantizers import Grid, SignBits
 from vtbench.adapters.networks.vq_autoencoder import VQAutoencoder
-from vtbench.errors import VtbenchError
+from vtbench.types.errors import VtbenchError
 
 
 class _Upsampler(nn.Module):

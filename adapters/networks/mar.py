@@ -17,7 +17,7 @@ from vtbench.adapters.networks import sampling
 from vtbench.adapters.networks.config import Config
 from vtbench.adapters.networks.diffusion import Diffusion
 from vtbench.adapters.networks.transformer import Block, modulate, sinusoid
-from vtbench.errors import VtbenchError
+from vtbench.types.errors import VtbenchError
 
 SETTINGS = ("num_iter", "cfg", "cfg_schedule", "temperature")
 SCALE = 0.2325

@@ -16,7 +16,7 @@ from vtbench.adapters.networks.config import Config
 from vtbench.adapters.networks.conv import Conv, Names, Part
 from vtbench.adapters.networks.quantizers import VQ, Quantizer, SignBits
 from vtbench.adapters.networks.vq_autoencoder import VQAutoencoder
-from vtbench.errors import VtbenchError
+from vtbench.types.errors import VtbenchError
 
 
 class MaskGit(VQAutoencoder):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vtbench.adapters.networks import sampling
 from vtbench.adapters.networks.config import Config
 from vtbench.adapters.networks.transformer import Block, heads_of, merged
-from vtbench.errors import VtbenchError
+from vtbench.types.errors import VtbenchError
 
 DECAYS = ("constant", "linear", "power-cosine")
 SETTINGS = (

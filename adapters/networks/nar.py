@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vtbench.adapters.networks import sampling
 from vtbench.adapters.networks.llamagen_gpt import GENERATE, Trunk, distribution
 from vtbench.adapters.networks.transformer import Cache, RMSNorm
-from vtbench.errors import VtbenchError
+from vtbench.types.errors import VtbenchError
 
 
 class Nar(Trunk):

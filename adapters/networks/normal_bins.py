@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from vtbench.errors import VtbenchError
+from vtbench.types.errors import VtbenchError
 
 if TYPE_CHECKING:
     import numpy as np

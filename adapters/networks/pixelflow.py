@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vtbench.adapters.networks import sampling
 from vtbench.adapters.networks.config import Config
 from vtbench.adapters.networks.transformer import Mlp, RMSNorm, heads_of, merged, modulate, rotate_pairs, tanh_gelu
-from vtbench.errors import VtbenchError
+from vtbench.types.errors import VtbenchError
 
 SETTINGS = ("num_inference_steps", "guidance_scale", "shift")
 STAGE_GUIDANCE = (0.0, 1 / 6, 2 / 3, 1.0)

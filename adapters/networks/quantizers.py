@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtbench.errors import VtbenchError
+from vtbench.types.errors import VtbenchError
 
 Grid = tuple[int, int]
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vtbench.adapters.networks import sampling
 from vtbench.adapters.networks.config import Config
 from vtbench.adapters.networks.transformer import Cache, Mlp, SelfAttention, modulate
-from vtbench.errors import VtbenchError
+from vtbench.types.errors import VtbenchError
 
 SETTINGS = ("guidance_scale", "guidance_scale_pow", "randomize_temperature")
 

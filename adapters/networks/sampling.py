@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from vtbench.errors import VtbenchError, near
+from vtbench.types.errors import VtbenchError, near
 
 
 class Noise(Protocol):

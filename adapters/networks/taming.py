@@ -18,7 +18,7 @@ from vtbench.adapters.networks.config import Config
 from vtbench.adapters.networks.conv import Conv, nominal_levels
 from vtbench.adapters.networks.quantizers import VQ, DotVQ, GumbelVQ, Quantizer, ResidualVQ
 from vtbench.adapters.networks.vq_autoencoder import VQAutoencoder
-from vtbench.errors import VtbenchError
+from vtbench.types.errors import VtbenchError
 
 
 class Taming(VQAutoencoder):

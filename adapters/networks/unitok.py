@@ -24,8 +24,8 @@ from vtbench.adapters.networks.config import Config
 from vtbench.adapters.networks.conv import Chain, check_size
 from vtbench.adapters.networks.quantizers import Grid, MultiCodebookVQ
 from vtbench.adapters.networks.vit import Block, GeGluMlp
-from vtbench.errors import VtbenchError
 from vtbench.network import Encoded
+from vtbench.types.errors import VtbenchError
 
 _FACTOR = 16
 """Stem, two convolutional stages and the strided convolution halve once each."""

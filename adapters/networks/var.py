@@ -14,7 +14,7 @@ from vtbench.adapters.networks.conv import Conv
 from vtbench.adapters.networks.llamagen import attention_of
 from vtbench.adapters.networks.quantizers import Grid, MultiScaleVQ
 from vtbench.adapters.networks.vq_autoencoder import VQAutoencoder
-from vtbench.errors import VtbenchError
+from vtbench.types.errors import VtbenchError
 
 
 class Var(VQAutoencoder):

@@ -18,7 +18,7 @@ from vtbench.adapters.networks.config import Config
 from vtbench.adapters.networks.quantizers import MultiScaleVQ
 from vtbench.adapters.networks.transformer import Cache, Mlp, heads_of, merged, tanh_gelu
 from vtbench.adapters.networks.var import Var
-from vtbench.errors import VtbenchError
+from vtbench.types.errors import VtbenchError
 
 _TRAINING = ("cond_drop_rate", "drop_rate", "attn_drop_rate", "drop_path_rate", "flash_if_available",
              "fused_if_available")  # fmt: skip

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtbench.errors import VtbenchError
+from vtbench.types.errors import VtbenchError
 
 
 class SelfAttention(nn.Module):

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from vtbench.adapters.networks.conv import check_size
 from vtbench.adapters.networks.quantizers import Grid, Quantizer
-from vtbench.errors import VtbenchError
 from vtbench.network import Encoded
+from vtbench.types.errors import VtbenchError
 
 
 class VQAutoencoder(nn.Module):

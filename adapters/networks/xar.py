@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from vtbench.adapters.networks import sampling
 from vtbench.adapters.networks.config import Config
 from vtbench.adapters.networks.transformer import Cache, RMSNorm, heads_of, merged, rotate_pairs, sinusoid
-from vtbench.errors import VtbenchError
+from vtbench.types.errors import VtbenchError
 
 SETTINGS = ("num_steps", "cfg")
 SIDE, QUADRANT = 16, 8

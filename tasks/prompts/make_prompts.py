@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from vtbench.adapter import Prompt
 from vtbench.prompts import manifest
 from vtbench.tasks.geneval_prompts import make, quotes
+from vtbench.types.adapter import Prompt
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from vtbench.metric import Batch
+from vtbench.types.metric import Batch
 
 
 def bytes_of(images: Any) -> list[Any]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vtbench.errors import MissingExtra, VtbenchError
+from vtbench.types.errors import MissingExtra, VtbenchError
 
 MIN_POINTS = 4
 MIN_OVERLAP = 0.75

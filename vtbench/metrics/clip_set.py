@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vtbench.errors import VtbenchError
-from vtbench.metric import Batch, Extractor, ImageMetric, MetricCard, SetMetric, SetValue, Value
 from vtbench.metrics.inception import full_float32
 from vtbench.metrics.statistics import Statistics
+from vtbench.types.errors import VtbenchError
+from vtbench.types.metric import Batch, Extractor, ImageMetric, MetricCard, SetMetric, SetValue, Value
 
 B32, L14 = "clip-vit-b32-openai", "clip-vit-l14-336-openai"
 SIGMA, SCALE = 10.0, 1000.0

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtbench.intervals import mean_interval
-from vtbench.metric import MetricCard, SetValue, TokenMetric
-from vtbench.tokens import Codes, Latents, Tokens
+from vtbench.types.metric import MetricCard, SetValue, TokenMetric
+from vtbench.types.tokens import Codes, Latents, Tokens
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -10,8 +10,8 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-from vtbench.metric import Batch, ImageMetric, MetricCard, Value
 from vtbench.metrics._pixels import each, pairs
+from vtbench.types.metric import Batch, ImageMetric, MetricCard, Value
 
 WHITE = (0.95047, 1.0, 1.08883)
 """XYZ of D65, 2 degrees."""

@@ -23,9 +23,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from vtbench.metric import Batch, ImageMetric, MetricCard, Value
 from vtbench.metrics._pixels import each, lumas, pairs
 from vtbench.metrics.psnr import LOSSLESS, decibels
+from vtbench.types.metric import Batch, ImageMetric, MetricCard, Value
 
 OCTAVES = 4
 BANDS_AN_OCTAVE = 8

@@ -11,11 +11,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vtbench.errors import MissingExtra, VtbenchError
-from vtbench.metric import Extractor, MetricCard, SetMetric, SetValue
 from vtbench.metrics.frechet import frechet, interval
 from vtbench.metrics.inception import full_float32
 from vtbench.metrics.statistics import Statistics
+from vtbench.types.errors import MissingExtra, VtbenchError
+from vtbench.types.metric import Extractor, MetricCard, SetMetric, SetValue
 
 WEIGHTS = "dinov2-vit-l14"
 MODEL = "vit_large_patch14_dinov2.lvd142m"

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtbench import intervals
-from vtbench.errors import VtbenchError
-from vtbench.metric import Extractor, MetricCard, SetMetric, SetValue
 from vtbench.metrics import statistics
 from vtbench.metrics.inception import WEIGHTS, InceptionFeatures, Output, Resize
 from vtbench.metrics.statistics import Moments, Statistics
+from vtbench.types.errors import VtbenchError
+from vtbench.types.metric import Extractor, MetricCard, SetMetric, SetValue
 
 Floats = NDArray[np.float64]
 

@@ -22,8 +22,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from vtbench.errors import VtbenchError
-from vtbench.metric import Extractor
+from vtbench.types.errors import VtbenchError
+from vtbench.types.metric import Extractor
 
 Resize = Literal["tf1", "clean", "bilinear"]
 Output = Literal["pool3", "spatial", "logits"]

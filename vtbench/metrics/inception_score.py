@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vtbench.metric import Extractor, MetricCard, SetMetric, SetValue
 from vtbench.metrics.inception import WEIGHTS, InceptionFeatures
 from vtbench.metrics.statistics import Statistics
+from vtbench.types.metric import Extractor, MetricCard, SetMetric, SetValue
 
 Floats = NDArray[np.float64]
 

@@ -15,10 +15,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vtbench.metric import MetricCard, RowMetric, SetValue
+from vtbench.types.metric import MetricCard, RowMetric, SetValue
 
 if TYPE_CHECKING:
-    from vtbench.suite import Item
+    from vtbench.types.item import Item
 
 LAPSE = 0.2
 SLOPES = (0.5, 60.0)

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from vtbench.errors import VtbenchError
-from vtbench.metric import Batch, ImageMetric, MetricCard, Value
 from vtbench.metrics import weights
 from vtbench.metrics.inception import full_float32
+from vtbench.types.errors import VtbenchError
+from vtbench.types.metric import Batch, ImageMetric, MetricCard, Value
 
 Net = Literal["alex", "vgg", "squeeze"]
 BACKBONES: dict[Net, str] = {"alex": "alexnet", "vgg": "vgg16", "squeeze": "squeezenet1.1"}

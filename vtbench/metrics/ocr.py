@@ -22,9 +22,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from vtbench.cache import cache_dir
-from vtbench.errors import MissingExtra, Unavailable
 from vtbench.metrics import weights
+from vtbench.types.environment import cache_dir
+from vtbench.types.errors import MissingExtra, Unavailable
 
 Box = tuple[int, int, int, int]
 """left, top, right, bottom in pixels of the scored image; right and bottom are outside."""

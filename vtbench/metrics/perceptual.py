@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vtbench.errors import VtbenchError
-from vtbench.metric import Batch, ImageMetric, MetricCard, Value
 from vtbench.metrics import weights
 from vtbench.metrics.inception import full_float32
+from vtbench.types.errors import VtbenchError
+from vtbench.types.metric import Batch, ImageMetric, MetricCard, Value
 
 DISTS_CHANNELS = [3, 64, 128, 256, 512, 512]
 DINO_MODEL = "vit_small_patch14_dinov2.lvd142m"

@@ -12,11 +12,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vtbench.metric import Batch, ImageMetric, MetricCard, RowMetric, SetValue, Value
 from vtbench.metrics._pixels import each, planes
+from vtbench.types.metric import Batch, ImageMetric, MetricCard, RowMetric, SetValue, Value
 
 if TYPE_CHECKING:
-    from vtbench.suite import Item
+    from vtbench.types.item import Item
 
 PEAK = 255.0
 LOSSLESS = "lossless (identical pixels)"

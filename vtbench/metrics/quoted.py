@@ -14,10 +14,10 @@ import functools
 import re
 from collections.abc import Callable, Sequence
 
-from vtbench.metric import Batch, ImageMetric, MetricCard, Value
 from vtbench.metrics import ocr
 from vtbench.metrics._pixels import pairs
 from vtbench.metrics.text import NORMALISER, edits, ned, normalise, words_kept
+from vtbench.types.metric import Batch, ImageMetric, MetricCard, Value
 
 BUCKETS = ((1, 8), (9, 20), (21, 40), (41, 80))
 """Lengths of quoted strings in characters; longer ones count over all quotes only."""

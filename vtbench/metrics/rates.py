@@ -13,7 +13,7 @@ import io
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from vtbench.metric import Batch, ImageMetric, MetricCard, Value
+from vtbench.types.metric import Batch, ImageMetric, MetricCard, Value
 
 SOURCE = "flat prior: log2 of the alphabets, or the bytes of the bitstream"
 NO_BITS = "this system sends no tokens, so its rate is unknown"

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vtbench.metric import Batch, ImageMetric, Reference
+from vtbench.types.metric import Batch, ImageMetric, Reference
 
 SIZE = 128
 QUALITY = 30

@@ -22,8 +22,8 @@ import threading
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from vtbench.metric import Batch, ImageMetric, MetricCard, Value
 from vtbench.metrics._pixels import each, luma, pairs, planes
+from vtbench.types.metric import Batch, ImageMetric, MetricCard, Value
 
 Window = Literal["gauss11", "uniform7"]
 K1, K2 = 0.01, 0.03

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 
-from vtbench.metric import Batch, ImageMetric, MetricCard, Value
+from vtbench.types.metric import Batch, ImageMetric, MetricCard, Value
 
 SOURCE = "re-encoding of the decoded picture and of changed originals by the same model and seeds"
 FOLDER = "pictures made elsewhere cannot be encoded again"

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vtbench.errors import VtbenchError
+from vtbench.types.errors import VtbenchError
 
 Floats = NDArray[np.float64]
 BLOCK = 4096

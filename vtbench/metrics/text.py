@@ -22,9 +22,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vtbench.metric import Batch, ImageMetric, MetricCard, Value
 from vtbench.metrics import ocr
 from vtbench.metrics._pixels import pairs
+from vtbench.types.metric import Batch, ImageMetric, MetricCard, Value
 
 NORMALISER = "nfkc-ws"
 UNSEGMENTED = frozenset({"han", "hiragana", "katakana", "thai", "lao", "khmer", "burmese", "tibetan"})

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vtbench.cache import cache_dir
-from vtbench.errors import Unavailable, VtbenchError, near
+from vtbench.types.environment import cache_dir
+from vtbench.types.errors import Unavailable, VtbenchError, near
 
 VARIABLE = "VTBENCH_METRIC_WEIGHTS"
 CHECKED_AT_ONCE = 32 * 2**20

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from vtbench.adapter import Tokenizer
-from vtbench.cards import Card, Family, Multiple
-from vtbench.tokens import Codes, Tokens
+from vtbench.types.adapter import Tokenizer
+from vtbench.types.cards import Card, Family, Multiple
+from vtbench.types.tokens import Codes, Tokens
 
 if TYPE_CHECKING:
     import torch

@@ -1,0 +1,122 @@
+"""Facts about models as frozen data. Standard library only: `vtbench list` reads nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Kind = Literal["codec", "continuous", "discrete", "closed", "generator"]
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """The model takes square images of one size (pixels)."""
+
+    size: int
+
+
+@dataclass(frozen=True)
+class Multiple:
+    """The model takes images whose sides are multiples of `of`, at least `at_least` pixels each."""
+
+    of: int = 1
+    at_least: int = 1
+
+
+Sizes = Fixed | Multiple
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One file of a released checkpoint.
+
+    `file` is its name in the repository and in a local folder; `role` tells several files of one model apart
+    ("model", "encoder", …). `key` names the containers to look into, first found first (None: flat state dict).
+    `sha256` is None where upstream states none: a downloaded file is then recorded, not verified.
+    """
+
+    file: str
+    role: str = "model"
+    hub: str | None = None
+    url: str | None = None
+    revision: str | None = None
+    key: tuple[str, ...] | None = None
+    prefix: str | None = None
+    sha256: str | None = None
+    licence: str | None = None
+    ema: bool | None = None
+    package: str | None = None
+    """`package:path` of a file that an installed package carries (ours included)."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A number that somebody printed: metric, value, where, and under which protocol (None: not stated)."""
+
+    metric: str
+    value: float
+    source: str
+    protocol: str | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Card:
+    """Everything stated about one model. A fact stands once, here."""
+
+    name: str
+    family: str
+    kind: Kind
+    title: str
+    sizes: Sizes = Multiple()
+    licence: str | None = None
+    paper: str | None = None
+    code: str | None = None
+    weights: tuple[Weights, ...] = ()
+    tokens_at_256: int | None = None
+    """Positions for one 256 x 256 image (at `nominal_size` where the model has one size)."""
+    alphabets: tuple[int, ...] = ()
+    """Alphabet of every book of a position: (16384,) for VQ, (2,)*18 for 18-bit LFQ; empty if not discrete."""
+    latent_channels: int | None = None
+    downsample: int | None = None
+    trained_on: tuple[str, ...] = ()
+    stochastic: bool = False
+    value_range: tuple[float, float] = (0.0, 1.0)
+    """What the network itself wants and gives; `encode`/`decode` always speak [0, 1]."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Every option with its default; the type of the default is the type of the option."""
+    knob: str | None = None
+    """The option that trades rate for quality; runs that differ only in it form a curve."""
+    knob_values: tuple[Any, ...] = ()
+    """Values that a rate–distortion sweep uses."""
+    extra: str | None = None
+    """The pip extra without which the model cannot run."""
+    environment: tuple[str, ...] = ()
+    """Environment variables without which the model cannot run (the key of an API)."""
+    published: tuple[Published, ...] = ()
+    arch: Mapping[str, Any] | None = None
+    """Resolved configuration of a native network, in the nesting of the parity fixtures."""
+    aliases: tuple[str, ...] = ()
+    default_range_checked: bool = True
+    tokenizer: str | None = None
+    """For a generator: the tokenizer it was trained on."""
+    conditioning: Literal["class", "text", None] = None
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Family:
+    """One adapter file: its cards and how a model is built from one.
+
+    `build(card, options)` gives an unloaded Tokenizer or Generator. `network` ("module:Class") is the native network
+    that an `arch` alone builds; it is what `adapter parity`, `adapter manifest`, `identify` and `family:NAME` use.
+    `fixtures` are the family names that parity fixtures and manifests use for it.
+    """
+
+    name: str
+    title: str
+    cards: tuple[Card, ...]
+    build: Callable[[Card, Mapping[str, Any]], Any]
+    network: str | None = None
+    fixtures: tuple[str, ...] = ()
