@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from vtbench.types.errors import VtbenchError
+from vtbench.types.version import VERSION
 
 app = typer.Typer(
     name="vtbench", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -94,6 +95,21 @@ def shard_of(text: str | None) -> tuple[int, int] | None:
     if not slash or not part.isdigit() or not parts.isdigit():
         raise VtbenchError(f"--shard {text!r} is not of the form i/n, e.g. 1/4")
     return int(part), int(parts)
+
+
+def print_version(wanted: bool) -> None:
+    if wanted:
+        say(f"vtbench {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options of the command as a whole."""
 
 
 @app.command("list")

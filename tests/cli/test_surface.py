@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import json
 from collections.abc import Iterator
@@ -92,3 +93,7 @@ def test_a_wrong_command_ends_as_it_did(place: Path, words: str, code: int, name
     assert ended == code, f"it said: {said}\nbefore: {recorded[words]['message']}"
     assert names in said
     assert "Traceback" not in said
+
+
+def test_the_version_is_printed() -> None:
+    assert record.answer(["--version"]) == (0, f"vtbench {importlib.metadata.version('vtbench')}\n", "")
