@@ -1,4 +1,4 @@
-"""Run folders with known contents, for the tests of aggregate and of the page. Every number here is arithmetic."""
+"""Run folders with known contents, for the tests of reports and of the page. Every number here is arithmetic."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from vtbench.reporting.runs import read_runs
+from vtbench.results import Run
 
 CARDS = {
     "psnr": ("PSNR", "dB", "higher", "image"),
@@ -39,17 +43,17 @@ def card(name: str) -> dict[str, Any]:
     }
 
 
-def score(metric: str, found: float | None, *, n: int = 6, half: float = 0.0, **more: Any) -> dict[str, Any]:
+def score(metric: str, value: float | None, *, n: int = 6, half: float = 0.0, **more: Any) -> dict[str, Any]:
     """A line of scores.jsonl with a symmetric interval of half width `half` (none at 0)."""
     _, unit, better, _ = CARDS[metric]
-    with_interval = found is not None and half > 0
+    with_interval = value is not None and half > 0
     return {
         "metric": metric,
-        "value": found,
+        "value": value,
         "n": n,
         "missing": 0,
-        "low": found - half if with_interval and found is not None else None,
-        "high": found + half if with_interval and found is not None else None,
+        "low": value - half if with_interval and value is not None else None,
+        "high": value + half if with_interval and value is not None else None,
         "why": None,
         "warning": None,
         "unit": unit,
@@ -88,14 +92,14 @@ def write(
 ) -> Path:
     """Writes a run folder as the runner does; `values` are per-image values by metric. Returns its path."""
     options = dict(options or {})
-    told = json.dumps([name, kind, options, task, suite, view, limit, seed, dict(weights or {})], sort_keys=True)
+    question = json.dumps([name, kind, options, task, suite, view, limit, seed, dict(weights or {})], sort_keys=True)
     folder.mkdir(parents=True, exist_ok=True)
     names = list(items or [f"{i:03d}.png" for i in range(n)])
     used = [str(s["metric"]) for s in scores]
     rest = {k: v for k, v in options.items() if k != knob}
     info = {
         "schema": schema,
-        "id": hashlib.sha256(told.encode()).hexdigest()[:24],
+        "id": hashlib.sha256(question.encode()).hexdigest()[:24],
         "vtbench": "0.1.0",
         "model": {
             "name": name,
@@ -148,14 +152,14 @@ def write(
     (folder / "scores.jsonl").write_text("".join(line + "\n" for line in lines))
     rows = []
     for i, item in enumerate(names):
-        found = {k: v[i] for k, v in (values or {}).items()}
+        measured = {k: v[i] for k, v in (values or {}).items()}
         rows.append(
             {
                 "item": item,
                 "bits": 1000.0,
-                "values": found,
+                "values": measured,
                 "weights": {},
-                "why": {k: "identical to the original" for k, v in found.items() if v is None},
+                "why": {k: "identical to the original" for k, v in measured.items() if v is None},
                 "seconds": {"encode": 0.01, "decode": 0.02},
             }
         )
@@ -164,6 +168,16 @@ def write(
         (folder / "samples").mkdir(exist_ok=True)
         (folder / "samples" / "samples.json").write_text(json.dumps(list(samples)))
     return folder
+
+
+def run_of(root: Path, name: str, values: list[float | None], *, metric: str = "psnr", **more: Any) -> Run:
+    """A run of six images whose score is the mean of its values, written to `root/name` and read."""
+    present = [v for v in values if v is not None]
+    mean = sum(present) / len(present) if present else None
+    line = score(metric, mean, n=len(present), missing=len(values) - len(present), why=None if present else "lossless")
+    more.setdefault("scores", [line, score("bpp", 1.0)])
+    write(root / name, name=name, values={metric: values}, **more)
+    return read_runs([root / name])[0]
 
 
 def picture(path: Path, *, size: tuple[int, int] = (96, 64), noise: float = 0.0, seed: int = 0) -> Path:
@@ -180,70 +194,88 @@ def picture(path: Path, *, size: tuple[int, int] = (96, 64), noise: float = 0.0,
     return path
 
 
+@dataclass(frozen=True)
+class Curve:
+    """A system at several settings: step k has rate * 2^k bits per pixel and start + gain * log2(1 + k) decibels."""
+
+    name: str
+    kind: str
+    family: str
+    title: str
+    knob: str | None
+    settings: Sequence[int | None]
+    start: float
+    gain: float
+    rate: float
+
+
+CURVES = (
+    Curve("jpeg", "codec", "codecs", "JPEG (Pillow, libjpeg-turbo)", "quality", [10, 30, 50, 75, 95], 22.0, 6.4, 0.25),
+    Curve("avif", "codec", "codecs", "AVIF", "quality", [20, 40, 60, 80], 25.0, 6.6, 0.16),
+    Curve("pca-patch", "continuous", "pca", "PCA of 8×8 patches, float16", "dims", [4, 12, 32], 20.5, 4.5, 1.0),
+    Curve("taef2", "continuous", "tae", "TAESD for FLUX.2", None, [None], 31.2, 0.0, 0.5),
+    Curve("kmeans-vq", "discrete", "vq", "k-means patch VQ", "codes", [256, 1024, 4096], 19.0, 3.0, 0.12),
+    Curve("dct-prefix", "discrete", "dct", "Progressive DCT", "budget", [64, 128, 256], 20.0, 4.0, 0.3),
+)
+
+
 def small_world(root: Path) -> Path:
     """About twenty runs of six systems over three tasks, with curves, ties, nulls, warnings and unranked runs."""
-    systems: list[dict[str, Any]] = [
-        dict(name="jpeg", kind="codec", family="codecs", title="JPEG (Pillow, libjpeg-turbo)", knob="quality",
-             settings=[10, 30, 50, 75, 95], a=22.0, b=6.4, r0=0.25),
-        dict(name="avif", kind="codec", family="codecs", title="AVIF", knob="quality",
-             settings=[20, 40, 60, 80], a=25.0, b=6.6, r0=0.16),
-        dict(name="pca-patch", kind="continuous", family="pca", title="PCA of 8×8 patches, float16", knob="dims",
-             settings=[4, 12, 32], a=20.5, b=4.5, r0=1.0),
-        dict(name="taef2", kind="continuous", family="tae", title="TAESD for FLUX.2", knob=None,
-             settings=[None], a=31.2, b=0.0, r0=0.5),
-        dict(name="kmeans-vq", kind="discrete", family="vq", title="k-means patch VQ", knob="codes",
-             settings=[256, 1024, 4096], a=19.0, b=3.0, r0=0.12),
-        dict(name="dct-prefix", kind="discrete", family="dct", title="Progressive DCT", knob="budget",
-             settings=[64, 128, 256], a=20.0, b=4.0, r0=0.3),
-    ]  # fmt: skip
-    for spec in systems:
-        for step, setting in enumerate(spec["settings"]):
-            bpp = spec["r0"] * 2**step
-            psnr = spec["a"] + spec["b"] * math.log2(1 + step)
-            per = [psnr + d for d in (-3.0, -1.5, -0.2, 0.4, 1.3, 3.0)]
-            half = 2.2
-            options = {spec["knob"]: setting} if spec["knob"] else {}
-            common = dict(
-                name=spec["name"], kind=spec["kind"], family=spec["family"], title=spec["title"], knob=spec["knob"],
-                options=options,
-                weights={"status": "official" if spec["name"] == "taef2" else "built-in",
-                         "files": [{"file": "model.safetensors", "sha256": "cd" * 32}]},
-            )  # fmt: skip
-            folder = root / f"{spec['name']}-{setting}"
-            names = [f"photo-{i}.png" for i in range(6)]
-            samples = []
-            for i, item in enumerate(names[:3]):
-                picture(folder / "samples" / f"{item}.reference.png", size=(256, 256), seed=i)
-                picture(folder / "samples" / f"{item}.candidate.png", size=(256, 256), seed=i, noise=60 / psnr * 8)
-                samples.append(
-                    {"item": item, "reference": f"{item}.reference.png", "candidate": f"{item}.candidate.png"}
-                )
-            write(
-                folder,
-                **common,
-                items=names,
-                samples=samples,
-                values={"psnr": per, "ssim": [min(0.999, p / 45) for p in per], "bpp": [bpp] * 6},
-                scores=[
-                    score("psnr", psnr, half=half),
-                    score("ssim", min(0.999, psnr / 45), half=0.03),
-                    score("lpips-alex", None, n=0, missing=6, why="the AlexNet weights are not here: vtbench doctor"),
-                    score("rfid", 900 / psnr, warning="6 images: an FID below 10,000 images is biased; read KID"),
-                    score("bpp", bpp, half=bpp / 10),
-                    score("tokens", 256.0)
-                    if spec["kind"] == "discrete"
-                    else score("tokens", None, n=0, missing=6, why="a bitstream has no tokens"),
-                ],
-            )
-            if step < 2:
-                write(
-                    root / f"{spec['name']}-{setting}-text",
-                    **common,
-                    task="text",
-                    suite="starter-text",
-                    view="512",
-                    scores=[score("cer", max(0.0, 0.9 - psnr / 40), half=0.05), score("bpp", bpp, half=bpp / 10)],
-                )
+    for curve in CURVES:
+        for step, setting in enumerate(curve.settings):
+            _operating_point(root, curve, step, setting)
+    _without_a_place(root)
+    return root
+
+
+def _operating_point(root: Path, curve: Curve, step: int, setting: int | None) -> None:
+    bpp = curve.rate * 2**step
+    psnr = curve.start + curve.gain * math.log2(1 + step)
+    per = [psnr + d for d in (-3.0, -1.5, -0.2, 0.4, 1.3, 3.0)]
+    status = "official" if curve.name == "taef2" else "built-in"
+    common: dict[str, Any] = {
+        "name": curve.name,
+        "kind": curve.kind,
+        "family": curve.family,
+        "title": curve.title,
+        "knob": curve.knob,
+        "options": {curve.knob: setting} if curve.knob else {},
+        "weights": {"status": status, "files": [{"file": "model.safetensors", "sha256": "cd" * 32}]},
+    }
+    folder = root / f"{curve.name}-{setting}"
+    names = [f"photo-{i}.png" for i in range(6)]
+    tokens = score("tokens", None, n=0, missing=6, why="a bitstream has no tokens")
+    write(
+        folder,
+        **common,
+        items=names,
+        samples=[_sample(folder, item, i, psnr) for i, item in enumerate(names[:3])],
+        values={"psnr": per, "ssim": [min(0.999, p / 45) for p in per], "bpp": [bpp] * 6},
+        scores=[
+            score("psnr", psnr, half=2.2),
+            score("ssim", min(0.999, psnr / 45), half=0.03),
+            score("lpips-alex", None, n=0, missing=6, why="the AlexNet weights are not here: vtbench doctor"),
+            score("rfid", 900 / psnr, warning="6 images: an FID below 10,000 images is biased; read KID"),
+            score("bpp", bpp, half=bpp / 10),
+            score("tokens", 256.0) if curve.kind == "discrete" else tokens,
+        ],
+    )
+    if step < 2:
+        scores = [score("cer", max(0.0, 0.9 - psnr / 40), half=0.05), score("bpp", bpp, half=bpp / 10)]
+        text = root / f"{curve.name}-{setting}-text"
+        write(text, **common, task="text", suite="starter-text", view="512", scores=scores)
+
+
+def _sample(folder: Path, item: str, seed: int, psnr: float) -> dict[str, str]:
+    """Writes an original and its reconstruction; returns their line of samples.json."""
+    names = {"reference": f"{item}.reference.png", "candidate": f"{item}.candidate.png"}
+    picture(folder / "samples" / names["reference"], size=(256, 256), seed=seed)
+    picture(folder / "samples" / names["candidate"], size=(256, 256), seed=seed, noise=60 / psnr * 8)
+    return {"item": item, **names}
+
+
+def _without_a_place(root: Path) -> None:
+    """Runs that are limited, failed, or of a closed system without a rate."""
     write(
         root / "limited",
         name="webp",
@@ -279,4 +311,3 @@ def small_world(root: Path) -> Path:
             score("bpp", None, n=0, missing=6, why="this system sends no tokens, so its rate is unknown"),
         ],
     )
-    return root

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vtbench.compare import compare
+from vtbench.reporting.compare import compare
+from vtbench.reporting.measured import value
 from vtbench.types.errors import VtbenchError
 
 INFO: dict[str, Any] = {
@@ -26,21 +28,21 @@ INFO: dict[str, Any] = {
 
 
 def run(folder: Path, name: str, values: dict[str, list[float | None]], why: str | None = None, **info: Any) -> Path:
-    """A run's folder as results.py reads it: image i has value i of every list."""
+    """A run's folder: image i has value i of every list."""
     path = folder / name
     path.mkdir()
-    made = copy.deepcopy(INFO)
-    made["model"]["name"] = name
-    for key, value in info.items():
-        made[key] = {**made[key], **value} if isinstance(value, dict) else value
-    (path / "run.json").write_text(json.dumps(made))
+    record = copy.deepcopy(INFO)
+    record["model"]["name"] = name
+    for key, stated in info.items():
+        record[key] = {**record[key], **stated} if isinstance(stated, dict) else stated
+    (path / "run.json").write_text(json.dumps(record))
     count = len(next(iter(values.values())))
     with (path / "rows.jsonl").open("w") as out:
         for i in range(count):
-            row = {"item": f"{i:03}.png", "bits": None, "values": {m: v[i] for m, v in values.items()}, "why": {}}
-            row["why"] = {m: why or "not measured" for m, v in row["values"].items() if v is None}  # type: ignore[attr-defined]
             # As the runner writes it: what has no value stands in `why` alone.
-            row["values"] = {m: v for m, v in row["values"].items() if v is not None}  # type: ignore[attr-defined]
+            measured = {m: v[i] for m, v in values.items() if v[i] is not None}
+            reasons = {m: why or "not measured" for m in values if m not in measured}
+            row = {"item": f"{i:03}.png", "bits": None, "values": measured, "why": reasons}
             out.write(json.dumps(row) + "\n")
     (path / "scores.jsonl").write_text("")
     return path
@@ -50,15 +52,15 @@ def test_paired_difference_equals_scipy_and_counts_wins(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     base = rng.normal(30, 4, 20)
     a, b = list(base + rng.normal(0.5, 0.3, 20)), list(base)
-    (found,) = compare([run(tmp_path, "a", {"psnr": a}), run(tmp_path, "b", {"psnr": b})]).differences
+    (difference,) = compare([run(tmp_path, "a", {"psnr": a}), run(tmp_path, "b", {"psnr": b})]).differences
     reference = stats.ttest_rel(a, b)
-    assert found.p == pytest.approx(reference.pvalue, rel=1e-9)
-    assert found.difference == pytest.approx(np.mean(a) - np.mean(b))
-    assert found.wins == int((np.array(a) > np.array(b)).sum())
-    assert found.sign_p == pytest.approx(stats.binomtest(found.wins, 20).pvalue)
-    assert found.verdict == "a is better"
+    assert difference.p == pytest.approx(reference.pvalue, rel=1e-9)
+    assert difference.difference == pytest.approx(np.mean(a) - np.mean(b))
+    assert difference.wins == int((np.array(a) > np.array(b)).sum())
+    assert difference.sign_p == pytest.approx(stats.binomtest(difference.wins, 20).pvalue)
+    assert difference.verdict == "a is better"
     gaps = np.abs(np.array(a) - np.array(b))
-    assert [e.item for e in found.examples] == [f"{i:03}.png" for i in np.argsort(-gaps)[:10]]
+    assert [e.item for e in difference.examples] == [f"{i:03}.png" for i in np.argsort(-gaps)[:10]]
 
 
 def test_lower_is_better_and_holm_runs_over_everything(tmp_path: Path) -> None:
@@ -68,16 +70,16 @@ def test_lower_is_better_and_holm_runs_over_everything(tmp_path: Path) -> None:
         run(tmp_path, n, {"lpips-alex": list(base + s), "psnr": list(rng.normal(30, 1, 60))})
         for n, s in (("x", 0.0), ("y", 0.02), ("z", 0.04))
     ]
-    found = compare(folders, resamples=2000)
-    assert len(found.differences) == 6
-    first = found.differences[0]
+    comparison = compare(folders, resamples=2000)
+    assert len(comparison.differences) == 6
+    first = comparison.differences[0]
     assert (first.metric, first.a, first.b) == ("lpips-alex", "x", "y")
     assert first.verdict == "x is better"
     assert (first.wins, first.win_rate) == (60, 1.0)
-    assert all(d.p_holm >= d.p for d in found.differences if d.p is not None and d.p_holm is not None)
+    assert all(d.p_holm >= d.p for d in comparison.differences if d.p is not None and d.p_holm is not None)
     assert first.p_holm == pytest.approx(6 * (first.p or 0))
-    assert "Holm over all 6" in found.notes[-1]
-    assert json.loads(json.dumps(found.as_dict()))["differences"][0]["verdict"] == "x is better"
+    assert "Holm over all 6" in comparison.notes[-1]
+    assert json.loads(json.dumps(comparison.as_dict()))["differences"][0]["verdict"] == "x is better"
 
 
 def test_lossless_wins_the_sign_test_and_psnr_is_pooled(tmp_path: Path) -> None:
@@ -85,14 +87,14 @@ def test_lossless_wins_the_sign_test_and_psnr_is_pooled(tmp_path: Path) -> None:
     psnr = 10 * np.log10(255**2 / 100)
     a = run(tmp_path, "a", {"psnr": [psnr, None] * 20}, why="lossless: identical to the original")
     b = run(tmp_path, "b", {"psnr": [psnr, psnr] * 20})
-    (found,) = compare([a, b]).differences
-    assert found.metric == "psnr-pooled"
-    assert found.value_a == pytest.approx(10 * np.log10(255**2 / 50))
-    assert found.difference == pytest.approx(10 * np.log10(2))
-    assert (found.wins, found.losses, found.ties) == (20, 0, 20)
-    assert found.verdict == "a is better"
-    assert found.examples[0].a is None
-    assert found.examples[0].b == pytest.approx(psnr)
+    (difference,) = compare([a, b]).differences
+    assert difference.metric == "psnr-pooled"
+    assert difference.value_a == pytest.approx(10 * np.log10(255**2 / 50))
+    assert difference.difference == pytest.approx(10 * np.log10(2))
+    assert (difference.wins, difference.losses, difference.ties) == (20, 0, 20)
+    assert difference.verdict == "a is better"
+    assert difference.examples[0].a is None
+    assert difference.examples[0].b == pytest.approx(psnr)
 
 
 def test_lossless_images_of_a_real_run_are_counted(tmp_path: Path) -> None:
@@ -111,26 +113,25 @@ def test_lossless_images_of_a_real_run_are_counted(tmp_path: Path) -> None:
         noisy = (image.astype(int) + rng.integers(-9, 10, image.shape)).clip(0, 255).astype(np.uint8)
         for kind, pixels in (("ref", image), ("half", image if i % 2 else noisy), ("noisy", noisy)):
             Image.fromarray(pixels).save(tmp_path / kind / f"{i}.png")
-    made = evaluate(
-        [f"folder:{tmp_path / k}" for k in ("half", "noisy")],
-        tasks=["reconstruction"], images=tmp_path / "ref", view="native", out=tmp_path / "runs",
-    )  # fmt: skip
-    found = {d.metric: d for d in compare(list(made.runs), ["psnr", "bias-r"]).differences}
-    pooled = found["psnr-pooled"]
+    copies = [f"folder:{tmp_path / kind}" for kind in ("half", "noisy")]
+    originals, out = tmp_path / "ref", tmp_path / "runs"
+    evaluation = evaluate(copies, tasks=["reconstruction"], images=originals, view="native", out=out)
+    differences = {d.metric: d for d in compare(list(evaluation.runs), ["psnr", "bias-r"]).differences}
+    pooled = differences["psnr-pooled"]
     assert (pooled.n, pooled.wins, pooled.losses, pooled.ties) == (4, 2, 0, 2)
-    assert pooled.value_a == pytest.approx(made.runs[0].score("psnr-pooled")["value"])
-    assert pooled.value_b == pytest.approx(made.runs[1].score("psnr-pooled")["value"])
-    assert "higher on" in compare(list(made.runs), ["bias-r"]).text()
+    assert pooled.value_a == pytest.approx(value(evaluation.runs[0], "psnr-pooled"))
+    assert pooled.value_b == pytest.approx(value(evaluation.runs[1], "psnr-pooled"))
+    assert "higher on" in compare(list(evaluation.runs), ["bias-r"]).text()
 
 
 def test_all_lossless_has_no_difference_but_wins(tmp_path: Path) -> None:
     a = run(tmp_path, "a", {"psnr": [None] * 12}, why="lossless")
     b = run(tmp_path, "b", {"psnr": [30.0] * 12})
-    (found,) = compare([a, b]).differences
-    assert found.difference is None
-    assert "a returns every image identical" in (found.why or "")
-    assert (found.wins, found.sign_p) == (12, pytest.approx(2 / 2**12))
-    json.dumps(found.as_dict() if hasattr(found, "as_dict") else found.__dict__, default=str, allow_nan=False)
+    (difference,) = compare([a, b]).differences
+    assert difference.difference is None
+    assert "a returns every image identical" in (difference.why or "")
+    assert (difference.wins, difference.sign_p) == (12, pytest.approx(2 / 2**12))
+    json.dumps(dataclasses.asdict(difference), allow_nan=False)
 
 
 @pytest.mark.parametrize(
@@ -152,10 +153,10 @@ def test_other_protocols_are_refused_by_field(tmp_path: Path, changed: dict[str,
 def test_only_common_images_and_metrics_are_compared(tmp_path: Path) -> None:
     a = run(tmp_path, "a", {"psnr": [30.0, 31.0, 32.0], "ssim": [0.9, 0.8, 0.7]})
     b = run(tmp_path, "b", {"psnr": [30.5, 31.5], "ssim": [None, None]})
-    found = compare([a, b])
-    assert (found.images, found.differences[0].n) == (2, 2)
-    assert "3 images" in found.notes[0]
-    assert "b holds no per-image value" in found.left_out["ssim"]
+    comparison = compare([a, b])
+    assert (comparison.images, comparison.differences[0].n) == (2, 2)
+    assert "3 images" in comparison.notes[0]
+    assert "b holds no per-image value" in comparison.left_out["ssim"]
     with pytest.raises(VtbenchError, match="two runs"):
         compare([a])
 

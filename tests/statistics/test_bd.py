@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from scipy.interpolate import PchipInterpolator
 
-from vtbench.metrics.bd import bd_quality, bd_rate
+from vtbench.statistics.bd import bd_quality, bd_rate
 
 CURVE = [(0.25, 28.0), (0.5, 31.0), (1.0, 34.0), (2.0, 37.5), (4.0, 41.0)]
 
 
 def test_half_the_bits_is_minus_fifty_per_cent() -> None:
-    found = bd_rate(CURVE, [(r / 2, q) for r, q in CURVE])
-    assert found.value == pytest.approx(-50.0, abs=1e-9)
-    assert found.overlap == pytest.approx(1.0)
+    delta = bd_rate(CURVE, [(r / 2, q) for r, q in CURVE])
+    assert delta.value == pytest.approx(-50.0, abs=1e-9)
+    assert delta.overlap == pytest.approx(1.0)
     assert bd_rate(CURVE, CURVE).value == pytest.approx(0.0, abs=1e-12)
 
 
@@ -28,9 +28,9 @@ def test_one_decibel_more_is_one_decibel() -> None:
 
 def test_lower_is_better_turns_the_curve() -> None:
     lpips = [(r, 0.5 - 0.1 * math.log2(r)) for r, _ in CURVE]
-    found = bd_rate(lpips, [(r * 2, v) for r, v in lpips], better="lower")
-    assert found.value == pytest.approx(100.0, abs=1e-9)
-    assert (found.low, found.high) == pytest.approx((0.3, 0.7))
+    delta = bd_rate(lpips, [(r * 2, v) for r, v in lpips], better="lower")
+    assert delta.value == pytest.approx(100.0, abs=1e-9)
+    assert (delta.low, delta.high) == pytest.approx((0.3, 0.7))
     assert bd_quality(lpips, [(r, v - 0.05) for r, v in lpips], better="lower").value == pytest.approx(0.05)
 
 
@@ -55,8 +55,8 @@ def test_webp_against_jpeg_on_kodak_equals_an_integration_of_our_own(shared: Pat
     fits = [PchipInterpolator([q for _, q in c], np.log10([r for r, _ in c])) for c in (jpeg, webp)]
     mean = np.trapezoid(fits[1](grid) - fits[0](grid), grid) / (high - low)
     wanted = (10**mean - 1) * 100
-    found = bd_rate(jpeg, webp)
-    assert found.value == pytest.approx(wanted, abs=1e-3)
-    assert -40 < (found.value or 0) < -30
+    delta = bd_rate(jpeg, webp)
+    assert delta.value == pytest.approx(wanted, abs=1e-3)
+    assert -40 < (delta.value or 0) < -30
     backwards = bd_rate(webp, jpeg)
-    assert (1 + (found.value or 0) / 100) * (1 + (backwards.value or 0) / 100) == pytest.approx(1.0, abs=1e-9)
+    assert (1 + (delta.value or 0) / 100) * (1 + (backwards.value or 0) / 100) == pytest.approx(1.0, abs=1e-9)

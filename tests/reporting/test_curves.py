@@ -1,0 +1,77 @@
+"""Curves, the Pareto front and savings: against arithmetic and brute force."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import made_runs
+import pytest
+from made_runs import run_of, score
+
+from vtbench.reporting.curves import bd_table, curves, pareto, rate
+from vtbench.reporting.runs import read_runs, suite_name, task_name
+
+
+def test_pareto_is_what_its_definition_says() -> None:
+    """Brute force over random points on a coarse grid, so that equal rates, equal qualities and doubles occur."""
+    rng = random.Random(0)
+    for better, sign in (("higher", 1), ("lower", -1)):
+        for _ in range(200):
+            points = [(rng.randint(1, 6) / 2, float(rng.randint(0, 5))) for _ in range(rng.randint(1, 9))]
+
+            def beaten(p: tuple[float, float], points: Any = points, sign: int = sign) -> bool:
+                return any(
+                    q[0] <= p[0] and sign * q[1] >= sign * p[1] and (q[0] < p[0] or sign * q[1] > sign * p[1])
+                    for q in points
+                )
+
+            front = pareto(points, better)
+            assert sorted(front) == [i for i, p in enumerate(points) if not beaten(p)]
+            assert [points[i][0] for i in front] == sorted(points[i][0] for i in front)
+
+
+def test_curves_join_runs_that_differ_in_the_knob_only(tmp_path: Path) -> None:
+    for quality, bpp in ((90, 2.0), (10, 0.25), (50, 1.0)):
+        options = {"quality": quality, "subsampling": "4:2:0"}
+        scores = [score("psnr", 20 + bpp), score("bpp", bpp)]
+        made_runs.write(tmp_path / f"q{quality}", options=options, knob="quality", scores=scores)
+    options, scores = {"quality": 50, "subsampling": "4:4:4"}, [score("psnr", 23.0), score("bpp", 1.5)]
+    made_runs.write(tmp_path / "other", options=options, knob="quality", scores=scores)
+    made_runs.write(tmp_path / "rateless", name="api", kind="closed", scores=[score("psnr", 25.0)])
+    drawn = curves(read_runs([tmp_path]))
+    assert sorted([[(p.x, p.y) for p in c.points] for c in drawn], key=len) == [
+        [(1.5, 23.0)],
+        [(0.25, 20.25), (1.0, 21.0), (2.0, 22.0)],
+    ]
+
+
+def test_a_rate_is_borrowed_only_from_the_same_system_on_the_same_images(tmp_path: Path) -> None:
+    made_runs.write(tmp_path / "a", task="detail", scores=[score("psnr", 30.0)])
+    made_runs.write(tmp_path / "b", task="compression", scores=[score("bpp", 0.7)])
+    made_runs.write(tmp_path / "c", task="detail", suite="starter-text", scores=[score("psnr", 30.0)])
+    runs = {(task_name(r), suite_name(r)): r for r in read_runs([tmp_path])}
+    everyone = list(runs.values())
+    assert rate(runs["detail", "starter-natural"], everyone) == 0.7
+    assert rate(runs["detail", "starter-text"], everyone) is None
+    assert rate(runs["detail", "starter-natural"]) is None
+
+
+def test_half_the_bits_at_every_quality_is_a_bd_rate_of_minus_fifty(tmp_path: Path) -> None:
+    """By arithmetic: log rates differ by a constant, so any interpolation gives exactly that constant."""
+    for name, factor in (("jpeg", 1.0), ("avif", 0.5)):
+        for quality in range(5):
+            folder, options = tmp_path / f"{name}{quality}", {"quality": quality}
+            scores = [score("psnr", 25.0 + 3 * quality), score("bpp", factor * 0.2 * 2**quality)]
+            made_runs.write(folder, name=name, knob="quality", options=options, scores=scores)
+    # The anchor is the first of equals in page order: the other one then needs twice or half the bits.
+    savings = bd_table(curves(read_runs([tmp_path])), "psnr")
+    assert savings is not None
+    expected = {"jpeg": 100.0, "avif": -50.0}[savings.lines[0].curve.points[0].run.name]
+    assert savings.lines[0].percent == pytest.approx(expected, abs=1e-9)
+
+
+def test_no_codec_curve_no_bd_rate(tmp_path: Path) -> None:
+    run_of(tmp_path, "a", [30.0] * 6, kind="discrete")
+    assert bd_table(curves(read_runs([tmp_path])), "psnr") is None

@@ -1,0 +1,90 @@
+"""Places: against arithmetic and known differences."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import made_runs
+from made_runs import run_of, score
+
+from vtbench.reporting.ranking import ranking
+from vtbench.reporting.runs import identity, read_runs
+
+BASE = [28.0, 29.5, 30.8, 31.4, 32.3, 34.0]
+
+
+def test_places_tell_a_real_difference_from_a_tie(tmp_path: Path) -> None:
+    """A constant gain on every image is a difference however far the images scatter; a wobble around zero is none."""
+    wobble = [+0.3, -0.3, +0.2, -0.2, +0.1, -0.08]
+    runs = [
+        run_of(tmp_path, "base", list(BASE)),
+        run_of(tmp_path, "better", [v + 1 + 0.01 * i for i, v in enumerate(BASE)]),
+        run_of(tmp_path, "same", [v + d for v, d in zip(BASE, wobble, strict=True)]),
+        run_of(tmp_path, "worse", [v - 2 - 0.01 * i for i, v in enumerate(BASE)]),
+        run_of(tmp_path, "limited", [40.0] * 6, ranked=False, why_not_ranked="limited to 2 of 6 images", limit=2),
+    ]
+    result = ranking(runs, "psnr")
+    by_name = {r.name: result.places.get(identity(r)) for r in runs}
+    ranks = {name: place.rank if place else None for name, place in by_name.items()}
+    assert ranks == {"better": 1, "same": 2, "base": 2, "worse": 4, "limited": None}
+    assert by_name["base"] is not None
+    assert by_name["base"].shared
+    assert by_name["better"] is not None
+    assert by_name["better"].best
+    assert not by_name["better"].shared
+    assert (by_name["better"].low, by_name["better"].high) == (1, 1)
+    assert "paired on the same 6 images" in result.how
+
+
+def test_places_follow_the_direction_of_the_metric(tmp_path: Path) -> None:
+    runs = [
+        run_of(tmp_path, "low", [0.10, 0.11, 0.12, 0.10, 0.11, 0.12], metric="lpips-alex"),
+        run_of(tmp_path, "high", [0.30, 0.31, 0.32, 0.30, 0.31, 0.32], metric="lpips-alex"),
+    ]
+    result = ranking(runs, "lpips-alex")
+    assert {r.name: result.places[identity(r)].rank for r in runs} == {"low": 1, "high": 2}
+    assert result.better == "lower"
+
+
+def test_without_values_to_pair_only_equal_values_tie_and_the_page_is_told(tmp_path: Path) -> None:
+    for name, value in (("a", 3.0), ("b", 3.0), ("c", 3.1)):
+        made_runs.write(tmp_path / name, name=name, scores=[score("rfid", value)])
+    runs = read_runs([tmp_path])
+    result = ranking(runs, "rfid")
+    assert {r.name: result.places[identity(r)].rank for r in runs} == {"a": 1, "b": 1, "c": 3}
+    assert "ties not computed" in result.how
+
+
+def test_values_over_different_images_are_not_paired(tmp_path: Path) -> None:
+    runs = [run_of(tmp_path, "a", [30.0, 31.0, None, 31.5, 32.0, 30.5]), run_of(tmp_path, "b", list(BASE))]
+    assert "different images" in ranking(runs, "psnr").how
+
+
+def test_a_lossless_image_hands_the_decision_to_pooled_psnr(tmp_path: Path) -> None:
+    """One identical image: the mean PSNR of the others says nothing about it, the pooled error does."""
+    made_runs.CARDS["psnr-pooled"] = ("Pooled PSNR", "dB", "higher", "run")
+    for name, mean, pooled, n_lossless in (("part", 30.0, 33.0, 3), ("lossy", 31.0, 31.5, 0)):
+        details = {"n_lossless": n_lossless} if n_lossless else {}
+        made_runs.write(
+            tmp_path / name, name=name, scores=[score("psnr", mean, details=details), score("psnr-pooled", pooled)]
+        )
+    made_runs.write(
+        tmp_path / "png",
+        name="png",
+        scores=[
+            score("psnr", None, n=0, missing=6, why="lossless", details={"n_lossless": 6}),
+            score("psnr-pooled", None, n=0, why="lossless"),
+        ],
+    )
+    runs = read_runs([tmp_path])
+    result = ranking(runs, "psnr")
+    assert result.metric == "psnr-pooled"
+    assert {r.name: result.places[identity(r)].rank for r in runs} == {"png": 1, "part": 2, "lossy": 3}
+
+
+def test_versions_of_a_metric_are_not_ranked_together(tmp_path: Path) -> None:
+    for name, value, version in (("old", 40.0, 1), ("new", 30.0, 2)):
+        made_runs.write(tmp_path / name, name=name, scores=[score("psnr", value, version=version)])
+    runs = read_runs([tmp_path])
+    result = ranking(runs, "psnr")
+    assert [r.name for r in runs if identity(r) in result.places] == ["new"]

@@ -1,0 +1,1 @@
+"""Records of runs -> tables, curves, ranks, comparisons. Never imports torch."""

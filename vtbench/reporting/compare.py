@@ -1,0 +1,280 @@
+"""Paired comparison of runs on the same images: differences with intervals, tests with Holm's correction, win rates.
+
+Runs of different protocols are refused with the field that differs. Logic only: reads run folders, prints nothing,
+imports no torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vtbench.reporting.comparable import check_protocols, labels
+from vtbench.reporting.image_values import PEAK, ImageValues, squared_error
+from vtbench.reporting.measured import metric_card, score
+from vtbench.reporting.values import finite
+from vtbench.results import Run, find_runs, read_run
+from vtbench.statistics.intervals import RESAMPLES, Floats
+from vtbench.statistics.paired import Paired, holm, paired
+from vtbench.types.errors import VtbenchError
+
+EXAMPLES = 10
+
+
+@dataclass(frozen=True)
+class Example:
+    """An image on which two systems differ much; a value None is a lossless image (it has no PSNR)."""
+
+    item: str
+    a: float | None
+    b: float | None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """System A against system B under one metric, on the n images that both have.
+
+    difference = score A - score B with its 95 % interval; p and sign_p are those of the paired bootstrap (Student's t
+    below 30 images) and of the sign test, `_holm` the same adjusted over every test of the comparison. wins: images
+    where A is better (larger, if no end is better). Where an image of either is lossless, psnr is compared as
+    `psnr-pooled` and lossless wins.
+    """
+
+    metric: str
+    a: str
+    b: str
+    better: str | None
+    value_a: float | None = None
+    value_b: float | None = None
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    p: float | None = None
+    p_holm: float | None = None
+    sign_p: float | None = None
+    sign_p_holm: float | None = None
+    wins: int = 0
+    losses: int = 0
+    ties: int = 0
+    win_rate: float | None = None
+    method: str = "none"
+    why: str | None = None
+    examples: tuple[Example, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """Which is better, or that the images cannot tell."""
+        if self.p_holm is None or self.difference is None or self.p_holm >= 0.05 or self.better is None:
+            return "not told apart"
+        up = self.difference > 0 if self.better == "higher" else self.difference < 0
+        return f"{self.a if up else self.b} is better"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Every pair of runs under every metric that both hold per image."""
+
+    runs: tuple[str, ...]
+    protocol: Mapping[str, Any]
+    images: int
+    differences: tuple[Difference, ...]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Metrics that were not compared, and why."""
+    notes: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        out = dataclasses.asdict(self)
+        for written, difference in zip(out["differences"], self.differences, strict=True):
+            written["verdict"] = difference.verdict
+        return out
+
+    def text(self) -> str:
+        """The page that the command prints."""
+        lines = [f"{' / '.join(self.runs)} on {self.images} common images"]
+        for d in self.differences:
+            name = f"{d.metric}: {d.a} - {d.b}"
+            if d.difference is None:
+                lines.append(f"{name}: no difference ({d.why or 'not measured'}); {_signs(d)}")
+                continue
+            span = "" if d.low is None or d.high is None else f" [{d.low:+.3g}, {d.high:+.3g}]"
+            p = "" if d.p_holm is None else f", p = {d.p_holm:.2g}"
+            lines.append(f"{name} = {d.difference:+.4g}{span}{p}, {_signs(d)}: {d.verdict}")
+            most = ", ".join(e.item for e in d.examples[:3])
+            lines.append(f"  differ most on {most}")
+        lines += [f"{metric}: not compared ({why})" for metric, why in self.left_out.items()]
+        return "\n".join([*lines, *(f"note: {n}" for n in self.notes)])
+
+
+def _signs(d: Difference) -> str:
+    sign = "" if d.sign_p_holm is None else f", sign test p = {d.sign_p_holm:.2g}"
+    # A shift of colour has no better end: `wins` then counts the larger values.
+    more, less = ("better", "worse") if d.better else ("higher", "lower")
+    return f"{d.a} {more} on {d.wins}, {less} on {d.losses}, equal on {d.ties} of {d.n}{sign}"
+
+
+def compare(
+    runs: Sequence[Path | Run], metrics: Sequence[str] | None = None, *, seed: int = 0, resamples: int | None = None
+) -> Comparison:
+    """Compares runs (folders, or as read) pair by pair under every metric of which both hold per-image values.
+
+    `metrics` narrows the choice. Raises VtbenchError for fewer than two runs, different protocols, or no image in
+    common.
+    """
+    read = [read_run(run) if isinstance(run, Path) else run for run in _expanded(runs)]
+    if len(read) < 2:
+        raise VtbenchError(f"a comparison needs at least two runs, {len(read)} was given")
+    protocol = check_protocols(read)
+    names = labels(read)
+    systems = [_System(name, ImageValues.read(run)) for name, run in zip(names, read, strict=True)]
+    images = set.intersection(*(set(system.values.items) for system in systems))
+    if not images:
+        raise VtbenchError(f"{', '.join(str(r.path) for r in read)} have no image in common: nothing can be paired")
+    notes = [
+        f"{system.name} holds {len(system.values.items)} images, {len(images)} are common to all"
+        for system in systems
+        if len(system.values.items) > len(images)
+    ]
+    left_out = _left_out(systems, metrics)
+    compared = [m for m in _wanted(systems, metrics) if m not in left_out]
+    draws = resamples or max(400, min(RESAMPLES, 500_000_000 // max(1, len(images))))
+    differences = [
+        _difference(metric, _better(read, metric), a, b, images, seed, draws)
+        for metric in compared
+        for a, b in itertools.combinations(systems, 2)
+    ]
+    adjusted, signs = holm([d.p for d in differences]), holm([d.sign_p for d in differences])
+    differences = [replace(d, p_holm=p, sign_p_holm=s) for d, p, s in zip(differences, adjusted, signs, strict=True)]
+    if len(differences) > 1:
+        notes.append(f"p values are adjusted by Holm over all {len(differences)} comparisons")
+    return Comparison(names, protocol, len(images), tuple(differences), left_out, tuple(notes))
+
+
+@dataclass(frozen=True)
+class _System:
+    """One run of a comparison."""
+
+    name: str
+    values: ImageValues
+
+
+def _expanded(runs: Sequence[Path | Run]) -> list[Path | Run]:
+    """Every run at or below the folders."""
+    out: list[Path | Run] = []
+    for run in runs:
+        out += [run] if isinstance(run, Run) else find_runs([Path(run)])
+    return out
+
+
+def _wanted(systems: Sequence[_System], metrics: Sequence[str] | None) -> Sequence[str]:
+    return metrics if metrics is not None else list(dict.fromkeys(m for s in systems for m in s.values.columns))
+
+
+def _left_out(systems: Sequence[_System], metrics: Sequence[str] | None) -> dict[str, str]:
+    """Metrics of which some system holds nothing per image -> the sentence that says so."""
+    out = {}
+    for metric in _wanted(systems, metrics):
+        lacking = [system.name for system in systems if not system.values.of_all(metric)]
+        if lacking:
+            out[metric] = f"{', '.join(lacking)} holds no per-image value of it"
+    return out
+
+
+def _better(runs: Sequence[Run], metric: str) -> str | None:
+    for run in runs:
+        for stated in (score(run, metric), metric_card(run, metric)):
+            if stated is not None and stated.better:
+                return str(stated.better)
+    return None
+
+
+def _difference(
+    metric: str, better: str | None, a: _System, b: _System, images: set[str], seed: int, resamples: int
+) -> Difference:
+    values = a.values.of_all(metric), b.values.of_all(metric)
+    items = [item for item in values[0] if item in values[1] and item in images]
+    empty = Difference(metric, a.name, b.name, better)
+    if not items:
+        return replace(empty, why="no image has a value of both")
+    values_a, values_b = ([of_system[item][0] for item in items] for of_system in values)
+    examples = _examples(items, values_a, values_b)
+    if None in values_a or None in values_b:
+        # An image's PSNR pools by its pixels; that of one tile (worst-tile-psnr) by the tile, all of one size.
+        pixels = dict(zip(a.values.items, a.values.pixels, strict=True))
+        weights = [pixels[item] if metric == "psnr" else 1.0 for item in items]
+        pooled = replace(empty, metric=f"{metric}-pooled", better="higher", examples=examples)
+        return _pooled(pooled, values_a, values_b, weights, seed, resamples)
+    known_a, known_b = [v for v in values_a if v is not None], [v for v in values_b if v is not None]
+    weights_a, weights_b = ([of_system[item][1] for item in items] for of_system in values)
+    result = paired(known_a, known_b, weights_a, weights_b, better=better, seed=seed, resamples=resamples)
+    means = (
+        sum(w * v for w, v in zip(weights, known, strict=True)) / sum(weights)
+        for weights, known in ((weights_a, known_a), (weights_b, known_b))
+    )
+    return _filled(replace(empty, examples=examples), *means, result)
+
+
+def _pooled(
+    empty: Difference,
+    values_a: Sequence[float | None],
+    values_b: Sequence[float | None],
+    weights: Sequence[float],
+    seed: int,
+    resamples: int,
+) -> Difference:
+    """A lossless image has no PSNR: squared errors are pooled (0 for it), so that it counts for what it is."""
+    errors_a, errors_b = ([squared_error(psnr) for psnr in values] for values in (values_a, values_b))
+    result = paired(
+        errors_a, errors_b, weights, weights, better="lower", transform=_psnr, seed=seed, resamples=resamples
+    )
+    pooled = (float(_psnr(np.array([np.average(e, weights=weights)]))[0]) for e in (errors_a, errors_b))
+    return _filled(empty, *pooled, result)
+
+
+def _psnr(error: Floats) -> Floats:
+    with np.errstate(divide="ignore"):
+        decibels: Floats = 10 * np.log10(PEAK**2 / error)
+    return decibels
+
+
+def _filled(empty: Difference, value_a: float, value_b: float, result: Paired) -> Difference:
+    """The difference with its numbers; where a score is infinite, only with what the sign test says."""
+    out = replace(
+        empty,
+        value_a=finite(value_a),
+        value_b=finite(value_b),
+        n=result.n,
+        sign_p=result.sign_p,
+        wins=result.wins,
+        losses=result.losses,
+        ties=result.ties,
+        win_rate=result.win_rate,
+        method=result.method,
+    )
+    lossless = [name for name, value in ((out.a, value_a), (out.b, value_b)) if not math.isfinite(value)]
+    if lossless:
+        why = f"{' and '.join(lossless)} returns every image identical and has no PSNR; the sign test decides"
+        return replace(out, why=why)
+    low, high = finite(result.low), finite(result.high)
+    return replace(out, difference=finite(result.difference), low=low, high=high, p=result.p)
+
+
+def _examples(
+    items: Sequence[str], values_a: Sequence[float | None], values_b: Sequence[float | None]
+) -> tuple[Example, ...]:
+    """The images on which the two differ most, most first; lossless against not is the largest difference."""
+
+    def gap(a: float | None, b: float | None) -> float:
+        if a is None or b is None:
+            return 0.0 if a is b else math.inf
+        return abs(a - b)
+
+    order = sorted(range(len(items)), key=lambda i: (-gap(values_a[i], values_b[i]), items[i]))
+    return tuple(Example(items[i], values_a[i], values_b[i]) for i in order[:EXAMPLES])

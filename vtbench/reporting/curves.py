@@ -1,0 +1,139 @@
+"""Rate–distortion curves, the Pareto front, and what a curve saves against another.
+
+Curves join the kinds of systems; ranks never do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vtbench.reporting.measured import RATE, score, value
+from vtbench.reporting.runs import curve_key, identity, kind, knob, limit, model_title, question, system
+from vtbench.results import Run
+from vtbench.statistics.bd import MIN_POINTS, bd_rate
+from vtbench.types.errors import MissingExtra
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run on a rate–distortion plot: x bits per pixel, y quality with its 95 % interval where it has one."""
+
+    run: Run
+    x: float
+    y: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Runs that differ in their knob only, by increasing rate."""
+
+    key: str
+    title: str
+    kind: str
+    points: tuple[Point, ...] = ()
+    knob: str | None = None
+
+
+def rate(run: Run, others: Iterable[Run] = ()) -> float | None:
+    """Bits per pixel of a run: its own, or that of the same system on the same images and view in another task."""
+    own = value(run, RATE)
+    if own is not None:
+        return own
+    wanted = system(run), _images(run)
+    for other in others:
+        if (system(other), _images(other)) == wanted:
+            theirs = value(other, RATE)
+            if theirs is not None:
+                return theirs
+    return None
+
+
+def _images(run: Run) -> tuple[Any, ...]:
+    """Equal for runs that sent the same pixels through their systems."""
+    asked = question(run)
+    return (*asked.images, asked.fit, limit(run))
+
+
+def curves(runs: Sequence[Run], y: str = "psnr", *, others: Sequence[Run] = (), cost: str | None = None) -> list[Curve]:
+    """The curves of runs of one question; a run without a rate or without `y` has no point (it stays in the table).
+
+    others: runs in which a run without a rate may find its own. cost: a metric that stands on the axis in place of the
+    rate, as what a generator's image takes.
+    """
+    points: dict[str, list[Point]] = {}
+    for run in runs:
+        x, quality = rate(run, others) if cost is None else value(run, cost), score(run, y)
+        if x is None or x <= 0 or quality is None or quality.value is None:
+            continue
+        points.setdefault(curve_key(run), []).append(Point(run, x, quality.value, quality.low, quality.high))
+    return [_curve(key, of_key) for key, of_key in points.items()]
+
+
+def _curve(key: str, points: Sequence[Point]) -> Curve:
+    first = points[0].run
+    ordered = tuple(sorted(points, key=lambda p: (p.x, p.y, identity(p.run))))
+    return Curve(key, model_title(first), kind(first), ordered, knob(first)[0])
+
+
+def pareto(points: Sequence[tuple[float, float]], better: str = "higher") -> list[int]:
+    """Indices, by increasing rate, of the (rate, quality) points that no other point beats.
+
+    A point is beaten by one with no more rate and no worse quality that is strictly better in one of the two; of equal
+    points all stay.
+    """
+    sign = -1.0 if better == "lower" else 1.0
+    order = sorted(range(len(points)), key=lambda i: (points[i][0], -sign * points[i][1], i))
+    front: list[int] = []
+    best: float | None = None
+    last: tuple[float, float] | None = None
+    for i in order:
+        quality = sign * points[i][1]
+        if best is None or quality > best:
+            best, last = quality, points[i]
+            front.append(i)
+        elif points[i] == last:
+            front.append(i)
+    return front
+
+
+@dataclass(frozen=True)
+class Saving:
+    """A curve against an anchor: BD-rate in percent (negative: fewer bits for the same quality), or None and why."""
+
+    curve: Curve
+    percent: float | None
+    why: str | None = None
+
+
+@dataclass(frozen=True)
+class Savings:
+    """Every other curve against the anchor."""
+
+    anchor: Curve
+    metric: str
+    lines: tuple[Saving, ...]
+    several: bool
+    """Whether any other system has points enough for a curve."""
+
+
+def bd_table(drawn: Sequence[Curve], metric: str, better: str = "higher") -> Savings | None:
+    """BD-rate of every curve against the codec curve with most points (the first of equals); None without an anchor."""
+    anchors = [c for c in drawn if c.kind == "codec" and len(c.points) >= MIN_POINTS]
+    if not anchors:
+        return None
+    anchor = max(anchors, key=lambda c: len(c.points))
+    lines = []
+    for curve in drawn:
+        if curve.key == anchor.key:
+            continue
+        try:
+            delta = bd_rate([(p.x, p.y) for p in anchor.points], [(p.x, p.y) for p in curve.points], better)
+            lines.append(Saving(curve, delta.value, delta.why))
+        except MissingExtra as bad:
+            lines.append(Saving(curve, None, str(bad)))
+    several = any(len(line.curve.points) >= MIN_POINTS for line in lines)
+    return Savings(anchor, metric, tuple(lines), several)

@@ -1,0 +1,110 @@
+"""Per-image values of runs, each run's rows read once: what pairs systems on the same images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vtbench.reporting.measured import ImageRow, rows
+from vtbench.results import Run
+
+PEAK = 255.0
+LOSSLESS = "lossless"
+"""How the reason of a missing PSNR begins where the image came back identical."""
+
+
+def squared_error(psnr: float | None) -> float:
+    """Mean squared error in grey levels squared of an image's PSNR in dB; None: the image is lossless."""
+    error: float = 0.0 if psnr is None else PEAK**2 / 10 ** (psnr / 10)
+    return error
+
+
+@dataclass
+class Column:
+    """One metric by image, in the order of the run's rows. `lossless`: places of images that came back identical."""
+
+    values: list[float | None] = field(default_factory=list)
+    weights: list[float] = field(default_factory=list)
+    lossless: set[int] = field(default_factory=set)
+
+    def add(self, place: int, value: float | None, weight: float | None) -> None:
+        """Puts a value at a row's place; rows before it that lack this metric have none."""
+        self.fill(place)
+        self.values.append(value)
+        self.weights.append(1.0 if weight is None else weight)
+
+    def fill(self, count: int) -> None:
+        self.values += [None] * (count - len(self.values))
+        self.weights += [1.0] * (count - len(self.weights))
+
+
+@dataclass
+class ImageValues:
+    """The rows of one run as columns. `pixels`: of every image, as scored; 1 where the rows do not say."""
+
+    items: list[str] = field(default_factory=list)
+    pixels: list[float] = field(default_factory=list)
+    columns: dict[str, Column] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, run: Run) -> ImageValues:
+        out = cls()
+        for row in rows(run):
+            out._add(row)
+        for column in out.columns.values():
+            column.fill(len(out.items))
+        return out
+
+    def _add(self, row: ImageRow) -> None:
+        place = len(self.items)
+        self.items.append(row.item)
+        self.pixels.append(float(row.size[0] * row.size[1]) if row.size else 1.0)
+        for metric, value in row.values.items():
+            self.columns.setdefault(metric, Column()).add(place, value, row.weights.get(metric))
+        for metric, reason in row.why.items():
+            if reason.startswith(LOSSLESS) and row.values.get(metric) is None:
+                self.columns.setdefault(metric, Column()).lossless.add(place)
+
+    def of(self, metric: str) -> dict[str, tuple[float, float]]:
+        """item -> (value, weight); images without a value are left out."""
+        return {item: (value, weight) for item, (value, weight) in self.of_all(metric).items() if value is not None}
+
+    def of_all(self, metric: str) -> dict[str, tuple[float | None, float]]:
+        """item -> (value, weight), with (None, 1) for images that came back identical and so have no PSNR."""
+        column = self.columns.get(metric)
+        if column is None:
+            return {}
+        known = enumerate(zip(self.items, column.values, column.weights, strict=True))
+        return {
+            item: (value, 1.0 if value is None else weight)
+            for place, (item, value, weight) in known
+            if value is not None or place in column.lossless
+        }
+
+    def errors(self) -> dict[str, tuple[float, float]]:
+        """item -> (mean squared error in grey levels squared, pixels): `mse` of the rows, else from PSNR."""
+        pixels = dict(zip(self.items, self.pixels, strict=True))
+        if "mse" in self.columns:
+            return {item: (error, pixels[item]) for item, (error, _) in self.of("mse").items()}
+        return {item: (squared_error(psnr), pixels[item]) for item, (psnr, _) in self.of_all("psnr").items()}
+
+
+class RowValues:
+    """Per-image values of many runs, each run's rows read once."""
+
+    def __init__(self) -> None:
+        self._kept: dict[Path, ImageValues] = {}
+
+    def read(self, run: Run) -> ImageValues:
+        if run.path not in self._kept:
+            self._kept[run.path] = ImageValues.read(run)
+        return self._kept[run.path]
+
+    def of(self, run: Run, metric: str) -> Mapping[str, tuple[float, float]]:
+        """item -> (value, weight) of one metric; images without a value are left out."""
+        return self.read(run).of(metric)
+
+    def errors(self, run: Run) -> Mapping[str, tuple[float, float]]:
+        """item -> (mean squared error in grey levels squared, pixels)."""
+        return self.read(run).errors()

@@ -1,0 +1,112 @@
+"""What a run measured: metrics, scores, the rows of its images. The other half of what knows how a record is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from vtbench.reporting.runs import NO_REASON, record, section, suite_images
+from vtbench.reporting.values import finite, known_fields, mapping
+from vtbench.results import Run, Score
+from vtbench.types.metric import MetricCard
+
+RATE = "bpp"
+"""The rate that all kinds share: bits under a flat prior (a codec's own bitstream) per scored pixel."""
+SCORE_FIELDS = frozenset(f.name for f in fields(Score))
+
+
+def metric_cards(run: Run) -> dict[str, MetricCard]:
+    """The metrics' cards as they were when the run was made, by name."""
+    stated = section(run, "metrics")
+    return {str(name): _metric_card(str(name), facts) for name, facts in stated.items() if isinstance(facts, Mapping)}
+
+
+def _metric_card(name: str, stated: Mapping[str, Any]) -> MetricCard:
+    known = known_fields(MetricCard, stated)
+    unstated = {"title": name.replace("-", " "), "version": 0, "unit": "", "better": None, "source": ""}
+    return MetricCard(**{**unstated, **known, "name": name})
+
+
+def metric_card(run: Run, metric: str) -> MetricCard | None:
+    facts = section(run, "metrics").get(metric)
+    return _metric_card(metric, facts) if isinstance(facts, Mapping) else None
+
+
+def _score(stated: Mapping[str, Any]) -> Score:
+    numbers = {name: finite(stated.get(name)) for name in ("value", "low", "high")}
+    known = {name: stated[name] for name in stated if name in SCORE_FIELDS and stated[name] is not None}
+    why = stated.get("why") or (NO_REASON if numbers["value"] is None else None)
+    details = {"details": mapping(stated.get("details"))}
+    return Score(**{"task": "", "metric": "", "n": 0, **known, **numbers, **details, "why": why})
+
+
+def scores(run: Run) -> list[Score]:
+    """The scores in the order in which the task lists its metrics; one without a value has a reason in `why`."""
+    return [_score(s) for s in run.scores]
+
+
+def score(run: Run, metric: str) -> Score | None:
+    stated = run.score(metric)
+    return None if stated is None else _score(stated)
+
+
+def value(run: Run, metric: str) -> float | None:
+    stated = run.score(metric)
+    return None if stated is None else finite(stated.get("value"))
+
+
+def metric_version(run: Run, metric: str) -> int:
+    """The version of a metric in a run (0 where the run does not have it)."""
+    return int(finite((run.score(metric) or {}).get("version")) or 0)
+
+
+def measured_images(run: Run) -> int:
+    """How many images the run measured; the most that any score is over where the record does not say."""
+    number = finite(record(run).get("n"))
+    if number is None:
+        number = max((finite(s.get("n")) or 0.0 for s in run.scores), default=0.0)
+    return int(number)
+
+
+def newest_version(runs: Iterable[Run], metric: str) -> int:
+    """Values of other versions of a metric are shown, never ranked against it."""
+    return max((metric_version(r, metric) for r in runs), default=0)
+
+
+def lossless_images(run: Run, metric: str = "psnr") -> int:
+    """How many images of the run are identical to their originals (they have no PSNR), as the score states it."""
+    stated = score(run, metric)
+    return int(finite(stated.details.get("n_lossless")) or 0) if stated else 0
+
+
+def all_lossless(run: Run) -> bool:
+    """Whether every image of the run came back identical."""
+    images = suite_images(run)
+    return bool(images and value(run, "psnr") is None and lossless_images(run) >= images)
+
+
+@dataclass(frozen=True)
+class ImageRow:
+    """One image of a run. `size`: (width, height) of what was scored, in pixels."""
+
+    item: str
+    size: tuple[int, int] | None = None
+    values: Mapping[str, float | None] = field(default_factory=dict)
+    weights: Mapping[str, float | None] = field(default_factory=dict)
+    why: Mapping[str, str] = field(default_factory=dict)
+    """Reasons of values that do not exist, by metric; under `*` the reason why the image has none at all."""
+
+
+def rows(run: Run) -> Iterator[ImageRow]:
+    """The images of a run in the order of the suite, read from disk as they are asked for."""
+    for row in run.rows():
+        size = row.get("size")
+        whole = isinstance(size, (list, tuple)) and len(size) == 2
+        yield ImageRow(
+            str(row.get("item", "")),
+            (size[0], size[1]) if whole and size is not None else None,
+            {str(name): finite(number) for name, number in mapping(row.get("values")).items()},
+            {str(name): finite(number) for name, number in mapping(row.get("weights")).items()},
+            {str(name): str(reason) for name, reason in mapping(row.get("why")).items() if reason},
+        )

@@ -1,0 +1,334 @@
+"""What a run's record says of the run: its model, its question, its surroundings. `measured` reads its numbers.
+
+A record may come from another version, or be partial: a section that it lacks reads as empty, a number that is not
+finite as None. Only these two files know how a record is stored; reports and pages ask here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vtbench.reporting.values import finite, known_fields, mapping, text, whole_number
+from vtbench.results import Run, find_runs, read_run
+from vtbench.types.errors import VtbenchError
+
+KINDS = ("codec", "continuous", "discrete", "closed", "generator")
+"""Kinds of systems, in the order in which tables follow each other. Ranks never join two of them."""
+NO_REASON = "the run states no reason"
+
+
+def kind_order(kind: str) -> int:
+    """Where a kind stands in a page; unknown kinds come last."""
+    return KINDS.index(kind) if kind in KINDS else len(KINDS)
+
+
+def section(run: Run, name: str) -> Mapping[str, Any]:
+    """A section of run.json; empty where the file has none (older or partial runs)."""
+    return mapping(run.info.get(name))
+
+
+def record(run: Run) -> dict[str, Any]:
+    """The whole of run.json, ready for JSON."""
+    return dict(run.info)
+
+
+def identity(run: Run) -> str:
+    """The run's id: the hash of its question."""
+    return str(run.info.get("id", ""))
+
+
+def status(run: Run) -> str | None:
+    """running, interrupted, failed, incomplete or complete."""
+    return text(run.info.get("status"))
+
+
+def is_complete(run: Run) -> bool:
+    return status(run) == "complete"
+
+
+def is_ranked(run: Run) -> bool:
+    return run.info.get("ranked") is True and is_complete(run)
+
+
+def why_not_ranked(run: Run) -> str | None:
+    """The reason, in words, of a run that is shown but not ranked; several are joined by `; `."""
+    if is_ranked(run):
+        return None
+    reason = run.info.get("why_not_ranked")
+    if reason:
+        return str(reason)
+    if not is_complete(run):
+        return f"the run is {status(run) or 'without a status'}"
+    return NO_REASON
+
+
+def limit(run: Run) -> int | None:
+    """Only the first so many images of the suite were measured; None: all."""
+    return whole_number(run.info.get("limit"))
+
+
+def shard(run: Run) -> Sequence[int] | None:
+    """[number from 1, of how many] of a run of one part of the images."""
+    part: Sequence[int] | None = run.info.get("shard")
+    return part
+
+
+def dtype(run: Run) -> str | None:
+    return text(run.info.get("dtype"))
+
+
+def seed(run: Run) -> int | None:
+    return whole_number(run.info.get("seed"))
+
+
+def batch_size(run: Run) -> int | None:
+    return whole_number(run.info.get("batch_size"))
+
+
+def command(run: Run) -> str | None:
+    """The command line that was typed."""
+    return text(run.info.get("command"))
+
+
+def enlarged(run: Run) -> int | None:
+    """How many images were smaller than the view and were enlarged."""
+    return whole_number(run.info.get("enlarged"))
+
+
+def served(run: Run) -> Mapping[str, int]:
+    """How images that do not fit the model were served -> number of images."""
+    return section(run, "served")
+
+
+def service(run: Run) -> Mapping[str, Any]:
+    """What a closed system's service says of itself."""
+    return section(run, "service")
+
+
+@dataclass(frozen=True)
+class Device:
+    """The machine's device: `kind` is cpu or cuda, `name` an accelerator's, `cpu` the processor's."""
+
+    kind: str | None = None
+    name: str | None = None
+    cpu: str | None = None
+    threads: int | None = None
+
+
+def device(run: Run) -> Device:
+    return Device(**known_fields(Device, section(run, "device")))
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """The code and the surroundings that gave the numbers. `release`: None where the record does not say."""
+
+    vtbench: str | None = None
+    git: str | None = None
+    code_sha256: str | None = None
+    release: bool | None = None
+    python: str | None = None
+    platform: str | None = None
+    packages: Mapping[str, str] = field(default_factory=dict)
+    started: str | None = None
+    finished: str | None = None
+
+
+def provenance(run: Run) -> Provenance:
+    known = known_fields(Provenance, section(run, "provenance"))
+    return Provenance(**{**known, "packages": mapping(known.get("packages"))})
+
+
+def vtbench_version(run: Run) -> str | None:
+    """The version of vtbench that wrote the run."""
+    stated = run.info.get("vtbench") or provenance(run).vtbench
+    return str(stated) if stated else None
+
+
+def model_name(run: Run) -> str:
+    return str(section(run, "model").get("name", ""))
+
+
+def model_title(run: Run) -> str:
+    """The model's title; its name where it has none."""
+    return str(section(run, "model").get("title") or model_name(run))
+
+
+def family(run: Run) -> str | None:
+    return text(section(run, "model").get("family"))
+
+
+def kind(run: Run) -> str:
+    """One of KINDS; empty where the record does not say."""
+    return str(section(run, "model").get("kind", ""))
+
+
+def options(run: Run) -> Mapping[str, Any]:
+    """The model's options as they were resolved."""
+    return mapping(section(run, "model").get("options"))
+
+
+def knob(run: Run) -> tuple[str | None, Any]:
+    """The option that trades rate for quality, and its value in this run."""
+    name = section(run, "model").get("knob")
+    return (str(name), options(run).get(name)) if name else (None, None)
+
+
+def curve_key(run: Run) -> str:
+    """Equal for runs that lie on one curve: the same model whose options differ in the knob only."""
+    return str(section(run, "model").get("curve") or model_name(run))
+
+
+def model_card(run: Run) -> Mapping[str, Any]:
+    """The card of the model as it was when the run was made; empty where the record has none."""
+    return mapping(section(run, "model").get("card"))
+
+
+def adapter_sha256(run: Run) -> str | None:
+    return text(section(run, "model").get("adapter_sha256"))
+
+
+def parameters(run: Run) -> float | None:
+    """How many parameters the networks have."""
+    return finite(section(run, "model").get("parameters"))
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class WeightFacts:
+    """Where the weights came from. `status`: official, own, unverified, built-in, none; None: not stated."""
+
+    status: str | None = None
+    why: str | None = None
+    note: str | None = None
+    files: tuple[WeightFile, ...] = ()
+
+
+def weights(run: Run) -> WeightFacts:
+    stated = mapping(section(run, "model").get("weights"))
+    listed = stated.get("files")
+    files = [f for f in listed if isinstance(f, Mapping)] if isinstance(listed, (list, tuple)) else []
+    known = known_fields(WeightFacts, stated)
+    known["files"] = tuple(WeightFile(str(f.get("file", "")), str(f.get("sha256") or "")) for f in files)
+    return WeightFacts(**known)
+
+
+def system(run: Run) -> str:
+    """What is measured, whatever it is measured on: equal for runs of the same model, options, weights and dtype."""
+    model = section(run, "model")
+    facts = [model.get("name"), options(run), model.get("weights"), adapter_sha256(run), dtype(run)]
+    return json.dumps(facts, sort_keys=True, default=str)
+
+
+def task_name(run: Run) -> str:
+    return str(section(run, "task").get("name", ""))
+
+
+def task_title(run: Run) -> str:
+    return str(section(run, "task").get("title") or task_name(run))
+
+
+def task_version(run: Run) -> int | None:
+    return whole_number(section(run, "task").get("version"))
+
+
+def task_fit(run: Run) -> str | None:
+    """The task's rule for images whose size does not fit the model."""
+    return text(section(run, "task").get("fit"))
+
+
+def suite_name(run: Run) -> str:
+    return str(section(run, "suite").get("name", ""))
+
+
+def suite_hash(run: Run) -> str | None:
+    return text(section(run, "suite").get("hash"))
+
+
+def suite_images(run: Run) -> int | None:
+    """How many images the suite has, whatever the limit."""
+    return whole_number(section(run, "suite").get("n"))
+
+
+def view_name(run: Run) -> str:
+    return str(section(run, "view").get("name", ""))
+
+
+def view_fingerprint(run: Run) -> str | None:
+    return text(section(run, "view").get("fingerprint"))
+
+
+def protocol(run: Run) -> str | None:
+    return text(section(run, "view").get("protocol") or run.info.get("protocol"))
+
+
+class Question(NamedTuple):
+    """What makes runs comparable."""
+
+    task: str
+    task_version: int
+    suite: str
+    """The suite's hash; its name where it has none."""
+    view: str
+    fingerprint: str
+    """Of the view."""
+    fit: str
+
+    @property
+    def images(self) -> tuple[str, str, str]:
+        """Equal for questions about the same pictures: (suite, view, fingerprint)."""
+        return self.suite, self.view, self.fingerprint
+
+
+def question(run: Run) -> Question:
+    return Question(
+        task_name(run),
+        task_version(run) or 0,
+        str(suite_hash(run) or suite_name(run)),
+        view_name(run),
+        view_fingerprint(run) or "",
+        task_fit(run) or "",
+    )
+
+
+def read_runs(paths: Sequence[Path]) -> list[Run]:
+    """Every run at or below `paths`, each id once (the complete one of two copies), in an order of their content."""
+    best: dict[str, tuple[tuple[Any, ...], Run]] = {}
+    for path in find_runs([Path(p) for p in paths]):
+        run = read_run(path)
+        sections = ("model", "task", "suite", "view")
+        lacking = [f"{name}.name" for name in sections if not isinstance(section(run, name).get("name"), str)]
+        lacking += [] if identity(run) else ["id"]
+        if lacking:
+            raise VtbenchError(f"{path / 'run.json'} states no {lacking[0]}, so it is no whole record: run it again")
+        # Of two copies of one answer, the one that got further; a tie is broken by content, not by the path.
+        content = json.dumps([run.info, run.scores], sort_keys=True, default=str)
+        progress = (is_complete(run), len(run.scores), content)
+        kept = best.get(identity(run))
+        if kept is None or progress > kept[0]:
+            best[identity(run)] = (progress, run)
+    return sorted((run for _, run in best.values()), key=_order)
+
+
+def _order(run: Run) -> tuple[Any, ...]:
+    """Sorts by kind, family, curve, knob, question, id: never by where the files lie."""
+    setting = knob(run)[1]
+    number = finite(setting)
+    return (
+        kind_order(kind(run)),
+        str(family(run) or ""),
+        curve_key(run),
+        (0, number, "") if number is not None else (1, 0.0, str(setting)),
+        system(run),
+        question(run),
+        identity(run),
+    )

@@ -1,0 +1,84 @@
+"""Scores as a table: one line per run and metric."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from vtbench.reporting import runs as facts
+from vtbench.reporting.measured import scores
+from vtbench.results import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+OF_RUN: Mapping[str, Callable[[Run], Any]] = {
+    "run": facts.identity,
+    "model": facts.model_name,
+    "title": facts.model_title,
+    "family": facts.family,
+    "kind": facts.kind,
+    "options": lambda run: json.dumps(facts.options(run), sort_keys=True, default=str),
+    "curve": facts.curve_key,
+    "knob": lambda run: facts.knob(run)[0],
+    "knob_value": lambda run: facts.knob(run)[1],
+    "task": facts.task_name,
+    "task_version": facts.task_version,
+    "suite": facts.suite_name,
+    "suite_hash": facts.suite_hash,
+    "images": facts.suite_images,
+    "view": facts.view_name,
+    "protocol": facts.protocol,
+    "fingerprint": facts.view_fingerprint,
+}
+"""Columns that come before the score's."""
+OF_SCORE = {
+    "metric": "metric",
+    "metric_version": "version",
+    "unit": "unit",
+    "better": "better",
+    "value": "value",
+    "low": "low",
+    "high": "high",
+    "n": "n",
+    "missing": "missing",
+    "why": "why",
+    "warning": "warning",
+}
+"""Columns of a score -> attributes of the score."""
+OF_CIRCUMSTANCES: Mapping[str, Callable[[Run], Any]] = {
+    "status": facts.status,
+    "ranked": facts.is_ranked,
+    "why_not_ranked": facts.why_not_ranked,
+    "limit": facts.limit,
+    "weights": lambda run: facts.weights(run).status,
+    "dtype": facts.dtype,
+    "device": lambda run: facts.device(run).kind,
+    "seed": facts.seed,
+    "vtbench": facts.vtbench_version,
+}
+"""Columns that come after the score's."""
+COLUMNS = (*OF_RUN, *OF_SCORE, *OF_CIRCUMSTANCES)
+
+
+def records(runs: Iterable[Run]) -> list[dict[str, Any]]:
+    """One flat record per run and metric, keys as in COLUMNS; missing is None and `why`."""
+    out: list[dict[str, Any]] = []
+    for run in runs:
+        before = {name: of(run) for name, of in OF_RUN.items()}
+        after = {name: of(run) for name, of in OF_CIRCUMSTANCES.items()}
+        for score in scores(run):
+            out.append({**before, **{name: getattr(score, at) for name, at in OF_SCORE.items()}, **after})
+    return out
+
+
+def scores_table(runs: Iterable[Run]) -> pd.DataFrame:
+    """One line per run and metric, columns as in COLUMNS; `value`, `low` and `high` are float64 (missing: NaN there
+    only, since that is how pandas says missing; files get null)."""
+    import pandas as pd
+
+    table = pd.DataFrame(records(runs), columns=list(COLUMNS))
+    for name in ("value", "low", "high"):
+        table[name] = table[name].astype("float64")
+    return table

@@ -1,0 +1,1 @@
+"""Uncertainty and comparison of numbers. NumPy and SciPy only, never torch."""
