@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from vtbench.leaderboard.site import write_site
+
 if not __name__.startswith("vtbench."):
     # Imported under its bare name it would be a second copy of every module, with a registry of its own.
     raise ImportError(
@@ -18,6 +20,4 @@ def build(runs: Sequence[Path], out: Path) -> Path:
     The same runs give the same bytes. `out` is replaced as a whole if it is a site of vtbench, created if it is not
     there, and refused if it is anything else.
     """
-    from vtbench.leaderboard.site import write_site
-
     return write_site([Path(r) for r in runs], Path(out))

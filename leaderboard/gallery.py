@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vtbench.aggregate import RATE, finite, identity, part, system
+from vtbench.reporting.measured import RATE
+from vtbench.reporting.measured import rows as image_rows
+from vtbench.reporting.runs import identity, question, suite_name, system, view_name
 from vtbench.results import Run
 
 MAX_PIXELS = 32_000_000
@@ -24,6 +26,8 @@ MAX_SAMPLES = 16
 """Pairs of one run that a page shows; a run may have kept more."""
 CROP = 64
 """Side of the enlarged crop in pixels of the image (a quarter of the shorter side for small images)."""
+ItemValues = dict[tuple[str, str], Mapping[str, float | None]]
+"""{(run id, item): its values by metric}."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +39,9 @@ class Picture:
     height: int
 
 
-@dataclass
-class Shot:
-    """One system's reconstruction of one image."""
+@dataclass(frozen=True)
+class Reconstruction:
+    """One system's reconstruction of one image, with the values of that image."""
 
     run: Run
     picture: Picture
@@ -45,29 +49,29 @@ class Shot:
     values: Mapping[str, float | None] = field(default_factory=dict)
 
 
-@dataclass
-class Exhibit:
+@dataclass(frozen=True)
+class Original:
     """One original with every system's reconstruction of it."""
 
     item: str
     picture: Picture
     crop: Picture | None
-    shots: list[Shot]
+    reconstructions: Sequence[Reconstruction]
     box: tuple[int, int, int] | None = None
     """Left, top and side of the crop, in pixels."""
 
 
-@dataclass
-class Room:
-    """The exhibits of one suite in one view."""
+@dataclass(frozen=True)
+class SampleSet:
+    """The samples of one suite in one view."""
 
     suite: str
     view: str
-    exhibits: list[Exhibit]
+    originals: Sequence[Original]
 
 
 @dataclass
-class Store:
+class Pictures:
     """Images by content: the same original of twelve runs is one file. `files`: path below the site -> bytes."""
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -77,10 +81,16 @@ class Store:
         self.files[href] = data
         return Picture(href, *size)
 
+    def crop(self, image: Any, box: tuple[int, int, int]) -> Picture:
+        left, top, side = box
+        out = io.BytesIO()
+        image.crop((left, top, left + side, top + side)).save(out, format="PNG", optimize=False)
+        return self.keep(out.getvalue(), (side, side))
 
-@dataclass
-class Sample:
-    """A pair as the run's index states it, read and checked."""
+
+@dataclass(frozen=True)
+class SavedPair:
+    """Original and reconstruction as the run's index states them: the bytes of two PNG files."""
 
     item: str
     reference: bytes
@@ -101,7 +111,7 @@ def _png(folder: Path, name: Any) -> bytes | None:
     return data if data.startswith(b"\x89PNG\r\n\x1a\n") else None
 
 
-def samples(run: Run) -> list[Sample]:
+def saved_pairs(run: Run) -> list[SavedPair]:
     """The pairs of a run's sample folder, in the order of its index; unusable entries are left out."""
     folder = run.path / "samples"
     if folder.is_symlink() or not folder.is_dir():
@@ -113,7 +123,7 @@ def samples(run: Run) -> list[Sample]:
         entries = json.loads(index.read_text())
     except (OSError, ValueError):
         return []
-    out: list[Sample] = []
+    out: list[SavedPair] = []
     for entry in entries if isinstance(entries, list) else []:
         if not isinstance(entry, Mapping) or len(out) == MAX_SAMPLES:
             continue
@@ -121,7 +131,7 @@ def samples(run: Run) -> list[Sample]:
         names = [str(entry.get(k) or "").removeprefix("samples/") for k in ("reference", "candidate")]
         reference, candidate = (_png(folder, n) for n in names)
         if reference and candidate:
-            out.append(Sample(str(entry.get("item", "")), reference, candidate))
+            out.append(SavedPair(str(entry.get("item", "")), reference, candidate))
     return out
 
 
@@ -157,80 +167,85 @@ def worst_box(reference: Any, candidates: Sequence[Any]) -> tuple[int, int, int]
     sums = np.pad(error.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
     step = max(1, side // 4)
     tops, lefts = np.arange(0, height - side + 1, step), np.arange(0, width - side + 1, step)
-    t, l = np.meshgrid(tops, lefts, indexing="ij")  # noqa: E741
-    boxes = sums[t + side, l + side] - sums[t, l + side] - sums[t + side, l] + sums[t, l]
+    y, x = np.meshgrid(tops, lefts, indexing="ij")
+    boxes = sums[y + side, x + side] - sums[y, x + side] - sums[y + side, x] + sums[y, x]
     row, column = np.unravel_index(int(boxes.argmax()), boxes.shape)
     return int(lefts[column]), int(tops[row]), side
 
 
-def _crop(store: Store, image: Any, box: tuple[int, int, int]) -> Picture:
-    left, top, side = box
-    out = io.BytesIO()
-    image.crop((left, top, left + side, top + side)).save(out, format="PNG", optimize=False)
-    return store.keep(out.getvalue(), (side, side))
-
-
-def _item_values(run: Run, items: set[str]) -> dict[str, dict[str, float | None]]:
-    """Per-image values of the shown images: one pass over the rows."""
-    found: dict[str, dict[str, float | None]] = {}
-    for row in run.rows():
-        item = str(row.get("item", ""))
-        if item in items and isinstance(row.get("values"), Mapping):
-            found[item] = {str(k): finite(v) for k, v in row["values"].items()}
-            if len(found) == len(items):
-                break
-    return found
-
-
-def rooms(runs: Sequence[Run], store: Store) -> list[Room]:
-    """Exhibits by suite and view, each system once per image, in the order of `runs`."""
-    halls: dict[tuple[str, str, str], dict[tuple[str, str], list[tuple[Run, Sample]]]] = {}
-    names: dict[tuple[str, str, str], tuple[str, str]] = {}
-    seen: set[tuple[str, ...]] = set()
+def sample_sets(runs: Sequence[Run], pictures: Pictures) -> list[SampleSet]:
+    """The kept samples by suite and view, each system once an image, in the order of `runs`."""
+    by_images: dict[tuple[str, str, str], list[tuple[Run, SavedPair]]] = {}
+    seen: set[tuple[Any, ...]] = set()
     for run in runs:
-        suite, view = part(run, "suite"), part(run, "view")
-        hall = (str(suite.get("hash") or suite.get("name")), str(view.get("name")), str(view.get("fingerprint")))
-        names.setdefault(hall, (str(suite.get("name", "")), str(view.get("name", ""))))
-        for sample in samples(run):
-            once = (*hall, sample.item, system(run))
-            if once in seen:
-                continue
-            seen.add(once)
-            key = (sample.item, hashlib.sha256(sample.reference).hexdigest())
-            halls.setdefault(hall, {}).setdefault(key, []).append((run, sample))
-    values: dict[str, dict[str, dict[str, float | None]]] = {}
+        images = question(run).images
+        for pair in saved_pairs(run):
+            if (images, pair.item, system(run)) not in seen:
+                seen.add((images, pair.item, system(run)))
+                by_images.setdefault(images, []).append((run, pair))
+    values = _values([pair for pairs in by_images.values() for pair in pairs])
+    sets = [_sample_set(pictures, pairs, values) for pairs in by_images.values()]
+    return sorted((s for s in sets if s.originals), key=lambda samples: (samples.suite, samples.view))
+
+
+def _sample_set(pictures: Pictures, pairs: Sequence[tuple[Run, SavedPair]], values: ItemValues) -> SampleSet:
+    """The pairs of one suite and view by original: its item, and its bytes."""
+    by_original: dict[tuple[str, str], list[tuple[Run, SavedPair]]] = {}
+    for run, pair in pairs:
+        original = (pair.item, hashlib.sha256(pair.reference).hexdigest())
+        by_original.setdefault(original, []).append((run, pair))
+    originals = [_original(pictures, item, of_one, values) for (item, _), of_one in by_original.items()]
+    first = pairs[0][0]
+    return SampleSet(suite_name(first), view_name(first), [original for original in originals if original])
+
+
+def _values(pairs: Sequence[tuple[Run, SavedPair]]) -> ItemValues:
+    """Values of the shown images by run id and item: one pass over the rows of each run."""
     wanted: dict[str, set[str]] = {}
-    by_id = {identity(r): r for r in runs}
-    for hall_items in halls.values():
-        for (item, _), pairs in hall_items.items():
-            for run, _ in pairs:
-                wanted.setdefault(identity(run), set()).add(item)
-    for identifier, items in wanted.items():
-        values[identifier] = _item_values(by_id[identifier], items)
-    out = []
-    for hall, exhibits in halls.items():
-        made = [e for (item, _), pairs in exhibits.items() if (e := _exhibit(store, item, pairs, values))]
-        if made:
-            out.append(Room(*names[hall], made))
-    return sorted(out, key=lambda room: (room.suite, room.view))
+    for run, pair in pairs:
+        wanted.setdefault(identity(run), set()).add(pair.item)
+    out: ItemValues = {}
+    for run in {identity(run): run for run, _ in pairs}.values():
+        items = set(wanted[identity(run)])
+        for row in image_rows(run):
+            if row.item in items:
+                out[identity(run), row.item] = row.values
+                items.discard(row.item)
+            if not items:
+                break
+    return out
 
 
-def _exhibit(
-    store: Store, item: str, pairs: Sequence[tuple[Run, Sample]], values: Mapping[str, Mapping[str, Any]]
-) -> Exhibit | None:
-    reference = _open(pairs[0][1].reference)
+def _original(
+    pictures: Pictures, item: str, pairs: Sequence[tuple[Run, SavedPair]], values: ItemValues
+) -> Original | None:
+    """None where the original, or every reconstruction, is no image that a page can show."""
+    saved = pairs[0][1].reference
+    reference = _open(saved)
     if reference is None:
         return None
-    opened = [(run, sample, image) for run, sample in pairs if (image := _open(sample.candidate)) is not None]
+    opened = [(run, pair, image) for run, pair in pairs if (image := _open(pair.candidate)) is not None]
     if not opened:
         return None
     box = worst_box(reference, [image for _, _, image in opened])
-    shots = []
-    for run, sample, image in opened:
-        crop = _crop(store, image, box) if box and image.size == reference.size else None
-        told = values.get(identity(run), {}).get(item, {})
-        shots.append(Shot(run, store.keep(sample.candidate, image.size), crop, told))
+    shown = []
+    for run, pair, image in opened:
+        crop = pictures.crop(image, box) if box and image.size == reference.size else None
+        picture = pictures.keep(pair.candidate, image.size)
+        shown.append(Reconstruction(run, picture, crop, values.get((identity(run), item), {})))
     # By rate where it is known, so that the eye walks from coarse to fine within a kind.
-    shots.sort(key=lambda s: (s.values.get(RATE) is None, s.values.get(RATE) or 0.0))
-    original = store.keep(pairs[0][1].reference, reference.size)
-    return Exhibit(item, original, _crop(store, reference, box) if box else None, shots, box)
+    shown.sort(key=lambda r: (r.values.get(RATE) is None, r.values.get(RATE) or 0.0))
+    original = pictures.keep(saved, reference.size)
+    return Original(item, original, pictures.crop(reference, box) if box else None, shown, box)
+
+
+def samples_of(run: Run, sets: Sequence[SampleSet]) -> list[tuple[Original, Reconstruction]]:
+    """The samples of a run's system on this run's images."""
+    return [
+        (original, reconstruction)
+        for samples in sets
+        if (samples.suite, samples.view) == (suite_name(run), view_name(run))
+        for original in samples.originals
+        for reconstruction in original.reconstructions
+        if system(reconstruction.run) == system(run)
+    ]

@@ -1,4 +1,4 @@
-"""Rate–distortion plots as inline SVG: curves per system, markers per kind, the Pareto front, log rate.
+"""Plots as inline SVG: curves per system, markers per kind, the Pareto front, rate or cost on a log axis.
 
 Colours are CSS classes (`k0` … `k7`, page.css), so that the plot follows the page into dark mode and print.
 """
@@ -6,13 +6,15 @@ Colours are CSS classes (`k0` … `k7`, page.css), so that the plot follows the 
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 from markupsafe import Markup, escape
 
-from vtbench.aggregate import Curve, identity, pareto
 from vtbench.leaderboard.words import DIRECTIONS, number
+from vtbench.reporting.curves import Curve, Point, pareto
+from vtbench.reporting.runs import identity
 
 COLOURS = 8
 SHAPES = {"codec": "circle", "continuous": "square", "discrete": "triangle", "closed": "diamond", "generator": "cross"}
@@ -36,16 +38,13 @@ def styles(curves: Sequence[Curve]) -> dict[str, Style]:
 
 
 def marker(shape: str, x: float, y: float, size: float = 4.5) -> str:
-    """A marker of about equal area for every shape, as SVG."""
-    s = size
+    """A marker at (x, y) as SVG, of about equal area for every shape. `size`: radius of the circle in pixels."""
+    s = size * {"square": 0.9, "triangle": 1.2, "diamond": 1.25}.get(shape, 1.0)
     if shape == "square":
-        s *= 0.9
         return f'<rect x="{x - s:.1f}" y="{y - s:.1f}" width="{2 * s:.1f}" height="{2 * s:.1f}" rx="1"/>'
     if shape == "triangle":
-        s *= 1.2
         return f'<path d="M{x:.1f} {y - s:.1f}L{x + s:.1f} {y + 0.8 * s:.1f}H{x - s:.1f}Z"/>'
     if shape == "diamond":
-        s *= 1.25
         return f'<path d="M{x:.1f} {y - s:.1f}L{x + s:.1f} {y:.1f}L{x:.1f} {y + s:.1f}L{x - s:.1f} {y:.1f}Z"/>'
     if shape == "cross":
         arms = f"M{x - s:.1f} {y - s:.1f}l{2 * s:.1f} {2 * s:.1f}m0 {-2 * s:.1f}l{-2 * s:.1f} {2 * s:.1f}"
@@ -78,13 +77,13 @@ def linear_ticks(low: float, high: float, count: int = 6) -> list[float]:
 def log_ticks(low: float, high: float) -> list[float]:
     """1–2–5 ticks within [low, high]; over more than three decades, powers of ten only."""
     steps = (1, 2, 5) if high / low < 1000 else (1,)
-    found = [
+    ticks = [
         m * 10.0**e
         for e in range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
         for m in steps
         if low * (1 - 1e-9) <= m * 10.0**e <= high * (1 + 1e-9)
     ]
-    return found or [low]
+    return ticks or [low]
 
 
 def plain(value: float) -> str:
@@ -92,101 +91,146 @@ def plain(value: float) -> str:
     return f"{value:.6g}".replace("-", "−")
 
 
-def rd_plot(
-    curves: Sequence[Curve],
-    look: dict[str, Style],
-    *,
-    ident: str,
-    title: str,
-    y_title: str,
-    better: str | None,
-    labels: dict[str, str],
-    hrefs: dict[str, str],
-    width: int = 860,
-    height: int = 460,
-    x_title: str = "bits per pixel",
-    x_unit: str = "bit/px",
-    faded: Container[str] = (),
-    bounds: tuple[float | None, float | None] = (None, None),
-) -> Markup:
-    """The plot. Run ids lead to `labels` (what is measured, for titles) and `hrefs` (its page).
+@dataclass(frozen=True)
+class Frame:
+    """What stands around the points. `ident`: prefix of the plot's ids on its page. Sizes in pixels.
 
-    Runs in `faded` are drawn pale and have no part in the Pareto front: they may not be compared. The axis does not run
-    past `bounds`, which are what the metric can be.
+    `better`: which end of y is good, None for neither. The y axis does not run past `bounds`, which are what the metric
+    can be.
     """
-    points = [p for c in curves for p in c.points]
+
+    ident: str
+    title: str
+    y_title: str
+    better: Literal["higher", "lower", None] = None
+    x_title: str = "bits per pixel"
+    x_unit: str = "bit/px"
+    width: int = 860
+    height: int = 460
+    bounds: tuple[float | None, float | None] = (None, None)
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What the points are: by curve key their styles; by run id what is measured (for titles) and its page.
+
+    Runs in `faded` are drawn pale and have no part in the Pareto front: they may not be compared.
+    """
+
+    styles: Mapping[str, Style]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    hrefs: Mapping[str, str] = field(default_factory=dict)
+    faded: Container[str] = ()
+
+    def solid(self, points: Sequence[Point]) -> list[Point]:
+        return [point for point in points if identity(point.run) not in self.faded]
+
+
+LEFT, RIGHT, TOP, BOTTOM = 58.0, 14.0, 14.0, 46.0
+"""Margins of the plotted area in pixels."""
+TICK_GAP = 34
+"""Least distance in pixels between two labelled ticks of the x axis."""
+
+
+class _Axes:
+    """From values to pixels: a logarithmic x axis around the data, a linear y axis that ends at round numbers."""
+
+    def __init__(self, points: Sequence[Point], frame: Frame) -> None:
+        self.frame = frame
+        self.x_low, self.x_high = min(p.x for p in points) / 1.25, max(p.x for p in points) * 1.25
+        ys = [p.y for p in points]
+        spread = (max(ys) - min(ys)) * 0.04
+        low, high = min(ys) - spread, max(ys) + spread
+        # A value beyond its bound is a damaged record: it is drawn all the same.
+        if frame.bounds[0] is not None:
+            low = max(low, min(frame.bounds[0], *ys))
+        if frame.bounds[1] is not None:
+            high = min(high, max(frame.bounds[1], *ys))
+        self.ticks = linear_ticks(low, high, 5 if frame.height < 380 else 6)
+        self.y_low, self.y_high = self.ticks[0], self.ticks[-1]
+        self.right, self.bottom = frame.width - RIGHT, frame.height - BOTTOM
+
+    def x(self, value: float) -> float:
+        share = (math.log(value) - math.log(self.x_low)) / (math.log(self.x_high) - math.log(self.x_low))
+        return LEFT + share * (self.frame.width - LEFT - RIGHT)
+
+    def y(self, value: float) -> float:
+        share = (value - self.y_low) / (self.y_high - self.y_low)
+        return self.frame.height - BOTTOM - share * (self.frame.height - TOP - BOTTOM)
+
+    def path(self, points: Sequence[Point]) -> str:
+        return "L".join(f"{self.x(p.x):.1f} {self.y(p.y):.1f}" for p in points)
+
+    def svg(self) -> Iterator[str]:
+        """Grid, ticks and titles."""
+        right, bottom = self.right, self.bottom
+        for tick in self.ticks:
+            y = self.y(tick)
+            yield f'<path class="grid" d="M{LEFT:.1f} {y:.1f}H{right:.1f}"/>'
+            yield f'<text class="tick" x="{LEFT - 8:.1f}" y="{y + 4:.1f}" text-anchor="end">{plain(tick)}</text>'
+        labelled = -math.inf
+        for tick in log_ticks(self.x_low, self.x_high):
+            x = self.x(tick)
+            yield f'<path class="grid" d="M{x:.1f} {TOP:.1f}V{bottom:.1f}"/>'
+            if x - labelled >= TICK_GAP:
+                yield f'<text class="tick" x="{x:.1f}" y="{bottom + 17:.1f}" text-anchor="middle">{plain(tick)}</text>'
+                labelled = x
+        yield f'<path class="axis" d="M{LEFT:.1f} {TOP:.1f}V{bottom:.1f}H{right:.1f}"/>'
+        yield (
+            f'<text class="label" x="{(LEFT + right) / 2:.1f}" y="{self.frame.height - 8}" text-anchor="middle">'
+            f"{escape(self.frame.x_title)} ({'log scale' if self.frame.width > 500 else 'log'})</text>"
+            f'<text class="label" transform="translate(14 {(TOP + bottom) / 2:.1f}) rotate(-90)" '
+            f'text-anchor="middle">{escape(self.frame.y_title)}</text>'
+        )
+
+
+def draw(curves: Sequence[Curve], frame: Frame, marks: Marks) -> Markup:
+    """The plot as SVG; empty where no curve has a point."""
+    points = [point for curve in curves for point in curve.points]
     if not points:
         return Markup("")
-    xs, ys = [p.x for p in points], [p.y for p in points]
-    x_low, x_high = min(xs) / 1.25, max(xs) * 1.25
-    spread = (max(ys) - min(ys)) * 0.04
-    ends = [min(ys) - spread, max(ys) + spread]
-    if bounds[0] is not None:
-        ends[0] = max(ends[0], min(bounds[0], *ys))
-    if bounds[1] is not None:
-        ends[1] = min(ends[1], max(bounds[1], *ys))
-    ticks_y = linear_ticks(ends[0], ends[1], 5 if height < 380 else 6)
-    y_low, y_high = ticks_y[0], ticks_y[-1]
-    left, right, top, bottom = 58.0, 14.0, 14.0, 46.0
-
-    def at_x(x: float) -> float:
-        return left + (math.log(x) - math.log(x_low)) / (math.log(x_high) - math.log(x_low)) * (width - left - right)
-
-    def at_y(y: float) -> float:
-        return height - bottom - (y - y_low) / (y_high - y_low) * (height - top - bottom)
-
-    out: list[str] = []
-    arrow = f", {DIRECTIONS[better]}" if better in DIRECTIONS else ""
-    out.append(
-        f'<svg class="plot" viewBox="0 0 {width} {height}" role="img" aria-labelledby="{ident}-t {ident}-d">'
-        f'<title id="{ident}-t">{escape(title)}</title>'
-        f'<desc id="{ident}-d">{escape(y_title)}{arrow}, against {escape(x_title)} on a logarithmic axis: '
-        f"{len(points)} runs on {len(curves)} curves. The numbers are in the tables of this page.</desc>"
-    )
-    for tick in ticks_y:
-        y = at_y(tick)
-        out.append(f'<path class="grid" d="M{left:.1f} {y:.1f}H{width - right:.1f}"/>')
-        out.append(f'<text class="tick" x="{left - 8:.1f}" y="{y + 4:.1f}" text-anchor="end">{plain(tick)}</text>')
-    shown = -1e9
-    for tick in log_ticks(x_low, x_high):
-        x = at_x(tick)
-        out.append(f'<path class="grid" d="M{x:.1f} {top:.1f}V{height - bottom:.1f}"/>')
-        if x - shown >= 34:
-            at = f'x="{x:.1f}" y="{height - bottom + 17:.1f}"'
-            out.append(f'<text class="tick" {at} text-anchor="middle">{plain(tick)}</text>')
-            shown = x
-    out.append(f'<path class="axis" d="M{left:.1f} {top:.1f}V{height - bottom:.1f}H{width - right:.1f}"/>')
-    out.append(
-        f'<text class="label" x="{(left + width - right) / 2:.1f}" y="{height - 8}" text-anchor="middle">'
-        f"{escape(x_title)} ({'log scale' if width > 500 else 'log'})</text>"
-        f'<text class="label" transform="translate(14 {(top + height - bottom) / 2:.1f}) rotate(-90)" '
-        f'text-anchor="middle">{escape(y_title)}</text>'
-    )
-    fair = [p for p in points if identity(p.run) not in faded]
-    if better in DIRECTIONS and len(fair) > 2:
-        path = "L".join(
-            f"{at_x(fair[i].x):.1f} {at_y(fair[i].y):.1f}" for i in pareto([(p.x, p.y) for p in fair], better)
-        )
-        out.append(f'<path class="front" d="M{path}"/>')
+    axes = _Axes(points, frame)
+    arrow = f", {DIRECTIONS[frame.better]}" if frame.better in DIRECTIONS else ""
+    ident = frame.ident
+    out = [
+        f'<svg class="plot" viewBox="0 0 {frame.width} {frame.height}" role="img" '
+        f'aria-labelledby="{ident}-t {ident}-d"><title id="{ident}-t">{escape(frame.title)}</title>'
+        f'<desc id="{ident}-d">{escape(frame.y_title)}{arrow}, against {escape(frame.x_title)} on a logarithmic axis: '
+        f"{len(points)} runs on {len(curves)} curves. The numbers are in the tables of this page.</desc>",
+        *axes.svg(),
+    ]
+    comparable = marks.solid(points)
+    if frame.better in DIRECTIONS and len(comparable) > 2:
+        front = pareto([(p.x, p.y) for p in comparable], frame.better)
+        out.append(f'<path class="front" d="M{axes.path([comparable[i] for i in front])}"/>')
     for curve in curves:
-        style = look[curve.key]
-        dash = ' stroke-dasharray="6 4"' if style.dashed else ""
-        out.append(f'<g class="k{style.colour}">')
-        solid = [p for p in curve.points if identity(p.run) not in faded]
-        if len(solid) > 1:
-            path = "L".join(f"{at_x(p.x):.1f} {at_y(p.y):.1f}" for p in solid)
-            out.append(f'<path class="curve" d="M{path}"{dash}/>')
-        for p in curve.points:
-            key = identity(p.run)
-            told = f"{labels.get(key, curve.title)}: {number(p.x, 3)} {x_unit}, {y_title} {number(p.y)}"
-            if p.low is not None and p.high is not None:
-                told += f" [{number(p.low)}, {number(p.high)}]"
-            state = "dot pale" if key in faded else "dot"
-            told += ", not ranked" if key in faded else ""
-            mark = f'<g class="{state}"><title>{escape(told)}</title>{marker(style.shape, at_x(p.x), at_y(p.y))}</g>'
-            href = hrefs.get(key)
-            # tabindex -1: forty points would stand between a keyboard user and the tables, which hold the same links.
-            out.append(f'<a href="{escape(href)}" tabindex="-1">{mark}</a>' if href else mark)
-        out.append("</g>")
-    out.append("</svg>")
-    return Markup("".join(out))
+        out += _curve(curve, axes, marks)
+    return Markup("".join([*out, "</svg>"]))
+
+
+def _curve(curve: Curve, axes: _Axes, marks: Marks) -> Iterator[str]:
+    """A line through the solid points, and every point as a link to its run."""
+    style = marks.styles[curve.key]
+    dash = ' stroke-dasharray="6 4"' if style.dashed else ""
+    yield f'<g class="k{style.colour}">'
+    solid = marks.solid(curve.points)
+    if len(solid) > 1:
+        yield f'<path class="curve" d="M{axes.path(solid)}"{dash}/>'
+    for point in curve.points:
+        key = identity(point.run)
+        state = "dot pale" if key in marks.faded else "dot"
+        shape = marker(style.shape, axes.x(point.x), axes.y(point.y))
+        mark = f'<g class="{state}"><title>{escape(_in_words(point, curve, axes.frame, marks))}</title>{shape}</g>'
+        href = marks.hrefs.get(key)
+        # tabindex -1: forty points would stand between a keyboard user and the tables, which hold the same links.
+        yield f'<a href="{escape(href)}" tabindex="-1">{mark}</a>' if href else mark
+    yield "</g>"
+
+
+def _in_words(point: Point, curve: Curve, frame: Frame, marks: Marks) -> str:
+    key = identity(point.run)
+    text = f"{marks.labels.get(key, curve.title)}: {number(point.x, 3)} {frame.x_unit}"
+    text += f", {frame.y_title} {number(point.y)}"
+    if point.low is not None and point.high is not None:
+        text += f" [{number(point.low)}, {number(point.high)}]"
+    return text + (", not ranked" if key in marks.faded else "")

@@ -10,15 +10,21 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from vtbench import aggregate
-from vtbench.aggregate import RATE, RowValues, identity, system
-from vtbench.leaderboard import content, gallery, runpage, tables, words
+from vtbench.leaderboard import content, gallery, runpage, words
+from vtbench.leaderboard.context import Context
+from vtbench.leaderboard.groups import Group, group_runs
+from vtbench.leaderboard.headlines import headlines
+from vtbench.leaderboard.labels import labels
 from vtbench.leaderboard.plot import styles, swatch
+from vtbench.leaderboard.sections import Section, section_of
+from vtbench.reporting import table
+from vtbench.reporting.runs import curve_key, identity, read_runs, record, system, vtbench_version
 from vtbench.results import Run, disk_error
 from vtbench.types.errors import VtbenchError
 
@@ -32,8 +38,7 @@ def write_site(runs: Sequence[Path], out: Path) -> Path:
     """Builds in a new folder beside `out`, then swaps; a failure leaves the old site as it was."""
     out = out.resolve()
     check_replaceable(out)
-    found = aggregate.read(runs)
-    files = site_files(found)
+    files = site_files(read_runs(runs))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.new-"))
@@ -86,7 +91,7 @@ def check_replaceable(out: Path) -> None:
 
 
 def environment() -> jinja2.Environment:
-    """Everything is escaped unless it was made by us as Markup; an unknown name is an error, never an empty string."""
+    """Everything is escaped but our own Markup; an unknown name is an error, never an empty string."""
     env = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE / "templates"),
         autoescape=True,
@@ -94,37 +99,37 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    env.globals.update(KIND_TITLES=words.KIND_TITLES, KIND_WORDS=words.KIND_WORDS, RATE=RATE, identity=identity)
+    env.globals.update(KIND_TITLES=words.KIND_TITLES, KIND_WORDS=words.KIND_WORDS, identity=identity)
     env.filters.update(number=words.number, short=words.short, seconds=words.seconds, anchor=words.anchor)
     return env
 
 
 def site_files(runs: Sequence[Run]) -> dict[str, bytes]:
     """Every file of the site by its path: a function of the runs' contents alone, without a clock."""
-    hrefs = {identity(r): f"runs/{words.slug(r.name, identity(r))}.html" for r in runs}
-    label = tables.labels(runs, hrefs)
-    rows = RowValues()
-    groups = tables.groups(runs)
-    look = styles(content.all_curves(runs))
-    store = gallery.Store()
-    rooms = gallery.rooms(runs, store)
+    hrefs = {identity(run): f"runs/{words.slug(run.name, identity(run))}.html" for run in runs}
     banner = content.shared_reason(runs)
-    sections: list[dict[str, Any]] = []
-    drawn: set[tuple[Any, ...]] = set()
-    for group in groups:
-        section = content.section_of(group, label, rows, runs, look, banner)
-        # A plot of one metric on the same pictures is drawn for the first task that has it.
-        section["plots"] = [p for p in section["plots"] if (group.key[2:5], p["metric"]) not in drawn]
-        drawn |= {(group.key[2:5], p["metric"]) for p in section["plots"]}
-        sections.append(section)
+    context = Context(runs, labels(runs, hrefs), styles(content.all_curves(runs)), banner)
+    pictures = gallery.Pictures()
+    files = _pages(context, hrefs, gallery.sample_sets(runs, pictures))
+    files.update(pictures.files)
+    files.update(_data(runs))
+    for asset in sorted((HERE / "assets").iterdir()):
+        if asset.suffix in (".css", ".js"):
+            files[f"assets/{asset.name}"] = asset.read_bytes()
+    files[MARKER] = _json({"vtbench": "site", "schema": SITE_SCHEMA, "runs": [identity(run) for run in runs]})
+    return files
+
+
+def _pages(context: Context, hrefs: Mapping[str, str], samples: Sequence[gallery.SampleSet]) -> dict[str, bytes]:
+    """The HTML pages by path; `hrefs`: those of the runs by id."""
+    runs = context.runs
     env = environment()
-    swatches = {identity(r): swatch(look[aggregate.curve_key(r)]) for r in runs}
     common: dict[str, Any] = {
-        "label": label,
-        "swatches": swatches,
-        "banner": banner,
-        "rooms": rooms,
-        "versions": sorted({v for r in runs if (v := aggregate.made_by(r))}),
+        "labels": context.labels,
+        "swatches": {identity(run): swatch(context.styles[curve_key(run)]) for run in runs},
+        "banner": context.banner,
+        "sample_sets": samples,
+        "versions": sorted({version for run in runs if (version := vtbench_version(run))}),
     }
     files: dict[str, bytes] = {}
 
@@ -132,33 +137,45 @@ def site_files(runs: Sequence[Run]) -> dict[str, bytes]:
         root = "../" * name.count("/")
         files[name] = env.get_template(template).render(root=root, here=name, **common, **more).encode()
 
-    page(
-        "index.html",
-        "index.html.j2",
-        stats=content.counts(runs, groups),
-        sections=sections,
-        headlines=content.headlines(sections),
-        # Rate and distortion head the page; a plot against a cost stands with its task.
-        hero=next((s for s in sections if s["plots"] and not s["plots"][0]["against"]), None),
-        bd=content.savings(sections, look),
-        teasers=[(room, room.exhibits[0]) for room in rooms],
-    )
+    page("index.html", "index.html.j2", **_results(context, samples))
     page("gallery.html", "gallery.html.j2")
-    page("methods.html", "methods.html.j2", cards=content.metric_cards(runs), protocols=content.protocols(runs))
-    siblings: dict[str, list[Run]] = {}
+    page("methods.html", "methods.html.j2", cards=content.all_metric_cards(runs), images=content.all_images(runs))
+    by_system: dict[str, list[Run]] = {}
     for run in runs:
-        siblings.setdefault(system(run), []).append(run)
+        by_system.setdefault(system(run), []).append(run)
     for run in runs:
-        kin = [r for r in siblings[system(run)] if r is not run]
-        facts = runpage.facts(run, label[identity(run)], kin, label)
-        page(hrefs[identity(run)], "run.html.j2", **facts, shots=content.shots_of(run, rooms))
-    files.update(store.files)
-    files.update(_data(runs))
-    for asset in sorted((HERE / "assets").iterdir()):
-        if asset.suffix in (".css", ".js"):
-            files[f"assets/{asset.name}"] = asset.read_bytes()
-    files[MARKER] = _json({"vtbench": "site", "schema": SITE_SCHEMA, "runs": [identity(r) for r in runs]})
+        elsewhere = [other for other in by_system[system(run)] if other is not run]
+        facts = runpage.facts(run, elsewhere, context.labels)
+        page(hrefs[identity(run)], "run.html.j2", **facts, samples=gallery.samples_of(run, samples))
     return files
+
+
+def _results(context: Context, samples: Sequence[gallery.SampleSet]) -> dict[str, Any]:
+    """What templates/index.html.j2 shows."""
+    groups = group_runs(context.runs)
+    sections = _sections(groups, context)
+    return {
+        "stats": content.counts(context.runs, groups),
+        "sections": sections,
+        "headlines": headlines(sections),
+        # Rate and distortion head the page; a plot against a cost stands with its task.
+        "hero": next((s for s in sections if s.plots and not s.plots[0].against), None),
+        "bd": content.savings(sections, context.styles),
+        "teasers": [(of_suite, of_suite.originals[0]) for of_suite in samples],
+    }
+
+
+def _sections(groups: Sequence[Group], context: Context) -> list[Section]:
+    """A plot of one metric on the same pictures is drawn for the first task that has it."""
+    sections: list[Section] = []
+    drawn: set[tuple[Any, ...]] = set()
+    for group in groups:
+        section = section_of(group, context)
+        images = group.question.images
+        plots = [plot for plot in section.plots if (images, plot.name) not in drawn]
+        drawn |= {(images, plot.name) for plot in plots}
+        sections.append(replace(section, plots=plots))
+    return sections
 
 
 def _clean(value: Any) -> Any:
@@ -183,13 +200,13 @@ def _csv_cell(value: Any) -> Any:
 
 def _data(runs: Sequence[Run]) -> dict[str, bytes]:
     """Everything on the page as files: scores.csv, scores.json, runs.json."""
-    records = aggregate.records(runs)
+    records = table.records(runs)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(aggregate.COLUMNS)
-    writer.writerows([_csv_cell(record[name]) for name in aggregate.COLUMNS] for record in records)
+    writer.writerow(table.COLUMNS)
+    writer.writerows([_csv_cell(line[name]) for name in table.COLUMNS] for line in records)
     return {
         "data/scores.csv": text.getvalue().encode(),
         "data/scores.json": _json(records),
-        "data/runs.json": _json([dict(run.info) for run in runs]),
+        "data/runs.json": _json([record(run) for run in runs]),
     }

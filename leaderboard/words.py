@@ -1,4 +1,4 @@
-"""Small things that every page needs: numbers as text, safe names for files, safe links, footnotes."""
+"""How the page writes: numbers as text, safe names for files, safe links, footnotes."""
 
 from __future__ import annotations
 

@@ -1,0 +1,89 @@
+"""Runs that may be compared: one task on one suite in one view, and what they say together of a metric."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vtbench.leaderboard.words import ARROWS, anchor, short
+from vtbench.reporting.measured import metric_card, scores, value
+from vtbench.reporting.runs import Question, protocol, question, suite_images, suite_name, task_title, view_name
+from vtbench.results import Run
+from vtbench.types.metric import MetricCard
+
+TASK_ORDER = ("reconstruction", "detail", "text", "compression", "generation", "written")
+"""How the page is read; tasks that are not named here follow by name."""
+RATE_UNITS = ("bit/px", "bit", "tokens", "x")
+"""Units of metrics that say what is paid, not what is got: they never decide a rank while another metric can."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """The runs of one question. `images`: how many the suite has, None where the records do not say."""
+
+    question: Question
+    ident: str
+    """Fragment of its section on the page."""
+    task_title: str
+    suite: str
+    view: str
+    protocol: str
+    images: int | None
+    runs: Sequence[Run]
+
+    @property
+    def where(self) -> str:
+        return f"{self.suite}, {self.view}"
+
+    def card(self, metric: str) -> MetricCard | None:
+        """The metric's card as the first run that has it states it; None for a cost, which has no card."""
+        return next((card for run in self.runs if (card := metric_card(run, metric))), None)
+
+    def metrics(self) -> list[str]:
+        """Names of the metrics in the order in which the task lists them."""
+        return list(dict.fromkeys(score.metric for run in self.runs for score in scores(run)))
+
+    def primary_metric(self) -> str | None:
+        """The task's first metric with a better end that some run has a value for; quality before price."""
+        candidates: list[tuple[bool, int, str]] = []
+        for name in self.metrics():
+            card = self.card(name)
+            if card is None or card.better not in ARROWS or card.convention_of:
+                continue
+            if any(value(run, name) is not None for run in self.runs):
+                candidates.append((is_price(card), len(candidates), name))
+        return min(candidates)[2] if candidates else None
+
+
+def is_price(card: MetricCard | None) -> bool:
+    """Whether a metric says what is paid (bits, tokens) rather than what is got for it."""
+    return card is not None and card.unit in RATE_UNITS
+
+
+def group_runs(runs: Sequence[Run]) -> list[Group]:
+    """The groups in the order of the page: TASK_ORDER, the newest version of a task first, then by suite."""
+    by_question: dict[Question, list[Run]] = {}
+    for run in runs:
+        by_question.setdefault(question(run), []).append(run)
+
+    def order(asked: Question) -> tuple[Any, ...]:
+        place = TASK_ORDER.index(asked.task) if asked.task in TASK_ORDER else len(TASK_ORDER)
+        return (place, asked.task, -asked.task_version, suite_name(by_question[asked][0]), asked)
+
+    return [_group(asked, by_question[asked]) for asked in sorted(by_question, key=order)]
+
+
+def _group(asked: Question, members: Sequence[Run]) -> Group:
+    first = members[0]
+    names = f"{asked.task} {suite_name(first)} {asked.view} v{asked.task_version}"
+    return Group(
+        question=asked,
+        ident=anchor(f"{names} {asked.suite[:6]} {asked.fingerprint[:6]} {asked.fit}"),
+        task_title=short(task_title(first), 80),
+        suite=short(suite_name(first), 80),
+        view=short(view_name(first), 40),
+        protocol=short(protocol(first) or "", 40),
+        images=suite_images(first),
+        runs=members,
+    )

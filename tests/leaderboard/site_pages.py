@@ -1,0 +1,50 @@
+"""What the tests of the page share: a reader of its HTML, and hostile text."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+VOID = {"meta", "link", "img", "input", "br"}
+EVIL = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
+
+
+class Reader(HTMLParser):
+    """Elements with their attributes, the text, the ids; complains about tags that do not close."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+        assert self.open == [], f"never closed: {self.open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}> closes something else"
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+    @property
+    def words(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.text))
+
+
+def pages(folder: Path) -> dict[str, Reader]:
+    return {p.relative_to(folder).as_posix(): Reader(p.read_text()) for p in sorted(folder.rglob("*.html"))}
+
+
+def row_of(page: str, title: str, table: str) -> str:
+    """The markup of one row of the table whose accessible name is `table`."""
+    inside = page.split(f'aria-label="{table}"', 1)[1].split("</table>", 1)[0]
+    return next(r for r in inside.split("<tr")[1:] if f">{title}</a>" in r)
