@@ -14,9 +14,9 @@ from scipy import integrate
 from scipy.stats import norm
 
 from vtbench import registry
-from vtbench.adapters import tokenbridge
-from vtbench.adapters.networks import normal_bins
-from vtbench.adapters.networks.normal_bins import NormalBins
+from vtbench.adapters.builtin import tokenbridge
+from vtbench.adapters.networks.parts import normal_bins
+from vtbench.adapters.networks.parts.normal_bins import NormalBins
 from vtbench.types.adapter import Tokenizer
 from vtbench.types.cards import Card, Multiple
 from vtbench.types.errors import VtbenchError

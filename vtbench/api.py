@@ -143,7 +143,7 @@ def _load_bridge(
     base: str, options: Mapping[str, str], checkpoint: Path | None, device: str, dtype: str
 ) -> tuple[registry.Entry, dict[str, Any], weights.Found, Any]:
     """`tokenbridge:NAME`: post-training quantization over a continuous tokenizer."""
-    from vtbench.adapters import tokenbridge
+    from vtbench.adapters.builtin import tokenbridge
 
     inner = registry.model(base)
     card = tokenbridge.card_for(inner.card)

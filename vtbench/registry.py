@@ -77,11 +77,25 @@ class Entry:
         return hashlib.sha256(self.file.read_bytes()).hexdigest()
 
 
-def _modules(package: str) -> Iterator[ModuleType]:
-    root = importlib.import_module(package)
-    for found in sorted(pkgutil.iter_modules(root.__path__), key=lambda m: m.name):
-        if not found.ispkg and not found.name.startswith("_"):
-            yield importlib.import_module(f"{package}.{found.name}")
+NOT_WALKED = ("networks", "fits")
+"""Folders of `vtbench.adapters` that hold no adapters: networks import torch, fits are data."""
+
+
+def _modules(package: str) -> list[ModuleType]:
+    """The modules of a package and of its sub-packages at any depth, imported, by their own names."""
+    # By their own names, so that the order of a list does not hang on the folder that a file lies in.
+    return [importlib.import_module(name) for name in sorted(_names(package), key=lambda n: n.rpartition(".")[::-1])]
+
+
+def _names(package: str) -> Iterator[str]:
+    for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+        name = f"{package}.{module.name}"
+        if module.name.startswith("_") or (module.ispkg and module.name in NOT_WALKED):
+            continue
+        if module.ispkg:
+            yield from _names(name)
+        else:
+            yield name
 
 
 def _families_of(module: ModuleType) -> list[Family]:

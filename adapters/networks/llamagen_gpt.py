@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtbench.adapters.networks import sampling, speculative
-from vtbench.adapters.networks.config import Config
-from vtbench.adapters.networks.transformer import Cache, RMSNorm, heads_of, merged, rotate_pairs, tanh_gelu
+from vtbench.adapters.networks import speculative
+from vtbench.adapters.networks.parts import sampling
+from vtbench.adapters.networks.parts.config import Config
+from vtbench.adapters.networks.parts.transformer import Cache, RMSNorm, heads_of, merged, rotate_pairs, tanh_gelu
 from vtbench.types.errors import VtbenchError
 
 CAPTION_TOKENS = 120

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vtbench.adapters.networks import sampling
-from vtbench.adapters.networks.config import Config
-from vtbench.adapters.networks.diffusion import Diffusion
-from vtbench.adapters.networks.transformer import Block, modulate, sinusoid
+from vtbench.adapters.networks.parts import sampling
+from vtbench.adapters.networks.parts.config import Config
+from vtbench.adapters.networks.parts.diffusion import Diffusion
+from vtbench.adapters.networks.parts.transformer import Block, modulate, sinusoid
 from vtbench.types.errors import VtbenchError
 
 SETTINGS = ("num_iter", "cfg", "cfg_schedule", "temperature")

@@ -13,9 +13,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtbench.adapters.networks import sampling
-from vtbench.adapters.networks.config import Config
-from vtbench.adapters.networks.transformer import Mlp, RMSNorm, heads_of, merged, modulate, rotate_pairs, tanh_gelu
+from vtbench.adapters.networks.parts import sampling
+from vtbench.adapters.networks.parts.config import Config
+from vtbench.adapters.networks.parts.transformer import (
+    Mlp,
+    RMSNorm,
+    heads_of,
+    merged,
+    modulate,
+    rotate_pairs,
+    tanh_gelu,
+)
 from vtbench.types.errors import VtbenchError
 
 SETTINGS = ("num_inference_steps", "guidance_scale", "shift")

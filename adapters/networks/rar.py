@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vtbench.adapters.networks import sampling
-from vtbench.adapters.networks.config import Config
-from vtbench.adapters.networks.transformer import Cache, Mlp, SelfAttention, modulate
+from vtbench.adapters.networks.parts import sampling
+from vtbench.adapters.networks.parts.config import Config
+from vtbench.adapters.networks.parts.transformer import Cache, Mlp, SelfAttention, modulate
 from vtbench.types.errors import VtbenchError
 
 SETTINGS = ("guidance_scale", "guidance_scale_pow", "randomize_temperature")

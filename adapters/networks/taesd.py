@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtbench.adapters.networks.config import Config
-from vtbench.adapters.networks.conv import check_size
+from vtbench.adapters.networks.parts.config import Config
+from vtbench.adapters.networks.parts.conv import check_size
 from vtbench.network import Encoded
 
 

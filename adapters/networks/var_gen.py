@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtbench.adapters.networks import archs, sampling
-from vtbench.adapters.networks.config import Config
-from vtbench.adapters.networks.quantizers import MultiScaleVQ
-from vtbench.adapters.networks.transformer import Cache, Mlp, heads_of, merged, tanh_gelu
+from vtbench.adapters.networks.parts import archs, sampling
+from vtbench.adapters.networks.parts.config import Config
+from vtbench.adapters.networks.parts.quantizers import MultiScaleVQ
+from vtbench.adapters.networks.parts.transformer import Cache, Mlp, heads_of, merged, tanh_gelu
 from vtbench.adapters.networks.var import Var
 from vtbench.types.errors import VtbenchError
 

@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtbench.adapters.networks import sampling
-from vtbench.adapters.networks.config import Config
-from vtbench.adapters.networks.transformer import Cache, RMSNorm, heads_of, merged, rotate_pairs, sinusoid
+from vtbench.adapters.networks.parts import sampling
+from vtbench.adapters.networks.parts.config import Config
+from vtbench.adapters.networks.parts.transformer import Cache, RMSNorm, heads_of, merged, rotate_pairs, sinusoid
 from vtbench.types.errors import VtbenchError
 
 SETTINGS = ("num_steps", "cfg")
