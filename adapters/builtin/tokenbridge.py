@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from vtbench.adapters.networks.parts import archs
 from vtbench.network import NetworkTokenizer
 from vtbench.types.adapter import Tokenizer
-from vtbench.types.cards import Card, Family, Fixed, Multiple, Published, Weights
+from vtbench.types.cards import Card, Family, Fixed, Multiple, Published, Weights, Wrapping
 from vtbench.types.errors import VtbenchError
 from vtbench.types.tokens import Codes, Latents, Tokens
 
@@ -193,4 +193,5 @@ FAMILY = Family(
     build=_build,
     network="vtbench.adapters.networks.kl:KlAutoencoder",
     fixtures=("tokenbridge",),
+    wraps=Wrapping("tokenbridge", card_for, wrap),
 )
