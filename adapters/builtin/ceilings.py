@@ -15,15 +15,30 @@ if TYPE_CHECKING:
 
 CARDS = (
     Card(
-        name="identity", family="ceilings", kind="continuous", title="Identity", latent_channels=3,
-        downsample=1, tokens_at_256=65536, licence="Apache-2.0", note="uint8 pixels as latents: 24 bits per pixel",
+        name="identity",
+        family="ceilings",
+        kind="continuous",
+        title="Identity",
+        latent_channels=3,
+        downsample=1,
+        tokens_at_256=65536,
+        licence="Apache-2.0",
+        note="uint8 pixels as latents: 24 bits per pixel",
     ),
     Card(
-        name="resize", family="ceilings", kind="continuous", title="Resize only", sizes=Multiple(1), latent_channels=3,
-        licence="Apache-2.0", options={"factor": 2}, knob="factor", knob_values=(2, 4, 8, 16),
+        name="resize",
+        family="ceilings",
+        kind="continuous",
+        title="Resize only",
+        sizes=Multiple(1),
+        latent_channels=3,
+        licence="Apache-2.0",
+        options={"factor": 2},
+        knob="factor",
+        knob_values=(2, 4, 8, 16),
         note="antialiased bicubic to 1/factor of each side, uint8 pixels as latents, bicubic back",
     ),
-)  # fmt: skip
+)
 
 
 class Pixels(Tokenizer):

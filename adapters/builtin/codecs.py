@@ -22,16 +22,40 @@ def _card(name: str, title: str, note: str, **more: Any) -> Card:
 
 
 CARDS = (
-    _card("jpeg", "JPEG (libjpeg through Pillow)", "4:2:0, baseline, Pillow's default tables; headers counted",
-          options={"quality": 75}, knob="quality", knob_values=QUALITIES),
-    _card("webp", "WebP (libwebp through Pillow)", "lossy, method 4; headers counted",
-          options={"quality": 75}, knob="quality", knob_values=QUALITIES),
-    _card("jpeg2000", "JPEG 2000 (OpenJPEG through Pillow)", "9/7 wavelet, one layer of a stated PSNR; headers counted",
-          options={"db": 35}, knob="db", knob_values=(25, 30, 35, 40, 45)),
-    _card("avif", "AVIF (libavif through Pillow)", "4:2:0, speed 6; headers counted",
-          options={"quality": 60}, knob="quality", knob_values=(10, 20, 30, 45, 60, 75, 90)),
+    _card(
+        "jpeg",
+        "JPEG (libjpeg through Pillow)",
+        "4:2:0, baseline, Pillow's default tables; headers counted",
+        options={"quality": 75},
+        knob="quality",
+        knob_values=QUALITIES,
+    ),
+    _card(
+        "webp",
+        "WebP (libwebp through Pillow)",
+        "lossy, method 4; headers counted",
+        options={"quality": 75},
+        knob="quality",
+        knob_values=QUALITIES,
+    ),
+    _card(
+        "jpeg2000",
+        "JPEG 2000 (OpenJPEG through Pillow)",
+        "9/7 wavelet, one layer of a stated PSNR; headers counted",
+        options={"db": 35},
+        knob="db",
+        knob_values=(25, 30, 35, 40, 45),
+    ),
+    _card(
+        "avif",
+        "AVIF (libavif through Pillow)",
+        "4:2:0, speed 6; headers counted",
+        options={"quality": 60},
+        knob="quality",
+        knob_values=(10, 20, 30, 45, 60, 75, 90),
+    ),
     _card("png", "PNG, lossless", "zlib level 9; the lossless ceiling; headers counted"),
-)  # fmt: skip
+)
 
 
 class PillowCodec(Tokenizer):

@@ -124,9 +124,10 @@ class _Table:
         self.alone = _group(np.zeros_like(tokens), tokens, temperature)[0]
         self.after = _group(everywhere_left, everywhere_next, temperature)
         self.under = _group(
-            np.concatenate([g[:-1].reshape(-1) for g in grids]), np.concatenate([g[1:].reshape(-1) for g in grids]),
+            np.concatenate([g[:-1].reshape(-1) for g in grids]),
+            np.concatenate([g[1:].reshape(-1) for g in grids]),
             temperature,
-        )  # fmt: skip
+        )
         self.both = _group(left * self.base + above, here, temperature)
 
     def draw(self, rows: int, columns: int, rng: np.random.Generator, backoff: float) -> np.ndarray[Any, Any]:

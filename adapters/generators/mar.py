@@ -62,13 +62,34 @@ def _card(
 
 
 CARDS = (
-    _card("base", 2.31, 281.7, 2.9, (768, 12, 12), (6, 1024),
-          "f6dpuyjb7fudzxcyhvrhk/checkpoint-last.pth?rlkey=a6i4bo71vhfo4anp33n9ukujb&dl=1"),
-    _card("large", 1.78, 296.0, 3.0, (1024, 16, 16), (8, 1280),
-          "pxacc5b2mrt3ifw4cah6k/checkpoint-last.pth?rlkey=m48ovo6g7ivcbosrbdaz0ehqt&dl=1"),
-    _card("huge", 1.55, 303.7, 3.2, (1280, 20, 16), (12, 1536),
-          "1qmfx6fpy3k7j9vcjjs3s/checkpoint-last.pth?rlkey=4lae281yzxb406atp32vzc83o&dl=1"),
-)  # fmt: skip
+    _card(
+        "base",
+        2.31,
+        281.7,
+        2.9,
+        (768, 12, 12),
+        (6, 1024),
+        "f6dpuyjb7fudzxcyhvrhk/checkpoint-last.pth?rlkey=a6i4bo71vhfo4anp33n9ukujb&dl=1",
+    ),
+    _card(
+        "large",
+        1.78,
+        296.0,
+        3.0,
+        (1024, 16, 16),
+        (8, 1280),
+        "pxacc5b2mrt3ifw4cah6k/checkpoint-last.pth?rlkey=m48ovo6g7ivcbosrbdaz0ehqt&dl=1",
+    ),
+    _card(
+        "huge",
+        1.55,
+        303.7,
+        3.2,
+        (1280, 20, 16),
+        (12, 1536),
+        "1qmfx6fpy3k7j9vcjjs3s/checkpoint-last.pth?rlkey=4lae281yzxb406atp32vzc83o&dl=1",
+    ),
+)
 
 
 def _sample(self: generating.NativeGenerator, given: Any, noise: Any) -> Any:

@@ -57,13 +57,17 @@ CARDS = (
     _card(10, 1.68, 6.4, 10.5, 2.5),
     _card(12, 1.65, 7.1, 8.2, 3.0),
     _card(
-        14, 1.62, 7.1, 7.8, 3.0,
+        14,
+        1.62,
+        7.1,
+        7.8,
+        3.0,
         Published("fid", 1.56, _README, _PROTOCOL.format(128), "randomize_temperature 9.0"),
         Published("fid", 1.52, _README, _PROTOCOL.format(256), "guidance 5.8, randomize_temperature 10.3"),
     ),
     _card(16, 1.64, 6.5, 7.5, 2.5),
     _card(18, 1.67, 5.7, 8.5, 2.5),
-)  # fmt: skip
+)
 
 
 def _sample(self: generating.NativeGenerator, given: Any, noise: Any) -> Any:

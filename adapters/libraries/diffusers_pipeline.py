@@ -27,21 +27,56 @@ OPTIONS: Mapping[str, Any] = {"steps": 0, "guidance": -1.0, "size": 0, "negative
 def _card(name: str, title: str, hub: str | None, licence: str | None, conditioning: Any, **more: Any) -> Card:
     weights = Weights(file="model_index.json", role="folder", hub=hub, licence=licence)
     return Card(
-        name=name, family="diffusers-pipeline", kind="generator", title=title, sizes=Multiple(8, 8), licence=licence,
-        weights=(weights,), options=OPTIONS, conditioning=conditioning, stochastic=True, extra="hub", **more,
-    )  # fmt: skip
+        name=name,
+        family="diffusers-pipeline",
+        kind="generator",
+        title=title,
+        sizes=Multiple(8, 8),
+        licence=licence,
+        weights=(weights,),
+        options=OPTIONS,
+        conditioning=conditioning,
+        stochastic=True,
+        extra="hub",
+        **more,
+    )
 
 
 CARDS = (
-    _card("diffusers-pipeline", "a diffusers pipeline of yours", None, None, None,
-          note="give its folder with --checkpoint; conditioned by text or class as its call takes them"),
-    _card("dit-xl-2-256", "DiT-XL/2, 256", "facebook/DiT-XL-2-256", "CC-BY-NC-4.0", "class",
-          paper="https://arxiv.org/abs/2212.09748", trained_on=("ImageNet",)),
-    _card("pixart-sigma-1024", "PixArt-Sigma-XL 1024", "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS", "CreativeML OpenRAIL",
-          "text", paper="https://arxiv.org/abs/2403.04692"),
-    _card("sd-xl-base", "Stable Diffusion XL base 1.0", "stabilityai/stable-diffusion-xl-base-1.0",
-          "CreativeML OpenRAIL++-M", "text", paper="https://arxiv.org/abs/2307.01952"),
-)  # fmt: skip
+    _card(
+        "diffusers-pipeline",
+        "a diffusers pipeline of yours",
+        None,
+        None,
+        None,
+        note="give its folder with --checkpoint; conditioned by text or class as its call takes them",
+    ),
+    _card(
+        "dit-xl-2-256",
+        "DiT-XL/2, 256",
+        "facebook/DiT-XL-2-256",
+        "CC-BY-NC-4.0",
+        "class",
+        paper="https://arxiv.org/abs/2212.09748",
+        trained_on=("ImageNet",),
+    ),
+    _card(
+        "pixart-sigma-1024",
+        "PixArt-Sigma-XL 1024",
+        "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS",
+        "CreativeML OpenRAIL",
+        "text",
+        paper="https://arxiv.org/abs/2403.04692",
+    ),
+    _card(
+        "sd-xl-base",
+        "Stable Diffusion XL base 1.0",
+        "stabilityai/stable-diffusion-xl-base-1.0",
+        "CreativeML OpenRAIL++-M",
+        "text",
+        paper="https://arxiv.org/abs/2307.01952",
+    ),
+)
 
 
 class Pipeline(Generator):
@@ -65,9 +100,13 @@ class Pipeline(Generator):
         check_folder(folder)
         try:
             pipe = diffusers.DiffusionPipeline.from_pretrained(
-                str(folder), torch_dtype=getattr(torch, dtype), use_safetensors=True, local_files_only=True,
-                trust_remote_code=False, low_cpu_mem_usage=False,
-            )  # fmt: skip
+                str(folder),
+                torch_dtype=getattr(torch, dtype),
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                low_cpu_mem_usage=False,
+            )
         except Exception as bad:
             text = " ".join(str(bad).split())[:300]
             raise VtbenchError(f"the pipeline in {folder} could not be loaded ({type(bad).__name__}: {text})") from bad

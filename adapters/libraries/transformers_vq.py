@@ -212,14 +212,28 @@ def _card(name: str, title: str, hub: str, licence: str, book: int, channels: in
 
 CARDS = (
     _card(
-        "janus-pro-1b-vq16-transformers", "Janus-Pro 1B's VQ-16 in transformers' format",
-        "deepseek-community/Janus-Pro-1B", "DeepSeek Model License", 16384, 8, 16, code="https://github.com/deepseek-ai/Janus",
-        paper="https://arxiv.org/abs/2501.17811", note="The folder is the whole VLM; its vqmodel is read.",
+        "janus-pro-1b-vq16-transformers",
+        "Janus-Pro 1B's VQ-16 in transformers' format",
+        "deepseek-community/Janus-Pro-1B",
+        "DeepSeek Model License",
+        16384,
+        8,
+        16,
+        code="https://github.com/deepseek-ai/Janus",
+        paper="https://arxiv.org/abs/2501.17811",
+        note="The folder is the whole VLM; its vqmodel is read.",
     ),
     _card(
-        "emu3-vq-transformers", "Emu3's vision tokenizer in transformers' format", "Emu3-community/Emu3-Chat-hf",
-        "Apache-2.0", 32768, 4, 8, code="https://github.com/baaivision/Emu3",
-        paper="https://arxiv.org/abs/2409.18869", note="The folder is the whole VLM; its vqmodel is read.",
+        "emu3-vq-transformers",
+        "Emu3's vision tokenizer in transformers' format",
+        "Emu3-community/Emu3-Chat-hf",
+        "Apache-2.0",
+        32768,
+        4,
+        8,
+        code="https://github.com/baaivision/Emu3",
+        paper="https://arxiv.org/abs/2409.18869",
+        note="The folder is the whole VLM; its vqmodel is read.",
     ),
     Card(
         name="transformers-vq",
@@ -233,6 +247,6 @@ CARDS = (
         extra="hub",
         note="Sizes and codebook come from the folder's config.json.",
     ),
-)  # fmt: skip
+)
 
 FAMILY = Family("transformers", "Vector quantizers of the transformers library", CARDS, TransformersVQ)

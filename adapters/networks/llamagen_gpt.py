@@ -21,9 +21,17 @@ from vtbench.types.errors import VtbenchError
 CAPTION_TOKENS = 120
 """Rows of the null caption, fixed upstream (89-131)."""
 _TRAINING = (
-    "initializer_range", "token_dropout_p", "attn_dropout_p", "resid_dropout_p", "ffn_dropout_p", "drop_path_rate",
-    "class_dropout_prob", "max_batch_size", "max_seq_len", "preset",
-)  # fmt: skip
+    "initializer_range",
+    "token_dropout_p",
+    "attn_dropout_p",
+    "resid_dropout_p",
+    "ffn_dropout_p",
+    "drop_path_rate",
+    "class_dropout_prob",
+    "max_batch_size",
+    "max_seq_len",
+    "preset",
+)
 """Keys of upstream's configuration that inference does not use."""
 
 

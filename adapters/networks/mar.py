@@ -125,8 +125,15 @@ class Mar(nn.Module):
         self.decoder_blocks, self.decoder_norm = blocks("decoder", outer), nn.LayerNorm(outer, eps=eps)
         self.diffusion_pos_embed_learned = nn.Parameter(torch.zeros(1, self.length, outer))
         self.diffloss = nn.ModuleDict({"net": Head(self.dim, outer, depth, width)})
-        for key in ("mask_ratio_min", "label_drop_prob", "attn_dropout", "proj_dropout", "diffusion_batch_mul",
-                    "grad_checkpointing", "sampling"):  # fmt: skip
+        for key in (
+            "mask_ratio_min",
+            "label_drop_prob",
+            "attn_dropout",
+            "proj_dropout",
+            "diffusion_batch_mul",
+            "grad_checkpointing",
+            "sampling",
+        ):
             c.any(key)
         c.done()
 

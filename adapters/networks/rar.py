@@ -69,8 +69,10 @@ class Rar(nn.Module):
         self.vocabulary, self.length = vq.integer("codebook_size"), g.integer("image_seq_len")
         self.classes, dim = g.integer("condition_num_classes", 1000), g.integer("hidden_size")
         depth, heads, hidden = (
-            g.integer("num_hidden_layers"), g.integer("num_attention_heads"), g.integer("intermediate_size")
-        )  # fmt: skip
+            g.integer("num_hidden_layers"),
+            g.integer("num_attention_heads"),
+            g.integer("intermediate_size"),
+        )
         for key in ("dropout", "attn_drop", "class_label_dropout", "use_checkpoint", *SETTINGS):
             g.any(key)
         g.done()

@@ -150,18 +150,37 @@ CARDS = (
     _card("xqgan-VP2-4096", "XQ-GAN, two branches of 4096", _flat(4096, 32), 2, "vq-4096/best_ckpt.pt", rfid=0.90),
     _card("xqgan-VP2-16384", "XQ-GAN, two branches of 16384", _flat(16384, 32), 2, "vq-16384/best_ckpt.pt", rfid=0.64),
     _card(
-        "xqgan-VQ-4096", "XQ-GAN, one codebook of 4096", _flat(4096, 64), 1, "XQGAN-4096.pt",
-        rfid=0.91, pfid=6.98, hub=_ROBUST,
+        "xqgan-VQ-4096",
+        "XQ-GAN, one codebook of 4096",
+        _flat(4096, 64),
+        1,
+        "XQGAN-4096.pt",
+        rfid=0.91,
+        pfid=6.98,
+        hub=_ROBUST,
     ),
     _card(
-        "xqgan-VQ-8192", "XQ-GAN, one codebook of 8192", _flat(8192, 32), 1, "XQGAN-8192.pt",
-        rfid=0.81, pfid=7.91, hub=_ROBUST,
+        "xqgan-VQ-8192",
+        "XQ-GAN, one codebook of 8192",
+        _flat(8192, 32),
+        1,
+        "XQGAN-8192.pt",
+        rfid=0.81,
+        pfid=7.91,
+        hub=_ROBUST,
     ),
     _card(
-        "robusttok-zero", "RobustTok, one codebook of 4096", _flat(4096, 64), 1, "RobustTok-zero.pt",
-        rfid=1.02, pfid=2.28, hub=_ROBUST, note="Trained with perturbed latents.",
+        "robusttok-zero",
+        "RobustTok, one codebook of 4096",
+        _flat(4096, 64),
+        1,
+        "RobustTok-zero.pt",
+        rfid=1.02,
+        pfid=2.28,
+        hub=_ROBUST,
+        note="Trained with perturbed latents.",
     ),
-)  # fmt: skip
+)
 
 
 def _build(card: Card, options: Mapping[str, Any]) -> NetworkTokenizer:

@@ -20,9 +20,7 @@ CARDS = (
         paper="https://arxiv.org/abs/2202.04200",
         code="https://github.com/bytedance/1d-tokenizer",
         # A flat state dict.
-        weights=(
-            Weights(file="maskgit-vqgan-imagenet-f16-256.bin", hub="fun-research/TiTok", licence="Apache-2.0"),
-        ),
+        weights=(Weights(file="maskgit-vqgan-imagenet-f16-256.bin", hub="fun-research/TiTok", licence="Apache-2.0"),),
         tokens_at_256=256,
         alphabets=(1024,),
         latent_channels=256,
@@ -31,7 +29,10 @@ CARDS = (
         trained_on=("ImageNet-1k",),
         published=(
             Published(
-                "rfid", 1.96, "maskbit README (arXiv:2409.16211)", "ImageNet validation 50k, 256 x 256",
+                "rfid",
+                1.96,
+                "maskbit README (arXiv:2409.16211)",
+                "ImageNet validation 50k, 256 x 256",
                 "the same weights in MaskBit's key layout",
             ),
         ),
@@ -48,7 +49,7 @@ CARDS = (
             "quantizer": archs.vq(1024, 256),
         },
     ),
-)  # fmt: skip
+)
 
 
 def _build(card: Card, options: Mapping[str, Any]) -> NetworkTokenizer:

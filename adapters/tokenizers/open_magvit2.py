@@ -18,8 +18,14 @@ _COCO = "COCO 2017 validation 5k, 256 x 256"
 _COCO_NATIVE = "COCO 2017 validation 5k, original resolution"
 _IMAGENET = ("ImageNet-1k",)
 _PRETRAIN = (
-    "LAION-COCO", "CC12M", "CC3M", "LAION-HD", "LAION-Aesthetic-umap", "LAION-Aesthetic-v2", "JourneyDB",
-)  # fmt: skip
+    "LAION-COCO",
+    "CC12M",
+    "CC3M",
+    "LAION-HD",
+    "LAION-Aesthetic-umap",
+    "LAION-Aesthetic-v2",
+    "JourneyDB",
+)
 
 
 def _card(

@@ -124,11 +124,7 @@ def var(shapes: Shapes, like: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _attention(shapes: Shapes, level: str, middle: str) -> str:
-    parts = [
-        text
-        for text, name in (("last level", f"{level}.norm.weight"), ("middle", middle))
-        if name in shapes
-    ]  # fmt: skip
+    parts = [text for text, name in (("last level", f"{level}.norm.weight"), ("middle", middle)) if name in shapes]
     return " and ".join(parts) or "none"
 
 
