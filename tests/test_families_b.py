@@ -17,8 +17,9 @@ import torch
 import torch.nn.functional as F
 
 from vtbench import parity, registry, weights
-from vtbench.adapters.networks import infinity, magvit2, vit
-from vtbench.adapters.networks import quantizers as qz
+from vtbench.adapters.networks import infinity, magvit2
+from vtbench.adapters.networks.parts import quantizers as qz
+from vtbench.adapters.networks.parts import vit
 from vtbench.identify import identify
 from vtbench.network import NetworkTokenizer, build_network, load_class
 from vtbench.types.cards import Card, Family, Weights

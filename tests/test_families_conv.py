@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 
 from vtbench import parity, registry
-from vtbench.adapters.networks import quantizers as qz
-from vtbench.adapters.networks.conv import Attention, Down, Norm, nominal_levels
+from vtbench.adapters.networks.parts import quantizers as qz
+from vtbench.adapters.networks.parts.conv import Attention, Down, Norm, nominal_levels
 from vtbench.network import NetworkTokenizer, build_network
 from vtbench.types.cards import Card, Weights
 from vtbench.types.errors import VtbenchError

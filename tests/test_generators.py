@@ -14,7 +14,7 @@ import torch
 from scipy import stats
 
 from vtbench import parity_gen, registry
-from vtbench.adapters.networks import sampling
+from vtbench.adapters.networks.parts import sampling
 from vtbench.adapters.networks.speculative import Relaxation, nearest_codes, verify_chain
 from vtbench.network import build_network
 from vtbench.types.adapter import Prompt

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from vtbench import registry
-from vtbench.adapters.image_api import KEY, ImageAPI, is_loopback
+from vtbench.adapters.libraries.image_api import KEY, ImageAPI, is_loopback
 from vtbench.types.errors import Unavailable, VtbenchError
 
 

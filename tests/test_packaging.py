@@ -53,7 +53,7 @@ def test_the_wheel_holds_every_subpackage_and_nothing_at_the_top(wheel: Path) ->
     names = zipfile.ZipFile(wheel).namelist()
     tops = {n.split("/")[0] for n in names}
     assert {t for t in tops if not t.endswith(".dist-info")} == {"vtbench"}
-    for folder in ("adapters", "adapters/networks", "tasks", "leaderboard", "metrics"):
+    for folder in ("adapters", "adapters/networks", "adapters/networks/parts", "tasks", "leaderboard", "metrics"):
         ours = {p.name for p in (ROOT / (f"vtbench/{folder}")).glob("*.py")}
         assert {
             n.rsplit("/", 1)[1] for n in names if n.rpartition("/")[0] == f"vtbench/{folder}" and n.endswith(".py")

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from vtbench import parity_gen, registry
-from vtbench.adapters.networks import generating
+from vtbench.adapters.networks.parts import generating
 from vtbench.network import build_network
 from vtbench.types.adapter import Prompt
 from vtbench.types.cards import Fixed

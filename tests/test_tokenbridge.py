@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,11 @@ import torch
 from scipy import integrate
 from scipy.stats import norm
 
+import vtbench
 from vtbench import registry
-from vtbench.adapters import tokenbridge
-from vtbench.adapters.networks import normal_bins
-from vtbench.adapters.networks.normal_bins import NormalBins
+from vtbench.adapters.builtin import tokenbridge
+from vtbench.adapters.networks.parts import normal_bins
+from vtbench.adapters.networks.parts.normal_bins import NormalBins
 from vtbench.types.adapter import Tokenizer
 from vtbench.types.cards import Card, Multiple
 from vtbench.types.errors import VtbenchError
@@ -224,3 +226,49 @@ def test_what_the_autoencoder_cannot_be_is_refused() -> None:
         for change, said in wrong:
             with pytest.raises(VtbenchError, match=said):
                 build_network(registry.family("tokenbridge"), {**arch, **change})
+
+
+def test_the_registry_says_what_is_wrapped() -> None:
+    wrapping, inner = registry.wrapper("tokenbridge:pca") or (None, "")
+    assert wrapping is registry.family("tokenbridge").wraps
+    assert inner == "pca"
+    assert [registry.wrapper(n) for n in ("pca", "family:mar-vae", "no-such:pca", "folder:x")] == [None] * 4
+    entry = registry.model("tokenbridge:pca")
+    assert entry.inner == registry.model("pca")
+    assert (entry.card.name, entry.family.name, entry.file) == (
+        "tokenbridge:pca", "tokenbridge", Path(str(tokenbridge.__file__)),
+    )  # fmt: skip
+    own, rest = registry.split_options(entry, {"bits": "3", "channels": "8"})
+    assert own == {**tokenbridge.OPTIONS, "bits": 3}
+    assert rest == {"channels": "8"}
+
+
+def test_an_inner_model_that_is_not_there_is_named_with_the_true_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VTBENCH_OFFLINE", "1")
+    (loads,) = vtbench.check("tokenbridge:sd-vae-ft-mse")
+    assert loads.status == "not checked"
+    assert "stabilityai/sd-vae-ft-mse" in loads.said
+    assert "there is no model" not in loads.said
+    for run in (vtbench.check, vtbench.evaluate):
+        with pytest.raises(VtbenchError, match=r"no model 'sd-vae-ft-mes' .did you mean sd-vae-ft-mse"):
+            run("tokenbridge:sd-vae-ft-mes")
+        with pytest.raises(VtbenchError, match="tokenbridge:jpeg: jpeg is codec"):
+            run("tokenbridge:jpeg")
+
+
+def test_two_families_cannot_wrap_under_one_prefix() -> None:
+    every = registry._Models()
+    family = registry.family("tokenbridge")
+    module = ModuleType("first")
+    module.__file__ = "first.py"
+    module.FAMILY = replace(family, cards=())  # type: ignore[attr-defined]
+    every.add(module, "the first", True)
+    assert family.wraps is not None
+    for prefix, said in (("tokenbridge", "defined by both the first and the second"), ("folder", "which is taken")):
+        other = ModuleType("second")
+        other.__file__ = "second.py"
+        other.FAMILY = replace(  # type: ignore[attr-defined]
+            family, name=f"second-{prefix}", cards=(), wraps=replace(family.wraps, prefix=prefix)
+        )
+        with pytest.raises(VtbenchError, match=said):
+            every.add(other, "the second", True)

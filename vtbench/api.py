@@ -17,7 +17,7 @@ from vtbench.results import Run, read_run
 from vtbench.run import Job, Progress, Runner
 from vtbench.subject import FolderSubject, ModelSubject, Subject
 from vtbench.types.adapter import ClosedSystem, Generator, Tokenizer
-from vtbench.types.cards import Card, Kind, Multiple
+from vtbench.types.cards import Card, Kind, Multiple, Wrapping
 from vtbench.types.errors import VtbenchError
 from vtbench.types.tokens import Bitstream, Codes, Latents
 
@@ -114,9 +114,10 @@ def load(
     model: str, options: Mapping[str, str], checkpoint: Path | None, device: str, dtype: str
 ) -> tuple[registry.Entry, dict[str, Any], weights.Found, Any]:
     """(entry, resolved options, weights found, the loaded model)."""
-    if model.startswith("tokenbridge:"):
-        return _load_bridge(model.removeprefix("tokenbridge:"), options, checkpoint, device, dtype)
     entry = registry.model(model)
+    wrapping = registry.wrapper(model)
+    if wrapping is not None:
+        return _load_wrapped(entry, *wrapping, options, checkpoint, device, dtype)
     if model.startswith("family:"):
         entry, options = _own_configuration(entry, options)
     given = registry.parse_options(entry.card, options)
@@ -139,21 +140,15 @@ def _own_configuration(entry: registry.Entry, options: Mapping[str, str]) -> tup
     return replace(entry, card=replace(own_card(entry.card, entry.family, built), name=shown)), rest
 
 
-def _load_bridge(
-    base: str, options: Mapping[str, str], checkpoint: Path | None, device: str, dtype: str
-) -> tuple[registry.Entry, dict[str, Any], weights.Found, Any]:
-    """`tokenbridge:NAME`: post-training quantization over a continuous tokenizer."""
-    from vtbench.adapters import tokenbridge
-
-    inner = registry.model(base)
-    card = tokenbridge.card_for(inner.card)
-    own = {k: v for k, v in options.items() if k in card.options and k not in inner.card.options}
-    rest = {k: v for k, v in options.items() if k not in own}
-    inner, inner_options, found, loaded = load(base, rest, checkpoint, device, dtype)
-    bridge = {**card.options, **registry.parse_options(card, own)}
-    made = tokenbridge.wrap(loaded, bridge)
-    entry = registry.Entry(made.card, registry.family("tokenbridge"), Path(str(tokenbridge.__file__)), True)
-    return entry, {**inner_options, **bridge}, found, made
+def _load_wrapped(
+    entry: registry.Entry, wrapping: Wrapping, inner: str,
+    options: Mapping[str, str], checkpoint: Path | None, device: str, dtype: str,
+) -> tuple[registry.Entry, dict[str, Any], weights.Found, Any]:  # fmt: skip
+    """`PREFIX:NAME`: a family's model over the model NAME, which is loaded first."""
+    own, rest = registry.split_options(entry, options)
+    inner_entry, inner_options, files, loaded = load(inner, rest, checkpoint, device, dtype)
+    wrapped = wrapping.wrap(loaded, own)
+    return replace(entry, card=wrapped.card, inner=inner_entry), {**inner_options, **own}, files, wrapped
 
 
 def check_device(device: str, dtype: str) -> None:
@@ -366,7 +361,7 @@ def evaluate(
     texts = {k: ([str(x) for x in v] if isinstance(v, list | tuple) else str(v)) for k, v in (options or {}).items()}
     for spec in specs:
         # A wrong name or option is refused before anything runs.
-        if isinstance(spec, str) and not spec.startswith(("folder:", "family:", "tokenbridge:")):
+        if isinstance(spec, str) and not spec.startswith(("folder:", "family:")) and not registry.wrapper(spec):
             card = registry.model(spec).card
             for combination in expand(texts):
                 registry.parse_options(card, combination)
@@ -426,7 +421,7 @@ def evaluate(
 
 def _is_generator(spec: str) -> bool:
     """True for a registered generator; what is no registered name is refused where it is loaded."""
-    if spec.startswith(("folder:", "family:", "tokenbridge:")):
+    if spec.startswith(("folder:", "family:")):
         return False
     return registry.model(spec).card.kind == "generator"
 

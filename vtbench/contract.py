@@ -154,9 +154,12 @@ def _load(model: Any, options: dict[str, str], checkpoint: Path | None, device: 
         report("loads", "passed", "an object that is loaded already")
         return None, ready.subject.model, True  # type: ignore[attr-defined]
     spec = {"model": model, "options": options, "checkpoint": str(checkpoint.resolve()) if checkpoint else None}
-    if not model.startswith(("family:", "tokenbridge:")):
-        # A wrong name or option is a wrong question, not a failure of an adapter.
-        registry.parse_options(registry.model(model).card, options)
+    # A wrong name or option is a wrong question, not a failure of an adapter.
+    entry = registry.model(model)
+    if entry.inner is not None:
+        registry.split_options(entry, options)
+    elif not model.startswith("family:"):
+        registry.parse_options(entry.card, options)
     try:
         _, _, found, made = api.load(model, options, checkpoint, device, dtype)
     except Unavailable as bad:
@@ -182,6 +185,11 @@ def load_random(model: str, options: Mapping[str, str], device: str, dtype: str)
     from vtbench.parity import fill_
 
     entry = registry.model(model)
+    wrapping = registry.wrapper(model)
+    if wrapping is not None:
+        own, rest = registry.split_options(entry, options)
+        inner = load_random(wrapping[1], rest, device, dtype)
+        return None if inner is None else wrapping[0].wrap(inner, own)
     made = registry.build(entry, {**entry.card.options, **registry.parse_options(entry.card, options)})
     if not isinstance(made, NetworkTokenizer):
         return None

@@ -14,12 +14,12 @@ import importlib.util
 import pkgutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
-from vtbench.types.cards import Card, Family
+from vtbench.types.cards import Card, Family, Wrapping
 from vtbench.types.errors import VtbenchError, near
 from vtbench.types.task import Task
 
@@ -28,39 +28,39 @@ ENTRY_POINTS = "vtbench.adapters"
 
 
 class Registry(Generic[T]):
-    """Names to things of one kind; a collision raises, a miss offers near names."""
+    """Names to entries of one kind; a collision raises, a miss offers near names."""
 
     def __init__(self, what: str, plural: str) -> None:
         self.what, self.plural = what, plural
-        self._things: dict[str, T] = {}
+        self._entries: dict[str, T] = {}
         self._from: dict[str, str] = {}
 
-    def add(self, name: str, thing: T, source: str) -> None:
-        if name in self._things:
+    def add(self, name: str, entry: T, source: str) -> None:
+        if name in self._entries:
             raise VtbenchError(
-                f"the {self.what} {name!r} is given by both {self._from[name]} and {source}: rename one of them"
+                f"the {self.what} {name!r} is defined by both {self._from[name]} and {source}: rename one of them"
             )
-        self._things[name] = thing
+        self._entries[name] = entry
         self._from[name] = source
 
     def get(self, name: str) -> T:
-        if name not in self._things:
+        if name not in self._entries:
             raise VtbenchError(
-                f"there is no {self.what} {name!r}{near(name, self._things)}: `vtbench list {self.plural}` shows all"
+                f"there is no {self.what} {name!r}{near(name, self._entries)}: `vtbench list {self.plural}` shows all"
             )
-        return self._things[name]
+        return self._entries[name]
 
     def source(self, name: str) -> str:
         return self._from[name]
 
     def __contains__(self, name: str) -> bool:
-        return name in self._things
+        return name in self._entries
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._things)
+        return iter(self._entries)
 
     def items(self) -> list[tuple[str, T]]:
-        return list(self._things.items())
+        return list(self._entries.items())
 
 
 @dataclass(frozen=True)
@@ -72,16 +72,32 @@ class Entry:
     file: Path
     """The adapter's file; its sha256 is part of the question."""
     builtin: bool
+    inner: Entry | None = None
+    """The model that this one wraps, whose adapter and weights decide its numbers too."""
 
     def adapter_sha256(self) -> str:
         return hashlib.sha256(self.file.read_bytes()).hexdigest()
 
 
-def _modules(package: str) -> Iterator[ModuleType]:
-    root = importlib.import_module(package)
-    for found in sorted(pkgutil.iter_modules(root.__path__), key=lambda m: m.name):
-        if not found.ispkg and not found.name.startswith("_"):
-            yield importlib.import_module(f"{package}.{found.name}")
+NOT_WALKED = ("networks", "fits")
+"""Folders of `vtbench.adapters` that hold no adapters: networks import torch, fits are data."""
+
+
+def _modules(package: str) -> list[ModuleType]:
+    """The modules of a package and of its sub-packages at any depth, imported, by their own names."""
+    # By their own names, so that the order of a list does not hang on the folder that a file lies in.
+    return [importlib.import_module(name) for name in sorted(_names(package), key=lambda n: n.rpartition(".")[::-1])]
+
+
+def _names(package: str) -> Iterator[str]:
+    for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+        name = f"{package}.{module.name}"
+        if module.name.startswith("_") or (module.ispkg and module.name in NOT_WALKED):
+            continue
+        if module.ispkg:
+            yield from _names(name)
+        else:
+            yield name
 
 
 def _families_of(module: ModuleType) -> list[Family]:
@@ -90,49 +106,66 @@ def _families_of(module: ModuleType) -> list[Family]:
     return ([one] if isinstance(one, Family) else []) + [f for f in many if isinstance(f, Family)]
 
 
-@functools.cache
-def _found() -> tuple[Registry[Family], Registry[Entry], dict[str, str]]:
-    families: Registry[Family] = Registry("family", "families")
-    models: Registry[Entry] = Registry("model", "models")
-    broken: dict[str, str] = {}
+RESERVED = ("family", "folder", "hf")
+"""Prefixes of names that have a meaning of their own."""
 
-    def add(module: ModuleType, source: str, builtin: bool) -> None:
+
+@dataclass(frozen=True)
+class _Models:
+    """All that adapters define."""
+
+    families: Registry[Family] = field(default_factory=lambda: Registry("family", "families"))
+    models: Registry[Entry] = field(default_factory=lambda: Registry("model", "models"))
+    wrapping: Registry[tuple[Family, Path]] = field(default_factory=lambda: Registry("prefix", "families"))
+    broken: dict[str, str] = field(default_factory=dict)
+
+    def add(self, module: ModuleType, source: str, builtin: bool) -> None:
+        file = Path(str(module.__file__))
         for family in _families_of(module):
-            families.add(family.name, family, source)
+            self.families.add(family.name, family, source)
+            if family.wraps is not None:
+                if family.wraps.prefix in RESERVED:
+                    raise VtbenchError(
+                        f"{source} wraps models as {family.wraps.prefix}:NAME, which is taken: rename it"
+                    )
+                self.wrapping.add(family.wraps.prefix, (family, file), source)
             for card in family.cards:
-                entry = Entry(card, family, Path(str(module.__file__)), builtin)
                 for name in dict.fromkeys((card.name, *card.aliases)):
-                    models.add(name, entry, source)
+                    self.models.add(name, Entry(card, family, file, builtin), source)
 
+
+@functools.cache
+def _all() -> _Models:
+    every = _Models()
     for module in _modules("vtbench.adapters"):
-        add(module, module.__name__, True)
+        every.add(module, module.__name__, True)
     for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
         try:
             loaded = point.load()
             module = loaded if isinstance(loaded, ModuleType) else sys.modules[loaded.__module__]
-            add(module, f"the plug-in {point.value}", False)
+            every.add(module, f"the plug-in {point.value}", False)
         except Exception as bad:
             # Somebody else's package must not take everybody's list down; `list` and `doctor` show the reason.
-            broken[point.name] = f"{point.value}: {type(bad).__name__}: {bad}"
-    return families, models, broken
+            every.broken[point.name] = f"{point.value}: {type(bad).__name__}: {bad}"
+    return every
 
 
 def families() -> dict[str, Family]:
-    return dict(_found()[0].items())
+    return dict(_all().families.items())
 
 
 def entries() -> list[Entry]:
     """Every model once (aliases aside), by name."""
-    seen = {id(e.card): e for _, e in _found()[1].items()}
+    seen = {id(e.card): e for _, e in _all().models.items()}
     return sorted(seen.values(), key=lambda e: e.card.name)
 
 
 def broken_plugins() -> dict[str, str]:
-    return dict(_found()[2])
+    return dict(_all().broken)
 
 
 def family(name: str) -> Family:
-    registry = _found()[0]
+    registry = _all().families
     for _, one in registry.items():
         if name not in registry and name in one.fixtures:
             return one
@@ -148,13 +181,13 @@ def from_file(spec: str) -> Entry:
     unique = "vtbench_user_" + hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
     module = sys.modules.get(unique)
     if module is None:
-        made = importlib.util.spec_from_file_location(unique, path)
-        if made is None or made.loader is None:
+        loading = importlib.util.spec_from_file_location(unique, path)
+        if loading is None or loading.loader is None:
             raise VtbenchError(f"{path} cannot be imported as a Python file: its name must end in .py")
-        module = importlib.util.module_from_spec(made)
+        module = importlib.util.module_from_spec(loading)
         sys.modules[unique] = module
         try:
-            made.loader.exec_module(module)
+            loading.loader.exec_module(module)
         except Exception as bad:
             del sys.modules[unique]
             raise VtbenchError(f"{path} cannot be imported ({type(bad).__name__}: {bad}): mend the file") from bad
@@ -167,7 +200,11 @@ def from_file(spec: str) -> Entry:
 
 
 def model(name: str) -> Entry:
-    """The registered model or alias, `file.py@name`, or `family:NAME` (its first arch, weights the user's own)."""
+    """The registered model or alias, `file.py@name`, `family:NAME` (its first arch, weights the user's own), or
+    `PREFIX:NAME` of a family that wraps other models."""
+    wrapping = wrapper(name)
+    if wrapping is not None:
+        return _wrapped(*wrapping)
     if ".py@" in name:
         return from_file(name)
     if name.startswith("family:"):
@@ -187,7 +224,34 @@ def model(name: str) -> Entry:
         )
         source = importlib.import_module(one.build.__module__).__file__
         return Entry(card, one, Path(str(source)), True)
-    return _found()[1].get(name)
+    return _all().models.get(name)
+
+
+def wrapper(name: str) -> tuple[Wrapping, str] | None:
+    """(how it is wrapped, the name of the inner model) of `PREFIX:NAME`; None where no family has that prefix."""
+    prefix, colon, inner = name.partition(":")
+    if not colon or prefix not in _all().wrapping:
+        return None
+    family, _ = _all().wrapping.get(prefix)
+    return (family.wraps, inner) if family.wraps is not None else None
+
+
+def _wrapped(wrapping: Wrapping, name: str) -> Entry:
+    """The entry of a family's model over the model `name`."""
+    inner = model(name)
+    family, file = _all().wrapping.get(wrapping.prefix)
+    return Entry(wrapping.card_for(inner.card), family, file, True, inner)
+
+
+def split_options(entry: Entry, texts: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """(every option of a wrapping entry, resolved; the texts that are for the model inside).
+
+    An option that both know is the inner model's.
+    """
+    inner = entry.inner.card.options if entry.inner is not None else {}
+    own = {k: v for k, v in texts.items() if k in entry.card.options and k not in inner}
+    rest = {k: v for k, v in texts.items() if k not in own}
+    return {**entry.card.options, **parse_options(entry.card, own)}, rest
 
 
 def build(entry: Entry, options: Mapping[str, Any]) -> Any:
@@ -226,10 +290,10 @@ def metric(name: str) -> Any:
     return metrics().get(name)()
 
 
-def parse_options(card: Card, given: Mapping[str, str]) -> dict[str, Any]:
+def parse_options(card: Card, texts: Mapping[str, str]) -> dict[str, Any]:
     """Option texts as the types of the card's defaults; unknown names and values are refused."""
     out: dict[str, Any] = {}
-    for key, text in given.items():
+    for key, text in texts.items():
         if key not in card.options:
             known = ", ".join(sorted(card.options)) or "none"
             raise VtbenchError(f"{card.name} has no option {key!r}{near(key, card.options)}; its options are: {known}")

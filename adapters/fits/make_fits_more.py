@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from vtbench.adapters.bpe_vq import merged
+from vtbench.adapters.builtin.bpe_vq import merged
 from vtbench.adapters.fits.make_fits import HERE, SIDE, kmeans, patches, photographs, save
-from vtbench.adapters.networks.patches import cut, nearest
+from vtbench.adapters.networks.parts.patches import cut, nearest
 
 DIMS, BOOKS, CODES = 64, (2, 4, 8), 256
 LEVELS = (5, 6, 7, 8)

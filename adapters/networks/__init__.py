@@ -1,1 +1,1 @@
-"""The networks: shared parts (conv encoder, decoder, attention, quantizers); one file a family where it has its own."""
+"""The native networks (torch is imported here), one file a family; what several families share lies in `parts`."""

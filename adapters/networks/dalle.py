@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtbench.adapters.networks.config import Config
-from vtbench.adapters.networks.conv import Chain, check_size
+from vtbench.adapters.networks.parts.config import Config
+from vtbench.adapters.networks.parts.conv import Chain, check_size
 from vtbench.network import Encoded
 from vtbench.types.errors import VtbenchError
 

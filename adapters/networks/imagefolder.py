@@ -20,10 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtbench.adapters.networks import infer
-from vtbench.adapters.networks.config import Config
-from vtbench.adapters.networks.quantizers import VQ, Grid, MultiScaleSigns, MultiScaleVQ, Quantizer
-from vtbench.adapters.networks.vit import Block
+from vtbench.adapters.networks.parts import infer
+from vtbench.adapters.networks.parts.config import Config
+from vtbench.adapters.networks.parts.quantizers import VQ, Grid, MultiScaleSigns, MultiScaleVQ, Quantizer
+from vtbench.adapters.networks.parts.vit import Block
 from vtbench.network import Encoded
 from vtbench.types.errors import VtbenchError
 

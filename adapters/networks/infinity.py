@@ -15,11 +15,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from vtbench.adapters.networks import infer
-from vtbench.adapters.networks.config import Config
-from vtbench.adapters.networks.conv import Chain, Down, NormSilu, Up
-from vtbench.adapters.networks.quantizers import Grid, MultiScaleBSQ
-from vtbench.adapters.networks.vq_autoencoder import VQAutoencoder
+from vtbench.adapters.networks.parts import infer
+from vtbench.adapters.networks.parts.config import Config
+from vtbench.adapters.networks.parts.conv import Chain, Down, NormSilu, Up
+from vtbench.adapters.networks.parts.quantizers import Grid, MultiScaleBSQ
+from vtbench.adapters.networks.parts.vq_autoencoder import VQAutoencoder
 from vtbench.types.errors import VtbenchError
 
 # dynamic_resolution.py:6-15, "h:w" of portrait formats; landscape ones are these turned. Upstream ends them after

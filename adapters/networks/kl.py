@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vtbench.adapters.networks import infer
-from vtbench.adapters.networks.config import Config
-from vtbench.adapters.networks.conv import Conv, check_size, nominal_levels
-from vtbench.adapters.networks.normal_bins import NormalBins
+from vtbench.adapters.networks.parts import infer
+from vtbench.adapters.networks.parts.config import Config
+from vtbench.adapters.networks.parts.conv import Conv, check_size, nominal_levels
+from vtbench.adapters.networks.parts.normal_bins import NormalBins
 from vtbench.network import Encoded
 from vtbench.types.errors import VtbenchError
 

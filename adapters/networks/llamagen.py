@@ -12,11 +12,11 @@ from typing import Any
 
 from torch import nn
 
-from vtbench.adapters.networks import infer
-from vtbench.adapters.networks.config import Config
-from vtbench.adapters.networks.conv import Conv, Names
-from vtbench.adapters.networks.quantizers import VQ
-from vtbench.adapters.networks.vq_autoencoder import VQAutoencoder
+from vtbench.adapters.networks.parts import infer
+from vtbench.adapters.networks.parts.config import Config
+from vtbench.adapters.networks.parts.conv import Conv, Names
+from vtbench.adapters.networks.parts.quantizers import VQ
+from vtbench.adapters.networks.parts.vq_autoencoder import VQAutoencoder
 from vtbench.types.errors import VtbenchError
 
 NAMES = Names(

@@ -12,17 +12,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtbench.adapters.networks import sampling, speculative
-from vtbench.adapters.networks.config import Config
-from vtbench.adapters.networks.transformer import Cache, RMSNorm, heads_of, merged, rotate_pairs, tanh_gelu
+from vtbench.adapters.networks import speculative
+from vtbench.adapters.networks.parts import sampling
+from vtbench.adapters.networks.parts.config import Config
+from vtbench.adapters.networks.parts.transformer import Cache, RMSNorm, heads_of, merged, rotate_pairs, tanh_gelu
 from vtbench.types.errors import VtbenchError
 
 CAPTION_TOKENS = 120
 """Rows of the null caption, fixed upstream (89-131)."""
 _TRAINING = (
-    "initializer_range", "token_dropout_p", "attn_dropout_p", "resid_dropout_p", "ffn_dropout_p", "drop_path_rate",
-    "class_dropout_prob", "max_batch_size", "max_seq_len", "preset",
-)  # fmt: skip
+    "initializer_range",
+    "token_dropout_p",
+    "attn_dropout_p",
+    "resid_dropout_p",
+    "ffn_dropout_p",
+    "drop_path_rate",
+    "class_dropout_prob",
+    "max_batch_size",
+    "max_seq_len",
+    "preset",
+)
 """Keys of upstream's configuration that inference does not use."""
 
 

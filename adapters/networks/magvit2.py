@@ -18,11 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtbench.adapters.networks import infer
-from vtbench.adapters.networks.config import Config
-from vtbench.adapters.networks.conv import Block, Chain, NormSilu
-from vtbench.adapters.networks.quantizers import Grid, SignBits
-from vtbench.adapters.networks.vq_autoencoder import VQAutoencoder
+from vtbench.adapters.networks.parts import infer
+from vtbench.adapters.networks.parts.config import Config
+from vtbench.adapters.networks.parts.conv import Block, Chain, NormSilu
+from vtbench.adapters.networks.parts.quantizers import Grid, SignBits
+from vtbench.adapters.networks.parts.vq_autoencoder import VQAutoencoder
 from vtbench.types.errors import VtbenchError
 
 

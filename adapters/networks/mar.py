@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vtbench.adapters.networks import sampling
-from vtbench.adapters.networks.config import Config
-from vtbench.adapters.networks.diffusion import Diffusion
-from vtbench.adapters.networks.transformer import Block, modulate, sinusoid
+from vtbench.adapters.networks.parts import sampling
+from vtbench.adapters.networks.parts.config import Config
+from vtbench.adapters.networks.parts.diffusion import Diffusion
+from vtbench.adapters.networks.parts.transformer import Block, modulate, sinusoid
 from vtbench.types.errors import VtbenchError
 
 SETTINGS = ("num_iter", "cfg", "cfg_schedule", "temperature")
@@ -125,8 +125,15 @@ class Mar(nn.Module):
         self.decoder_blocks, self.decoder_norm = blocks("decoder", outer), nn.LayerNorm(outer, eps=eps)
         self.diffusion_pos_embed_learned = nn.Parameter(torch.zeros(1, self.length, outer))
         self.diffloss = nn.ModuleDict({"net": Head(self.dim, outer, depth, width)})
-        for key in ("mask_ratio_min", "label_drop_prob", "attn_dropout", "proj_dropout", "diffusion_batch_mul",
-                    "grad_checkpointing", "sampling"):  # fmt: skip
+        for key in (
+            "mask_ratio_min",
+            "label_drop_prob",
+            "attn_dropout",
+            "proj_dropout",
+            "diffusion_batch_mul",
+            "grad_checkpointing",
+            "sampling",
+        ):
             c.any(key)
         c.done()
 

@@ -13,16 +13,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtbench.adapters.networks import sampling
-from vtbench.adapters.networks.config import Config
-from vtbench.adapters.networks.transformer import heads_of, merged
+from vtbench.adapters.networks.parts import sampling
+from vtbench.adapters.networks.parts.config import Config
+from vtbench.adapters.networks.parts.transformer import heads_of, merged
 from vtbench.types.errors import VtbenchError
 
 ANNEALINGS = ("none", "linear", "cosine")
 SETTINGS = (
-    "guidance_scale", "guidance_annealing", "scale_pow", "softmax_temperature", "use_sampling_annealing",
-    "randomize_temperature", "num_steps", "mask_schedule_strategy",
-)  # fmt: skip
+    "guidance_scale",
+    "guidance_annealing",
+    "scale_pow",
+    "softmax_temperature",
+    "use_sampling_annealing",
+    "randomize_temperature",
+    "num_steps",
+    "mask_schedule_strategy",
+)
 
 
 class _Mha(nn.Module):
@@ -108,10 +114,14 @@ class MaskBitGenerator(nn.Module):
         else:
             self.tok_emb_list = nn.ModuleList(nn.Embedding(self.vocabulary + 1, dim) for _ in range(self.splits))
         self.first_layer = nn.Sequential(nn.LayerNorm(dim, eps=1e-12))
-        self.transformer = nn.ModuleDict({"layers": nn.ModuleList(
-            nn.ModuleList([_Attention(dim, heads, before=before), _FeedForward(dim, hidden, before=before)])
-            for _ in range(depth)
-        )})  # fmt: skip
+        self.transformer = nn.ModuleDict(
+            {
+                "layers": nn.ModuleList(
+                    nn.ModuleList([_Attention(dim, heads, before=before), _FeedForward(dim, hidden, before=before)])
+                    for _ in range(depth)
+                )
+            }
+        )
         self.norm_after_transformer = nn.LayerNorm(dim, eps=1e-12) if before else nn.Identity()
         self.last_layer = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.LayerNorm(dim, eps=1e-12))
         if self.bitwise:

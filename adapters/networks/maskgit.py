@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from vtbench.adapters.networks import infer
-from vtbench.adapters.networks.config import Config
-from vtbench.adapters.networks.conv import Conv, Names, Part
-from vtbench.adapters.networks.quantizers import VQ, Quantizer, SignBits
-from vtbench.adapters.networks.vq_autoencoder import VQAutoencoder
+from vtbench.adapters.networks.parts import infer
+from vtbench.adapters.networks.parts.config import Config
+from vtbench.adapters.networks.parts.conv import Conv, Names, Part
+from vtbench.adapters.networks.parts.quantizers import VQ, Quantizer, SignBits
+from vtbench.adapters.networks.parts.vq_autoencoder import VQAutoencoder
 from vtbench.types.errors import VtbenchError
 
 

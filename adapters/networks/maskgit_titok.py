@@ -13,16 +13,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtbench.adapters.networks import sampling
-from vtbench.adapters.networks.config import Config
-from vtbench.adapters.networks.transformer import Block, heads_of, merged
+from vtbench.adapters.networks.parts import sampling
+from vtbench.adapters.networks.parts.config import Config
+from vtbench.adapters.networks.parts.transformer import Block, heads_of, merged
 from vtbench.types.errors import VtbenchError
 
 DECAYS = ("constant", "linear", "power-cosine")
 SETTINGS = (
-    "guidance_scale", "guidance_decay", "guidance_scale_pow", "randomize_temperature",
-    "softmax_temperature_annealing", "num_sample_steps",
-)  # fmt: skip
+    "guidance_scale",
+    "guidance_decay",
+    "guidance_scale_pow",
+    "randomize_temperature",
+    "softmax_temperature_annealing",
+    "num_sample_steps",
+)
 
 
 class _BertAttention(nn.Module):
@@ -144,10 +148,14 @@ class MaskGit(nn.Module):
         self.classes = g.integer("condition_num_classes", 1000)
         kind = g.choice("model_type", ("ViT", "UViT"), "ViT")
         sizes = {
-            "ids": self.vocabulary + self.classes + 2, "codes": self.vocabulary, "length": self.length,
-            "dim": g.integer("hidden_size"), "depth": g.integer("num_hidden_layers"),
-            "heads": g.integer("num_attention_heads"), "hidden": g.integer("intermediate_size"),
-        }  # fmt: skip
+            "ids": self.vocabulary + self.classes + 2,
+            "codes": self.vocabulary,
+            "length": self.length,
+            "dim": g.integer("hidden_size"),
+            "depth": g.integer("num_hidden_layers"),
+            "heads": g.integer("num_attention_heads"),
+            "hidden": g.integer("intermediate_size"),
+        }
         for key in ("dropout", "attn_drop", "class_label_dropout", "num_steps", *SETTINGS):
             g.any(key)
         g.done()

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vtbench.adapters.networks import sampling
 from vtbench.adapters.networks.llamagen_gpt import GENERATE, Trunk, distribution
-from vtbench.adapters.networks.transformer import Cache, RMSNorm
+from vtbench.adapters.networks.parts import sampling
+from vtbench.adapters.networks.parts.transformer import Cache, RMSNorm
 from vtbench.types.errors import VtbenchError
 
 

@@ -13,9 +13,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtbench.adapters.networks import sampling
-from vtbench.adapters.networks.config import Config
-from vtbench.adapters.networks.transformer import Mlp, RMSNorm, heads_of, merged, modulate, rotate_pairs, tanh_gelu
+from vtbench.adapters.networks.parts import sampling
+from vtbench.adapters.networks.parts.config import Config
+from vtbench.adapters.networks.parts.transformer import (
+    Mlp,
+    RMSNorm,
+    heads_of,
+    merged,
+    modulate,
+    rotate_pairs,
+    tanh_gelu,
+)
 from vtbench.types.errors import VtbenchError
 
 SETTINGS = ("num_inference_steps", "guidance_scale", "shift")
@@ -173,9 +181,11 @@ class PixelFlow(nn.Module):
 
         text: features, mask, null features, null mask. `trace` gets the latents after stage 0 and the timesteps.
         """
-        steps = [num_inference_steps] * len(self.stages.table) if isinstance(num_inference_steps, int) else (
-            list(num_inference_steps)
-        )  # fmt: skip
+        steps = (
+            [num_inference_steps] * len(self.stages.table)
+            if isinstance(num_inference_steps, int)
+            else (list(num_inference_steps))
+        )
         if len(steps) != len(self.stages.table) or min(steps) < 1:
             raise VtbenchError(f"num_inference_steps is {steps}, but must be positive, one or {len(self.stages.table)}")
         guided, x, used = guidance_scale > 0, start, []

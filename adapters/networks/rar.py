@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vtbench.adapters.networks import sampling
-from vtbench.adapters.networks.config import Config
-from vtbench.adapters.networks.transformer import Cache, Mlp, SelfAttention, modulate
+from vtbench.adapters.networks.parts import sampling
+from vtbench.adapters.networks.parts.config import Config
+from vtbench.adapters.networks.parts.transformer import Cache, Mlp, SelfAttention, modulate
 from vtbench.types.errors import VtbenchError
 
 SETTINGS = ("guidance_scale", "guidance_scale_pow", "randomize_temperature")
@@ -69,8 +69,10 @@ class Rar(nn.Module):
         self.vocabulary, self.length = vq.integer("codebook_size"), g.integer("image_seq_len")
         self.classes, dim = g.integer("condition_num_classes", 1000), g.integer("hidden_size")
         depth, heads, hidden = (
-            g.integer("num_hidden_layers"), g.integer("num_attention_heads"), g.integer("intermediate_size")
-        )  # fmt: skip
+            g.integer("num_hidden_layers"),
+            g.integer("num_attention_heads"),
+            g.integer("intermediate_size"),
+        )
         for key in ("dropout", "attn_drop", "class_label_dropout", "use_checkpoint", *SETTINGS):
             g.any(key)
         g.done()

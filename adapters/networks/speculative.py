@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vtbench.adapters.networks.config import Config
+from vtbench.adapters.networks.parts.config import Config
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtbench.adapters.networks.config import Config
-from vtbench.adapters.networks.conv import check_size
+from vtbench.adapters.networks.parts.config import Config
+from vtbench.adapters.networks.parts.conv import check_size
 from vtbench.network import Encoded
 
 
@@ -35,8 +35,12 @@ class _Block(nn.Module):
     def __init__(self, width: int, *, pooled: bool = False) -> None:
         super().__init__()
         self.conv = nn.Sequential(
-            _conv(width, width), nn.ReLU(), _conv(width, width), nn.ReLU(), _conv(width, width),
-        )  # fmt: skip
+            _conv(width, width),
+            nn.ReLU(),
+            _conv(width, width),
+            nn.ReLU(),
+            _conv(width, width),
+        )
         self.pool = (
             nn.Sequential(
                 nn.Conv2d(width, 4 * width, 1, bias=False),

@@ -13,11 +13,11 @@ from typing import Any
 
 from torch import nn
 
-from vtbench.adapters.networks import infer
-from vtbench.adapters.networks.config import Config
-from vtbench.adapters.networks.conv import Conv, nominal_levels
-from vtbench.adapters.networks.quantizers import VQ, DotVQ, GumbelVQ, Quantizer, ResidualVQ
-from vtbench.adapters.networks.vq_autoencoder import VQAutoencoder
+from vtbench.adapters.networks.parts import infer
+from vtbench.adapters.networks.parts.config import Config
+from vtbench.adapters.networks.parts.conv import Conv, nominal_levels
+from vtbench.adapters.networks.parts.quantizers import VQ, DotVQ, GumbelVQ, Quantizer, ResidualVQ
+from vtbench.adapters.networks.parts.vq_autoencoder import VQAutoencoder
 from vtbench.types.errors import VtbenchError
 
 

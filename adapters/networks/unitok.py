@@ -19,11 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtbench.adapters.networks import infer
-from vtbench.adapters.networks.config import Config
-from vtbench.adapters.networks.conv import Chain, check_size
-from vtbench.adapters.networks.quantizers import Grid, MultiCodebookVQ
-from vtbench.adapters.networks.vit import Block, GeGluMlp
+from vtbench.adapters.networks.parts import infer
+from vtbench.adapters.networks.parts.config import Config
+from vtbench.adapters.networks.parts.conv import Chain, check_size
+from vtbench.adapters.networks.parts.quantizers import Grid, MultiCodebookVQ
+from vtbench.adapters.networks.parts.vit import Block, GeGluMlp
 from vtbench.network import Encoded
 from vtbench.types.errors import VtbenchError
 

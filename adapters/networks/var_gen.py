@@ -13,15 +13,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtbench.adapters.networks import archs, sampling
-from vtbench.adapters.networks.config import Config
-from vtbench.adapters.networks.quantizers import MultiScaleVQ
-from vtbench.adapters.networks.transformer import Cache, Mlp, heads_of, merged, tanh_gelu
+from vtbench.adapters.networks.parts import archs, sampling
+from vtbench.adapters.networks.parts.config import Config
+from vtbench.adapters.networks.parts.quantizers import MultiScaleVQ
+from vtbench.adapters.networks.parts.transformer import Cache, Mlp, heads_of, merged, tanh_gelu
 from vtbench.adapters.networks.var import Var
 from vtbench.types.errors import VtbenchError
 
-_TRAINING = ("cond_drop_rate", "drop_rate", "attn_drop_rate", "drop_path_rate", "flash_if_available",
-             "fused_if_available")  # fmt: skip
+_TRAINING = (
+    "cond_drop_rate",
+    "drop_rate",
+    "attn_drop_rate",
+    "drop_path_rate",
+    "flash_if_available",
+    "fused_if_available",
+)
 _RELEASED_VAE = {"vae_ch160v4096z32.pth": (4096, 32)}
 """Codebook size and width of the tokenizer that a configuration names by its file."""
 
@@ -145,16 +151,26 @@ class VarGenerator(nn.Module):
         if c.integers("v_patch_nums", default=patches) != tuple(patches):
             raise VtbenchError("config.vae.v_patch_nums and config.var.patch_nums differ: both must list the scales")
         arch = {
-            "in_channels": 3, "out_channels": 3, "ch": c.integer("ch"), "z_channels": width,
-            "ch_mult": list(c.integers("ch_mult", default=archs.F16)), "num_res_blocks": c.integer("num_res_blocks", 2),
-            "attention": "last level and middle", "quant_conv_ks": c.integer("quant_conv_ks", 3),
-            "norm_groups": 32, "norm_eps": 1e-6,
+            "in_channels": 3,
+            "out_channels": 3,
+            "ch": c.integer("ch"),
+            "z_channels": width,
+            "ch_mult": list(c.integers("ch_mult", default=archs.F16)),
+            "num_res_blocks": c.integer("num_res_blocks", 2),
+            "attention": "last level and middle",
+            "quant_conv_ks": c.integer("quant_conv_ks", 3),
+            "norm_groups": 32,
+            "norm_eps": 1e-6,
             "quantizer": {
-                "type": "multi-scale residual vq", "codebook_size": vocabulary, "embed_dim": width,
-                "znorm": c.flag("using_znorm", False), "quant_resi": c.number("quant_resi", 0.5),
-                "share_quant_resi": c.integer("share_quant_resi", 4, at_least=0), "v_patch_nums": list(patches),
+                "type": "multi-scale residual vq",
+                "codebook_size": vocabulary,
+                "embed_dim": width,
+                "znorm": c.flag("using_znorm", False),
+                "quant_resi": c.number("quant_resi", 0.5),
+                "share_quant_resi": c.integer("share_quant_resi", 4, at_least=0),
+                "v_patch_nums": list(patches),
             },
-        }  # fmt: skip
+        }
         for key in ("dropout", "beta", "test_mode", "default_qresi_counts"):
             c.any(key)
         c.done()

@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtbench.adapters.networks import sampling
-from vtbench.adapters.networks.config import Config
-from vtbench.adapters.networks.transformer import Cache, RMSNorm, heads_of, merged, rotate_pairs, sinusoid
+from vtbench.adapters.networks.parts import sampling
+from vtbench.adapters.networks.parts.config import Config
+from vtbench.adapters.networks.parts.transformer import Cache, RMSNorm, heads_of, merged, rotate_pairs, sinusoid
 from vtbench.types.errors import VtbenchError
 
 SETTINGS = ("num_steps", "cfg")
@@ -109,8 +109,14 @@ class Xar(nn.Module):
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
         c = Config(config, "config")
-        for key, only in (("img_size", 256), ("vae_stride", 16), ("patch_size", 1), ("vae_embed_dim", 16),
-                          ("class_num", 1000), ("clusters", 4)):  # fmt: skip
+        for key, only in (
+            ("img_size", 256),
+            ("vae_stride", 16),
+            ("patch_size", 1),
+            ("vae_embed_dim", 16),
+            ("class_num", 1000),
+            ("clusters", 4),
+        ):
             c.choice(key, (only,), only)
         self.channels, self.classes = 16, 1000
         inner, outer, ratio = c.integer("encoder_embed_dim"), c.integer("decoder_embed_dim"), c.number("mlp_ratio", 4.0)

@@ -106,12 +106,31 @@ class Card:
 
 
 @dataclass(frozen=True)
+class Wrapping:
+    """How a family makes models out of other models: `PREFIX:NAME` is its model over the model NAME.
+
+    NAME is whatever names a model (registered, `file.py@NAME`, `family:NAME`), and is loaded first, by its own card.
+    """
+
+    prefix: str
+    """What stands before the colon; no two families may have the same."""
+    card_for: Callable[[Card], Card]
+    """The card of `PREFIX:NAME`, with the wrapper's own options, from NAME's card.
+
+    Raises VtbenchError if a model of that card cannot be wrapped.
+    """
+    wrap: Callable[[Any, Mapping[str, Any]], Any]
+    """The wrapped model, ready to use, from the loaded model and the wrapper's resolved options."""
+
+
+@dataclass(frozen=True)
 class Family:
     """One adapter file: its cards and how a model is built from one.
 
     `build(card, options)` gives an unloaded Tokenizer or Generator. `network` ("module:Class") is the native network
     that an `arch` alone builds; it is what `adapter parity`, `adapter manifest`, `identify` and `family:NAME` use.
-    `fixtures` are the family names that parity fixtures and manifests use for it.
+    `fixtures` are the family names that parity fixtures and manifests use for it. `wraps` is for a family that makes
+    models out of any other model, beside those of its cards.
     """
 
     name: str
@@ -120,3 +139,4 @@ class Family:
     build: Callable[[Card, Mapping[str, Any]], Any]
     network: str | None = None
     fixtures: tuple[str, ...] = ()
+    wraps: Wrapping | None = None

@@ -1,0 +1,110 @@
+"""Codecs through Pillow: JPEG, WebP, JPEG 2000, AVIF and PNG. Bits are those of the file, headers included."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from vtbench.types.adapter import Tokenizer
+from vtbench.types.cards import Card, Family, Multiple
+from vtbench.types.errors import VtbenchError
+from vtbench.types.tokens import Bitstream, Tokens
+
+if TYPE_CHECKING:
+    import torch
+
+QUALITIES = (5, 10, 20, 30, 50, 75, 90, 95)
+
+
+def _card(name: str, title: str, note: str, **more: Any) -> Card:
+    return Card(name=name, family="codecs", kind="codec", title=title, sizes=Multiple(1), note=note, **more)
+
+
+CARDS = (
+    _card(
+        "jpeg",
+        "JPEG (libjpeg through Pillow)",
+        "4:2:0, baseline, Pillow's default tables; headers counted",
+        options={"quality": 75},
+        knob="quality",
+        knob_values=QUALITIES,
+    ),
+    _card(
+        "webp",
+        "WebP (libwebp through Pillow)",
+        "lossy, method 4; headers counted",
+        options={"quality": 75},
+        knob="quality",
+        knob_values=QUALITIES,
+    ),
+    _card(
+        "jpeg2000",
+        "JPEG 2000 (OpenJPEG through Pillow)",
+        "9/7 wavelet, one layer of a stated PSNR; headers counted",
+        options={"db": 35},
+        knob="db",
+        knob_values=(25, 30, 35, 40, 45),
+    ),
+    _card(
+        "avif",
+        "AVIF (libavif through Pillow)",
+        "4:2:0, speed 6; headers counted",
+        options={"quality": 60},
+        knob="quality",
+        knob_values=(10, 20, 30, 45, 60, 75, 90),
+    ),
+    _card("png", "PNG, lossless", "zlib level 9; the lossless ceiling; headers counted"),
+)
+
+
+class PillowCodec(Tokenizer):
+    """The card's name is Pillow's format but for the settings below."""
+
+    FORMATS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+        "jpeg": ("JPEG", {}),
+        "webp": ("WEBP", {"method": 4}),
+        "jpeg2000": ("JPEG2000", {"irreversible": True, "quality_mode": "dB", "no_jp2": True}),
+        "avif": ("AVIF", {"speed": 6, "subsampling": "4:2:0", "max_threads": 1}),
+        "png": ("PNG", {"compress_level": 9}),
+    }
+
+    def __init__(self, card: Card, options: Mapping[str, Any] | None = None) -> None:
+        super().__init__(card, options)
+        value = self.options.get(card.knob or "", 50)
+        if not 1 <= value <= 100:
+            raise VtbenchError(f"{card.name}: {card.knob} is {value}; give 1 to 100")
+
+    def _encode(self, rgb: Any) -> bytes:
+        from PIL import Image
+
+        name, settings = self.FORMATS[self.card.name]
+        extra = {"quality_layers": [self.options["db"]]} if "db" in self.options else dict(self.options)
+        out = io.BytesIO()
+        Image.fromarray(rgb).save(out, format=name, **settings, **extra)
+        return out.getvalue()
+
+    def encode(self, images: torch.Tensor, seeds: Sequence[int], budget: float | None = None) -> Tokens:
+        from vtbench.images import to_uint8
+
+        pixels = to_uint8(images).permute(0, 2, 3, 1).contiguous().numpy()
+        return Bitstream(
+            [self._encode(p) for p in pixels], (int(images.shape[2]), int(images.shape[3])), self.card.name
+        )
+
+    def decode(self, tokens: Tokens, seeds: Sequence[int]) -> torch.Tensor:
+        import numpy as np
+        import torch
+        from PIL import Image
+
+        assert isinstance(tokens, Bitstream)
+
+        def one(data: bytes) -> Any:
+            return np.array(Image.open(io.BytesIO(data)).convert("RGB"))
+
+        from vtbench.images import to_float
+
+        return to_float(torch.from_numpy(np.stack([one(d) for d in tokens.data])).permute(0, 3, 1, 2))
+
+
+FAMILY = Family("codecs", "Image codecs", CARDS, PillowCodec)

@@ -1,0 +1,1 @@
+"""Families of released generators whose networks are written here, one file a family."""

@@ -1,0 +1,173 @@
+"""LlamaGen's autoregressive generators, class- and text-conditional."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from vtbench.adapters.networks.parts import generating
+from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.errors import VtbenchError
+
+_README = "LlamaGen README.md:54-61"
+_SIZES = {"B": (768, 12, 12), "L": (1024, 24, 16), "XL": (1280, 36, 20), "XXL": (1536, 48, 24), "3B": (3200, 24, 32)}
+"""Preset: width, layers, heads (gpt.py:406-447)."""
+
+
+def _arch(size: str, pixels: int, kind: str) -> dict[str, Any]:
+    dim, depth, heads = _SIZES[size]
+    condition = (
+        {"num_classes": 1000, "cls_token_num": 1} if kind == "c2i" else {"caption_dim": 2048, "cls_token_num": 120}
+    )
+    return {
+        "dim": dim,
+        "n_layer": depth,
+        "n_head": heads,
+        "multiple_of": 256,
+        "model_type": kind,
+        "vocab_size": 16384,
+        "block_size": (pixels // 16) ** 2,
+        **condition,
+    }
+
+
+def _card(size: str, pixels: int, fid: float | None = None, *, stage: int | None = None) -> Card:
+    kind = "c2i" if stage is None else "t2i"
+    file = f"c2i_{size}_{pixels}" if stage is None else f"t2i_{size}_stage{stage}_{pixels}"
+    options: dict[str, Any] = {
+        "cfg_scale": 4.0 if kind == "c2i" else 7.5,
+        "cfg_interval": -1,
+        "temperature": 1.0,
+        "top_k": 2000 if kind == "c2i" else 1000,
+        "top_p": 1.0,
+        "cache": True,
+        # plain, speculative (same distribution), relaxed (LANTERN: near codes lend their mass).
+        "decoding": "plain",
+        # A smaller LlamaGen checkpoint of the same grid; its sizes are read from its tensors.
+        "draft": "",
+        "draft_tokens": 4,
+        "lantern_k": 1000,
+        "lantern_delta": 0.1,
+    }
+    if kind == "t2i":
+        options["text_encoder"] = "google/flan-t5-xl"
+    return Card(
+        name=f"llamagen-{file.replace('_', '-').lower()}",
+        family="llamagen-gpt",
+        kind="generator",
+        title=f"LlamaGen {size}, {pixels} x {pixels}, {'classes' if kind == 'c2i' else f'text, stage {stage}'}",
+        sizes=Fixed(pixels),
+        licence="MIT",
+        paper="https://arxiv.org/abs/2406.06525",
+        code="https://github.com/FoundationVision/LlamaGen",
+        weights=(
+            Weights(
+                file=f"{file}.pt",
+                hub="FoundationVision/LlamaGen" if kind == "c2i" else "peizesun/llamagen_t2i",
+                key=("model", "module", "state_dict"),
+                licence="MIT",
+            ),
+        ),
+        options=options,
+        published=()
+        if fid is None
+        else (Published("fid", fid, _README, "ADM, 50k samples" + (", resized to 256" if pixels == 384 else "")),),
+        arch=_arch(size, pixels, kind),
+        aliases=(f"llamagen_{file}",),
+        tokenizer=f"llamagen-vq-ds16-{kind}",
+        conditioning="class" if kind == "c2i" else "text",
+        stochastic=True,
+    )
+
+
+CARDS = (
+    _card("B", 256, 5.46),
+    _card("B", 384, 6.09),
+    _card("L", 256, 3.80),
+    _card("L", 384, 3.07),
+    _card("XL", 384, 2.62),
+    _card("XXL", 384, 2.34),
+    _card("3B", 384, 2.18),
+    _card("XL", 256, stage=1),
+    _card("XL", 512, stage=2),
+)
+
+
+_DECODING = ("plain", "speculative", "relaxed")
+
+
+def _sample(self: generating.NativeGenerator, given: Any, noise: Any) -> Any:
+    options, network, mask = dict(self.options), self.network, None
+    options.pop("text_encoder", None)
+    mode, path, ahead, k, delta = (
+        options.pop(n) for n in ("decoding", "draft", "draft_tokens", "lantern_k", "lantern_delta")
+    )
+    if mode not in _DECODING:
+        raise VtbenchError(f"decoding is {mode!r}, but must be one of {', '.join(_DECODING)}")
+    if self.card.conditioning == "text":
+        given, mask = generating.text_features(self, given, length=network.prefix, left=True)
+    if mode == "plain":
+        tokens = network.generate(given, noise, text_mask=mask, **options)
+        self.spent = {"nfe": float(network.length)}
+    else:
+        relax = _relaxation(self, int(k), float(delta)) if mode == "relaxed" else None
+        options.pop("cache")
+        tokens, spent = network.speculate(
+            _draft(self, str(path)), given, noise, text_mask=mask, ahead=int(ahead), relax=relax, **options
+        )
+        drafted = sum(s.drafted for s in spent)
+        self.spent = {
+            "nfe": sum(s.target for s in spent) / len(spent),
+            "draft_nfe": sum(s.draft for s in spent) / len(spent),
+            **({"acceptance": sum(s.accepted for s in spent) / drafted} if drafted else {}),
+        }
+    return self.of_codes(tokens, network.grid * 16, len(tokens))
+
+
+def _draft(self: generating.NativeGenerator, path: str) -> Any:
+    """The draft of the option, built from its tensors' shapes and kept; heads by preset, else 64 channels each."""
+    import torch
+
+    from vtbench import weights
+    from vtbench.network import build_network
+
+    if not path:
+        raise VtbenchError("speculative decoding needs a smaller model: give its checkpoint by --option draft=FILE")
+    kept: dict[str, Any] = self.__dict__.setdefault("drafts", {})
+    if path not in kept:
+        files = {"model": Path(path)}
+        tensors = weights.state_dict(torch.nn.Module(), self.card, files)
+        if "tok_embeddings.weight" not in tensors:
+            raise VtbenchError(f"{path} has no tok_embeddings.weight: the draft must be a LlamaGen checkpoint")
+        dim = int(tensors["tok_embeddings.weight"].shape[1])
+        depth = 1 + max(int(n.split(".")[1]) for n in tensors if n.startswith("layers."))
+        heads = next((h for d, n, h in _SIZES.values() if (d, n) == (dim, depth)), dim // 64 or 1)
+        hidden = int(tensors["layers.0.feed_forward.w1.weight"].shape[0])
+        # multiple_of = the hidden width itself rounds 8/3 dim up to exactly it.
+        arch = {**(self.card.arch or {}), "dim": dim, "n_layer": depth, "n_head": heads, "multiple_of": hidden}
+        network = weights.fill(build_network(self.family, arch, random=False), self.card, files)
+        kept[path] = network.to(device=self.device, dtype=getattr(torch, self.dtype)).eval().requires_grad_(False)
+    return kept[path]
+
+
+def _relaxation(self: generating.NativeGenerator, k: int, delta: float) -> Any:
+    """LANTERN's neighbours, by the stored vectors of the tokenizer's codebook."""
+    from vtbench.adapters.networks.speculative import Relaxation, nearest_codes
+
+    vectors = self._tokenizer().network.bottleneck.embedding.weight  # type: ignore[attr-defined]
+    if not 1 <= k < len(vectors):
+        raise VtbenchError(f"lantern_k is {k}, but must lie in 1..{len(vectors) - 1}")
+    kept: dict[int, Any] = self.__dict__.setdefault("neighbours", {})
+    if k not in kept:
+        kept[k] = nearest_codes(vectors, k + 1).to(self.device)
+    return Relaxation(kept[k], k, delta)
+
+
+FAMILY: Family = Family(
+    name="llamagen-gpt",
+    title="LlamaGen autoregressive transformer",
+    cards=CARDS,
+    build=generating.build(lambda: FAMILY, _sample),
+    network="vtbench.adapters.networks.llamagen_gpt:LlamaGenGpt",
+    fixtures=("llamagen-gpt",),
+)

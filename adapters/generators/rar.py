@@ -1,0 +1,80 @@
+"""RAR's generators."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vtbench.adapters.networks.parts import generating
+from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+
+
+def _card(
+    size: str,
+    fid: float,
+    dim: int,
+    depth: int,
+    guidance: float,
+    power: float,
+    warmth: float = 1.02,
+    *,
+    hidden: int | None = None,
+) -> Card:
+    return Card(
+        name=f"rar-{size}",
+        family="rar",
+        kind="generator",
+        title=f"RAR-{size.upper()}",
+        sizes=Fixed(256),
+        licence="Apache-2.0",
+        paper="https://arxiv.org/abs/2411.00776",
+        code="https://github.com/bytedance/1d-tokenizer",
+        weights=(Weights(file=f"rar_{size}.bin", hub="yucornetto/RAR", licence="Apache-2.0"),),
+        options={
+            "guidance_scale": guidance,
+            "guidance_scale_pow": power,
+            "randomize_temperature": warmth,
+            "cache": True,
+        },
+        published=(Published("fid", fid, "README_RAR.md:35-38", "ADM, 50k samples"),),
+        arch={
+            "model": {
+                "vq_model": {"codebook_size": 1024},
+                "generator": {
+                    "hidden_size": dim,
+                    "num_hidden_layers": depth,
+                    "num_attention_heads": 16,
+                    "intermediate_size": hidden or 4 * dim,
+                    "image_seq_len": 256,
+                    "condition_num_classes": 1000,
+                },
+            }
+        },
+        aliases=(f"rar_{size}",),
+        tokenizer="maskgit-vqgan-imagenet-f16-256",
+        conditioning="class",
+        stochastic=True,
+    )
+
+
+CARDS = (
+    _card("b", 1.95, 768, 24, 16.0, 2.75, 1.0),
+    _card("l", 1.70, 1024, 24, 15.5, 2.5),
+    _card("xl", 1.50, 1280, 32, 6.9, 1.5),
+    _card("xxl", 1.48, 1408, 40, 8.0, 1.2, hidden=6144),
+)
+
+
+def _sample(self: generating.NativeGenerator, given: Any, noise: Any) -> Any:
+    tokens = self.network.generate(given, noise, **self.options)
+    self.spent = {"nfe": float(self.network.length)}
+    return self.of_codes(tokens, 256, len(tokens))
+
+
+FAMILY: Family = Family(
+    name="rar",
+    title="RAR randomised autoregressive transformer",
+    cards=CARDS,
+    build=generating.build(lambda: FAMILY, _sample),
+    network="vtbench.adapters.networks.rar:Rar",
+    fixtures=("rar",),
+)

@@ -1,0 +1,75 @@
+"""VAR's next-scale generators."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vtbench.adapters.networks.parts import generating
+from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+
+_README = "VAR README.md:89-96"
+_256, _512 = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16), (1, 2, 3, 4, 6, 9, 13, 18, 24, 32)
+
+
+def _card(depth: int, fid: float, *further: Published) -> Card:
+    """Heads = depth, width = 64 x depth (models/__init__.py:9-37); d36 is for 512 pixels and shares its modulation."""
+    large = depth == 36
+    return Card(
+        name=f"var-gen-d{depth}",
+        family="var-gen",
+        kind="generator",
+        title=f"VAR-d{depth}",
+        sizes=Fixed(512 if large else 256),
+        licence="MIT",
+        paper="https://arxiv.org/abs/2404.02905",
+        code="https://github.com/FoundationVision/VAR",
+        weights=(Weights(file=f"var_d{depth}.pth", hub="FoundationVision/var", licence="MIT"),),
+        # README.md:155 for FID.
+        options={"cfg": 1.5, "top_k": 900, "top_p": 0.96, "more_smooth": False, "cache": True},
+        published=(Published("fid", fid, _README, "ADM, 50k samples"), *further),
+        arch={
+            "num_classes": 1000,
+            "depth": depth,
+            "embed_dim": 64 * depth,
+            "num_heads": depth,
+            "mlp_ratio": 4.0,
+            "norm_eps": 1e-6,
+            "shared_aln": large,
+            "attn_l2_norm": True,
+            "patch_nums": list(_512 if large else _256),
+            "vae": "vae_ch160v4096z32.pth",
+        },
+        aliases=(f"var_gen_d{depth}",),
+        tokenizer="var-vae-512" if large else "var-vae-256",
+        conditioning="class",
+        stochastic=True,
+    )
+
+
+CARDS = (
+    _card(16, 3.55),
+    _card(20, 2.95),
+    _card(24, 2.33),
+    _card(30, 1.97, Published("fid", 1.80, "VAR README.md:95", "ADM, 50k samples, rejection sampling")),
+    _card(36, 2.63),
+)
+
+
+def _sample(self: generating.NativeGenerator, given: Any, noise: Any) -> Any:
+    from vtbench.adapters.networks import var_gen
+
+    vae: Any = getattr(self._tokenizer(), "network", None)
+    made = self.network.generate(given, noise, vae=vae, **self.options)
+    self.spent = {"nfe": float(len(self.network.scales))}
+    # Mixed codes (more_smooth) are no tokens, so the image is made from the latent in both cases.
+    return var_gen.image(vae, made.latent)
+
+
+FAMILY: Family = Family(
+    name="var-gen",
+    title="VAR next-scale transformer",
+    cards=CARDS,
+    build=generating.build(lambda: FAMILY, _sample),
+    network="vtbench.adapters.networks.var_gen:VarGenerator",
+    fixtures=("var-gen",),
+)

@@ -1,0 +1,1 @@
+"""Models that come through somebody's library or interface: diffusers, transformers, an image API."""

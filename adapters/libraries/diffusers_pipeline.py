@@ -1,0 +1,217 @@
+"""Generators of the diffusers library: any pipeline that makes one image from a text or a class label.
+
+A pipeline is a folder in diffusers' own format (model_index.json), from disk or the hub; weights are safetensors, and
+no code of a repository ever runs. What a pipeline's call takes is read from its signature, so that no model is known by
+name. Every image is drawn alone from its own seed: a batch of four equals four of one.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vtbench.types.adapter import Generator, Prompt
+from vtbench.types.cards import Card, Family, Multiple, Weights
+from vtbench.types.errors import MissingExtra, VtbenchError
+
+if TYPE_CHECKING:
+    import torch
+
+OPTIONS: Mapping[str, Any] = {"steps": 0, "guidance": -1.0, "size": 0, "negative_prompt": ""}
+"""0, -1 and "" leave a pipeline's own default; size in pixels (square)."""
+
+
+def _card(name: str, title: str, hub: str | None, licence: str | None, conditioning: Any, **more: Any) -> Card:
+    weights = Weights(file="model_index.json", role="folder", hub=hub, licence=licence)
+    return Card(
+        name=name,
+        family="diffusers-pipeline",
+        kind="generator",
+        title=title,
+        sizes=Multiple(8, 8),
+        licence=licence,
+        weights=(weights,),
+        options=OPTIONS,
+        conditioning=conditioning,
+        stochastic=True,
+        extra="hub",
+        **more,
+    )
+
+
+CARDS = (
+    _card(
+        "diffusers-pipeline",
+        "a diffusers pipeline of yours",
+        None,
+        None,
+        None,
+        note="give its folder with --checkpoint; conditioned by text or class as its call takes them",
+    ),
+    _card(
+        "dit-xl-2-256",
+        "DiT-XL/2, 256",
+        "facebook/DiT-XL-2-256",
+        "CC-BY-NC-4.0",
+        "class",
+        paper="https://arxiv.org/abs/2212.09748",
+        trained_on=("ImageNet",),
+    ),
+    _card(
+        "pixart-sigma-1024",
+        "PixArt-Sigma-XL 1024",
+        "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS",
+        "CreativeML OpenRAIL",
+        "text",
+        paper="https://arxiv.org/abs/2403.04692",
+    ),
+    _card(
+        "sd-xl-base",
+        "Stable Diffusion XL base 1.0",
+        "stabilityai/stable-diffusion-xl-base-1.0",
+        "CreativeML OpenRAIL++-M",
+        "text",
+        paper="https://arxiv.org/abs/2307.01952",
+    ),
+)
+
+
+class Pipeline(Generator):
+    """Options: steps, guidance, size, negative_prompt."""
+
+    def __init__(self, card: Card, options: Mapping[str, Any] | None = None) -> None:
+        super().__init__(card, options)
+        if self.options["steps"] < 0 or self.options["size"] < 0:
+            raise VtbenchError(f"{card.name}: steps and size are numbers from 1 on, or 0 for the pipeline's own")
+        self.pipe: Any = None
+        self.spent: dict[str, float] = {}
+
+    def load(self, files: Mapping[str, Path], device: str = "cpu", dtype: str = "float32") -> None:
+        import torch
+
+        try:
+            import diffusers
+        except ImportError:
+            raise MissingExtra("diffusers", "hub", self.card.name) from None
+        folder = files["folder"]
+        check_folder(folder)
+        try:
+            pipe = diffusers.DiffusionPipeline.from_pretrained(
+                str(folder),
+                torch_dtype=getattr(torch, dtype),
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                low_cpu_mem_usage=False,
+            )
+        except Exception as bad:
+            text = " ".join(str(bad).split())[:300]
+            raise VtbenchError(f"the pipeline in {folder} could not be loaded ({type(bad).__name__}: {text})") from bad
+        self.takes = set(inspect.signature(pipe.__call__).parameters)
+        if not self.takes & {"prompt", "class_labels"}:
+            raise VtbenchError(
+                f"{type(pipe).__name__} takes neither a prompt nor class labels: it is no generator here"
+            )
+        pipe.set_progress_bar_config(disable=True)
+        self.pipe = pipe.to(device)
+        self.device, self.dtype = device, dtype
+
+    def parameter_count(self) -> int | None:
+        if self.pipe is None:
+            return None
+        parts = [c for c in self.pipe.components.values() if callable(getattr(c, "parameters", None))]
+        return sum(p.numel() for c in parts for p in c.parameters())
+
+    def cost(self) -> Mapping[str, float]:
+        return dict(self.spent)
+
+    def generate(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> torch.Tensor:
+        import torch
+
+        if self.pipe is None:
+            raise VtbenchError(f"{self.card.name} is not loaded: call load with its folder first")
+        calls = _Calls(self.pipe)
+        try:
+            made = [self._one(p, s) for p, s in zip(prompts, seeds, strict=True)]
+        finally:
+            calls.remove()
+        self.spent = {"nfe": calls.count / len(made)} if calls.found else {}
+        flagged = sum(f for _, f in made)
+        if flagged:
+            self.spent["safety_blackouts"] = flagged / len(made)
+        return torch.stack([image for image, _ in made])
+
+    def _one(self, prompt: Prompt, seed: int) -> tuple[torch.Tensor, bool]:
+        """(image (3, H, W) float32 in [0, 1], whether a safety checker blacked it out)."""
+        import torch
+
+        options = self.options
+        # Drawn on the CPU: the same noise on every device.
+        call: dict[str, Any] = {"generator": torch.Generator("cpu").manual_seed(seed), "output_type": "np"}
+        if "class_labels" in self.takes:
+            if prompt.label is None:
+                raise VtbenchError(f"{self.card.name} is class-conditional, but the prompt {prompt.id} has no label")
+            call["class_labels"] = [prompt.label]
+        else:
+            if prompt.text is None:
+                raise VtbenchError(f"{self.card.name} is text-conditional, but the prompt {prompt.id} has no text")
+            call["prompt"] = prompt.text
+        given = {
+            "num_inference_steps": options["steps"] or None,
+            "guidance_scale": None if options["guidance"] < 0 else options["guidance"],
+            "height": options["size"] or None,
+            "width": options["size"] or None,
+            "negative_prompt": options["negative_prompt"] or None,
+        }
+        for name, value in given.items():
+            if value is None:
+                continue
+            if name not in self.takes:
+                raise VtbenchError(f"{type(self.pipe).__name__} takes no {name}: leave out that --option")
+            call[name] = value
+        out = self.pipe(**call)
+        image = torch.from_numpy(out.images[0]).permute(2, 0, 1).float()
+        flags = getattr(out, "nsfw_content_detected", None)
+        return image, bool(flags and flags[0])
+
+
+class _Calls:
+    """Counts the denoiser's evaluations; a batch doubled for guidance counts once, as for the native generators."""
+
+    def __init__(self, pipe: Any) -> None:
+        net = next(
+            (n for name in ("transformer", "unet", "prior") if (n := getattr(pipe, name, None)) is not None), None
+        )
+        self.count, self.found = 0, net is not None
+        self._hook = None if net is None else net.register_forward_pre_hook(self._seen)
+
+    def _seen(self, *_: Any) -> None:
+        self.count += 1
+
+    def remove(self) -> None:
+        if self._hook is not None:
+            self._hook.remove()
+
+
+def check_folder(folder: Path) -> None:
+    """Refuses a folder that is no pipeline, whose index names code of its own, or whose weights are pickled."""
+    index = folder / "model_index.json"
+    try:
+        found = json.loads(index.read_text())
+    except FileNotFoundError:
+        raise VtbenchError(f"{folder} holds no model_index.json: give the folder of a diffusers pipeline") from None
+    except ValueError as bad:
+        raise VtbenchError(f"{index} is no JSON ({bad}): fetch the folder again") from bad
+    if not isinstance(found.get("_class_name"), str):
+        raise VtbenchError(f"{index} names a class of its own code: only diffusers' own pipelines are loaded")
+    for name, value in found.items():
+        if isinstance(value, list) and value and value[0] is not None and (folder / f"{value[0]}.py").exists():
+            raise VtbenchError(f"{index} takes {name} from the repository's own code: that is never run")
+    if not any(folder.rglob("*.safetensors")):
+        raise VtbenchError(f"{folder} holds no .safetensors file: convert the weights, pickled files are not opened")
+
+
+FAMILY = Family("diffusers-pipeline", "Pipelines of diffusers", CARDS, Pipeline)

@@ -1,0 +1,1 @@
+"""What several networks share: convolutions, transformers, quantizers, sampling, archs, reading an arch."""

@@ -1,0 +1,97 @@
+"""TokenBridge's rule: every scalar of a latent becomes the index of one of 2^bits values; nothing is learned.
+
+YuqingWang1029/TokenBridge @ 3ede2818 reconstruction.py:55-131, models/tokenbridge.py:434-545
+(https://arxiv.org/abs/2503.16430).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from vtbench.types.errors import VtbenchError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vtbench.adapters.networks.parts.config import Config
+
+# Entries of the (scalars, values) table held at once where the values are not in order.
+_TABLE = 2**22
+
+
+def boundaries(bits: int, std_range: float) -> np.ndarray[Any, Any]:
+    """Edges of 2^bits bins of equal probability under the standard normal, clamped to +-std_range.
+
+    float64, (2^bits + 1,). A range that does not reach the outer bins leaves them without width.
+    """
+    import numpy as np
+    from scipy.stats import norm
+
+    return np.asarray(norm.ppf(np.linspace(0, 1, 2**bits + 1)).clip(-std_range, std_range))
+
+
+def table(bits: int, std_range: float) -> Tensor:
+    """Value of every index, float32 (2^bits,): the mean of the standard normal truncated to its bin, 0 if it is empty.
+
+    In float32 throughout, as upstream: in float64 the values differ in the fifth decimal.
+    """
+    edges = torch.from_numpy(boundaries(bits, std_range)).float()
+    density = torch.exp(-0.5 * edges**2) / math.sqrt(2 * math.pi)
+    below = 0.5 * (1 + torch.erf(edges / math.sqrt(2)))
+    mass = below[1:] - below[:-1]
+    return (density[:-1] - density[1:]) / torch.where(mass == 0, 1e-10, mass)
+
+
+class NormalBins:
+    """float32 latents <-> indices; the same for every channel and position.
+
+    [low, high] of the latent is mapped to +-std_range of the normal and clamped there.
+    """
+
+    def __init__(self, bits: int, low: float, high: float, std_range: float) -> None:
+        if not 1 <= bits <= 16:
+            raise VtbenchError(f"bits={bits}: give 1 to 16 bits a scalar")
+        if not high > low or not std_range > 0:
+            raise VtbenchError(
+                f"the latent's range {low} to {high} and std_range={std_range}: the first must rise, "
+                "the second be above 0"
+            )
+        self.bits, self.low, self.high, self.std_range = bits, low, high, std_range
+        # On the CPU even where a network is being sized on the meta device.
+        with torch.device("cpu"):
+            self.table = table(bits, std_range)
+        self._rising = bool((self.table.diff() > 0).all())
+
+    @classmethod
+    def of(cls, c: Config) -> NormalBins:
+        """From a fixture's `quantizer`."""
+        c.choice("type", ("per-element normal-quantile",))
+        bits = c.integer("bits")
+        if c.integer("levels", 2**bits) != 2**bits:
+            raise VtbenchError(f"arch.quantizer.levels is not 2^{bits}: there is one level a code of {bits} bits")
+        made = cls(bits, c.number("min"), c.number("max"), c.number("std_range"))
+        c.done()
+        return made
+
+    def indices(self, x: Tensor) -> Tensor:
+        """int64 of the nearest value, the lowest index where several are equally near."""
+        s, values = self.std_range, self.table.to(x.device)
+        y = (x.float() - self.low) / (self.high - self.low) * (2 * s) - s
+        y = y.clamp(-s, s).contiguous()
+        if not self._rising:
+            parts = y.flatten().split(max(1, _TABLE // len(values)))
+            return torch.cat([(part[:, None] - values).abs().argmin(dim=1) for part in parts]).reshape(y.shape)
+        above = torch.searchsorted(values, y).clamp(max=len(values) - 1)
+        below = (above - 1).clamp(min=0)
+        nearer = (y - values[below]).abs() <= (y - values[above]).abs()
+        return torch.where(nearer, below, above)
+
+    def values(self, indices: Tensor) -> Tensor:
+        """float32 in [low, high]."""
+        s = self.std_range
+        scaled = (self.table.to(indices.device) + s) / (2 * s) * (self.high - self.low) + self.low
+        return scaled[indices]
