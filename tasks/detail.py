@@ -9,7 +9,16 @@ TASK = Task(
     suites=("starter-detail",),
     view="256",
     metrics=(
-        "gmsd", "psnr", "haarpsi", "edge-f1", "coherent-gain", "excess-power", "mtf50", "worst-tile-psnr",
-        "worst-tile-lpips", "bpp",
+        "gmsd",
+        "psnr",
+        "haarpsi",
+        "edge-f1",
+        "coherent-gain",
+        "excess-power",
+        "mtf50",
+        "worst-tile-psnr",
+        "worst-tile-lpips",
+        "bpp",
     ),
-)  # fmt: skip
+    order=20,
+)

@@ -9,9 +9,18 @@ TASK = Task(
     suites=("starter-natural",),
     view="256",
     metrics=(
-        "fid", "sfid", "kid", "is", "precision-k3", "recall-k3", "density-k5", "coverage-k5", "cmmd", "clip-score",
+        "fid",
+        "sfid",
+        "kid",
+        "is",
+        "precision-k3",
+        "recall-k3",
+        "density-k5",
+        "coverage-k5",
+        "cmmd",
+        "clip-score",
     ),
-    off_by_default=True,
+    default_for=("suites", "images"),
     prompts=("starter-classes", "starter-objects"),
     per_prompt=16,
-)  # fmt: skip
+)

@@ -9,8 +9,14 @@ TASK = Task(
     suites=("starter-natural",),
     view="256",
     metrics=(
-        "drift-psnr-1", "drift-psnr-2", "drift-psnr-5", "drift-tokens-2", "drift-tokens-5", "shift-tokens",
-        "jpeg90-tokens", "noise2-tokens",
+        "drift-psnr-1",
+        "drift-psnr-2",
+        "drift-psnr-5",
+        "drift-tokens-2",
+        "drift-tokens-5",
+        "shift-tokens",
+        "jpeg90-tokens",
+        "noise2-tokens",
     ),
     off_by_default=True,
-)  # fmt: skip
+)

@@ -9,7 +9,17 @@ TASK = Task(
     suites=("starter-text",),
     view="native",
     metrics=(
-        "cer", "wer", "word-accuracy", "ned", "cer-ceiling", "word-accuracy-ceiling", "cer-self", "ocr-empty",
-        "ocr-overlong", "legibility", "bpp",
+        "cer",
+        "wer",
+        "word-accuracy",
+        "ned",
+        "cer-ceiling",
+        "word-accuracy-ceiling",
+        "cer-self",
+        "ocr-empty",
+        "ocr-overlong",
+        "legibility",
+        "bpp",
     ),
-)  # fmt: skip
+    order=30,
+)

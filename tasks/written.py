@@ -14,4 +14,4 @@ TASK = Task(
     note="the reference images take no part: a picture is read and held against its own prompt's quote",
     prompts=("starter-quotes",),
     per_prompt=4,
-)  # fmt: skip
+)

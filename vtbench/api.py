@@ -28,11 +28,6 @@ if TYPE_CHECKING:
     from vtbench.images import View
     from vtbench.suite import Suite
 
-DEFAULT_TASKS = ("reconstruction", "detail", "text", "compression")
-TASKS_FOR_GENERATORS = ("generation",)
-TASKS_FOR_IMAGES = ("reconstruction", "compression")
-"""What is asked of images that come without a task: detail and text need suites with known truth."""
-
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -333,8 +328,10 @@ def evaluate(
     drawing = [isinstance(m, str) and _is_generator(m) for m in specs]
     if any(drawing) and not all(drawing):
         raise VtbenchError("generators and tokenizers were given together: evaluate them in two commands")
-    default = TASKS_FOR_IMAGES if images is not None else DEFAULT_TASKS
-    chosen = [registry.tasks().get(t) for t in (tasks or (TASKS_FOR_GENERATORS if any(drawing) else default))]
+    if tasks:
+        chosen = [registry.tasks().get(t) for t in tasks]
+    else:
+        chosen = registry.default_tasks(images_given=images is not None, generators=any(drawing))
     odd = next((t for t in chosen if bool(t.prompts) != any(drawing)), None)
     if odd is not None:
         raise VtbenchError(

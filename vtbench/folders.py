@@ -130,7 +130,7 @@ def score(
     for folder in (reference, *candidates):
         if not folder.is_dir():
             raise VtbenchError(f"{folder} is not a folder: give folders of images")
-    names = list(metrics) if metrics else list(DEFAULT)
+    names = registry.metric_names(metrics or DEFAULT)
     ready, unavailable = load_metrics(names, device)
     for name in names:
         if name in ready and not isinstance(ready[name], ImageMetric | SetMetric | RowMetric):

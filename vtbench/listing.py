@@ -104,10 +104,20 @@ def models() -> list[dict[str, Any]]:
         out.append(
             {"name": card.name, "state": status, "needs": needs, **{k: v for k, v in facts.items() if k != "name"}}
         )
-    for name, why in sorted(registry.broken_plugins().items()):
-        out.append({"name": name, "state": "broken", "needs": f"mend or uninstall the plug-in: {why}", "family": None,
-                    "kind": None, "title": "a plug-in that cannot be imported"})  # fmt: skip
-    return out
+    return [*out, *({**b, "family": None, "kind": None} for b in _broken(registry.broken_adapters()))]
+
+
+def _broken(plugins: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Lines for plug-ins that cannot be used: {name of the entry point: why}."""
+    return [
+        {
+            "name": name,
+            "state": "broken",
+            "needs": f"mend or uninstall the plug-in: {why}",
+            "title": "a plug-in that cannot be imported",
+        }
+        for name, why in sorted(plugins.items())
+    ]
 
 
 def families() -> list[dict[str, Any]]:
@@ -129,10 +139,13 @@ def suites() -> list[dict[str, Any]]:
 
 
 def tasks() -> list[dict[str, Any]]:
-    return [
-        {**dataclasses.asdict(t), "state": "off by default" if t.off_by_default else "ready", "needs": ""}
-        for _, t in registry.tasks().items()
+    """Every task, and whether it runs on tokenizers where nobody names a task."""
+    default = {t.name for t in registry.default_tasks(images_given=False, generators=False)}
+    lines = [
+        {**dataclasses.asdict(t), "state": "ready" if name in default else "off by default", "needs": ""}
+        for name, t in registry.tasks().items()
     ]
+    return [*lines, *_broken(registry.tasks().broken)]
 
 
 def metrics() -> list[dict[str, Any]]:
@@ -151,7 +164,7 @@ def metrics() -> list[dict[str, Any]]:
                 problems.append(f"pip install 'vtbench[{need}]'")
         out.append({**dataclasses.asdict(card), "name": name, "state": "needs weights" if problems else "ready",
                     "needs": "; ".join(problems)})  # fmt: skip
-    return out
+    return [*out, *_broken(registry.metrics().broken)]
 
 
 def doctor() -> dict[str, Any]:

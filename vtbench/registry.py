@@ -1,7 +1,7 @@
 """Finds models, tasks and metrics: built-ins by listing a folder, plug-ins by entry point, a file by path@name.
 
-Importing an adapter imports no torch, so listing is quick. A name given twice is an error; an unknown one offers near
-names; a plug-in that cannot be imported is reported, and hides nothing else.
+Importing an adapter imports no torch, so listing is quick. Two of one name are an error; an unknown name offers near
+ones; a plug-in that cannot be imported is reported, and hides nothing else.
 """
 
 from __future__ import annotations
@@ -9,58 +9,23 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib
-import importlib.metadata
-import importlib.util
 import pkgutil
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from vtbench.types.cards import Card, Family, Wrapping
 from vtbench.types.errors import VtbenchError, near
+from vtbench.types.names import FileRegistry, Registry, Source
+from vtbench.types.plugins import file_of, is_path_and_name, module_of, path_and_name, plugins
 from vtbench.types.task import Task
 
-T = TypeVar("T")
 ENTRY_POINTS = "vtbench.adapters"
-
-
-class Registry(Generic[T]):
-    """Names to entries of one kind; a collision raises, a miss offers near names."""
-
-    def __init__(self, what: str, plural: str) -> None:
-        self.what, self.plural = what, plural
-        self._entries: dict[str, T] = {}
-        self._from: dict[str, str] = {}
-
-    def add(self, name: str, entry: T, source: str) -> None:
-        if name in self._entries:
-            raise VtbenchError(
-                f"the {self.what} {name!r} is defined by both {self._from[name]} and {source}: rename one of them"
-            )
-        self._entries[name] = entry
-        self._from[name] = source
-
-    def get(self, name: str) -> T:
-        if name not in self._entries:
-            raise VtbenchError(
-                f"there is no {self.what} {name!r}{near(name, self._entries)}: `vtbench list {self.plural}` shows all"
-            )
-        return self._entries[name]
-
-    def source(self, name: str) -> str:
-        return self._from[name]
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._entries
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
-
-    def items(self) -> list[tuple[str, T]]:
-        return list(self._entries.items())
+METRIC_PLUGINS = "vtbench.metrics"
+TASK_PLUGINS = "vtbench.tasks"
+"""Groups of entry points: each names a module with FAMILY, METRICS or TASK."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +44,8 @@ class Entry:
         return hashlib.sha256(self.file.read_bytes()).hexdigest()
 
 
-NOT_WALKED = ("networks", "fits")
-"""Folders of `vtbench.adapters` that hold no adapters: networks import torch, fits are data."""
+NOT_WALKED = ("networks", "fits", "suites", "prompts")
+"""Folders that hold nothing to register: networks import torch, fits, suites and prompts are data."""
 
 
 def _modules(package: str) -> list[ModuleType]:
@@ -119,34 +84,28 @@ class _Models:
     wrapping: Registry[tuple[Family, Path]] = field(default_factory=lambda: Registry("prefix", "families"))
     broken: dict[str, str] = field(default_factory=dict)
 
-    def add(self, module: ModuleType, source: str, builtin: bool) -> None:
+    def add(self, module: ModuleType, source: Source) -> None:
         file = Path(str(module.__file__))
         for family in _families_of(module):
             self.families.add(family.name, family, source)
             if family.wraps is not None:
                 if family.wraps.prefix in RESERVED:
                     raise VtbenchError(
-                        f"{source} wraps models as {family.wraps.prefix}:NAME, which is taken: rename it"
+                        f"{source.words} wraps models as {family.wraps.prefix}:NAME, which is taken: rename it"
                     )
                 self.wrapping.add(family.wraps.prefix, (family, file), source)
             for card in family.cards:
                 for name in dict.fromkeys((card.name, *card.aliases)):
-                    self.models.add(name, Entry(card, family, file, builtin), source)
+                    self.models.add(name, Entry(card, family, file, source.builtin), source)
 
 
 @functools.cache
 def _all() -> _Models:
     every = _Models()
     for module in _modules("vtbench.adapters"):
-        every.add(module, module.__name__, True)
-    for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
-        try:
-            loaded = point.load()
-            module = loaded if isinstance(loaded, ModuleType) else sys.modules[loaded.__module__]
-            every.add(module, f"the plug-in {point.value}", False)
-        except Exception as bad:
-            # Somebody else's package must not take everybody's list down; `list` and `doctor` show the reason.
-            every.broken[point.name] = f"{point.value}: {type(bad).__name__}: {bad}"
+        every.add(module, Source.of_builtin(module))
+    broken = plugins(ENTRY_POINTS, lambda module, words: every.add(module, Source(words, file_of(module))))
+    every.broken.update(broken)
     return every
 
 
@@ -160,8 +119,18 @@ def entries() -> list[Entry]:
     return sorted(seen.values(), key=lambda e: e.card.name)
 
 
-def broken_plugins() -> dict[str, str]:
+def broken_adapters() -> dict[str, str]:
+    """{name of the entry point: why its adapters cannot be used}."""
     return dict(_all().broken)
+
+
+def broken_plugins() -> dict[str, str]:
+    """{name of the entry point: why it cannot be used}, of adapters, metrics and tasks."""
+    out: dict[str, str] = {}
+    for broken in (broken_adapters(), metrics().broken, tasks().broken):
+        for name, why in broken.items():
+            out[name] = f"{out[name]}; {why}" if name in out else why
+    return out
 
 
 def family(name: str) -> Family:
@@ -174,23 +143,8 @@ def family(name: str) -> Family:
 
 def from_file(spec: str) -> Entry:
     """`path/to/file.py@name`: the model of that name in a file of the user's."""
-    text, _, name = spec.rpartition("@")
-    path = Path(text).expanduser()
-    if not path.is_file():
-        raise VtbenchError(f"{path} does not exist: give path/to/file.py@name with a file that defines FAMILY")
-    unique = "vtbench_user_" + hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
-    module = sys.modules.get(unique)
-    if module is None:
-        loading = importlib.util.spec_from_file_location(unique, path)
-        if loading is None or loading.loader is None:
-            raise VtbenchError(f"{path} cannot be imported as a Python file: its name must end in .py")
-        module = importlib.util.module_from_spec(loading)
-        sys.modules[unique] = module
-        try:
-            loading.loader.exec_module(module)
-        except Exception as bad:
-            del sys.modules[unique]
-            raise VtbenchError(f"{path} cannot be imported ({type(bad).__name__}: {bad}): mend the file") from bad
+    path, name = path_and_name(spec)
+    module = module_of(path, "FAMILY")
     cards = {c.name: Entry(c, f, path, False) for f in _families_of(module) for c in f.cards}
     if not cards:
         raise VtbenchError(f"{path} defines no FAMILY of vtbench.Family: see CONTRIBUTING.md, add a tokenizer")
@@ -205,7 +159,7 @@ def model(name: str) -> Entry:
     wrapping = wrapper(name)
     if wrapping is not None:
         return _wrapped(*wrapping)
-    if ".py@" in name:
+    if is_path_and_name(name):
         return from_file(name)
     if name.startswith("family:"):
         one = family(name.removeprefix("family:"))
@@ -260,23 +214,71 @@ def build(entry: Entry, options: Mapping[str, Any]) -> Any:
 
 
 @functools.cache
-def tasks() -> Registry[Task]:
-    registry: Registry[Task] = Registry("task", "tasks")
+def tasks() -> FileRegistry[Task]:
+    registry = FileRegistry("task", "tasks", "TASK", _tasks_of)
     for module in _modules("vtbench.tasks"):
-        one = getattr(module, "TASK", None)
-        if isinstance(one, Task):
-            registry.add(one.name, one, module.__name__)
+        registry.add_module(module, Source.of_builtin(module))
+    registry.add_plugins(TASK_PLUGINS)
     return registry
+
+
+def _tasks_of(module: ModuleType) -> list[tuple[str, Task]]:
+    """The module's TASK. Metrics in files and manifests that it names are looked for beside it."""
+    task = getattr(module, "TASK", None)
+    if not isinstance(task, Task):
+        return []
+    folder = file_of(module).parent
+
+    def beside(spec: str) -> str:
+        file, at, name = spec.rpartition("@") if is_path_and_name(spec) else (spec, "", "")
+        path = folder / Path(file).expanduser()
+        return f"{path}{at}{name}" if (at or file.endswith(".jsonl")) and path.is_file() else spec
+
+    task = replace(
+        task,
+        suites=tuple(map(beside, task.suites)),
+        prompts=tuple(map(beside, task.prompts)),
+        metrics=tuple(metric_names(map(beside, task.metrics))),
+    )
+    return [(task.name, task)]
+
+
+def default_tasks(*, images_given: bool, generators: bool) -> list[Task]:
+    """What is asked where nobody names a task: of generators or of tokenizers, on the tasks' own suites or on images
+    that the user gave."""
+    fitting = [t for _, t in tasks().items() if bool(t.prompts) == generators and t.runs_by_default(images_given)]
+    return sorted(fitting, key=lambda t: (t.order, t.name))
 
 
 @functools.cache
-def metrics() -> Registry[Callable[[], Any]]:
+def metrics() -> FileRegistry[Callable[[], Any]]:
     """Names to zero-argument factories of metrics; `card_of(factory)` reads the card without torch."""
-    registry: Registry[Callable[[], Any]] = Registry("metric", "metrics")
+    registry = FileRegistry("metric", "metrics", "METRICS", _metrics_of)
     for module in _modules("vtbench.metrics"):
-        for factory in getattr(module, "METRICS", ()):
-            registry.add(card_of(factory).name, factory, module.__name__)
+        registry.add_module(module, Source.of_builtin(module))
+    registry.add_plugins(METRIC_PLUGINS)
     return registry
+
+
+def _metrics_of(module: ModuleType) -> list[tuple[str, Callable[[], Any]]]:
+    return [(card_of(factory).name, factory) for factory in getattr(module, "METRICS", ())]
+
+
+def metric_names(specs: Iterable[str]) -> list[str]:
+    """The names under which metrics are recorded; those given as `path/to/file.py@name` are read."""
+    return [metrics().name_of(spec) if is_path_and_name(spec) else spec for spec in specs]
+
+
+def not_of_the_release(task: Task) -> list[str]:
+    """Sentences on a task and on metrics that stand outside vtbench: what they decide is no number of a release."""
+    out = []
+    for registry, names in ((tasks(), (task.name,)), (metrics(), task.metrics)):
+        out += [
+            f"the {registry.what} {name} is not vtbench's own"
+            for name in names
+            if name in registry and not registry.source(name).builtin
+        ]
+    return out
 
 
 def card_of(factory: Callable[[], Any]) -> Any:

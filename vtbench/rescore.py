@@ -3,7 +3,6 @@ where pictures were saved, and only decodes where tokens were."""
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from vtbench.run import Job, Runner
 from vtbench.store import TokenFile
 from vtbench.subject import FolderSubject, ModelSubject, Produced, Subject
 from vtbench.types.errors import VtbenchError
+from vtbench.types.task import Task
 from vtbench.types.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def add_metrics(path: Path, names: Sequence[str] | None, *, device: str = "cpu")
     if info["status"] not in ("complete", "incomplete"):
         raise VtbenchError(f"{path} is {info['status']}: run evaluate again until it is complete")
     wanted = (
-        list(names)
+        registry.metric_names(names)
         if names
         else [s["metric"] for s in run.scores if s["value"] is None and s["metric"] in info["metrics"]]
     )
@@ -79,7 +79,8 @@ def add_metrics(path: Path, names: Sequence[str] | None, *, device: str = "cpu")
         raise VtbenchError(f"{info['suite']['spec']} is no longer what {path} was made from: run evaluate again")
     view = View.parse(info["view"]["name"], info["view"]["protocol"])
     subject = _subject(run, device)
-    task = dataclasses.replace(registry.tasks().get(info["task"]["name"]), metrics=tuple(wanted))
+    # As recorded: a task that was named by path is known by that path alone.
+    task = Task(**info["task"], suites=(), view=info["view"]["name"], metrics=tuple(wanted))
     with tempfile.TemporaryDirectory(prefix="vtbench-") as scratch:
         job = Job(
             subject, task, suite, view, {"name": run.name, "options": info["model"]["options"], "rescored": str(path)},

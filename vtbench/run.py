@@ -269,6 +269,7 @@ class Runner:
             reasons.append(f"shard {job.shard[0]} of {job.shard[1]}: merge the shards")
         if not provenance.is_release():
             reasons.append("the core, a task or a metric differs from the release")
+        reasons += registry.not_of_the_release(job.task)
         facts = dataclasses.asdict(card)
         facts.pop("arch", None)
         options = dict(job.identity.get("options", {}))
