@@ -214,11 +214,12 @@ def _difference(
     known_a, known_b = [v for v in values_a if v is not None], [v for v in values_b if v is not None]
     weights_a, weights_b = ([of_system[item][1] for item in items] for of_system in values)
     result = paired(known_a, known_b, weights_a, weights_b, better=better, seed=seed, resamples=resamples)
-    means = (
-        sum(w * v for w, v in zip(weights, known, strict=True)) / sum(weights)
-        for weights, known in ((weights_a, known_a), (weights_b, known_b))
-    )
-    return _filled(replace(empty, examples=examples), *means, result)
+    mean_a, mean_b = _mean(known_a, weights_a), _mean(known_b, weights_b)
+    return _filled(replace(empty, examples=examples), mean_a, mean_b, result)
+
+
+def _mean(values: Sequence[float], weights: Sequence[float]) -> float:
+    return sum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights)
 
 
 def _pooled(
@@ -234,8 +235,8 @@ def _pooled(
     result = paired(
         errors_a, errors_b, weights, weights, better="lower", transform=_psnr, seed=seed, resamples=resamples
     )
-    pooled = (float(_psnr(np.array([np.average(e, weights=weights)]))[0]) for e in (errors_a, errors_b))
-    return _filled(empty, *pooled, result)
+    pooled_a, pooled_b = (float(_psnr(np.array([np.average(e, weights=weights)]))[0]) for e in (errors_a, errors_b))
+    return _filled(empty, pooled_a, pooled_b, result)
 
 
 def _psnr(error: Floats) -> Floats:
