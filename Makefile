@@ -28,6 +28,7 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check $(FOLDERS)
 	$(BIN)/ruff format --check $(FOLDERS)
 	$(BIN)/mypy vtbench
+	$(BIN)/typos
 
 check: lint test
 
