@@ -22,6 +22,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vtbench.images import to_uint8
 from vtbench.types.adapter import ClosedSystem
 from vtbench.types.cards import Card, Family, Fixed, Multiple
 from vtbench.types.environment import offline
@@ -163,8 +164,6 @@ def _message(bad: urllib.error.HTTPError) -> str:
 def png(image: torch.Tensor) -> bytes:
     """float32 (3, H, W) in [0, 1] -> PNG."""
     from PIL import Image
-
-    from vtbench.images import to_uint8
 
     out = BytesIO()
     Image.fromarray(to_uint8(image[None])[0].permute(1, 2, 0).cpu().numpy()).save(out, "PNG")

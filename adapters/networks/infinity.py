@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from vtbench.adapters.networks.parts import infer
 from vtbench.adapters.networks.parts.config import Config
 from vtbench.adapters.networks.parts.conv import Chain, Down, NormSilu, Up
-from vtbench.adapters.networks.parts.quantizers import Grid, MultiScaleBSQ
+from vtbench.adapters.networks.parts.multiscale import MultiScaleBSQ
+from vtbench.adapters.networks.parts.quantizers import Grid
 from vtbench.adapters.networks.parts.vq_autoencoder import VQAutoencoder
 from vtbench.types.errors import VtbenchError
 

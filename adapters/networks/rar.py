@@ -149,9 +149,9 @@ class Rar(nn.Module):
             tokens = torch.cat([tokens, drawn[:, None]], dim=1)
         return tokens
 
-    def replay(self, given: Any) -> dict[str, Tensor]:
+    def replay(self, fixture: Any) -> dict[str, Tensor]:
         """The arrays of a fixture."""
-        arrays = given.arrays
+        arrays = fixture.arrays
         labels, tokens, orders = arrays["class_ids"], arrays["tokens_in"], arrays["orders"]
         out = {
             "logits": self(tokens, labels),
@@ -159,8 +159,8 @@ class Rar(nn.Module):
             "logits_permuted": self(tokens, labels, orders),
             "labels_permuted": torch.gather(tokens, 1, orders),
         }
-        for run, found in given.runs(marks=SETTINGS).items():
-            settings = sampling.known(found, *SETTINGS)
-            noise = None if run.startswith("greedy") else sampling.Recorded(given.noise("exp_noise"))
+        for run, stated in fixture.runs(marks=SETTINGS).items():
+            settings = sampling.known(stated, *SETTINGS)
+            noise = None if run.startswith("greedy") else sampling.Recorded(fixture.noise("exp_noise"))
             out[run] = self.generate(labels, noise, **settings)
         return out

@@ -29,8 +29,8 @@ class Seeded:
         self.device = device
 
     def exponential(self, *shape: int) -> Tensor:
-        made = [torch.empty(shape).exponential_(generator=g) for g in self.generators]
-        return torch.stack(made).to(self.device)
+        draws = [torch.empty(shape).exponential_(generator=g) for g in self.generators]
+        return torch.stack(draws).to(self.device)
 
     def uniform(self, *shape: int) -> Tensor:
         return torch.stack([torch.rand(shape, generator=g) for g in self.generators]).to(self.device)
@@ -55,12 +55,12 @@ class Recorded:
         self._left = iter(arrays)
 
     def _next(self, shape: tuple[int, ...]) -> Tensor:
-        found = next(self._left, None)
-        if found is None:
+        draw = next(self._left, None)
+        if draw is None:
             raise VtbenchError("the recorded noise ends before the sampler does: they are of different runs")
-        if tuple(found.shape[1:]) != shape:
-            raise VtbenchError(f"recorded noise is {tuple(found.shape[1:])} an image, the sampler wants {shape}")
-        return found
+        if tuple(draw.shape[1:]) != shape:
+            raise VtbenchError(f"recorded noise is {tuple(draw.shape[1:])} an image, the sampler wants {shape}")
+        return draw
 
     def exponential(self, *shape: int) -> Tensor:
         return self._next(shape)
