@@ -63,7 +63,7 @@ def kmeans(rows: np.ndarray, k: int, seed: int) -> np.ndarray:
 def save(name: str, tensors: dict[str, np.ndarray]) -> None:
     path = HERE / f"{name}.safetensors"
     save_file({k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in tensors.items()}, path)
-    # Some releases of safetensors write files that only their owner may read; a wheel would carry that on.
+    # Some releases of safetensors write files that only their owner may read; a wheel would keep that.
     path.chmod(0o644)
     print(name, hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size)
 

@@ -120,7 +120,7 @@ class ImageAPI(ClosedSystem):
             url = str(first["url"])
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as bad:
             raise Refused(f"the answer is malformed ({type(bad).__name__}): {answer[:80]!r}") from bad
-        # The server names where the picture lies; it may not lead anywhere else than to the web.
+        # The URL comes from the server: only http and https are followed.
         away = urllib.parse.urlsplit(url).scheme not in ("http", "https")
         if away or (offline() and not is_loopback(url)):
             raise Refused(f"the answer points to {url[:80]}, which is not fetched")

@@ -183,7 +183,7 @@ class TransformersVQ(Tokenizer):
             if self.kind.frames:
                 out = self.model.decode(codes.view(-1, h, w))
             else:
-                # The class remembers the one grid of its configuration; the weights are for any.
+                # The class decodes to the grid of its configuration only; its weights serve every grid.
                 self.model.quantize.quant_state_dims = [h, w]
                 out = self.model.decode(codes)
         images: torch.Tensor = out.float().cpu() * self.std + self.mean

@@ -236,7 +236,7 @@ class Mar(nn.Module):
         encoded = self.encode(a["tokens_in"], masked, self.class_emb(labels))
         half = len(a["x_t"]) // 2
         twice_x, twice_t = (torch.cat([a[n][:half], a[n][:half]]) for n in ("x_t", "t"))
-        # The scale is the call's last argument, the step is written as "spaced index 1".
+        # In the descriptions the scale is the last argument of the call, and the step reads "spaced index 1".
         scale = re.search(r"(-?[\d.]+)\)\s*$", fixture.texts.get("net_out_cfg", ""))
         index = re.search(r"index (\d+)", fixture.texts.get("p_mean", ""))
         step = int(index[1]) if index else 1

@@ -200,7 +200,7 @@ class MaskBitGenerator(nn.Module):
                 trace.append((tokens, predicted))
             share = torch.tensor(sampling.mask_share(progress, mask_schedule_strategy))
             wanted = int(torch.floor(share * (self.length * self.splits)))
-            # torch.clamp's upper bound wins, so that one masked unit gives a count of 0 (sampling.py:121).
+            # Where bounds cross, torch.clamp gives the upper: one masked unit gives a count of 0 (sampling.py:121).
             count = torch.minimum(torch.full_like(labels, max(wanted, 1)), masked.sum(dim=(1, 2)) - 1)
             again = sampling.lowest(confidence.flatten(1), count).unflatten(1, shape)
             tokens = torch.where(again, self.vocabulary, predicted)

@@ -162,7 +162,7 @@ class MaskGit(nn.Module):
         if sizes["dim"] % sizes["heads"]:
             raise VtbenchError(f"config: hidden_size {sizes['dim']} is no multiple of {sizes['heads']} heads")
         if kind == "UViT":
-            # Upstream goes through the ratio of the widths, which can lose one: 56 x (488 / 56) is 487 (224).
+            # Upstream multiplies by a ratio in floating point, which can lose one: 56 x (488 / 56) is 487 (224).
             sizes["hidden"] = int(sizes["dim"] * (sizes["hidden"] / sizes["dim"]))
         if kind == "ViT":
             self.model = ImageBert(**sizes)

@@ -28,7 +28,7 @@ class Nar(Trunk):
         super().__init__(config, further_layers="medusa_attention_num")
         self.medusa_norm = RMSNorm(self.dim, self.eps)
         self.medusa_output = nn.Linear(self.dim, self.vocabulary, bias=False)
-        # Upstream's decoding buffers enter a state dict that is saved after it.
+        # Upstream's buffers for decoding are in a state dict that was saved after decoding.
         self.optional += tuple(f"layers.{i}.attention.kv_cache." for i in range(len(self.layers)))
 
     def forward(self, x: Tensor, positions: Tensor, mask: Tensor, cache: Cache | None) -> tuple[Tensor, Tensor]:

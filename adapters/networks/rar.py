@@ -82,7 +82,7 @@ class Rar(nn.Module):
         self.pos_embed = nn.Parameter(torch.zeros(1, self.length + 1024, dim))
         self.target_aware_pos_embed = nn.Parameter(torch.zeros(1, self.length + 1024, dim))
         self.timesteps_embeddings = nn.Parameter(torch.zeros(1, self.length + 100, dim))
-        # Upstream goes through the ratio of the widths, which can lose one: 56 x (488 / 56) is 487 (196, 168).
+        # Upstream multiplies by a ratio in floating point, which can lose one: 56 x (488 / 56) is 487 (196, 168).
         self.blocks = nn.ModuleList(Block(dim, heads, int(dim * (hidden / dim))) for _ in range(depth))
         self.embeddings = nn.Embedding(self.vocabulary + 1 + self.classes + 1, dim)
         self.adaln_before_head, self.lm_head = Final(dim), nn.Linear(dim, self.vocabulary)

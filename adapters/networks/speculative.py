@@ -208,10 +208,10 @@ class Grouping:
         """Mass of the group under p over its mass under q; NaN for 0/0, infinity for P/0."""
         order = logits.argsort()
         rank = int((order == x).nonzero())
-        # A start below zero counts from the end, as upstream's slice does: empty, but for an alphabet below 14.
+        # A negative start counts from the end, as in upstream's slice: empty, unless there are fewer than 14 codes.
         group = order[rank - self.window : rank + self.window]
         greatest = int(group.max()) if len(group) else self.table
-        # An empty group, or a code that the table should have and has not, raises upstream: p/q stands in (G:335-337).
+        # Upstream raises for an empty group, or a code that the table should have, and then takes p / q (G:335-337).
         if not len(group) or len(self.sq_distance) <= greatest <= self.table:
             return float(p[x] / q[x])
         group = group[(p[group] - p[x]).abs() < self.p_threshold]

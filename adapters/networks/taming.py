@@ -31,7 +31,7 @@ class Taming(VQAutoencoder):
     def __init__(self, arch: Mapping[str, Any]) -> None:
         c = Config(arch, "arch")
         z_channels = c.integer("z_channels")
-        # A posterior of mean and variance (double_z) has no place in front of a quantizer: quant_conv takes z_channels.
+        # double_z (mean and variance of a posterior) cannot stand before a quantizer: quant_conv takes z_channels.
         c.choice("double_z", (False,), False)
         kind = c.choice("attn_type", ("vanilla", "linear", "none"), "vanilla")
         multipliers, resolution = c.integers("ch_mult"), c.integer("resolution")

@@ -240,7 +240,7 @@ class Xar(nn.Module):
             at = torch.tensor(times).expand(len(labels), -1)
             return self.velocity(tokens, labels, at, cluster, cache)
 
-        # t of the steps, as the descriptions write them.
+        # The times of both steps, as the fixture's descriptions state them.
         step0, cached = (float(fixture.settings.get(f"infer_{n}", {}).get("t", d)) for n, d in _STEPS)
         here = x[:, MEMBERS : 2 * MEMBERS]
         out = {

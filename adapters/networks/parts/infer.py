@@ -71,7 +71,7 @@ def _residual(shapes: Shapes, arch: dict[str, Any], depth: int) -> bool:
     quantizer, channels = arch["quantizer"], shapes["quant_conv.weight"][0]
     rows, width = shapes["quantizer.codebooks.0.weight"]
     side = arch["resolution"] // 2 ** (len(arch["ch_mult"]) - 1)
-    # Shapes show how many cells are folded into a position; that they make a square is a guess.
+    # The shapes tell how many cells are folded into a position, not that they form a square, which is assumed.
     fold = math.isqrt(width // channels)
     if fold * fold * channels != width or side % fold:
         return False

@@ -170,7 +170,7 @@ class Trunk(nn.Module):
     def turn(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """(cos, sin) of the positions; condition positions have zeros for both, as upstream's cache (416)."""
         if self.angles.device != positions.device:
-            # Constants follow the module: built on the meta device or moved, they are made again.
+            # The angles are no buffer, so that they do not move with the module by themselves.
             self.angles = self.angles.to(positions.device)
         dtype = self.norm.weight.dtype  # type: ignore[union-attr]
         image = positions >= self.prefix

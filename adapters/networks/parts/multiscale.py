@@ -106,7 +106,7 @@ class Pyramid(Quantizer):
         """What scale number `scale` adds: tokens (B, h w[, bits]) -> (B, C, *grid)."""
         codes = to_map(self.codes(tokens.flatten(0, 1), scale), len(tokens), self.scales[scale])
         if scale != len(self.scales) - 1:
-            # A 1 x 1 grid passes for channels-last and would hand that layout on to all that follows.
+            # torch takes a 1 x 1 grid for channels-last memory; all that is computed from it would have that layout.
             codes = F.interpolate(codes, size=grid, mode="bicubic").contiguous()
         added: Tensor = self.phi(scale)(codes)
         return added

@@ -208,7 +208,7 @@ class ResidualVQ(Quantizer):
             tokens.append(nearest(rest, rows))
             rest = rest - rows[tokens[-1]]
         stacked = torch.stack(tokens, dim=1).reshape(batch, h * w, len(tokens))
-        # One book has no axis of its own.
+        # Tokens of a single book are (B, positions), without an axis of books.
         return stacked[..., 0] if len(tokens) == 1 else stacked, self.lookup(stacked, grid)
 
     def lookup(self, tokens: Tensor, grid: Grid) -> Tensor:

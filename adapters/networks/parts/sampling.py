@@ -161,7 +161,10 @@ def mask_share(progress: float, schedule: str) -> float:
 
 
 def lowest(confidence: Tensor, count: Tensor) -> Tensor:
-    """bool (B, M): the `count` (B,) lowest of a row, cut by value; 0 cuts at the greatest, as a -1 index does."""
+    """bool (B, M): the `count` (B,) lowest entries of a row, and those equal to the last of them.
+
+    A count of 0 selects the whole row, as upstream's index of -1 does.
+    """
     ordered = torch.sort(confidence, dim=-1).values
     cut = torch.gather(ordered, 1, ((count - 1) % confidence.shape[1])[:, None])
     return confidence <= cut
