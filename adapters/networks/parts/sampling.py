@@ -29,8 +29,8 @@ class Seeded:
         self.device = device
 
     def exponential(self, *shape: int) -> Tensor:
-        draws = [torch.empty(shape).exponential_(generator=g) for g in self.generators]
-        return torch.stack(draws).to(self.device)
+        made = [torch.empty(shape).exponential_(generator=g) for g in self.generators]
+        return torch.stack(made).to(self.device)
 
     def uniform(self, *shape: int) -> Tensor:
         return torch.stack([torch.rand(shape, generator=g) for g in self.generators]).to(self.device)
