@@ -18,8 +18,8 @@ import torch.nn.functional as F
 
 from vtbench import parity, registry, weights
 from vtbench.adapters.networks import infinity, magvit2
+from vtbench.adapters.networks.parts import multiscale, vit
 from vtbench.adapters.networks.parts import quantizers as qz
-from vtbench.adapters.networks.parts import vit
 from vtbench.identify import identify
 from vtbench.network import NetworkTokenizer, build_network, load_class
 from vtbench.types.cards import Card, Family, Weights
@@ -151,7 +151,7 @@ def test_style_norm_takes_the_unbiased_deviation() -> None:
 
 def test_signs_of_a_pyramid_by_hand() -> None:
     """Two scales without refinement: the signs of the mean, then the signs of what is left, a smaller step."""
-    quantizer = qz.MultiScaleSigns(2, [(1, 1), (2, 2)], l2_norm=False, scale=0.5, ratio=0.0)
+    quantizer = multiscale.MultiScaleSigns(2, [(1, 1), (2, 2)], l2_norm=False, scale=0.5, ratio=0.0)
     z = torch.tensor([[[2.0, 1.2], [0.8, -0.4]], [[-3.0, -1.0], [0.5, 0.5]]])[None]
     tokens, back = quantizer(z)
     # Means 0.9 and -0.75: the first scale is +1, -1 everywhere; residuals then have these signs.
@@ -164,7 +164,7 @@ def test_signs_of_a_pyramid_by_hand() -> None:
 
 def test_normalised_signs_have_unit_length() -> None:
     """l2_norm: what a scale adds at a cell is a unit vector, whatever the latent's length."""
-    quantizer = qz.MultiScaleSigns(9, [(1, 1), (2, 2)], l2_norm=True, ratio=0.0)
+    quantizer = multiscale.MultiScaleSigns(9, [(1, 1), (2, 2)], l2_norm=True, ratio=0.0)
     z = _random(1, 9, 2, 2)
     one, _ = quantizer(z)
     many, _ = quantizer(1000 * z)
@@ -175,7 +175,7 @@ def test_normalised_signs_have_unit_length() -> None:
 
 def test_binary_spherical_codes_come_nearer_scale_by_scale() -> None:
     scales = [(1, 1), (2, 3), (4, 6)]
-    quantizer = qz.MultiScaleBSQ(8, lambda grid: [s for s in scales if s[0] < grid[0]] + [grid])
+    quantizer = multiscale.MultiScaleBSQ(8, lambda grid: [s for s in scales if s[0] < grid[0]] + [grid])
     z = _random(2, 8, 4, 6)
     tokens, back = quantizer(z)
     assert tokens.shape == (2, 1 + 6 + 24, 8)

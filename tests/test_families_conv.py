@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from vtbench import parity, registry
+from vtbench.adapters.networks.parts import multiscale
 from vtbench.adapters.networks.parts import quantizers as qz
 from vtbench.adapters.networks.parts.conv import Attention, Down, Norm, nominal_levels
 from vtbench.network import NetworkTokenizer, build_network
@@ -142,7 +143,7 @@ PHI = {
 
 @pytest.mark.parametrize("scales", PHI)
 def test_phi_is_dealt_out_as_upstream_deals_it(scales: int) -> None:
-    assert "".join(map(str, qz.phi_index(scales, 4))) == PHI[scales]
+    assert "".join(map(str, multiscale.phi_index(scales, 4))) == PHI[scales]
 
 
 @pytest.mark.parametrize(
@@ -151,7 +152,7 @@ def test_phi_is_dealt_out_as_upstream_deals_it(scales: int) -> None:
      (2, ["quant_resi.qresi_ls.0", "quant_resi.qresi_ls.1"])],
 )  # fmt: skip
 def test_multi_scale_sum_and_keys(share: int, keys: list[str]) -> None:
-    quantizer = qz.MultiScaleVQ(16, 3, [(1, 1), (2, 3), (4, 6)], share=share)
+    quantizer = multiscale.MultiScaleVQ(16, 3, [(1, 1), (2, 3), (4, 6)], share=share)
     parity.fill_(quantizer)
     assert [
         n.removesuffix(".weight") for n in quantizer.state_dict() if n.startswith("quant_resi") and "weight" in n
@@ -171,7 +172,7 @@ def test_multi_scale_sum_and_keys(share: int, keys: list[str]) -> None:
 
 def test_without_refinement_a_single_fine_scale_is_plain_vq() -> None:
     """ratio 0 leaves Phi out; where the coarse scale's code is zero, the last scale is ordinary VQ."""
-    fine = qz.MultiScaleVQ(5, 2, [(1, 1), (3, 3)], ratio=0.0)
+    fine = multiscale.MultiScaleVQ(5, 2, [(1, 1), (3, 3)], ratio=0.0)
     assert not any("quant_resi" in n for n in fine.state_dict())
     fine.embedding.weight.data = torch.cat([torch.zeros(1, 2), 4 * _random(4, 2)])
     z = _random(1, 2, 3, 3, seed=3)

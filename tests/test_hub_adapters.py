@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from vtbench import registry
-from vtbench.adapters import diffusers_vae
+from vtbench.adapters.networks import diffusers_vae
 from vtbench.types.cards import Fixed
 from vtbench.types.errors import VtbenchError
 from vtbench.types.tokens import Codes, Latents, unpack

@@ -38,7 +38,7 @@ def recorded() -> dict[str, Any]:
 
 
 def made(recorded: dict[str, Any]) -> NormalBins:
-    return tokenbridge.bins(int(recorded["bits"]), float(recorded["maximum"]), float(recorded["std_range"]))
+    return NormalBins.symmetric(int(recorded["bits"]), float(recorded["maximum"]), float(recorded["std_range"]))
 
 
 def test_table_and_boundaries_are_upstreams(recorded: dict[str, Any]) -> None:
@@ -74,7 +74,7 @@ def test_table_is_the_mean_of_each_bin(bits: int) -> None:
 
 
 def test_search_equals_the_argmin_over_all_values() -> None:
-    quantizer = tokenbridge.bins(7, 4.0, 2.5)
+    quantizer = NormalBins.symmetric(7, 4.0, 2.5)
     x = torch.linspace(-6, 6, 5001)
     y = ((x + 4) / 8 * 5 - 2.5).clamp(-2.5, 2.5)
     assert torch.equal(quantizer.indices(x), (y[:, None] - quantizer.table).abs().argmin(dim=1))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from vtbench import parity, registry
-from vtbench.adapters import transformers_vq
+from vtbench.adapters.libraries import transformers_vq
 from vtbench.types.errors import VtbenchError
 from vtbench.types.tokens import Codes, unpack
 

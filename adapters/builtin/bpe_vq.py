@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtbench.adapters.networks.parts import patches
+from vtbench.checkpoint import read
 from vtbench.types.adapter import Tokenizer
 from vtbench.types.cards import Card, Family, Multiple, Weights
 from vtbench.types.errors import VtbenchError
@@ -48,14 +49,12 @@ CARD = Card(
     options={"merges": MOST},
     knob="merges",
     knob_values=(0, 64, 256, MOST),
-    note="k-means VQ with 256 codes, then the first `merges` pairs; fitted by adapters/fits/make_fits_more.py",
+    note="k-means VQ with 256 codes, then the first `merges` pairs; fitted by adapters/fits/make_fits.py",
 )
 
 
 class BpeVq(Tokenizer):
     def load(self, files: Mapping[str, Path], device: str = "cpu", dtype: str = "float32") -> None:
-        from vtbench.weights import read
-
         count = self.options["merges"]
         if not 0 <= count <= MOST:
             raise VtbenchError(f"bpe-vq: merges is {count}; give 0 to {MOST}")

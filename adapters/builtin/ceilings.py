@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from vtbench.images import to_float, to_uint8
 from vtbench.types.adapter import Tokenizer
 from vtbench.types.cards import Card, Family, Multiple
 from vtbench.types.errors import VtbenchError
@@ -47,8 +48,6 @@ class Pixels(Tokenizer):
     def encode(self, images: torch.Tensor, seeds: Sequence[int], budget: float | None = None) -> Tokens:
         from torch.nn.functional import interpolate
 
-        from vtbench.images import to_uint8
-
         factor = self.options.get("factor", 1)
         if not 1 <= factor <= 64:
             raise VtbenchError(f"resize: factor is {factor}; give 1 to 64")
@@ -60,8 +59,6 @@ class Pixels(Tokenizer):
 
     def decode(self, tokens: Tokens, seeds: Sequence[int]) -> torch.Tensor:
         from torch.nn.functional import interpolate
-
-        from vtbench.images import to_float
 
         assert isinstance(tokens, Latents)
         images = to_float(tokens.values)

@@ -6,6 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from vtbench.images import to_float, to_uint8
 from vtbench.types.adapter import Tokenizer
 from vtbench.types.cards import Card, Family, Multiple
 from vtbench.types.errors import VtbenchError
@@ -85,8 +86,6 @@ class PillowCodec(Tokenizer):
         return out.getvalue()
 
     def encode(self, images: torch.Tensor, seeds: Sequence[int], budget: float | None = None) -> Tokens:
-        from vtbench.images import to_uint8
-
         pixels = to_uint8(images).permute(0, 2, 3, 1).contiguous().numpy()
         return Bitstream(
             [self._encode(p) for p in pixels], (int(images.shape[2]), int(images.shape[3])), self.card.name
@@ -101,8 +100,6 @@ class PillowCodec(Tokenizer):
 
         def one(data: bytes) -> Any:
             return np.array(Image.open(io.BytesIO(data)).convert("RGB"))
-
-        from vtbench.images import to_float
 
         return to_float(torch.from_numpy(np.stack([one(d) for d in tokens.data])).permute(0, 3, 1, 2))
 

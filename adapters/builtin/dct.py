@@ -68,8 +68,8 @@ class Dct(Tokenizer):
         assert isinstance(tokens, Codes)
         blocks = tokens.grids[0][0] * tokens.grids[0][1]
         symbols = torch.full((len(tokens), blocks * 3 * SIDE * SIDE), 128)
-        given = tokens.indices[..., 0]
-        symbols[:, : given.shape[1]] = torch.where(given >= 0, given, 128)
+        kept = tokens.indices[..., 0]
+        symbols[:, : kept.shape[1]] = torch.where(kept >= 0, kept, 128)
         levels = torch.empty(len(tokens), blocks, 3 * SIDE * SIDE, dtype=torch.float64)
         levels[:, :, _order()] = symbols.unflatten(1, (3 * SIDE * SIDE, blocks)).transpose(1, 2).double() - 128
         rows = (levels.unflatten(2, (3, SIDE * SIDE)) * _steps()) @ _basis()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vtbench.adapters.networks.parts import patches
+from vtbench.checkpoint import read
 from vtbench.types.adapter import Tokenizer
 from vtbench.types.cards import Card, Family, Multiple, Weights
 from vtbench.types.errors import VtbenchError
@@ -43,8 +44,6 @@ CARD = Card(
 
 class KMeansVq(Tokenizer):
     def load(self, files: Mapping[str, Path], device: str = "cpu", dtype: str = "float32") -> None:
-        from vtbench.weights import read
-
         size = self.options["codebook"]
         if size not in CODEBOOKS:
             raise VtbenchError(f"kmeans-vq: codebook is {size}; it was fitted for {', '.join(map(str, CODEBOOKS))}")

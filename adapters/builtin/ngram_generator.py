@@ -46,13 +46,13 @@ class Ngram(Generator):
 
     def __init__(self, card: Card, options: Mapping[str, Any] | None = None) -> None:
         super().__init__(card, options)
-        size, heat, back = self.options["size"], self.options["temperature"], self.options["backoff"]
+        size, temperature, backoff = self.options["size"], self.options["temperature"], self.options["backoff"]
         if size < 8 or size % 8:
             raise VtbenchError(f"{card.name}: size is {size}; give a multiple of 8 pixels")
-        if not heat > 0:
-            raise VtbenchError(f"{card.name}: temperature is {heat}; give a number above 0")
-        if not 0 <= back <= 1:
-            raise VtbenchError(f"{card.name}: backoff is {back}; give 0 to 1")
+        if not temperature > 0:
+            raise VtbenchError(f"{card.name}: temperature is {temperature}; give a number above 0")
+        if not 0 <= backoff <= 1:
+            raise VtbenchError(f"{card.name}: backoff is {backoff}; give 0 to 1")
         self.tokenizer: Tokenizer | None = None
         self.tables: list[_Table] = []
 
@@ -141,14 +141,14 @@ class _Table:
             for j in range(columns):
                 left = int(out[i, j - 1]) if j else None
                 above = int(out[i - 1, j]) if i else None
-                found = None
+                successors = None
                 if left is not None and above is not None and uniform[i, j, 0] >= backoff:
-                    found = self.both.get(left * self.base + above)
-                if found is None and left is not None:
-                    found = self.after.get(left)
-                if found is None and above is not None:
-                    found = self.under.get(above)
-                tokens, cumulative = self.alone if found is None else found
+                    successors = self.both.get(left * self.base + above)
+                if successors is None and left is not None:
+                    successors = self.after.get(left)
+                if successors is None and above is not None:
+                    successors = self.under.get(above)
+                tokens, cumulative = self.alone if successors is None else successors
                 place = int(np.searchsorted(cumulative, uniform[i, j, 1], side="right"))
                 out[i, j] = tokens[min(place, len(tokens) - 1)]
         return out

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vtbench.adapters.networks.parts import patches
+from vtbench.checkpoint import read
 from vtbench.types.adapter import Tokenizer
 from vtbench.types.cards import Card, Family, Multiple, Weights
 from vtbench.types.errors import VtbenchError
@@ -42,7 +43,7 @@ FSQ = Card(
     options={"levels": 8},
     knob="levels",
     knob_values=LEVELS,
-    note="the same levels in each of 6 dimensions; fitted by adapters/fits/make_fits_more.py",
+    note="the same levels in each of 6 dimensions; fitted by adapters/fits/make_fits.py",
 )
 SIGNS = replace(
     FSQ,
@@ -51,7 +52,7 @@ SIGNS = replace(
     options={"bits": 18},
     knob="bits",
     knob_values=(4, 8, 18, 36),
-    note="fitted by adapters/fits/make_fits_more.py",
+    note="fitted by adapters/fits/make_fits.py",
 )
 
 
@@ -59,8 +60,6 @@ class _PcaCodes(Tokenizer):
     """What both have in common: projection on the first dimensions and back."""
 
     def _fit(self, files: Mapping[str, Path], dims: int, device: str) -> dict[str, torch.Tensor]:
-        from vtbench.weights import read
-
         fit = {name: tensor.to(device) for name, tensor in read(files["model"]).items()}
         self.mean, self.components = fit["mean"], fit["components"][:dims]
         self.device = device

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vtbench.adapters.networks.parts import patches
+from vtbench.checkpoint import read
 from vtbench.types.adapter import Tokenizer
 from vtbench.types.cards import Card, Family, Multiple, Weights
 from vtbench.types.errors import VtbenchError
@@ -40,14 +41,12 @@ CARD = Card(
     options={"books": 4},
     knob="books",
     knob_values=BOOKS,
-    note="64 PCA dimensions, 256 codes a book; fitted by adapters/fits/make_fits_more.py",
+    note="64 PCA dimensions, 256 codes a book; fitted by adapters/fits/make_fits.py",
 )
 
 
 class ProductQuant(Tokenizer):
     def load(self, files: Mapping[str, Path], device: str = "cpu", dtype: str = "float32") -> None:
-        from vtbench.weights import read
-
         books = self.options["books"]
         if books not in BOOKS:
             raise VtbenchError(f"product-quant: books is {books}; it was fitted for {', '.join(map(str, BOOKS))}")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vtbench.adapters.networks.parts import patches
+from vtbench.checkpoint import read
 from vtbench.types.adapter import Tokenizer
 from vtbench.types.cards import Card, Family, Multiple, Weights
 from vtbench.types.errors import VtbenchError
@@ -43,7 +44,7 @@ CARD = Card(
     options={"budget": 0.25},
     knob="budget",
     knob_values=(0.0625, 0.125, 0.25, 0.5),
-    note="budget in bits per pixel of the coded image, 10 bits a token; fitted by adapters/fits/make_fits_more.py",
+    note="budget in bits per pixel of the coded image, 10 bits a token; fitted by adapters/fits/make_fits.py",
 )
 
 
@@ -51,8 +52,6 @@ class Quadtree(Tokenizer):
     takes_budget = True
 
     def load(self, files: Mapping[str, Path], device: str = "cpu", dtype: str = "float32") -> None:
-        from vtbench.weights import read
-
         self.book = read(files["model"])["codebook"].float().to(device)
         self.device = device
 
@@ -80,11 +79,11 @@ class Quadtree(Tokenizer):
             index = patches.nearest(patches.cut(small, LEAF)[0], self.book)
             rows, columns = image.shape[2] // side, image.shape[3] // side
             codes.append(index.reshape(rows, columns))
-            back = self._leaves(index, side).double().unflatten(1, (3, side, side))
-            there = patches.cut(image, side)[0].double().unflatten(1, (3, side, side))
-            errors.append(((there - back) ** 2).sum(dim=(1, 2, 3)).reshape(rows, columns))
+            leaves = self._leaves(index, side).double().unflatten(1, (3, side, side))
+            blocks = patches.cut(image, side)[0].double().unflatten(1, (3, side, side))
+            errors.append(((blocks - leaves) ** 2).sum(dim=(1, 2, 3)).reshape(rows, columns))
         roots = codes[0].numel()
-        # Bisection over the price of a token, in squared error: dear tokens leave the roots alone.
+        # Bisection over the price of a token, in squared error; at the highest price no root is cut.
         low, high = 0.0, float(errors[0].sum()) + 1.0
         best = self._cuts(errors, high)
         for _ in range(BISECTIONS):
@@ -94,15 +93,15 @@ class Quadtree(Tokenizer):
                 best, high = cuts, price
             else:
                 low = price
-        out, there = [], torch.ones_like(codes[0], dtype=torch.bool)
+        out, present = [], torch.ones_like(codes[0], dtype=torch.bool)
         for level, code in enumerate(codes):
-            cut = best[level] if level < len(best) else torch.zeros_like(there)
-            out.append(torch.where(cut, SPLIT, code)[there])
-            there = _quarters(cut & there)
+            cut = best[level] if level < len(best) else torch.zeros_like(present)
+            out.append(torch.where(cut, SPLIT, code)[present])
+            present = _quarters(cut & present)
         return torch.cat(out).cpu()
 
     def _cuts(self, errors: Sequence[torch.Tensor], price: float) -> list[torch.Tensor]:
-        """bool of every level but the last: whether a block there is cut, if it is there at all."""
+        """bool of every level but the last: whether a block is cut; False where no block is present."""
         import torch
 
         cost = errors[-1] + price
@@ -111,10 +110,10 @@ class Quadtree(Tokenizer):
             four = torch.nn.functional.avg_pool2d(cost[None, None], 2)[0, 0] * 4 + price
             cuts.insert(0, four < error + price)
             cost = torch.minimum(four, error + price)
-        there = torch.ones_like(cuts[0])
+        present = torch.ones_like(cuts[0])
         for level, cut in enumerate(cuts):
-            cuts[level] = cut & there
-            there = _quarters(cuts[level])
+            cuts[level] = cut & present
+            present = _quarters(cuts[level])
         return cuts
 
     def _leaves(self, index: torch.Tensor, side: int) -> torch.Tensor:
@@ -133,18 +132,18 @@ class Quadtree(Tokenizer):
         for row in tokens.indices[..., 0]:
             text = row[row >= 0].to(self.device)
             image = torch.zeros(1, 3, height, width, device=self.device)
-            there = torch.ones(height // SIDES[0], width // SIDES[0], dtype=torch.bool, device=self.device)
+            present = torch.ones(height // SIDES[0], width // SIDES[0], dtype=torch.bool, device=self.device)
             for level, side in enumerate(SIDES):
-                count = int(there.sum())
+                count = int(present.sum())
                 here, text = text[:count], text[count:]
                 if len(here) != count or (level == len(SIDES) - 1 and bool((here == SPLIT).any())):
                     raise VtbenchError("quadtree: the tokens do not spell a tree: they were cut off or altered")
-                cut = torch.zeros_like(there)
-                cut[there] = here == SPLIT
-                rows = torch.zeros(there.numel(), 3 * side * side, device=self.device)
-                rows[(there & ~cut).flatten()] = self._leaves(here[here != SPLIT], side)
+                cut = torch.zeros_like(present)
+                cut[present] = here == SPLIT
+                rows = torch.zeros(present.numel(), 3 * side * side, device=self.device)
+                rows[(present & ~cut).flatten()] = self._leaves(here[here != SPLIT], side)
                 image = image + patches.join(rows[None], side, height, width)
-                there = _quarters(cut)
+                present = _quarters(cut)
             out.append(image)
         return torch.cat(out)
 

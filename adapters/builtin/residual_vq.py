@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vtbench.adapters.networks.parts import patches
+from vtbench.checkpoint import read
 from vtbench.types.adapter import Tokenizer
 from vtbench.types.cards import Card, Family, Multiple, Weights
 from vtbench.types.errors import VtbenchError
@@ -42,8 +43,6 @@ CARD = Card(
 
 class ResidualVq(Tokenizer):
     def load(self, files: Mapping[str, Path], device: str = "cpu", dtype: str = "float32") -> None:
-        from vtbench.weights import read
-
         if not 1 <= self.options["depth"] <= DEPTH:
             raise VtbenchError(f"residual-vq: depth is {self.options['depth']}; give 1 to {DEPTH}")
         fit = read(files["model"])

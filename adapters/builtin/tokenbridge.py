@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from vtbench.adapters.networks.parts import archs
-from vtbench.network import NetworkTokenizer
+from vtbench.network import NetworkTokenizer, load_class
 from vtbench.types.adapter import Tokenizer
 from vtbench.types.cards import Card, Family, Fixed, Multiple, Published, Weights, Wrapping
 from vtbench.types.errors import VtbenchError
@@ -20,8 +20,6 @@ from vtbench.types.tokens import Codes, Latents, Tokens
 
 if TYPE_CHECKING:
     import torch
-
-    from vtbench.adapters.networks.parts.normal_bins import NormalBins
 
 _PAPER, _CODE = "https://arxiv.org/abs/2503.16430", "https://github.com/YuqingWang1029/TokenBridge"
 
@@ -31,19 +29,6 @@ std_range: standard deviations of the normal that this range stands for (release
 scale, shift: scaled latent = (latent of the base - shift) * scale; 1 and 0 where the base's latents are counted in the
 scale of its generators, which is about unit deviation (every base here)."""
 BITS = (2, 3, 4, 5, 6, 7, 8)
-
-
-def bins(bits: int, limit: float, std_range: float) -> NormalBins:
-    """The rule between -limit and +limit; refused where a bin would be empty, as that is a waste of bits."""
-    from vtbench.adapters.networks.parts.normal_bins import NormalBins, boundaries
-
-    if not 1 <= bits <= 12:
-        raise VtbenchError(f"bits={bits}: give 1 to 12 bits a scalar")
-    if not limit > 0 or not std_range > 0:
-        raise VtbenchError(f"range={limit} and std_range={std_range}: both must be above 0")
-    if bits > 1 and boundaries(bits, std_range)[-2] >= std_range:
-        raise VtbenchError(f"std_range={std_range} leaves no room for {2**bits} bins: give more, or fewer bits")
-    return NormalBins(bits, -limit, limit, std_range)
 
 
 def card_for(base: Card) -> Card:
@@ -99,7 +84,8 @@ class TokenBridge(Tokenizer):
         o = self.options
         if not float(o["scale"]) > 0:
             raise VtbenchError(f"scale={o['scale']}: give a number above 0")
-        self.quantizer = bins(int(o["bits"]), float(o["range"]), float(o["std_range"]))
+        rule = load_class("vtbench.adapters.networks.parts.normal_bins:NormalBins")
+        self.quantizer = rule.symmetric(int(o["bits"]), float(o["range"]), float(o["std_range"]))
         books = base.card.latent_channels
         self.card = replace(card, alphabets=(2 ** int(o["bits"]),) * (books or 0))
         self._layout: tuple[int, int] | None = None
@@ -108,37 +94,39 @@ class TokenBridge(Tokenizer):
         return self.base.parameter_count()
 
     def encode(self, images: torch.Tensor, seeds: Sequence[int], budget: float | None = None) -> Tokens:
-        made = self.base.encode(images, seeds)
-        if not isinstance(made, Latents):
-            raise VtbenchError(f"{self.base.card.name} gave {type(made).__name__}; only latents can be quantized")
-        values = made.values.movedim(made.channel_axis, -1)
-        self._layout = (made.values.ndim, made.channel_axis)
+        latents = self._latents(images, seeds)
+        values = latents.values.movedim(latents.channel_axis, -1)
+        self._layout = (latents.values.ndim, latents.channel_axis)
         scaled = (values.float() - float(self.options["shift"])) * float(self.options["scale"])
         channels = values.shape[-1]
         grids = ((int(values.shape[1]), int(values.shape[2])),) if values.ndim == 4 else ()
-        indices = self.quantizer.indices(scaled.cpu()).reshape(len(made), -1, channels)
-        return Codes(indices, (2 ** int(self.options["bits"]),) * channels, made.size, grids)
+        indices = self.quantizer.indices(scaled.cpu()).reshape(len(latents), -1, channels)
+        return Codes(indices, (2 ** int(self.options["bits"]),) * channels, latents.size, grids)
+
+    def _latents(self, images: torch.Tensor, seeds: Sequence[int]) -> Latents:
+        tokens = self.base.encode(images, seeds)
+        if not isinstance(tokens, Latents):
+            raise VtbenchError(f"{self.base.card.name} gave {type(tokens).__name__}; only latents can be quantized")
+        return tokens
 
     def decode(self, tokens: Tokens, seeds: Sequence[int]) -> torch.Tensor:
         if not isinstance(tokens, Codes):
             raise VtbenchError(f"{self.card.name} decodes codes, not {type(tokens).__name__}")
         values = self.quantizer.values(tokens.indices) / float(self.options["scale"]) + float(self.options["shift"])
-        _, axis = self._layout = self._layout or self._ask()
+        _, axis = self._layout = self._layout or self._ask_layout()
         if tokens.grids:
             values = values.view(len(tokens), *tokens.grids[0], -1)
         values = values.movedim(-1, axis).contiguous()
         return self.base.decode(Latents(values, tokens.size, axis), seeds)
 
-    def _ask(self) -> tuple[int, int]:
+    def _ask_layout(self) -> tuple[int, int]:
         """(dimensions, channel axis) of the base's latents, from a grey image: a fact of the base alone."""
         import torch
 
         sizes = self.base.card.sizes
         side = sizes.size if isinstance(sizes, Fixed) else sizes.of * -(-sizes.at_least // sizes.of)
-        made = self.base.encode(torch.full((1, 3, side, side), 0.5), [0])
-        if not isinstance(made, Latents):
-            raise VtbenchError(f"{self.base.card.name} gave {type(made).__name__}; only latents can be quantized")
-        return made.values.ndim, made.channel_axis
+        latents = self._latents(torch.full((1, 3, side, side), 0.5), [0])
+        return latents.values.ndim, latents.channel_axis
 
 
 CARDS = (

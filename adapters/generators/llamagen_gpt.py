@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from vtbench import weights
 from vtbench.adapters.networks.parts import generating
+from vtbench.network import build_network
 from vtbench.types.cards import Card, Family, Fixed, Published, Weights
 from vtbench.types.errors import VtbenchError
 
@@ -96,47 +98,47 @@ CARDS = (
 _DECODING = ("plain", "speculative", "relaxed")
 
 
-def _sample(self: generating.NativeGenerator, given: Any, noise: Any) -> Any:
-    options, network, mask = dict(self.options), self.network, None
+def _sample(generator: generating.NativeGenerator, source: Any, noise: Any) -> Any:
+    options, network, mask = dict(generator.options), generator.network, None
     options.pop("text_encoder", None)
     mode, path, ahead, k, delta = (
         options.pop(n) for n in ("decoding", "draft", "draft_tokens", "lantern_k", "lantern_delta")
     )
     if mode not in _DECODING:
         raise VtbenchError(f"decoding is {mode!r}, but must be one of {', '.join(_DECODING)}")
-    if self.card.conditioning == "text":
-        given, mask = generating.text_features(self, given, length=network.prefix, left=True)
+    if generator.card.conditioning == "text":
+        source, mask = generating.text_features(generator, source, length=network.prefix, left=True)
     if mode == "plain":
-        tokens = network.generate(given, noise, text_mask=mask, **options)
-        self.spent = {"nfe": float(network.length)}
+        tokens = network.generate(source, noise, text_mask=mask, **options)
+        generator.spent = {"nfe": float(network.length)}
     else:
-        relax = _relaxation(self, int(k), float(delta)) if mode == "relaxed" else None
+        relax = None
+        if mode == "relaxed":
+            codes = generator._tokenizer().network.bottleneck.embedding.weight  # type: ignore[attr-defined]
+            relax = network.relaxation(codes, int(k), float(delta))
         options.pop("cache")
         tokens, spent = network.speculate(
-            _draft(self, str(path)), given, noise, text_mask=mask, ahead=int(ahead), relax=relax, **options
+            _draft(generator, str(path)), source, noise, text_mask=mask, ahead=int(ahead), relax=relax, **options
         )
         drafted = sum(s.drafted for s in spent)
-        self.spent = {
+        generator.spent = {
             "nfe": sum(s.target for s in spent) / len(spent),
             "draft_nfe": sum(s.draft for s in spent) / len(spent),
             **({"acceptance": sum(s.accepted for s in spent) / drafted} if drafted else {}),
         }
-    return self.of_codes(tokens, network.grid * 16, len(tokens))
+    return generator.of_codes(tokens, network.grid * 16, len(tokens))
 
 
-def _draft(self: generating.NativeGenerator, path: str) -> Any:
+def _draft(generator: generating.NativeGenerator, path: str) -> Any:
     """The draft of the option, built from its tensors' shapes and kept; heads by preset, else 64 channels each."""
     import torch
 
-    from vtbench import weights
-    from vtbench.network import build_network
-
     if not path:
         raise VtbenchError("speculative decoding needs a smaller model: give its checkpoint by --option draft=FILE")
-    kept: dict[str, Any] = self.__dict__.setdefault("drafts", {})
+    kept: dict[str, Any] = generator.__dict__.setdefault("drafts", {})
     if path not in kept:
         files = {"model": Path(path)}
-        tensors = weights.state_dict(torch.nn.Module(), self.card, files)
+        tensors = weights.state_dict(torch.nn.Module(), generator.card, files)
         if "tok_embeddings.weight" not in tensors:
             raise VtbenchError(f"{path} has no tok_embeddings.weight: the draft must be a LlamaGen checkpoint")
         dim = int(tensors["tok_embeddings.weight"].shape[1])
@@ -144,23 +146,11 @@ def _draft(self: generating.NativeGenerator, path: str) -> Any:
         heads = next((h for d, n, h in _SIZES.values() if (d, n) == (dim, depth)), dim // 64 or 1)
         hidden = int(tensors["layers.0.feed_forward.w1.weight"].shape[0])
         # multiple_of = the hidden width itself rounds 8/3 dim up to exactly it.
-        arch = {**(self.card.arch or {}), "dim": dim, "n_layer": depth, "n_head": heads, "multiple_of": hidden}
-        network = weights.fill(build_network(self.family, arch, random=False), self.card, files)
-        kept[path] = network.to(device=self.device, dtype=getattr(torch, self.dtype)).eval().requires_grad_(False)
+        arch = {**(generator.card.arch or {}), "dim": dim, "n_layer": depth, "n_head": heads, "multiple_of": hidden}
+        network = weights.fill(build_network(generator.family, arch, random=False), generator.card, files)
+        network = network.to(device=generator.device, dtype=getattr(torch, generator.dtype))
+        kept[path] = network.eval().requires_grad_(False)
     return kept[path]
-
-
-def _relaxation(self: generating.NativeGenerator, k: int, delta: float) -> Any:
-    """LANTERN's neighbours, by the stored vectors of the tokenizer's codebook."""
-    from vtbench.adapters.networks.speculative import Relaxation, nearest_codes
-
-    vectors = self._tokenizer().network.bottleneck.embedding.weight  # type: ignore[attr-defined]
-    if not 1 <= k < len(vectors):
-        raise VtbenchError(f"lantern_k is {k}, but must lie in 1..{len(vectors) - 1}")
-    kept: dict[int, Any] = self.__dict__.setdefault("neighbours", {})
-    if k not in kept:
-        kept[k] = nearest_codes(vectors, k + 1).to(self.device)
-    return Relaxation(kept[k], k, delta)
 
 
 FAMILY: Family = Family(

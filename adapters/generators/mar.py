@@ -12,8 +12,9 @@ _BOX = "https://www.dropbox.com/scl/fi"
 
 
 def _card(
-    size: str, fid: float, score: float, cfg: float, trunk: tuple[int, int, int], head: tuple[int, int], url: str
+    size: str, url: str, trunk: tuple[int, int, int], head: tuple[int, int], *, cfg: float, fid: float, score: float
 ) -> Card:
+    """trunk: width, layers and heads of encoder and decoder; head: layers and width of the diffusion net."""
     dim, depth, heads = trunk
     return Card(
         name=f"mar-{size}",
@@ -64,40 +65,40 @@ def _card(
 CARDS = (
     _card(
         "base",
-        2.31,
-        281.7,
-        2.9,
-        (768, 12, 12),
-        (6, 1024),
         "f6dpuyjb7fudzxcyhvrhk/checkpoint-last.pth?rlkey=a6i4bo71vhfo4anp33n9ukujb&dl=1",
+        trunk=(768, 12, 12),
+        head=(6, 1024),
+        cfg=2.9,
+        fid=2.31,
+        score=281.7,
     ),
     _card(
         "large",
-        1.78,
-        296.0,
-        3.0,
-        (1024, 16, 16),
-        (8, 1280),
         "pxacc5b2mrt3ifw4cah6k/checkpoint-last.pth?rlkey=m48ovo6g7ivcbosrbdaz0ehqt&dl=1",
+        trunk=(1024, 16, 16),
+        head=(8, 1280),
+        cfg=3.0,
+        fid=1.78,
+        score=296.0,
     ),
     _card(
         "huge",
-        1.55,
-        303.7,
-        3.2,
-        (1280, 20, 16),
-        (12, 1536),
         "1qmfx6fpy3k7j9vcjjs3s/checkpoint-last.pth?rlkey=4lae281yzxb406atp32vzc83o&dl=1",
+        trunk=(1280, 20, 16),
+        head=(12, 1536),
+        cfg=3.2,
+        fid=1.55,
+        score=303.7,
     ),
 )
 
 
-def _sample(self: generating.NativeGenerator, given: Any, noise: Any) -> Any:
-    options = dict(self.options)
+def _sample(generator: generating.NativeGenerator, labels: Any, noise: Any) -> Any:
+    options = dict(generator.options)
     sections = str(options.pop("num_sampling_steps"))
-    latents = self.network.generate(given, noise, sections=sections, **options)
-    self.spent = {"nfe": float(options["num_iter"])}
-    return self.of_latents(latents, 256)
+    latents = generator.network.generate(labels, noise, sections=sections, **options)
+    generator.spent = {"nfe": float(options["num_iter"])}
+    return generator.of_latents(latents, 256)
 
 
 FAMILY: Family = Family(

@@ -11,7 +11,7 @@ _README = "MaskBit README.md:71-78"
 _PROTOCOL = "ADM, 50k samples, {} steps"
 
 
-def _card(bits: int, fid: float, guidance: float, warmth: float, power: float, *further: Published) -> Card:
+def _card(bits: int, *further: Published, fid: float, guidance: float, warmth: float, power: float) -> Card:
     stem = f"maskbit_generator_{bits}bit"
     return Card(
         name=stem.replace("_", "-"),
@@ -54,26 +54,26 @@ def _card(bits: int, fid: float, guidance: float, warmth: float, power: float, *
 
 
 CARDS = (
-    _card(10, 1.68, 6.4, 10.5, 2.5),
-    _card(12, 1.65, 7.1, 8.2, 3.0),
+    _card(10, fid=1.68, guidance=6.4, warmth=10.5, power=2.5),
+    _card(12, fid=1.65, guidance=7.1, warmth=8.2, power=3.0),
     _card(
         14,
-        1.62,
-        7.1,
-        7.8,
-        3.0,
         Published("fid", 1.56, _README, _PROTOCOL.format(128), "randomize_temperature 9.0"),
         Published("fid", 1.52, _README, _PROTOCOL.format(256), "guidance 5.8, randomize_temperature 10.3"),
+        fid=1.62,
+        guidance=7.1,
+        warmth=7.8,
+        power=3.0,
     ),
-    _card(16, 1.64, 6.5, 7.5, 2.5),
-    _card(18, 1.67, 5.7, 8.5, 2.5),
+    _card(16, fid=1.64, guidance=6.5, warmth=7.5, power=2.5),
+    _card(18, fid=1.67, guidance=5.7, warmth=8.5, power=2.5),
 )
 
 
-def _sample(self: generating.NativeGenerator, given: Any, noise: Any) -> Any:
-    groups = self.network.generate(given, noise, **self.options)
-    self.spent = {"nfe": float(self.options["num_steps"])}
-    return self.of_codes(self.network.joined(groups), 256, len(groups))
+def _sample(generator: generating.NativeGenerator, labels: Any, noise: Any) -> Any:
+    groups = generator.network.generate(labels, noise, **generator.options)
+    generator.spent = {"nfe": float(generator.options["num_steps"])}
+    return generator.of_codes(generator.network.joined(groups), 256, len(groups))
 
 
 FAMILY: Family = Family(

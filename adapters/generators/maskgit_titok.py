@@ -58,10 +58,10 @@ CARDS = (
 )
 
 
-def _sample(self: generating.NativeGenerator, given: Any, noise: Any) -> Any:
-    tokens = self.network.generate(given, noise, **self.options)
-    self.spent = {"nfe": float(self.options["num_sample_steps"])}
-    return self.of_codes(tokens, 256, len(tokens))
+def _sample(generator: generating.NativeGenerator, labels: Any, noise: Any) -> Any:
+    tokens = generator.network.generate(labels, noise, **generator.options)
+    generator.spent = {"nfe": float(generator.options["num_sample_steps"])}
+    return generator.of_codes(tokens, 256, len(tokens))
 
 
 FAMILY: Family = Family(

@@ -67,14 +67,14 @@ CARDS = (
 )
 
 
-def _sample(self: generating.NativeGenerator, given: Any, noise: Any) -> Any:
-    options = {k: v for k, v in self.options.items() if k != "text_encoder"}
+def _sample(generator: generating.NativeGenerator, source: Any, noise: Any) -> Any:
+    options = {k: v for k, v in generator.options.items() if k != "text_encoder"}
     mask = None
-    if self.card.conditioning == "text":
-        given, mask = generating.text_features(self, given, length=self.network.prefix, left=True)
-    tokens = self.network.generate(given, noise, text_mask=mask, **options)
-    self.spent = {"nfe": float(2 * self.network.grid - 1)}
-    return self.of_codes(tokens, self.network.grid * 16, len(tokens))
+    if generator.card.conditioning == "text":
+        source, mask = generating.text_features(generator, source, length=generator.network.prefix, left=True)
+    tokens = generator.network.generate(source, noise, text_mask=mask, **options)
+    generator.spent = {"nfe": float(2 * generator.network.grid - 1)}
+    return generator.of_codes(tokens, generator.network.grid * 16, len(tokens))
 
 
 FAMILY: Family = Family(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vtbench.adapters.networks.parts import generating
+from vtbench.types.adapter import Prompt
 from vtbench.types.cards import Card, Family, Fixed, Published, Weights
 
 
@@ -54,27 +55,26 @@ def _card(kind: str, size: int, *, fid: float | None = None) -> Card:
 CARDS = (_card("c2i", 256, fid=1.98), _card("t2i", 1024))
 
 
-def _sample(self: generating.NativeGenerator, given: Any, noise: Any) -> Any:
-    from vtbench.adapters.networks.pixelflow import to_image
-    from vtbench.types.adapter import Prompt
-
-    options, network = {k: v for k, v in self.options.items() if k != "text_encoder"}, self.network
-    stages, full = len(network.stages.table), self.card.sizes.size  # type: ignore[union-attr]
+def _sample(generator: generating.NativeGenerator, conditions: Any, noise: Any) -> Any:
+    options, network = {k: v for k, v in generator.options.items() if k != "text_encoder"}, generator.network
+    stages, full = len(network.stages.table), generator.card.sizes.size  # type: ignore[union-attr]
     side = full // 2 ** (stages - 1)
-    labels, text = (given, None) if self.card.conditioning == "class" else (None, given)
-    features = None
-    if text is not None:
+    labels, features = conditions, None
+    if generator.card.conditioning == "text":
         empty = [Prompt(id="empty", text="")]
-        features = (
-            *generating.text_features(self, text, length=512, left=False),
-            *generating.text_features(self, empty, length=512, left=False),
+        labels, features = (
+            None,
+            (
+                *generating.text_features(generator, conditions, length=512, left=False),
+                *generating.text_features(generator, empty, length=512, left=False),
+            ),
         )
     dtype = next(network.parameters()).dtype
     start = noise.normal(network.channels, side, side).to(dtype)
     blocks = [network.block_noise(noise, side * 2**i).to(dtype) for i in range(1, stages)]
-    made = network.generate(start, blocks, labels=labels, text=features, **options)
-    self.spent = {"nfe": float(stages * options["num_inference_steps"])}
-    return to_image(made)
+    latents = network.generate(start, blocks, labels=labels, text=features, **options)
+    generator.spent = {"nfe": float(stages * options["num_inference_steps"])}
+    return network.to_image(latents)
 
 
 FAMILY: Family = Family(

@@ -55,14 +55,12 @@ CARDS = (
 )
 
 
-def _sample(self: generating.NativeGenerator, given: Any, noise: Any) -> Any:
-    from vtbench.adapters.networks import var_gen
-
-    vae: Any = getattr(self._tokenizer(), "network", None)
-    made = self.network.generate(given, noise, vae=vae, **self.options)
-    self.spent = {"nfe": float(len(self.network.scales))}
+def _sample(generator: generating.NativeGenerator, labels: Any, noise: Any) -> Any:
+    network, vae = generator.network, getattr(generator._tokenizer(), "network", None)
+    sampled = network.generate(labels, noise, vae=vae, **generator.options)
+    generator.spent = {"nfe": float(len(network.scales))}
     # Mixed codes (more_smooth) are no tokens, so the image is made from the latent in both cases.
-    return var_gen.image(vae, made.latent)
+    return network.image(vae, sampled.latent)
 
 
 FAMILY: Family = Family(

@@ -52,10 +52,10 @@ CARDS = (
 )
 
 
-def _sample(self: generating.NativeGenerator, given: Any, noise: Any) -> Any:
-    latents = self.network.generate(given, noise, **self.options)
-    self.spent = {"nfe": 4.0 * self.options["num_steps"]}
-    return self.of_latents(latents, 256)
+def _sample(generator: generating.NativeGenerator, labels: Any, noise: Any) -> Any:
+    latents = generator.network.generate(labels, noise, **generator.options)
+    generator.spent = {"nfe": 4.0 * generator.options["num_steps"]}
+    return generator.of_latents(latents, 256)
 
 
 FAMILY: Family = Family(

@@ -46,9 +46,9 @@ CARDS = (
     _card(
         "diffusers-pipeline",
         "a diffusers pipeline of yours",
-        None,
-        None,
-        None,
+        hub=None,
+        licence=None,
+        conditioning=None,
         note="give its folder with --checkpoint; conditioned by text or class as its call takes them",
     ),
     _card(
@@ -135,14 +135,14 @@ class Pipeline(Generator):
             raise VtbenchError(f"{self.card.name} is not loaded: call load with its folder first")
         calls = _Calls(self.pipe)
         try:
-            made = [self._one(p, s) for p, s in zip(prompts, seeds, strict=True)]
+            drawn = [self._one(p, s) for p, s in zip(prompts, seeds, strict=True)]
         finally:
             calls.remove()
-        self.spent = {"nfe": calls.count / len(made)} if calls.found else {}
-        flagged = sum(f for _, f in made)
+        self.spent = {"nfe": calls.count / len(drawn)} if calls.counted else {}
+        flagged = sum(f for _, f in drawn)
         if flagged:
-            self.spent["safety_blackouts"] = flagged / len(made)
-        return torch.stack([image for image, _ in made])
+            self.spent["safety_blackouts"] = flagged / len(drawn)
+        return torch.stack([image for image, _ in drawn])
 
     def _one(self, prompt: Prompt, seed: int) -> tuple[torch.Tensor, bool]:
         """(image (3, H, W) float32 in [0, 1], whether a safety checker blacked it out)."""
@@ -159,14 +159,14 @@ class Pipeline(Generator):
             if prompt.text is None:
                 raise VtbenchError(f"{self.card.name} is text-conditional, but the prompt {prompt.id} has no text")
             call["prompt"] = prompt.text
-        given = {
+        settings = {
             "num_inference_steps": options["steps"] or None,
             "guidance_scale": None if options["guidance"] < 0 else options["guidance"],
             "height": options["size"] or None,
             "width": options["size"] or None,
             "negative_prompt": options["negative_prompt"] or None,
         }
-        for name, value in given.items():
+        for name, value in settings.items():
             if value is None:
                 continue
             if name not in self.takes:
@@ -185,7 +185,7 @@ class _Calls:
         net = next(
             (n for name in ("transformer", "unet", "prior") if (n := getattr(pipe, name, None)) is not None), None
         )
-        self.count, self.found = 0, net is not None
+        self.count, self.counted = 0, net is not None
         self._hook = None if net is None else net.register_forward_pre_hook(self._seen)
 
     def _seen(self, *_: Any) -> None:
@@ -200,14 +200,14 @@ def check_folder(folder: Path) -> None:
     """Refuses a folder that is no pipeline, whose index names code of its own, or whose weights are pickled."""
     index = folder / "model_index.json"
     try:
-        found = json.loads(index.read_text())
+        parts = json.loads(index.read_text())
     except FileNotFoundError:
         raise VtbenchError(f"{folder} holds no model_index.json: give the folder of a diffusers pipeline") from None
     except ValueError as bad:
         raise VtbenchError(f"{index} is no JSON ({bad}): fetch the folder again") from bad
-    if not isinstance(found.get("_class_name"), str):
+    if not isinstance(parts.get("_class_name"), str):
         raise VtbenchError(f"{index} names a class of its own code: only diffusers' own pipelines are loaded")
-    for name, value in found.items():
+    for name, value in parts.items():
         if isinstance(value, list) and value and value[0] is not None and (folder / f"{value[0]}.py").exists():
             raise VtbenchError(f"{index} takes {name} from the repository's own code: that is never run")
     if not any(folder.rglob("*.safetensors")):

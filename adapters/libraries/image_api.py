@@ -22,6 +22,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vtbench.images import to_uint8
 from vtbench.types.adapter import ClosedSystem
 from vtbench.types.cards import Card, Family, Fixed, Multiple
 from vtbench.types.environment import offline
@@ -119,7 +120,7 @@ class ImageAPI(ClosedSystem):
             url = str(first["url"])
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as bad:
             raise Refused(f"the answer is malformed ({type(bad).__name__}): {answer[:80]!r}") from bad
-        # The server names where the picture lies; it may not lead anywhere else than to the web.
+        # The URL comes from the server: only http and https are followed.
         away = urllib.parse.urlsplit(url).scheme not in ("http", "https")
         if away or (offline() and not is_loopback(url)):
             raise Refused(f"the answer points to {url[:80]}, which is not fetched")
@@ -163,8 +164,6 @@ def _message(bad: urllib.error.HTTPError) -> str:
 def png(image: torch.Tensor) -> bytes:
     """float32 (3, H, W) in [0, 1] -> PNG."""
     from PIL import Image
-
-    from vtbench.images import to_uint8
 
     out = BytesIO()
     Image.fromarray(to_uint8(image[None])[0].permute(1, 2, 0).cpu().numpy()).save(out, "PNG")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vtbench import checkpoint, weights
 from vtbench.types.adapter import Tokenizer
 from vtbench.types.cards import Card, Family, Multiple, Weights
 from vtbench.types.errors import MissingExtra, VtbenchError
@@ -88,8 +89,6 @@ class TransformersVQ(Tokenizer):
     def load(self, files: Mapping[str, Path], device: str = "cpu", dtype: str = "float32") -> None:
         import torch
 
-        from vtbench import checkpoint, weights
-
         folder = files["folder"]
         name, config = read_config(folder)
         class_name, self.kind = CLASSES[name]
@@ -102,8 +101,8 @@ class TransformersVQ(Tokenizer):
                 f"transformers {transformers.__version__} has no {class_name}: pip install -U transformers"
             )
         try:
-            made = getattr(transformers, self.kind.config)(**config)
-            self.model = getattr(transformers, class_name)(made)
+            settings = getattr(transformers, self.kind.config)(**config)
+            self.model = getattr(transformers, class_name)(settings)
         except Exception as bad:
             text = " ".join(str(bad).split())[:200]
             raise VtbenchError(f"{class_name} cannot be built from {folder}'s config ({text}): fetch it again") from bad
@@ -184,14 +183,14 @@ class TransformersVQ(Tokenizer):
             if self.kind.frames:
                 out = self.model.decode(codes.view(-1, h, w))
             else:
-                # The class remembers the one grid of its configuration; the weights are for any.
+                # The class decodes to the grid of its configuration only; its weights serve every grid.
                 self.model.quantize.quant_state_dims = [h, w]
                 out = self.model.decode(codes)
         images: torch.Tensor = out.float().cpu() * self.std + self.mean
         return images
 
 
-def _card(name: str, title: str, hub: str, licence: str, book: int, channels: int, factor: int, **more: Any) -> Card:
+def _card(name: str, title: str, hub: str, licence: str, *, book: int, channels: int, factor: int, **more: Any) -> Card:
     return Card(
         name=name,
         family="transformers",
@@ -216,9 +215,9 @@ CARDS = (
         "Janus-Pro 1B's VQ-16 in transformers' format",
         "deepseek-community/Janus-Pro-1B",
         "DeepSeek Model License",
-        16384,
-        8,
-        16,
+        book=16384,
+        channels=8,
+        factor=16,
         code="https://github.com/deepseek-ai/Janus",
         paper="https://arxiv.org/abs/2501.17811",
         note="The folder is the whole VLM; its vqmodel is read.",
@@ -228,9 +227,9 @@ CARDS = (
         "Emu3's vision tokenizer in transformers' format",
         "Emu3-community/Emu3-Chat-hf",
         "Apache-2.0",
-        32768,
-        4,
-        8,
+        book=32768,
+        channels=4,
+        factor=8,
         code="https://github.com/baaivision/Emu3",
         paper="https://arxiv.org/abs/2409.18869",
         note="The folder is the whole VLM; its vqmodel is read.",

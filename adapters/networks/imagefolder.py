@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from vtbench.adapters.networks.parts import infer
 from vtbench.adapters.networks.parts.config import Config
-from vtbench.adapters.networks.parts.quantizers import VQ, Grid, MultiScaleSigns, MultiScaleVQ, Quantizer
+from vtbench.adapters.networks.parts.multiscale import MultiScaleSigns, MultiScaleVQ
+from vtbench.adapters.networks.parts.quantizers import VQ, Grid, Quantizer
 from vtbench.adapters.networks.parts.vit import Block
 from vtbench.network import Encoded
 from vtbench.types.errors import VtbenchError
@@ -277,14 +278,14 @@ class ImageFolder(nn.Module):
             raise VtbenchError(f"the image is {x.shape[2]} x {x.shape[3]}, but this network takes {side} x {side} only")
         rows = self.encoder(x).transpose(1, 2).unsqueeze(3)
         latent = self.quant_conv(rows)
-        found = [
+        branches = [
             quantizer(part.reshape(len(x), -1, *self._grid))
             for quantizer, part in zip(self.branches, latent.chunk(len(self.branches), dim=2), strict=True)
         ]
-        books = [t if t.ndim == 3 else t.unsqueeze(2) for t, _ in found]
+        books = [t if t.ndim == 3 else t.unsqueeze(2) for t, _ in branches]
         tokens = torch.cat(books, dim=2)
-        quantized = torch.cat([q for _, q in found], dim=1)
-        if len(found) == 1:
+        quantized = torch.cat([q for _, q in branches], dim=1)
+        if len(branches) == 1:
             latent = latent.reshape(len(x), -1, *self._grid)
         return Encoded(tokens[..., 0] if tokens.shape[2] == 1 else tokens, pre_quant=latent, quantized=quantized)
 
@@ -298,7 +299,7 @@ class ImageFolder(nn.Module):
                 f"of {len(self.alphabets)}"
             )
         parts = books.chunk(len(self.branches), dim=2)
-        found = [q.lookup(part, self._grid) for q, part in zip(self.branches, parts, strict=True)]
-        code = self.post_quant_conv(torch.cat(found, dim=1).to(self.post_quant_conv.weight.dtype))
+        codes = [q.lookup(part, self._grid) for q, part in zip(self.branches, parts, strict=True)]
+        code = self.post_quant_conv(torch.cat(codes, dim=1).to(self.post_quant_conv.weight.dtype))
         out: Tensor = self.decoder(code.flatten(2).transpose(1, 2))
         return out

@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from vtbench.adapters.networks.parts import infer
 from vtbench.adapters.networks.parts.config import Config
 from vtbench.adapters.networks.parts.conv import Chain, Down, NormSilu, Up
-from vtbench.adapters.networks.parts.quantizers import Grid, MultiScaleBSQ
+from vtbench.adapters.networks.parts.multiscale import MultiScaleBSQ
+from vtbench.adapters.networks.parts.quantizers import Grid
 from vtbench.adapters.networks.parts.vq_autoencoder import VQAutoencoder
 from vtbench.types.errors import VtbenchError
 
-# dynamic_resolution.py:6-15, "h:w" of portrait formats; landscape ones are these turned. Upstream ends them after
+# dynamic_resolution.py:6-15, "h:w" of portrait formats; landscape formats swap h and w. Upstream ends them after
 # 7, 10 or 13 scales (for 1:1 that is 256, 512 and 1024 pixels; the generator also uses 12).
 _TALL = {
     1.0: "1:1 2:2 4:4 6:6 8:8 12:12 16:16 20:20 24:24 32:32 40:40 48:48 64:64",

@@ -216,9 +216,9 @@ class Mar(nn.Module):
             def drawn(n: int = count) -> Tensor:
                 return noise.normal(n, self.dim).flatten(0, 1).to(classes.dtype)
 
-            made = diffusion.sample(net, drawn(), drawn, temperature)
+            predicted = diffusion.sample(net, drawn(), drawn, temperature)
             tokens = tokens.clone()
-            tokens[chosen] = made
+            tokens[chosen] = predicted
             masked, left = after, length
         return self.unpatched(tokens)
 
@@ -228,17 +228,17 @@ class Mar(nn.Module):
         x = torch.unflatten(x, -1, (self.channels, self.patch, self.patch))
         return x.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
 
-    def replay(self, given: Any) -> dict[str, Tensor]:
+    def replay(self, fixture: Any) -> dict[str, Tensor]:
         """The arrays of a fixture."""
-        a = given.arrays
+        a = fixture.arrays
         labels, masked, diffusion = a["class_ids"], a["mask"].bool(), Diffusion(self.sections)
         null = self.fake_latent.expand(len(labels), -1)
         encoded = self.encode(a["tokens_in"], masked, self.class_emb(labels))
         half = len(a["x_t"]) // 2
         twice_x, twice_t = (torch.cat([a[n][:half], a[n][:half]]) for n in ("x_t", "t"))
-        # The scale is the call's last argument, the step is written as "spaced index 1".
-        scale = re.search(r"(-?[\d.]+)\)\s*$", given.texts.get("net_out_cfg", ""))
-        index = re.search(r"index (\d+)", given.texts.get("p_mean", ""))
+        # In the descriptions the scale is the last argument of the call, and the step reads "spaced index 1".
+        scale = re.search(r"(-?[\d.]+)\)\s*$", fixture.texts.get("net_out_cfg", ""))
+        index = re.search(r"index (\d+)", fixture.texts.get("p_mean", ""))
         step = int(index[1]) if index else 1
         t = torch.full((len(a["x_t"]),), diffusion.map[step])
         mean, log_variance, start = diffusion.moments(self.head(a["x_t"], t, a["cond"]), a["x_t"], step)
@@ -254,9 +254,9 @@ class Mar(nn.Module):
             "timestep_map": torch.tensor(diffusion.map),
             "sampler_betas": torch.from_numpy(diffusion.betas).float(),
         }
-        for run, found in given.runs(marks=SETTINGS).items():
-            noise = _Rows(given.draws(run.removeprefix("sample_")), len(labels))
-            out[run] = self.generate(labels, noise, orders=a["orders"], **sampling.known(found, *SETTINGS))
+        for run, stated in fixture.runs(marks=SETTINGS).items():
+            noise = _Rows(fixture.draws(run.removeprefix("sample_")), len(labels))
+            out[run] = self.generate(labels, noise, orders=a["orders"], **sampling.known(stated, *SETTINGS))
         return out
 
 
@@ -268,8 +268,8 @@ class _Rows(sampling.Recorded):
         self.batch = batch
 
     def normal(self, *shape: int) -> Tensor:
-        found = next(self._left, None)
+        draw = next(self._left, None)
         rows = self.batch * shape[0]
-        if found is None or len(found) not in (rows, 2 * rows):
+        if draw is None or len(draw) not in (rows, 2 * rows):
             raise VtbenchError(f"the recorded noise has no draw of {rows} rows here: it is of another run")
-        return torch.unflatten(found[:rows], 0, (self.batch, shape[0]))
+        return torch.unflatten(draw[:rows], 0, (self.batch, shape[0]))

@@ -37,16 +37,14 @@ class _Mha(nn.Module):
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.in_proj_weight, self.in_proj_bias = (
-            nn.Parameter(torch.empty(3 * dim, dim)),
-            nn.Parameter(torch.zeros(3 * dim)),
-        )
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * dim, dim))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * dim))
         self.out_proj = nn.Linear(dim, dim)
         nn.init.xavier_uniform_(self.in_proj_weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        made = F.linear(x, self.in_proj_weight, self.in_proj_bias)
-        q, k, v = (heads_of(part, self.heads) for part in made.chunk(3, dim=-1))
+        projected = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+        q, k, v = (heads_of(part, self.heads) for part in projected.chunk(3, dim=-1))
         out: Tensor = self.out_proj(merged(F.scaled_dot_product_attention(q, k, v)))
         return out
 
@@ -97,10 +95,8 @@ class MaskBitGenerator(nn.Module):
         if dim % heads:
             raise VtbenchError(f"config.hidden_dim {dim} is no multiple of heads {heads}")
         depth, hidden, self.classes = c.integer("depth", 24), c.integer("mlp_dim", 3072), c.integer("nclass", 1000)
-        before, self.bitwise = (
-            c.flag("use_prenorm", False),
-            c.choice("inputs", ("bits", "embeddings"), "bits") == "bits",
-        )
+        before = c.flag("use_prenorm", False)
+        self.bitwise = c.choice("inputs", ("bits", "embeddings"), "bits") == "bits"
         for key in ("dropout", "sampling"):
             c.any(key)
         c.done()
@@ -114,14 +110,11 @@ class MaskBitGenerator(nn.Module):
         else:
             self.tok_emb_list = nn.ModuleList(nn.Embedding(self.vocabulary + 1, dim) for _ in range(self.splits))
         self.first_layer = nn.Sequential(nn.LayerNorm(dim, eps=1e-12))
-        self.transformer = nn.ModuleDict(
-            {
-                "layers": nn.ModuleList(
-                    nn.ModuleList([_Attention(dim, heads, before=before), _FeedForward(dim, hidden, before=before)])
-                    for _ in range(depth)
-                )
-            }
+        layers = (
+            nn.ModuleList([_Attention(dim, heads, before=before), _FeedForward(dim, hidden, before=before)])
+            for _ in range(depth)
         )
+        self.transformer = nn.ModuleDict({"layers": nn.ModuleList(layers)})
         self.norm_after_transformer = nn.LayerNorm(dim, eps=1e-12) if before else nn.Identity()
         self.last_layer = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.LayerNorm(dim, eps=1e-12))
         if self.bitwise:
@@ -207,7 +200,7 @@ class MaskBitGenerator(nn.Module):
                 trace.append((tokens, predicted))
             share = torch.tensor(sampling.mask_share(progress, mask_schedule_strategy))
             wanted = int(torch.floor(share * (self.length * self.splits)))
-            # torch.clamp's upper bound wins, so that one masked unit gives a count of 0 (sampling.py:121).
+            # Where bounds cross, torch.clamp gives the upper: one masked unit gives a count of 0 (sampling.py:121).
             count = torch.minimum(torch.full_like(labels, max(wanted, 1)), masked.sum(dim=(1, 2)) - 1)
             again = sampling.lowest(confidence.flatten(1), count).unflatten(1, shape)
             tokens = torch.where(again, self.vocabulary, predicted)
@@ -218,20 +211,20 @@ class MaskBitGenerator(nn.Module):
         places = torch.arange(self.splits, device=groups.device) * self.group
         return (groups << places).sum(dim=-1)
 
-    def replay(self, given: Any) -> dict[str, Tensor]:
+    def replay(self, fixture: Any) -> dict[str, Tensor]:
         """The arrays of a fixture."""
-        arrays, endings = given.arrays, ("masked", "pred", "tokens")
+        arrays, endings = fixture.arrays, ("masked", "pred", "tokens")
         labels, none = arrays["class_ids"], torch.full_like(arrays["class_ids"], self.classes)
         masked = torch.where(arrays["mask"].bool(), self.vocabulary, arrays["tokens_in"])
         out = {"logits": self(masked, labels), "logits_uncond": self(masked, none)}
-        for run, found in given.runs(*endings, marks=SETTINGS).items():
-            gumbel = given.noise(f"{run}_gumbel")
+        for run, stated in fixture.runs(*endings, marks=SETTINGS).items():
+            gumbel = fixture.noise(f"{run}_gumbel")
             # Greedy runs record no noise for the tokens, whose draw is the argmax.
             flat = torch.ones(len(labels), self.length, self.splits, self.vocabulary)
-            drawn = [flat] * len(gumbel) if run.startswith("greedy") else given.noise(f"{run}_exp")
+            drawn = [flat] * len(gumbel) if run.startswith("greedy") else fixture.noise(f"{run}_exp")
             noise = sampling.Recorded(u for pair in zip(drawn, gumbel, strict=True) for u in pair)
             trace: list[tuple[Tensor, Tensor]] = []
-            last = self.generate(labels, noise, **sampling.known(found, *SETTINGS), trace=trace)
+            last = self.generate(labels, noise, **sampling.known(stated, *SETTINGS), trace=trace)
             out |= {
                 f"{run}_masked": torch.stack([t for t, _ in trace]),
                 f"{run}_pred": torch.stack([p for _, p in trace]),

@@ -40,8 +40,8 @@ class _BertAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = (heads_of(self.self[n](x), self.heads) for n in ("query", "key", "value"))
-        made = self.output["dense"](merged(F.scaled_dot_product_attention(q, k, v)))
-        out: Tensor = self.output["LayerNorm"](made + x)
+        attended = self.output["dense"](merged(F.scaled_dot_product_attention(q, k, v)))
+        out: Tensor = self.output["LayerNorm"](attended + x)
         return out
 
 
@@ -162,7 +162,7 @@ class MaskGit(nn.Module):
         if sizes["dim"] % sizes["heads"]:
             raise VtbenchError(f"config: hidden_size {sizes['dim']} is no multiple of {sizes['heads']} heads")
         if kind == "UViT":
-            # Upstream goes through the ratio of the widths, which can lose one: 56 x (488 / 56) is 487 (224).
+            # Upstream multiplies by a ratio in floating point, which can lose one: 56 x (488 / 56) is 487 (224).
             sizes["hidden"] = int(sizes["dim"] * (sizes["hidden"] / sizes["dim"]))
         if kind == "ViT":
             self.model = ImageBert(**sizes)
@@ -235,17 +235,17 @@ class MaskGit(nn.Module):
             trace.append(ids)
         return ids
 
-    def replay(self, given: Any) -> dict[str, Tensor]:
+    def replay(self, fixture: Any) -> dict[str, Tensor]:
         """The arrays of a fixture."""
-        arrays = given.arrays
+        arrays = fixture.arrays
         labels, none = arrays["class_ids"], torch.full_like(arrays["class_ids"], self.classes)
         masked = torch.where(arrays["mask"].bool(), self.vocabulary, arrays["tokens_in"])
         out = {"logits": self(masked, labels), "logits_uncond": self(masked, none)}
-        for run, found in given.runs("ids", marks=SETTINGS).items():
-            settings = sampling.known(found, *SETTINGS)
+        for run, stated in fixture.runs("ids", marks=SETTINGS).items():
+            settings = sampling.known(stated, *SETTINGS)
             noise: sampling.Noise = sampling.Greedy(len(labels))
             if settings.get("randomize_temperature", 4.5) != 0:
-                pairs = zip(given.noise(f"{run}_u_token"), given.noise(f"{run}_u_conf"), strict=True)
+                pairs = zip(fixture.noise(f"{run}_u_token"), fixture.noise(f"{run}_u_conf"), strict=True)
                 noise = sampling.Recorded(sampling.gumbel(u) for pair in pairs for u in pair)
             trace: list[Tensor] = []
             self.generate(labels, noise, **settings, trace=trace)

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vtbench.adapters.networks.llamagen_gpt import GENERATE, Trunk, distribution
 from vtbench.adapters.networks.parts import sampling
+from vtbench.adapters.networks.parts.llama import GENERATE, Trunk, distribution
 from vtbench.adapters.networks.parts.transformer import Cache, RMSNorm
 from vtbench.types.errors import VtbenchError
 
@@ -28,7 +28,7 @@ class Nar(Trunk):
         super().__init__(config, further_layers="medusa_attention_num")
         self.medusa_norm = RMSNorm(self.dim, self.eps)
         self.medusa_output = nn.Linear(self.dim, self.vocabulary, bias=False)
-        # Upstream's decoding buffers enter a state dict that is saved after it.
+        # Upstream's buffers for decoding are in a state dict that was saved after decoding.
         self.optional += tuple(f"layers.{i}.attention.kv_cache." for i in range(len(self.layers)))
 
     def forward(self, x: Tensor, positions: Tensor, mask: Tensor, cache: Cache | None) -> tuple[Tensor, Tensor]:
@@ -70,7 +70,7 @@ class Nar(Trunk):
 
     def generate(
         self,
-        given: Tensor,
+        source: Tensor,
         noise: sampling.Noise | None,
         *,
         text_mask: Tensor | None = None,
@@ -88,11 +88,11 @@ class Nar(Trunk):
         """
         if not cache:
             raise VtbenchError("NAR decodes with its cache: set cache to true")
-        cond, null = self.condition(given, text_mask)
-        doubled, batch = cfg_scale > 1.0, len(given)
+        cond, null = self.condition(source, text_mask)
+        doubled, batch = cfg_scale > 1.0, len(source)
         x = torch.cat([cond, null]) if doubled else cond
         mask = self.proximity(torch.cat([text_mask, text_mask]) if doubled and text_mask is not None else text_mask)
-        drawn = None if noise is None else noise.exponential(self.length, self.vocabulary)
+        exponential = None if noise is None else noise.exponential(self.length, self.vocabulary)
         tokens = torch.zeros(batch, self.length, dtype=torch.int64, device=self.device)
         kept, diagonal, done = Cache(), self.diagonal, 0
         positions = torch.arange(self.prefix, device=self.device)
@@ -106,27 +106,27 @@ class Nar(Trunk):
             # Raster order within a diagonal is ascending rows (generate.py:111-162).
             places = torch.nonzero(diagonal == step).flatten()
             p = distribution(logits, temperature, top_k, top_p)
-            made = p.argmax(dim=-1) if drawn is None else sampling.draw(p, drawn[:, places])
-            tokens[:, places] = made
+            chosen = p.argmax(dim=-1) if exponential is None else sampling.draw(p, exponential[:, places])
+            tokens[:, places] = chosen
             done += len(places)
-            x = self.tok_embeddings(torch.cat([made, made]) if doubled else made)
+            x = self.tok_embeddings(torch.cat([chosen, chosen]) if doubled else chosen)
             positions = self.prefix + places
             seen = torch.cat([seen, positions])
         return tokens
 
-    def replay(self, given: Any) -> dict[str, Tensor]:
+    def replay(self, fixture: Any) -> dict[str, Tensor]:
         """The arrays of a fixture."""
-        arrays = given.arrays
+        arrays = fixture.arrays
         start, text_mask = arrays["class_ids" if self.kind == "c2i" else "text"], arrays.get("text_mask")
         cond, null = self.condition(start, text_mask)
         out = {
             "logits": self.teacher_forced(cond, arrays["tokens_in"], text_mask),
             "logits_uncond": self.teacher_forced(null, arrays["tokens_in"], text_mask),
         }
-        for name, found in given.runs(marks=("cfg_scale", "cfg_interval", "top_k", "top_p", "temperature")).items():
-            settings = sampling.known(found, *GENERATE, "sample_logits")
+        for name, stated in fixture.runs(marks=GENERATE).items():
+            settings = sampling.known(stated, *GENERATE, "sample_logits")
             greedy = not settings.pop("sample_logits", True) or name.startswith("greedy")
-            noise = None if greedy else sampling.Recorded([given.noise("exp_noise").transpose(0, 1)])
+            noise = None if greedy else sampling.Recorded([fixture.noise("exp_noise").transpose(0, 1)])
             out[name] = self.generate(start, noise, text_mask=text_mask, **settings)
         return out
 

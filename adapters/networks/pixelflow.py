@@ -91,8 +91,8 @@ class _Embedder(nn.Module):
     def forward(self, t: Tensor) -> Tensor:
         freqs = torch.exp(-math.log(10000) * torch.arange(128, dtype=torch.float32, device=t.device) / 127)
         angles = t[:, None].float() * freqs
-        made = torch.cat([angles.cos(), angles.sin()], dim=-1).to(self.linear_1.weight.dtype)
-        out: Tensor = self.linear_2(F.silu(self.linear_1(made)))
+        waves = torch.cat([angles.cos(), angles.sin()], dim=-1).to(self.linear_1.weight.dtype)
+        out: Tensor = self.linear_2(F.silu(self.linear_1(waves)))
         return out
 
 
@@ -181,11 +181,8 @@ class PixelFlow(nn.Module):
 
         text: features, mask, null features, null mask. `trace` gets the latents after stage 0 and the timesteps.
         """
-        steps = (
-            [num_inference_steps] * len(self.stages.table)
-            if isinstance(num_inference_steps, int)
-            else (list(num_inference_steps))
-        )
+        one = isinstance(num_inference_steps, int)
+        steps = [num_inference_steps] * len(self.stages.table) if one else list(num_inference_steps)
         if len(steps) != len(self.stages.table) or min(steps) < 1:
             raise VtbenchError(f"num_inference_steps is {steps}, but must be positive, one or {len(self.stages.table)}")
         guided, x, used = guidance_scale > 0, start, []
@@ -223,12 +220,17 @@ class PixelFlow(nn.Module):
         covariance = torch.eye(4, dtype=torch.float64) * (1 - gamma + 1e-6) + torch.full((4, 4), gamma)
         factor = torch.linalg.cholesky(covariance.double()).float()
         drawn = noise.normal(self.channels, side // 2, side // 2, 4)
-        made = drawn @ factor.T.to(drawn.device)
-        return torch.unflatten(made, -1, (2, 2)).permute(0, 1, 2, 4, 3, 5).flatten(4, 5).flatten(2, 3)
+        blocks = drawn @ factor.T.to(drawn.device)
+        return torch.unflatten(blocks, -1, (2, 2)).permute(0, 1, 2, 4, 3, 5).flatten(4, 5).flatten(2, 3)
 
-    def replay(self, given: Any) -> dict[str, Tensor]:
+    @staticmethod
+    def to_image(latents: Tensor) -> Tensor:
+        """[-1, 1] -> [0, 1], clamped."""
+        return (latents / 2 + 0.5).clamp(0, 1)
+
+    def replay(self, fixture: Any) -> dict[str, Tensor]:
         """The arrays of a fixture."""
-        a = given.arrays
+        a = fixture.arrays
         labels, text = a.get("class_ids"), a.get("text")
         grid = int(a["latent_size"][0])
         angles = torch.repeat_interleave(self.angles(grid), 2, dim=-1)
@@ -239,29 +241,24 @@ class PixelFlow(nn.Module):
         }
         four = None if text is None else (text, a["text_mask"], a["null_text"], a["null_mask"])
         endings = ("latents", "stage0", "image", "timesteps")
-        for run, found in given.runs(*endings, marks=SETTINGS).items():
+        for run, stated in fixture.runs(*endings, marks=SETTINGS).items():
             trace: dict[str, Tensor] = {}
-            blocks = [given.noise(f"{run}_blocknoise{i}") for i in range(1, len(self.stages.table))]
-            made = self.generate(
-                given.noise(f"{run}_init"),
+            blocks = [fixture.noise(f"{run}_blocknoise{i}") for i in range(1, len(self.stages.table))]
+            latents = self.generate(
+                fixture.noise(f"{run}_init"),
                 blocks,
                 labels=labels,
                 text=four,
-                **sampling.known(found, *SETTINGS),
+                **sampling.known(stated, *SETTINGS),
                 trace=trace,
             )
             out |= {
-                f"{run}_latents": made,
+                f"{run}_latents": latents,
                 f"{run}_stage0": trace["stage0"],
-                f"{run}_image": to_image(made).permute(0, 2, 3, 1),
+                f"{run}_image": self.to_image(latents).permute(0, 2, 3, 1),
                 f"{run}_timesteps": trace["timesteps"],
             }
         return out
-
-
-def to_image(latents: Tensor) -> Tensor:
-    """[-1, 1] -> [0, 1], clamped."""
-    return (latents / 2 + 0.5).clamp(0, 1)
 
 
 class Stages:

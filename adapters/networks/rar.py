@@ -82,7 +82,7 @@ class Rar(nn.Module):
         self.pos_embed = nn.Parameter(torch.zeros(1, self.length + 1024, dim))
         self.target_aware_pos_embed = nn.Parameter(torch.zeros(1, self.length + 1024, dim))
         self.timesteps_embeddings = nn.Parameter(torch.zeros(1, self.length + 100, dim))
-        # Upstream goes through the ratio of the widths, which can lose one: 56 x (488 / 56) is 487 (196, 168).
+        # Upstream multiplies by a ratio in floating point, which can lose one: 56 x (488 / 56) is 487 (196, 168).
         self.blocks = nn.ModuleList(Block(dim, heads, int(dim * (hidden / dim))) for _ in range(depth))
         self.embeddings = nn.Embedding(self.vocabulary + 1 + self.classes + 1, dim)
         self.adaln_before_head, self.lm_head = Final(dim), nn.Linear(dim, self.vocabulary)
@@ -149,9 +149,9 @@ class Rar(nn.Module):
             tokens = torch.cat([tokens, drawn[:, None]], dim=1)
         return tokens
 
-    def replay(self, given: Any) -> dict[str, Tensor]:
+    def replay(self, fixture: Any) -> dict[str, Tensor]:
         """The arrays of a fixture."""
-        arrays = given.arrays
+        arrays = fixture.arrays
         labels, tokens, orders = arrays["class_ids"], arrays["tokens_in"], arrays["orders"]
         out = {
             "logits": self(tokens, labels),
@@ -159,8 +159,8 @@ class Rar(nn.Module):
             "logits_permuted": self(tokens, labels, orders),
             "labels_permuted": torch.gather(tokens, 1, orders),
         }
-        for run, found in given.runs(marks=SETTINGS).items():
-            settings = sampling.known(found, *SETTINGS)
-            noise = None if run.startswith("greedy") else sampling.Recorded(given.noise("exp_noise"))
+        for run, stated in fixture.runs(marks=SETTINGS).items():
+            settings = sampling.known(stated, *SETTINGS)
+            noise = None if run.startswith("greedy") else sampling.Recorded(fixture.noise("exp_noise"))
             out[run] = self.generate(labels, noise, **settings)
         return out

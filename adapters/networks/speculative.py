@@ -163,7 +163,7 @@ def decode(
     def drawn(p: Tensor) -> int:
         return int(torch.argmax(p / noise.exponential(len(p))[0]))
 
-    def given(new: Sequence[int], like: Tensor) -> Tensor:
+    def as_row(new: Sequence[int], like: Tensor) -> Tensor:
         return torch.tensor([list(new)], device=like.device)
 
     spent, logits = Spent(), target.start()
@@ -174,11 +174,11 @@ def decode(
         proposed, chances = list[int](), list[Tensor]()
         for _ in range(count):
             every = tokens + proposed
-            ahead_logits = draft.feed(given(every[known_to_draft:], logits))[:, -1]
+            ahead_logits = draft.feed(as_row(every[known_to_draft:], logits))[:, -1]
             known_to_draft = len(every)
             chances.append(distribution(draft, ahead_logits, len(every)))
             proposed.append(drawn(chances[-1]))
-        logits = target.feed(given([tokens[-1], *proposed], logits))
+        logits = target.feed(as_row([tokens[-1], *proposed], logits))
         p = torch.stack([distribution(target, logits[:, i], at + i) for i in range(count + 1)])
         tests = iter(noise.uniform(max(count, 1))[0].tolist())
         accepted, after = verify_chain(proposed, p, torch.stack(chances) if chances else p[:0], tests, relax)
@@ -208,10 +208,10 @@ class Grouping:
         """Mass of the group under p over its mass under q; NaN for 0/0, infinity for P/0."""
         order = logits.argsort()
         rank = int((order == x).nonzero())
-        # A start below zero counts from the end, as upstream's slice does: empty, but for an alphabet below 14.
+        # A negative start counts from the end, as in upstream's slice: empty, unless there are fewer than 14 codes.
         group = order[rank - self.window : rank + self.window]
         greatest = int(group.max()) if len(group) else self.table
-        # An empty group, or a code that the table should have and has not, raises upstream: p/q stands in (G:335-337).
+        # Upstream raises for an empty group, or a code that the table should have, and then takes p / q (G:335-337).
         if not len(group) or len(self.sq_distance) <= greatest <= self.table:
             return float(p[x] / q[x])
         group = group[(p[group] - p[x]).abs() < self.p_threshold]
@@ -262,33 +262,33 @@ class AcceptanceRules(nn.Module):
             self.thresholds = (c.integer("rank_window"), c.number("p_thr"), c.number("d_thr"))
         c.done()
 
-    def replay(self, given: Any) -> dict[str, Tensor]:
+    def replay(self, fixture: Any) -> dict[str, Tensor]:
         """The arrays of a fixture."""
-        return self._gsd(given) if self.k is None else self._lantern(given)
+        return self._gsd(fixture) if self.k is None else self._lantern(fixture)
 
-    def _gsd(self, given: Any) -> dict[str, Tensor]:
-        a = given.arrays
+    def _gsd(self, fixture: Any) -> dict[str, Tensor]:
+        a = fixture.arrays
         window, p_threshold, d_threshold = self.thresholds
         group = Grouping(a["sq_dist"], window, p_threshold, d_threshold)
         out = {}
         names = ("draft_tokens", "target_tokens", "draft_prob", "target_logits", "r", "exp_noise")
         trials = list(zip(*(a[n] for n in names), strict=True))
         for rule, used in (("gsd", group), ("sjd", None)):
-            made = [verify_jacobi(x, y, q, logits, r, noise, used) for x, y, q, logits, r, noise in trials]
-            out[f"{rule}_first_rejected"] = torch.tensor([i for i, _ in made])
-            out[f"{rule}_tokens"] = torch.stack([tokens for _, tokens in made])
+            verified = [verify_jacobi(x, y, q, logits, r, noise, used) for x, y, q, logits, r, noise in trials]
+            out[f"{rule}_first_rejected"] = torch.tensor([i for i, _ in verified])
+            out[f"{rule}_tokens"] = torch.stack([tokens for _, tokens in verified])
         return out
 
-    def _lantern(self, given: Any) -> dict[str, Tensor]:
-        a, out = given.arrays, dict[str, Tensor]()
+    def _lantern(self, fixture: Any) -> dict[str, Tensor]:
+        a, out = fixture.arrays, dict[str, Tensor]()
         nodes, ids = torch.softmax(a["node_logits"], dim=-1), a["tree_node_ids"]
         chain = torch.softmax(a["chain_logits"], dim=-1)
-        rules = dict.fromkeys(n.removesuffix("_accept") for n in given.settings if n.endswith("_accept"))
+        rules = dict.fromkeys(n.removesuffix("_accept") for n in fixture.settings if n.endswith("_accept"))
         for rule in rules:
-            found = given.settings.get(f"{rule}_best") or given.settings[f"{rule}_accept"]
+            stated = fixture.settings.get(f"{rule}_best") or fixture.settings[f"{rule}_accept"]
             relax = None
-            if "lantern_delta" in found:
-                relax = Relaxation(a["nearest"], int(found.get("lantern_k", self.k)), float(found["lantern_delta"]))
+            if "lantern_delta" in stated:
+                relax = Relaxation(a["nearest"], int(stated.get("lantern_k", self.k)), float(stated["lantern_delta"]))
             rows: dict[str, list[Any]] = {"best": [], "accept": [], "p": []}
             for t in range(self.trials):
                 r = iter(a["r"][t].tolist())

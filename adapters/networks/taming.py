@@ -31,7 +31,7 @@ class Taming(VQAutoencoder):
     def __init__(self, arch: Mapping[str, Any]) -> None:
         c = Config(arch, "arch")
         z_channels = c.integer("z_channels")
-        # A posterior of mean and variance (double_z) has no place in front of a quantizer: quant_conv takes z_channels.
+        # double_z (mean and variance of a posterior) cannot stand before a quantizer: quant_conv takes z_channels.
         c.choice("double_z", (False,), False)
         kind = c.choice("attn_type", ("vanilla", "linear", "none"), "vanilla")
         multipliers, resolution = c.integers("ch_mult"), c.integer("resolution")
@@ -87,25 +87,25 @@ class Taming(VQAutoencoder):
 def _quantizer(q: Config, z_channels: int) -> tuple[Quantizer, int]:
     """The quantizer and the channels of the latent that it takes."""
     kind = q.choice("type", ("vq", "gumbel", "dot-product argmax", "residual"))
-    made: Quantizer
+    quantizer: Quantizer
     if kind == "residual":
-        made, dim = _residual(q)
+        quantizer, dim = _residual(q)
     else:
         size, dim, l2_norm = q.integer("codebook_size"), q.integer("embed_dim"), q.flag("l2_norm", False)
         if kind == "vq":
-            made = VQ(size, dim, l2_norm=l2_norm)
+            quantizer = VQ(size, dim, l2_norm=l2_norm)
         elif kind == "gumbel":
             if dim != z_channels or l2_norm:
                 raise VtbenchError(
                     f"a Gumbel quantizer wants embed_dim = z_channels without l2_norm, not {dim} and {z_channels}"
                     f"{' with l2_norm' if l2_norm else ''}: its logits are computed from z_channels channels"
                 )
-            made = GumbelVQ(size, dim)
+            quantizer = GumbelVQ(size, dim)
         else:
             # IndexPropagationQuantize takes the flag l2_normalize and never uses it (quantize.py:374-446).
-            made = DotVQ(size, dim)
+            quantizer = DotVQ(size, dim)
     q.done()
-    return made, dim
+    return quantizer, dim
 
 
 def _residual(q: Config) -> tuple[ResidualVQ, int]:

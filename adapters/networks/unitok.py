@@ -254,7 +254,7 @@ class UniTok(nn.Module):
         size, each = shapes["quantizer.codebooks.0.codebook.weight"]
         arch["quantizer"].update(num_codebooks=books, codebook_size=size, width=books * each)
         attention = "quant_proj.attn.qkv.weight" in shapes
-        # unitok.py:38: as many heads as the code is narrower than the transformer.
+        # unitok.py:38: the number of heads is the transformer's width over the code's.
         heads = arch["encoder"]["vit_width"] // (books * each)
         arch.update(quant_proj="attn" if attention else "linear", quant_proj_heads=heads if attention else None)
         return arch

@@ -12,7 +12,8 @@ from vtbench.adapters.networks.llamagen import attention_of
 from vtbench.adapters.networks.parts import infer
 from vtbench.adapters.networks.parts.config import Config
 from vtbench.adapters.networks.parts.conv import Conv
-from vtbench.adapters.networks.parts.quantizers import Grid, MultiScaleVQ
+from vtbench.adapters.networks.parts.multiscale import MultiScaleVQ
+from vtbench.adapters.networks.parts.quantizers import Grid
 from vtbench.adapters.networks.parts.vq_autoencoder import VQAutoencoder
 from vtbench.types.errors import VtbenchError
 

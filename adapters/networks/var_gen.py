@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from vtbench.adapters.networks.parts import archs, sampling
 from vtbench.adapters.networks.parts.config import Config
-from vtbench.adapters.networks.parts.quantizers import MultiScaleVQ
+from vtbench.adapters.networks.parts.multiscale import MultiScaleVQ
 from vtbench.adapters.networks.parts.transformer import Cache, Mlp, heads_of, merged, tanh_gelu
 from vtbench.adapters.networks.var import Var
 from vtbench.types.errors import VtbenchError
 
+SETTINGS = ("cfg", "top_k", "top_p", "more_smooth")
 _TRAINING = (
     "cond_drop_rate",
     "drop_rate",
@@ -220,8 +221,8 @@ class VarGenerator(nn.Module):
             raise VtbenchError(f"a class label lies outside 0..{self.classes - 1}: give labels of the training set")
         quantizer: MultiScaleVQ = vae.bottleneck
         classes = self.class_emb(torch.cat([labels, torch.full_like(labels, self.classes)]))
-        added = self.positions
-        x = classes[:, None] + self.pos_start + added[:, : self.lengths[0]]
+        positions = self.positions
+        x = classes[:, None] + self.pos_start + positions[:, : self.lengths[0]]
         side, first = self.scales[-1], len(labels)
         latent = torch.zeros(first, quantizer.embedding.embedding_dim, *side, device=x.device, dtype=x.dtype)
         kept, whole, tokens, logits_of = (Cache() if cache else None), x, [], []
@@ -244,24 +245,28 @@ class VarGenerator(nn.Module):
             else:
                 tokens.append(sampling.draw(p, noise.exponential(length, self.vocabulary)))
             if more_smooth:
-                tau = max(0.27 * (1 - ratio * 0.95), 0.005)
-                extra = 0.0 if noise is None else noise.gumbel(length, self.vocabulary)
-                codes = torch.softmax((kept_logits * (1 + ratio) + extra) / tau, dim=-1).to(x.dtype)
-                codes = codes @ quantizer.embedding.weight
+                gumbel = 0.0 if noise is None else noise.gumbel(length, self.vocabulary)
+                codes = _mixed(kept_logits, ratio, gumbel, quantizer.embedding.weight, x.dtype)
             else:
                 codes = quantizer.embedding(tokens[-1])
             latent = latent + enlarge(quantizer, codes, si, side)
             start += length
             if si + 1 < len(self.scales):
                 following = F.interpolate(latent, size=self.scales[si + 1], mode="area").flatten(2).transpose(1, 2)
-                x = self.word_embed(following) + added[:, start : start + self.lengths[si + 1]]
+                x = self.word_embed(following) + positions[:, start : start + self.lengths[si + 1]]
                 x = torch.cat([x, x])
                 whole = torch.cat([whole, x], dim=1)
         return Sampled(torch.cat(tokens, dim=1), latent, torch.cat(logits_of, dim=1))
 
-    def replay(self, given: Any) -> dict[str, Tensor]:
+    @staticmethod
+    def image(vae: Any, latent: Tensor) -> Tensor:
+        """The image (B, 3, H, W) in [0, 1] of a latent (B, C, h, w), by the tokenizer's network."""
+        out: Tensor = (vae.decoder(vae.post_quant_conv(latent)).clamp(-1, 1) + 1) / 2
+        return out
+
+    def replay(self, fixture: Any) -> dict[str, Tensor]:
         """The arrays of a fixture."""
-        arrays, vae = given.arrays, self.helpers["vae"]
+        arrays, vae = fixture.arrays, self.helpers["vae"]
         labels = arrays["class_ids"]
         teacher = teacher_input(vae, arrays["tokens_in"])
         out = {
@@ -269,17 +274,27 @@ class VarGenerator(nn.Module):
             "logits": self.teacher_forced(labels, teacher),
             "logits_uncond": self.teacher_forced(torch.full_like(labels, self.classes), teacher),
         }
-        for run, found in given.runs("fhat", "image", "logits", marks=("cfg", "top_k", "top_p", "more_smooth")).items():
-            settings = sampling.known(found, "cfg", "top_k", "top_p", "more_smooth")
+        for run, stated in fixture.runs("fhat", "image", "logits", marks=SETTINGS).items():
+            settings = sampling.known(stated, *SETTINGS)
             noise = None
             if not run.startswith("greedy"):
-                recorded = given.noise("gumbel_noise" if settings.get("more_smooth") else "exp_noise")
+                recorded = fixture.noise("gumbel_noise" if settings.get("more_smooth") else "exp_noise")
                 noise = sampling.Recorded(p.transpose(0, 1) for p in recorded.split(self.lengths))
-            made = self.generate(labels, noise, **settings)
-            out |= {run: made.tokens, f"{run}_fhat": made.latent, f"{run}_logits": made.logits}
-            if given.wanted(run, "image"):
-                out[f"{run}_image"] = image(vae, made.latent)
+            sampled = self.generate(labels, noise, **settings)
+            out |= {run: sampled.tokens, f"{run}_fhat": sampled.latent, f"{run}_logits": sampled.logits}
+            if fixture.wanted(run, "image"):
+                out[f"{run}_image"] = self.image(vae, sampled.latent)
         return out
+
+
+def _mixed(logits: Tensor, ratio: float, gumbel: Tensor | float, codes: Tensor, dtype: torch.dtype) -> Tensor:
+    """(B, n, C): the codebook's rows (V, C) in the proportions of a Gumbel softmax of logits (B, n, V).
+
+    It sharpens from scale to scale; ratio: the scale's number over that of the last (var.py:126-190).
+    """
+    tau = max(0.27 * (1 - ratio * 0.95), 0.005)
+    shares = torch.softmax((logits * (1 + ratio) + gumbel) / tau, dim=-1).to(dtype)
+    return shares @ codes
 
 
 class Sampled:
@@ -309,9 +324,3 @@ def teacher_input(vae: Any, tokens: Tensor) -> Tensor:
         latent = latent + enlarge(quantizer, quantizer.embedding(parts[si]), si, side)
         out.append(F.interpolate(latent, size=following, mode="area").flatten(2).transpose(1, 2))
     return torch.cat(out, dim=1)
-
-
-def image(vae: Any, latent: Tensor) -> Tensor:
-    """The latent's image, (B, 3, H, W) in [0, 1]."""
-    out: Tensor = (vae.decoder(vae.post_quant_conv(latent)).clamp(-1, 1) + 1) / 2
-    return out

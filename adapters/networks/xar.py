@@ -152,8 +152,8 @@ class Xar(nn.Module):
         The time is cast to float32 before it becomes an integer of 0..1000 (435): 0.68 would differ in float64.
         """
         steps = (times.float() * 1000).long()
-        made = self.class_emb(labels)[:, None] + self.time_embed(steps.flatten()).unflatten(0, tuple(steps.shape))
-        return torch.repeat_interleave(made, MEMBERS, dim=1)
+        of_clusters = self.time_embed(steps.flatten()).unflatten(0, tuple(steps.shape))
+        return torch.repeat_interleave(self.class_emb(labels)[:, None] + of_clusters, MEMBERS, dim=1)
 
     def encode(self, x: Tensor, c: Tensor, start: int, mask: Tensor | None, cache: Cache | None) -> Tensor:
         """x (B, n, 16) in cluster order at positions start.. -> (B, n, dim)."""
@@ -206,12 +206,12 @@ class Xar(nn.Module):
             scale = 1 + (cfg - 1) * k / (CLUSTERS - 1)
             x = noise.normal(MEMBERS, self.channels).double()
             for i, (t, after) in enumerate(itertools.pairwise(times)):
-                given = torch.cat([x, x]).to(dtype)
+                doubled = torch.cat([x, x]).to(dtype)
                 at = torch.full((len(both), 1), t, dtype=torch.float64, device=labels.device)
                 if i == 0 and k > 0:
-                    given = torch.cat([torch.cat([done[-1], done[-1]]).to(dtype), given], dim=1)
+                    doubled = torch.cat([torch.cat([done[-1], done[-1]]).to(dtype), doubled], dim=1)
                     at = torch.cat([torch.zeros_like(at), at], dim=1)
-                v = self.velocity(given, both, at, k, cache).double()
+                v = self.velocity(doubled, both, at, k, cache).double()
                 drift = v
                 if stochastic:
                     score = (-(1 - t) * v - torch.cat([x, x])) / t
@@ -227,9 +227,9 @@ class Xar(nn.Module):
             done.append(x)
         return unclustered(torch.stack(done, dim=1)).to(dtype)
 
-    def replay(self, given: Any) -> dict[str, Tensor]:
+    def replay(self, fixture: Any) -> dict[str, Tensor]:
         """The arrays of a fixture."""
-        a = given.arrays
+        a = fixture.arrays
         labels, x = a["class_ids"], a["x_t"]
         parts = clustered(a["latent"].permute(0, 2, 3, 1))
         c = self.condition(labels, a["t"].unflatten(0, (CLUSTERS, -1)).T)
@@ -240,8 +240,8 @@ class Xar(nn.Module):
             at = torch.tensor(times).expand(len(labels), -1)
             return self.velocity(tokens, labels, at, cluster, cache)
 
-        # t of the steps, as the descriptions write them.
-        step0, cached = (float(given.settings.get(f"infer_{n}", {}).get("t", d)) for n, d in _STEPS)
+        # The times of both steps, as the fixture's descriptions state them.
+        step0, cached = (float(fixture.settings.get(f"infer_{n}", {}).get("t", d)) for n, d in _STEPS)
         here = x[:, MEMBERS : 2 * MEMBERS]
         out = {
             "clusters": parts,
@@ -251,10 +251,10 @@ class Xar(nn.Module):
             "infer_step1_prefix": infer(torch.cat([parts[:, 0], here], dim=1), 1, 0.0, step0),
             "infer_step1_cached": infer(here, 1, cached),
         }
-        for run, found in given.runs(marks=("num_steps", "cfg")).items():
-            draws = given.draws(run.removeprefix("sample_"))
+        for run, stated in fixture.runs(marks=("num_steps", "cfg")).items():
+            draws = fixture.draws(run.removeprefix("sample_"))
             # A run of the deterministic sampler records the initial latents and nothing else.
-            settings = sampling.known(found, *SETTINGS)
+            settings = sampling.known(stated, *SETTINGS)
             noise = sampling.Recorded(draws)
             out[run] = self.generate(labels, noise, stochastic=len(draws) > CLUSTERS, **settings)
         return out

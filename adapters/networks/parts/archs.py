@@ -19,7 +19,7 @@ def taming(
     attn_type: str = "vanilla",
     resolution: int = 256,
 ) -> dict[str, Any]:
-    """Taming's ddconfig, 128 channels wide, with its hard-coded defaults said out loud."""
+    """Taming's ddconfig, 128 channels wide, with its hard-coded defaults stated."""
     return {
         "in_channels": 3,
         "out_channels": 3,
@@ -80,7 +80,7 @@ def magvit2(
 
 
 def mar_kl16() -> dict[str, Any]:
-    """MAR's KL-16, its defaults said out loud: attention after every block of the encoder's last level only."""
+    """MAR's KL-16, its defaults stated: attention after every block of the encoder's last level only."""
     return {
         "vae": {
             "in_channels": 3,

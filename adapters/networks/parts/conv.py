@@ -46,7 +46,7 @@ class Norm(nn.GroupNorm):
     """GroupNorm over NCHW memory.
 
     torch's CPU kernel for channels-last memory sums less carefully: at 256 x 256 its error is 60 times greater than
-    that of the ordinary one, which shows in the reconstruction; a stray layout must not decide that.
+    that of the ordinary one, which shows in the reconstruction; the memory layout must not change a number.
     """
 
     def forward(self, x: Tensor) -> Tensor:

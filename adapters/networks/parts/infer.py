@@ -71,7 +71,7 @@ def _residual(shapes: Shapes, arch: dict[str, Any], depth: int) -> bool:
     quantizer, channels = arch["quantizer"], shapes["quant_conv.weight"][0]
     rows, width = shapes["quantizer.codebooks.0.weight"]
     side = arch["resolution"] // 2 ** (len(arch["ch_mult"]) - 1)
-    # Shapes show how many cells are folded into a position; that they make a square is a guess.
+    # The shapes tell how many cells are folded into a position, not that they form a square, which is assumed.
     fold = math.isqrt(width // channels)
     if fold * fold * channels != width or side % fold:
         return False
@@ -156,9 +156,11 @@ def maskbit(shapes: Shapes, like: Mapping[str, Any]) -> dict[str, Any] | None:
     # The level without upsampling is the highest resolution: up.0 if legacy, else the last.
     arch["legacy_decoder"] = levels > 1 and "decoder.up.0.upsample_conv.weight" not in shapes
     token_size = shapes["encoder.conv_out.weight"][0]
-    found = shapes.get("quantize.embedding.weight")
+    codebook = shapes.get("quantize.embedding.weight")
     arch["quantizer"].update(
-        type="vq" if found else "lfq", codebook_size=found[0] if found else 2**token_size, token_size=token_size
+        type="vq" if codebook else "lfq",
+        codebook_size=codebook[0] if codebook else 2**token_size,
+        token_size=token_size,
     )
     return arch
 

@@ -67,15 +67,26 @@ class NormalBins:
         self._rising = bool((self.table.diff() > 0).all())
 
     @classmethod
+    def symmetric(cls, bits: int, limit: float, std_range: float) -> NormalBins:
+        """Between -limit and +limit, 1 to 12 bits; refused where a bin would be empty, as that wastes bits."""
+        if not 1 <= bits <= 12:
+            raise VtbenchError(f"bits={bits}: give 1 to 12 bits a scalar")
+        if not limit > 0 or not std_range > 0:
+            raise VtbenchError(f"range={limit} and std_range={std_range}: both must be above 0")
+        if bits > 1 and boundaries(bits, std_range)[-2] >= std_range:
+            raise VtbenchError(f"std_range={std_range} leaves no room for {2**bits} bins: give more, or fewer bits")
+        return cls(bits, -limit, limit, std_range)
+
+    @classmethod
     def of(cls, c: Config) -> NormalBins:
         """From a fixture's `quantizer`."""
         c.choice("type", ("per-element normal-quantile",))
         bits = c.integer("bits")
         if c.integer("levels", 2**bits) != 2**bits:
             raise VtbenchError(f"arch.quantizer.levels is not 2^{bits}: there is one level a code of {bits} bits")
-        made = cls(bits, c.number("min"), c.number("max"), c.number("std_range"))
+        rule = cls(bits, c.number("min"), c.number("max"), c.number("std_range"))
         c.done()
-        return made
+        return rule
 
     def indices(self, x: Tensor) -> Tensor:
         """int64 of the nearest value, the lowest index where several are equally near."""

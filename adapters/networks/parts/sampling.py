@@ -55,12 +55,12 @@ class Recorded:
         self._left = iter(arrays)
 
     def _next(self, shape: tuple[int, ...]) -> Tensor:
-        found = next(self._left, None)
-        if found is None:
+        draw = next(self._left, None)
+        if draw is None:
             raise VtbenchError("the recorded noise ends before the sampler does: they are of different runs")
-        if tuple(found.shape[1:]) != shape:
-            raise VtbenchError(f"recorded noise is {tuple(found.shape[1:])} an image, the sampler wants {shape}")
-        return found
+        if tuple(draw.shape[1:]) != shape:
+            raise VtbenchError(f"recorded noise is {tuple(draw.shape[1:])} an image, the sampler wants {shape}")
+        return draw
 
     def exponential(self, *shape: int) -> Tensor:
         return self._next(shape)
@@ -161,7 +161,10 @@ def mask_share(progress: float, schedule: str) -> float:
 
 
 def lowest(confidence: Tensor, count: Tensor) -> Tensor:
-    """bool (B, M): the `count` (B,) lowest of a row, cut by value; 0 cuts at the greatest, as a -1 index does."""
+    """bool (B, M): the `count` (B,) lowest entries of a row, and those equal to the last of them.
+
+    A count of 0 selects the whole row, as upstream's index of -1 does.
+    """
     ordered = torch.sort(confidence, dim=-1).values
     cut = torch.gather(ordered, 1, ((count - 1) % confidence.shape[1])[:, None])
     return confidence <= cut
