@@ -33,7 +33,7 @@ BATCHES_AHEAD = 2
 """So many batches are read or being read while the caller works on another."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Original:
     """One item as read: uint8 RGB (H, W, 3) of the view and the sha256 of its shape and pixels ("" where nobody asked
     for it); or, where `rgb` is None, the sentence `why`. `flags` are the view's: {"enlarged": True}."""
@@ -109,7 +109,7 @@ def _of_its_size(candidate: Original, original: Original) -> Original:
     return Original(candidate.item, None, why=why)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Group:
     """The pictures of one size out of a batch: their positions in it, and uint8 (N, 3, H, W).
 
