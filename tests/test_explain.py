@@ -14,6 +14,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from vtbench import protocols
 from vtbench.explain import explain
 from vtbench.images import FITS, View
+from vtbench.scoring.fingerprint import fingerprint_under
 from vtbench.types.errors import VtbenchError
 
 
@@ -133,10 +134,11 @@ def test_truncation_through_range_moves_ninety_five_grey_levels() -> None:
 
 def test_every_protocol_names_a_view_and_has_its_own_fingerprint() -> None:
     assert set(protocols.PROTOCOLS) == {*FITS, "native"}
-    prints = {p.fingerprint(256, "ssim") for p in protocols.PROTOCOLS.values()}
+    prints = {fingerprint_under(p, 256, "ssim") for p in protocols.PROTOCOLS.values()}
     assert len(prints) == len(protocols.PROTOCOLS)
     assert protocols.get("llamagen").means("ssim") == "ssim-range2"
-    assert protocols.get("vtbench").fingerprint(256, "ssim") != protocols.get("vtbench").fingerprint(512, "ssim")
+    default = protocols.get("vtbench")
+    assert fingerprint_under(default, 256, "ssim") != fingerprint_under(default, 512, "ssim")
     with pytest.raises(VtbenchError, match="did you mean titok"):
         protocols.get("titik")
 

@@ -18,9 +18,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vtbench import suite as suites
-from vtbench.images import BadImage, rgb_sha256
-from vtbench.suite import builtin, list_suites, open_suite
+from vtbench.images import manifests as suite_manifests
+from vtbench.images.hub import REMOTE
+from vtbench.images.manifests import builtin_suites
+from vtbench.images.opening import list_suites, open_suite
+from vtbench.images.reading import BadImage, rgb_sha256
 from vtbench.types.errors import MissingExtra, Unavailable, VtbenchError
 
 STARTERS = ("starter-detail", "starter-natural", "starter-text")
@@ -74,7 +76,7 @@ def test_images_come_from_the_wheel_not_from_a_download() -> None:
     named = [str(i.place) for name in STARTERS for i in open_suite(name).items]
     outside = [p.partition(":")[2] for p in named if ":" in p and p.partition(":")[2] not in shipped]
     assert outside == []
-    assert all((suites.MANIFESTS / p).is_file() for p in named if ":" not in p)
+    assert all((suite_manifests.MANIFESTS / p).is_file() for p in named if ":" not in p)
 
 
 def test_patterns_are_what_their_formulas_say() -> None:
@@ -162,7 +164,7 @@ def manifests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         lines.append({"item": name, "file": f"images/{name}.png", "sha256_file": hashlib.sha256(data).hexdigest(),
                       "sha256_rgb": rgb_sha256(rgb)})  # fmt: skip
     (home / "mine.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    monkeypatch.setattr(suites, "MANIFESTS", home)
+    monkeypatch.setattr(suite_manifests, "MANIFESTS", home)
     return home
 
 
@@ -380,9 +382,9 @@ def test_hub_layout(dataset: Path) -> None:
 def test_all_seven_parts_of_vtbench_from_a_local_copy(dataset: Path, tmp_path: Path) -> None:
     import vtbench
 
-    assert len(suites.REMOTE) == 7
+    assert len(REMOTE) == 7
     sizes = {}
-    for name, facts in suites.REMOTE.items():
+    for name, facts in REMOTE.items():
         made = open_suite(facts["address"].replace("huaweilin/VTBench@main", f"{dataset}@local"))
         assert all(made.load(item).shape[2] == 3 for item in made.items)
         sizes[name] = len(made.items)
@@ -441,7 +443,7 @@ def test_branch_becomes_a_commit(dataset: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_remote_names_are_the_issues() -> None:
-    addresses = {f["address"].partition("#")[2] for f in suites.REMOTE.values()}
+    addresses = {f["address"].partition("#")[2] for f in REMOTE.values()}
     assert addresses == {
         "task1-imagenet", "task1-high-resolution", "task1-varying-resolution", "task2-detail-preservation",
         "task3-movie-posters", "task3-arxiv-abstracts", "task3-multilingual",
@@ -453,8 +455,8 @@ def test_remote_names_are_the_issues() -> None:
 
 def test_list() -> None:
     rows = {row["name"]: row for row in list_suites()}
-    assert set(STARTERS) <= set(builtin())
-    assert set(rows) == {*builtin(), *suites.REMOTE}
+    assert set(STARTERS) <= set(builtin_suites())
+    assert set(rows) == {*builtin_suites(), *REMOTE}
     assert all(rows[n]["state"] == "ready" and rows[n]["n"] == len(open_suite(n).items) for n in STARTERS)
     assert rows["vtbench-imagenet"]["n"] == 50_000
     assert "network" in rows["vtbench-imagenet"]["needs"]
@@ -462,7 +464,7 @@ def test_list() -> None:
 
 def test_listing_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from vtbench.suite import list_suites; list_suites();"
+        "import sys; from vtbench.images.opening import list_suites; list_suites();"
         "print([m for m in ('torch', 'numpy', 'PIL', 'datasets', 'pandas') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtbench import registry
+from vtbench.images.pairing import check_pairs as check_pairs
+from vtbench.images.pairing import size_of as size_of
 from vtbench.results import Score
 from vtbench.run import load_metrics
 from vtbench.scoring import ImageTotals, from_set, summarise
 from vtbench.store import FeatureFile
-from vtbench.subject import pair_names, stem
 from vtbench.types.errors import VtbenchError
 from vtbench.types.metric import Batch, ImageMetric, Metric, Reference, RowMetric, SetMetric, measured
 
@@ -70,44 +71,6 @@ class Scored:
         import pandas as pd
 
         return pd.DataFrame([{"candidate": c.path, **s.as_dict()} for c in self.candidates for s in c.scores])
-
-
-def check_pairs(reference: Suite, candidate: Suite, name: str) -> list[tuple[Item, Item]]:
-    """Items paired by relative path without suffix; missing, extra and other-sized files are refused, three named."""
-    ours = pair_names(reference.items, reference.name)
-    theirs = pair_names(candidate.items, name)
-    missing = [i.id for k, i in ours.items() if k not in theirs]
-    extra = [i.id for k, i in theirs.items() if k not in ours]
-    problems = []
-    for what, names in ((f"missing from {name}", missing), (f"in {name} without an original", extra)):
-        if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            problems.append(f"{len(names)} {what}: {', '.join(names[:3])}{more}")
-    pairs = [(i, theirs[k]) for k, i in ours.items() if k in theirs]
-    if not problems:
-        with ThreadPoolExecutor(4) as pool:
-            sizes = list(pool.map(lambda p: (size_of(reference, p[0]), size_of(candidate, p[1])), pairs))
-        other = [
-            f"{theirs[stem(a.id)].id} ({t[0]}x{t[1]}, the original {r[0]}x{r[1]})"
-            for (a, _), (r, t) in zip(pairs, sizes, strict=True)
-            if r is not None and t is not None and r != t
-        ]
-        if other:
-            more = f" and {len(other) - 3} more" if len(other) > 3 else ""
-            problems.append(f"{len(other)} of another size in {name}: {', '.join(other[:3])}{more}")
-    if problems:
-        raise VtbenchError(f"the folders do not pair ({'; '.join(problems)}): give folders of the same names and sizes")
-    return pairs
-
-
-def size_of(suite: Suite, item: Item) -> tuple[int, int] | None:
-    """(width, height) from the file's header; None if it cannot be read (said later, when it is)."""
-    from vtbench.images import header_size
-
-    try:
-        return header_size(suite.path(item))
-    except (OSError, VtbenchError):
-        return None
 
 
 def score(

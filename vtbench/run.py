@@ -14,15 +14,18 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtbench import provenance, registry, scoring
+from vtbench.images.pairing import pair_names
+from vtbench.images.seeds import image_seed
+from vtbench.images.stream import Original as _Original
+from vtbench.images.stream import originals as batches
 from vtbench.results import NotWritten, RunFolder, disk_error, plain
 from vtbench.store import FeatureFile, TokenFile
-from vtbench.subject import ModelSubject, Produced, Subject, image_seed, pair_names
+from vtbench.subject import ModelSubject, Produced, Subject
 from vtbench.types.errors import Unavailable, VtbenchError
 from vtbench.types.metric import Batch, ImageMetric, Metric, Reference, RowMetric, SetMetric, TokenMetric, measured
 from vtbench.types.task import Task
@@ -104,17 +107,6 @@ class Job:
 
 
 @dataclass
-class _Original:
-    """One item as read: pixels of the view, or why there are none."""
-
-    item: Item
-    rgb: np.ndarray[Any, Any] | None
-    sha256: str
-    flags: Mapping[str, Any]
-    why: str | None = None
-
-
-@dataclass
 class _Work:
     """A batch on its way from the model to the metrics: groups of one size, in item order."""
 
@@ -162,30 +154,6 @@ def unverified_metrics(metrics: Mapping[str, Metric]) -> list[str]:
 
     needs = {need for m in metrics.values() for need in m.card.needs if need in weights.needed_by()}
     return [f"unverified metric weights: {why}" for need in sorted(needs) if (why := weights.unverified(need))]
-
-
-def read_original(suite: Suite, view: View, item: Item) -> _Original:
-    """Reads, verifies and views one image; a bad one is named, not raised."""
-    from vtbench.images import rgb_sha256
-
-    try:
-        rgb, flags = view.apply(suite.load(item))
-    except VtbenchError as bad:
-        return _Original(item, None, "", {}, str(bad))
-    return _Original(item, rgb, rgb_sha256(rgb), flags)
-
-
-def batches(suite: Suite, view: View, items: Sequence[Item], size: int) -> Iterator[list[_Original]]:
-    """Batches of originals, read ahead by two threads; at most three batches are in memory."""
-    with ThreadPoolExecutor(2, thread_name_prefix="read") as pool:
-        ahead: list[Any] = []
-        next_item = 0
-        for start in range(0, len(items), size):
-            while next_item < min(len(items), start + 3 * size):
-                ahead.append(pool.submit(read_original, suite, view, items[next_item]))
-                next_item += 1
-            now, ahead = ahead[:size], ahead[size:]
-            yield [f.result() for f in now]
 
 
 class Runner:

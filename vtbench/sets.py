@@ -11,191 +11,41 @@ import tempfile
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vtbench import registry
 from vtbench.folders import Candidate, Scored
+from vtbench.images.arrays import open_npz as _npz
+from vtbench.images.opening import open_set as open_set
+from vtbench.images.sets import BATCH as BATCH
+from vtbench.images.sets import ImageSet as ImageSet
+from vtbench.images.sets import runs_of_one_size
+from vtbench.images.stream import Original
 from vtbench.metrics.statistics import Statistics
-from vtbench.results import Score, read_lines
+from vtbench.results import Score
 from vtbench.run import load_metrics
 from vtbench.scoring import ImageTotals, from_set, summarise
 from vtbench.store import FeatureFile
 from vtbench.types.errors import VtbenchError
+from vtbench.types.item import Item
 from vtbench.types.metric import Batch, Extractor, ImageMetric, Reference, SetMetric, SetValue, measured
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
-    from vtbench.suite import Suite
-    from vtbench.types.item import Item
 
 DEFAULT = ("fid", "sfid", "kid", "is", "precision", "recall", "density", "coverage")
 SHORT = {"precision": "precision-k3", "recall": "recall-k3", "density": "density-k5", "coverage": "coverage-k5"}
 """The field's bare names and what they mean here: ADM's k for precision and recall, prdc's for the others."""
 PROTOCOL_N = 50_000
-BATCH = 32
 TASK = "generation"
 
 
-@dataclass
-class ImageSet:
-    """A set of images that streams: `batches` yields uint8 (B, 3, H, W); `bad` names files that could not be read."""
-
-    name: str
-    n: int
-    read: Callable[[], Iterator[torch.Tensor]]
-    labels: Sequence[int] | None = None
-    bad: dict[str, str] = field(default_factory=dict)
-    black: list[str] = field(default_factory=list)
-    items: Sequence[Item] = ()
-    """With each image's prompt in its meta, where samples.jsonl stands beside; empty for an .npz."""
-    load: Callable[[Item], Any] | None = None
-    """uint8 RGB (H, W, 3) of an item, or why it cannot be read."""
-    remarks: list[str] = field(default_factory=list)
-
-
-def open_set(path: Path) -> ImageSet:
-    """A folder, tar shards, or an .npz with uint8 `arr_0`; refuses everything else in a sentence."""
-    if path.suffix == ".npz":
-        return _npz(path)
-    if not path.exists() and "*" not in str(path) and "{" not in str(path):
-        raise VtbenchError(f"{path} does not exist: give a folder, a tar, or an .npz with arr_0")
-    from vtbench.suite import open_suite
-
-    suite = open_suite(str(path))
-    items, labels, remarks = _with_prompts(path, suite)
-    made = ImageSet(suite.name, len(items), lambda: iter(()), labels, items=items, remarks=remarks)
-
-    def load(item: Any) -> Any:
-        try:
-            return suite.load(item)
-        except VtbenchError as problem:
-            return str(problem)
-
-    def read() -> Iterator[torch.Tensor]:
-        with ThreadPoolExecutor(2) as pool:
-            ahead: list[Any] = []
-            asked = 0
-            for start in range(0, len(items), BATCH):
-                while asked < min(len(items), start + 3 * BATCH):
-                    ahead.append(pool.submit(load, items[asked]))
-                    asked += 1
-                now, ahead = [f.result() for f in ahead[:BATCH]], ahead[BATCH:]
-                yield from _stack(made, now, [items[start + k].id for k in range(len(now))])
-
-    made.read, made.load = read, load
-    return made
-
-
-def _with_prompts(path: Path, suite: Suite) -> tuple[Sequence[Item], list[int] | None, list[str]]:
-    """(items, labels, remarks): what `vtbench generate` noted in samples.jsonl, in the folder or in the one above."""
-    notes = next((p / "samples.jsonl" for p in (path, path.parent) if (p / "samples.jsonl").is_file()), None)
-    if notes is None or not path.is_dir():
-        return suite.items, None, []
-    lines = {(notes.parent / str(r.get("file"))).resolve(): r for r in read_lines(notes)}
-    items, labels = [], list[int]()
-    for item in suite.items:
-        row = lines.pop(suite.path(item).resolve(), None)
-        if row is not None:
-            meta = {**row.get("metadata", {}), "prompt": row.get("text"), "label": row.get("label")}
-            item = replace(item, meta=meta)
-            if row.get("label") is not None:
-                labels.append(int(row["label"]))
-        items.append(item)
-    unknown = [i.id for i in items if "prompt" not in i.meta]
-    remarks = [f"{len(unknown)} images stand in no line of samples.jsonl: {unknown[0]}"] if unknown else []
-    if lines:
-        remarks.append(f"{len(lines)} images of samples.jsonl are missing: {next(iter(lines)).name}")
-    return items, labels or None, remarks
-
-
-def _stack(made: ImageSet, images: Sequence[Any], names: Sequence[str]) -> Iterator[torch.Tensor]:
-    """Runs of one size as tensors, in order; unreadable ones are named, black ones are counted."""
-    import numpy as np
-    import torch
-
-    run: list[Any] = []
-    for image, name in zip(images, names, strict=True):
-        if isinstance(image, str):
-            made.bad[name] = image
-            continue
-        if not image.any():
-            made.black.append(name)
-        if run and run[0].shape != image.shape:
-            yield torch.from_numpy(np.stack(run)).permute(0, 3, 1, 2).contiguous()
-            run = []
-        run.append(image)
-    if run:
-        yield torch.from_numpy(np.stack(run)).permute(0, 3, 1, 2).contiguous()
-
-
-def _npz(path: Path) -> ImageSet:
-    """Images of an ADM batch, read from the archive without unpacking it."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            if "arr_0.npy" not in names:
-                raise VtbenchError(
-                    f"{path} has no arr_0 (it has {', '.join(names)[:80]}): give uint8 images NHWC as arr_0"
-                )
-            with archive.open("arr_0.npy") as source:
-                shape, order, dtype = _header(source)
-            labels = None
-            if "arr_1.npy" in names:
-                import io
-
-                import numpy as np
-
-                found = np.load(io.BytesIO(archive.read("arr_1.npy")), allow_pickle=False)
-                if found.dtype.kind in "iu" and found.size != shape[0]:
-                    raise VtbenchError(f"{path} has {found.size} labels (arr_1) for {shape[0]} images: wanted one each")
-                labels = [int(v) for v in found.reshape(-1)] if found.dtype.kind in "iu" else None
-    except FileNotFoundError:
-        raise VtbenchError(f"{path} does not exist: give an .npz with uint8 images as arr_0") from None
-    except (zipfile.BadZipFile, OSError, ValueError, EOFError) as bad:
-        raise VtbenchError(f"{path} cannot be read as .npz ({bad}): the file is truncated or damaged") from bad
-    if dtype.hasobject:
-        raise VtbenchError(f"{path}: arr_0 holds Python objects, which are never unpickled: wanted uint8 (N, H, W, 3)")
-    if len(shape) != 4 or shape[3] != 3:
-        what = "grey" if len(shape) == 3 or shape[-1] == 1 else "RGBA" if shape[-1] == 4 else "of another shape"
-        raise VtbenchError(f"{path}: arr_0 is {what} {tuple(shape)}: wanted uint8 (N, H, W, 3)")
-    if str(dtype) != "uint8":
-        raise VtbenchError(f"{path}: arr_0 is {dtype}: wanted uint8 in 0..255, rounded once where the images were made")
-    if order:
-        raise VtbenchError(f"{path}: arr_0 is in Fortran order: save it with numpy.savez from a plain array")
-    made = ImageSet(path.name, int(shape[0]), lambda: iter(()), labels)
-
-    def read() -> Iterator[torch.Tensor]:
-        import numpy as np
-
-        size = int(np.prod(shape[1:]))
-        try:
-            with zipfile.ZipFile(path) as archive, archive.open("arr_0.npy") as source:
-                _header(source)
-                for start in range(0, shape[0], BATCH):
-                    count = min(BATCH, shape[0] - start)
-                    data = source.read(count * size)
-                    if len(data) != count * size:
-                        raise VtbenchError(f"{path} ends after {start} of {shape[0]} images: the file is truncated")
-                    images = np.frombuffer(data, np.uint8).reshape(count, *shape[1:])
-                    yield from _stack(made, list(images), [f"{start + k:06d}" for k in range(count)])
-        except (zipfile.BadZipFile, OSError, EOFError) as bad:
-            raise VtbenchError(f"{path} cannot be read to its end ({bad}): the file is truncated or damaged") from bad
-
-    made.read = read
-    return made
-
-
-def _header(source: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    import numpy as np
-
-    version = np.lib.format.read_magic(source)
-    reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    return reader(source)
+def _stack(images: ImageSet, pixels: Sequence[Any], names: Sequence[str]) -> Iterator[torch.Tensor]:
+    originals = [Original(Item(n, n), rgb) for rgb, n in zip(pixels, names, strict=True)]
+    return runs_of_one_size(originals, images.bad, images.black)
 
 
 @dataclass

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vtbench.results import RunFolder, Score, read_lines
+from vtbench.scoring.fingerprint import fingerprint
 from vtbench.speed import LIBRARY
 from vtbench.store import FeatureFile, Present, TokenFile
 from vtbench.types.environment import cache_dir
@@ -156,8 +157,6 @@ def finalise(folder: RunFolder, info: Mapping[str, Any], metrics: Mapping[str, M
 
 def _named(score: Score, info: Mapping[str, Any]) -> Score:
     """The score with its protocol's name and the fingerprint of everything that decides the number."""
-    from vtbench.protocols import fingerprint
-
     view = info["view"]
     digits = fingerprint(str(view["fingerprint"]), score.metric, score.version)
     return dataclasses.replace(score, protocol=str(view["protocol"]), fingerprint=digits)

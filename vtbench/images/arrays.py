@@ -1,0 +1,124 @@
+"""ADM's batches of samples: an .npz with uint8 images (N, H, W, 3) as `arr_0` and perhaps labels as `arr_1`."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from vtbench.images.sets import ImageSet, streaming_set
+from vtbench.images.stream import Original
+from vtbench.types.errors import VtbenchError
+from vtbench.types.item import Item
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the .npy of `arr_0` says of itself."""
+
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype[Any]
+
+
+def open_npz(path: Path) -> ImageSet:
+    """Images of an ADM batch, read from the archive without unpacking it; refuses what is none in a sentence."""
+    header, labels = _facts(path)
+    _refuse(path, header)
+
+    def batches(size: int) -> Iterator[list[Original]]:
+        return _images(path, header.shape, size)
+
+    return streaming_set(path.name, int(header.shape[0]), batches, labels)
+
+
+def names_in_npz(path: Path) -> list[str]:
+    """The members of an .npz: `arr_0.npy`, `mu.npy`, …"""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except (zipfile.BadZipFile, OSError) as bad:
+        raise _damaged(path, bad) from bad
+
+
+def _damaged(path: Path, bad: Exception) -> VtbenchError:
+    return VtbenchError(f"{path} cannot be read as .npz ({bad}): the file is truncated or damaged")
+
+
+def _facts(path: Path) -> tuple[Header, list[int] | None]:
+    """The header of the images and, where they have any, their labels."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            if "arr_0.npy" not in names:
+                listed = ", ".join(names)[:80]
+                raise VtbenchError(f"{path} has no arr_0 (it has {listed}): give uint8 images NHWC as arr_0")
+            with archive.open("arr_0.npy") as source:
+                header = _header(source)
+            labels = _labels(path, archive, header.shape[0]) if "arr_1.npy" in names else None
+    except FileNotFoundError:
+        raise VtbenchError(f"{path} does not exist: give an .npz with uint8 images as arr_0") from None
+    except (zipfile.BadZipFile, OSError, ValueError, EOFError) as bad:
+        raise _damaged(path, bad) from bad
+    return header, labels
+
+
+def _header(source: IO[bytes]) -> Header:
+    """Reads the header; the file stands at the first value afterwards."""
+    import numpy as np
+
+    version = np.lib.format.read_magic(source)
+    reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return Header(*reader(source))
+
+
+def _labels(path: Path, archive: zipfile.ZipFile, images: int) -> list[int] | None:
+    import numpy as np
+
+    labels = np.load(io.BytesIO(archive.read("arr_1.npy")), allow_pickle=False)
+    if labels.dtype.kind not in "iu":
+        return None
+    if labels.size != images:
+        raise VtbenchError(f"{path} has {labels.size} labels (arr_1) for {images} images: wanted one each")
+    return [int(v) for v in labels.reshape(-1)]
+
+
+def _refuse(path: Path, header: Header) -> None:
+    """What `arr_0` may not be, each with what was seen."""
+    shape = header.shape
+    if header.dtype.hasobject:
+        raise VtbenchError(f"{path}: arr_0 holds Python objects, which are never unpickled: wanted uint8 (N, H, W, 3)")
+    if len(shape) != 4 or shape[3] != 3:
+        what = "grey" if len(shape) == 3 or shape[-1] == 1 else "RGBA" if shape[-1] == 4 else "of another shape"
+        raise VtbenchError(f"{path}: arr_0 is {what} {tuple(shape)}: wanted uint8 (N, H, W, 3)")
+    if str(header.dtype) != "uint8":
+        raise VtbenchError(
+            f"{path}: arr_0 is {header.dtype}: wanted uint8 in 0..255, rounded once where the images were made"
+        )
+    if header.fortran:
+        raise VtbenchError(f"{path}: arr_0 is in Fortran order: save it with numpy.savez from a plain array")
+
+
+def _images(path: Path, shape: tuple[int, ...], size: int) -> Iterator[list[Original]]:
+    """The images in lists of `size`; an archive that ends early is refused where it does."""
+    import numpy as np
+
+    each = int(np.prod(shape[1:]))
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open("arr_0.npy") as source:
+            _header(source)
+            for start in range(0, shape[0], size):
+                count = min(size, shape[0] - start)
+                data = source.read(count * each)
+                if len(data) != count * each:
+                    raise VtbenchError(f"{path} ends after {start} of {shape[0]} images: the file is truncated")
+                pixels = np.frombuffer(data, np.uint8).reshape(count, *shape[1:])
+                yield [Original(Item(f"{start + k:06d}", start + k), rgb) for k, rgb in enumerate(pixels)]
+    except (zipfile.BadZipFile, OSError, EOFError) as bad:
+        raise VtbenchError(f"{path} cannot be read to its end ({bad}): the file is truncated or damaged") from bad

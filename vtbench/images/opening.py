@@ -1,0 +1,110 @@
+"""From what the user wrote to a suite or a set of images."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vtbench.images.arrays import open_npz
+from vtbench.images.folders import FolderSuite, open_folder, open_glob, suite_of_paths
+from vtbench.images.hub import REMOTE, open_hub
+from vtbench.images.manifests import builtin_lines, builtin_suites, open_builtin
+from vtbench.images.sets import ImageSet, set_of_suite
+from vtbench.images.shards import open_shards
+from vtbench.images.suite import Suite
+from vtbench.results import read_lines
+from vtbench.types.errors import VtbenchError, near
+from vtbench.types.item import Item
+
+
+def open_suite(spec: str) -> Suite:
+    """A built-in name, DIR, GLOB, `hf:NAME@REVISION[#CONFIG[/SPLIT]]`, or tar shards (`x-{0000..0009}.tar`)."""
+    if not spec.strip():
+        raise VtbenchError("--images is empty: give a suite, a folder, a glob, tar shards or hf:NAME@REVISION")
+    if spec.startswith("hf:"):
+        return open_hub(spec)
+    if spec in builtin_suites():
+        return open_builtin(spec)
+    if spec in REMOTE:
+        return open_hub(REMOTE[spec]["address"])
+    path = Path(spec).expanduser()
+    if path.is_dir():
+        return open_folder(path)
+    if spec.endswith(".tar") or (".tar" in spec and "{" in spec):
+        return open_shards(spec)
+    if any(c in spec for c in "*?["):
+        return open_glob(spec)
+    if path.is_file():
+        return suite_of_paths(path.name, path.parent, [path])
+    names = [*builtin_suites(), *REMOTE]
+    raise VtbenchError(
+        f"there is no suite, folder or glob {spec!r}{near(spec, names)}: `vtbench list suites` shows all"
+    )
+
+
+def list_suites() -> list[dict[str, Any]]:
+    """Every suite by name, with what it needs; reads manifests' headers only."""
+    rows = []
+    for name in builtin_suites():
+        head, *images = builtin_lines(name)
+        rows.append(
+            {
+                "name": name,
+                "title": head.get("title", ""),
+                "n": len(images),
+                "version": head["version"],
+                "licence": head.get("licence"),
+                "state": "ready",
+                "needs": "",
+            }
+        )
+    have = importlib.util.find_spec("datasets") is not None
+    for name, facts in REMOTE.items():
+        rows.append(
+            {
+                "name": name,
+                "title": facts["title"],
+                "n": facts["n"],
+                "version": "main",
+                "licence": None,
+                "state": "needs download" if have else "needs extra",
+                "needs": f"network, {facts['address']}" if have else "pip install 'vtbench[hub]', network",
+            }
+        )
+    return rows
+
+
+def open_set(path: Path) -> ImageSet:
+    """A folder, tar shards, or an .npz with uint8 `arr_0`; refuses everything else in a sentence."""
+    if path.suffix == ".npz":
+        return open_npz(path)
+    if not path.exists() and "*" not in str(path) and "{" not in str(path):
+        raise VtbenchError(f"{path} does not exist: give a folder, a tar, or an .npz with arr_0")
+    suite = open_suite(str(path))
+    items, labels, remarks = _with_prompts(path, suite)
+    return set_of_suite(suite, items, labels=labels, remarks=remarks)
+
+
+def _with_prompts(path: Path, suite: Suite) -> tuple[Sequence[Item], list[int] | None, list[str]]:
+    """(items, labels, remarks): what `vtbench generate` noted in samples.jsonl, in the folder or in the one above."""
+    notes = next((p / "samples.jsonl" for p in (path, path.parent) if (p / "samples.jsonl").is_file()), None)
+    if notes is None or not isinstance(suite, FolderSuite) or not path.is_dir():
+        return suite.items, None, []
+    lines = {(notes.parent / str(r.get("file"))).resolve(): r for r in read_lines(notes)}
+    items, labels = [], list[int]()
+    for item in suite.items:
+        row = lines.pop(suite.path(item).resolve(), None)
+        if row is not None:
+            meta = {**row.get("metadata", {}), "prompt": row.get("text"), "label": row.get("label")}
+            item = replace(item, meta=meta)
+            if row.get("label") is not None:
+                labels.append(int(row["label"]))
+        items.append(item)
+    unknown = [i.id for i in items if "prompt" not in i.meta]
+    remarks = [f"{len(unknown)} images stand in no line of samples.jsonl: {unknown[0]}"] if unknown else []
+    if lines:
+        remarks.append(f"{len(lines)} images of samples.jsonl are missing: {next(iter(lines)).name}")
+    return items, labels or None, remarks

@@ -1,0 +1,122 @@
+"""Pairing by name: which picture of a candidate belongs to which original, and the refusals where none does.
+
+Names pair by their relative path without suffix: `n01440764/a.JPEG` with `n01440764/a.png`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from vtbench.images.reading import header_size
+from vtbench.images.stream import Original, Source, read_original
+from vtbench.images.suite import Suite
+from vtbench.images.views import View
+from vtbench.types.errors import VtbenchError, near
+from vtbench.types.item import Item
+
+Size = tuple[int, int]
+"""(width, height) in pixels, as files and refusals state it."""
+NAMED = 3
+"""So many files are named in a refusal."""
+
+
+def stem(name: str) -> str:
+    """The relative path without its suffix."""
+    return str(Path(name).with_suffix("")) if Path(name).suffix else name
+
+
+def pair_names(items: Sequence[Item], what: str) -> dict[str, Item]:
+    """Items by relative path without suffix; two files of one name are refused. `what`: their folder, as it is named
+    in the refusal."""
+    by_stem: dict[str, Item] = {}
+    for item in items:
+        key = stem(item.id)
+        if key in by_stem:
+            raise VtbenchError(
+                f"{what} has both {by_stem[key].id} and {item.id}, which pair with one original: remove one"
+            )
+        by_stem[key] = item
+    return by_stem
+
+
+def size_of(suite: Suite, item: Item) -> Size | None:
+    """(width, height) from the file's header; None if it cannot be read (said later, when it is)."""
+    try:
+        return header_size(suite.path(item))
+    except (OSError, VtbenchError):
+        return None
+
+
+def check_pairs(
+    reference: Suite,
+    candidate: Suite,
+    name: str,
+    *,
+    items: Sequence[Item] | None = None,
+    size_wanted: Size | None = None,
+    partial: bool = False,
+) -> list[tuple[Item, Item]]:
+    """(original, its picture) by name, in the reference's order; VtbenchError if the two do not pair.
+
+    name: the candidate's, for refusals. items: the part of the reference that is asked for, by default all; pictures of
+    the rest are no surplus. size_wanted: what every picture must measure, by default what its original does. partial:
+    missing, surplus and other-sized pictures are no mistake; only the pairs that there are come back.
+    """
+    wanted = pair_names(reference.items if items is None else items, reference.name)
+    whole = wanted if items is None else pair_names(reference.items, reference.name)
+    pictures = pair_names(candidate.items, name)
+    pairs = [(original, pictures[key]) for key, original in wanted.items() if key in pictures]
+    if partial:
+        return pairs
+    problems = _listed(f"missing from {name}", [i.id for key, i in wanted.items() if key not in pictures])
+    problems += _listed(f"in {name} without an original", [i.id for key, i in pictures.items() if key not in whole])
+    if not problems:
+        problems = _listed(f"of another size in {name}", _other_sizes(reference, candidate, pairs, size_wanted))
+    if problems:
+        raise VtbenchError(
+            f"{name} does not pair with {reference.name} ({'; '.join(problems)}): give one picture an original, of the "
+            "same relative path without suffix and of its size"
+        )
+    return pairs
+
+
+def partners(suite: Suite, pictures: Mapping[str, Item], view: View | None = None) -> Source:
+    """A source for `stream.batches`: of an item of the reference, the picture of its name (`pictures`: by stem) in
+    `suite`. Its pixels are not hashed; one that is missing says so, with a near name."""
+    at = View.parse("native") if view is None else view
+
+    def picture_of(item: Item) -> Original:
+        partner = pictures.get(stem(item.id))
+        if partner is None:
+            return Original(item, None, why=f"no image for {item.id}{near(stem(item.id), pictures)}")
+        return read_original(suite, at, partner, hashed=False)
+
+    return picture_of
+
+
+def _listed(what: str, names: Sequence[str]) -> list[str]:
+    """One problem as it is said, with the first names; none where there is no name."""
+    if not names:
+        return []
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return [f"{len(names)} {what}: {', '.join(names[:NAMED])}{more}"]
+
+
+def _other_sizes(
+    reference: Suite, candidate: Suite, pairs: Sequence[tuple[Item, Item]], size_wanted: Size | None
+) -> list[str]:
+    """Pictures that are not of the size that they should be, by their headers; unreadable ones are left for later."""
+
+    def of_both(pair: tuple[Item, Item]) -> tuple[Size | None, Size | None]:
+        ours = size_of(reference, pair[0]) if size_wanted is None else size_wanted
+        return ours, size_of(candidate, pair[1])
+
+    with ThreadPoolExecutor(4) as pool:
+        sizes = list(pool.map(of_both, pairs))
+    return [
+        f"{picture.id} ({theirs[0]}x{theirs[1]}, wanted {ours[0]}x{ours[1]})"
+        for (_, picture), (ours, theirs) in zip(pairs, sizes, strict=True)
+        if ours is not None and theirs is not None and ours != theirs
+    ]

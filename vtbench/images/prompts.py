@@ -1,0 +1,189 @@
+"""Prompt suites: what generators are asked for, as manifests with an id, a text or label, and what a scorer needs.
+
+A manifest is JSONL: a header {"prompts", "version", "title", "licence"}, then one prompt a line
+{"id", "text" | "label", "rewritten"?, "metadata"?}. GenEval's own file (one {"tag", "include", "prompt", …} a line,
+djghosh13/geneval prompts/evaluation_metadata.jsonl) is read as it is. `classes:1000` or `classes:0-9` are class labels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from vtbench.results import write_atomic
+from vtbench.types.adapter import Prompt
+from vtbench.types.environment import cache_dir, offline
+from vtbench.types.errors import Unavailable, VtbenchError, near
+
+FOLDER = Path(__file__).resolve().parents[1] / "tasks" / "prompts"
+GENEVAL_URL = "https://raw.githubusercontent.com/djghosh13/geneval/main/prompts/evaluation_metadata.jsonl"
+GENEVAL_PROMPTS = 553
+
+
+@dataclass(frozen=True)
+class PromptSuite:
+    """Prompts with a name, a licence and the sha256 of all that decides an image."""
+
+    name: str
+    prompts: tuple[Prompt, ...]
+    licence: str | None = None
+    version: str = "1"
+
+    @property
+    def hash(self) -> str:
+        digest = hashlib.sha256()
+        for p in self.prompts:
+            line = [p.id, p.text, p.label, p.rewritten, dict(p.metadata)]
+            digest.update((json.dumps(line, sort_keys=True, ensure_ascii=False) + "\n").encode())
+        return digest.hexdigest()
+
+    @property
+    def conditioning(self) -> str:
+        """`text` or `class`; a suite is never both."""
+        return "text" if self.prompts[0].text is not None else "class"
+
+
+def builtin_prompts() -> list[str]:
+    """Names of the prompt suites that vtbench carries."""
+    return sorted(p.stem for p in FOLDER.glob("*.jsonl"))
+
+
+def open_prompts(spec: str, *, rewritten: bool = False) -> PromptSuite:
+    """A built-in suite, `geneval`, `classes:N`, `classes:A-B`, or a path to a manifest (ours or GenEval's).
+
+    rewritten: the caller's pipeline rewrites prompts before it draws; every prompt is marked so.
+    """
+    suite = _open(spec)
+    if rewritten:
+        suite = replace(suite, prompts=tuple(replace(p, rewritten=True) for p in suite.prompts))
+    return suite
+
+
+def _open(spec: str) -> PromptSuite:
+    if spec.startswith("classes:"):
+        return _classes(spec)
+    if spec == "geneval":
+        return _read(_geneval(), "geneval")
+    path = FOLDER / f"{spec}.jsonl"
+    if "/" not in spec and path.is_file():
+        return _read(path, spec)
+    path = Path(spec).expanduser()
+    if path.is_file():
+        return _read(path, path.stem)
+    names = [*builtin_prompts(), "geneval"]
+    raise VtbenchError(
+        f"there is no prompt suite {spec!r}{near(spec, names)}: give {', '.join(names)}, classes:N, or a .jsonl file"
+    )
+
+
+def _classes(spec: str) -> PromptSuite:
+    match = re.fullmatch(r"classes:(?:(\d+)-)?(\d+)", spec)
+    if not match:
+        raise VtbenchError(f"{spec!r} is no range of class labels: give classes:1000 (0 to 999) or classes:0-9")
+    first, last = (int(match[1]), int(match[2])) if match[1] is not None else (0, int(match[2]) - 1)
+    if last < first:
+        raise VtbenchError(f"{spec!r} holds no class: give classes:1000 (0 to 999) or classes:0-9")
+    return PromptSuite(spec, tuple(Prompt(f"class-{k:04d}", label=k) for k in range(first, last + 1)))
+
+
+def _geneval() -> Path:
+    """The reference's prompts: fetched once from their official place, never part of vtbench."""
+    path = cache_dir() / "prompts" / "geneval.jsonl"
+    if path.is_file():
+        return path
+    if offline():
+        raise Unavailable(
+            f"GenEval's prompts are not here and VTBENCH_OFFLINE forbids the network: fetch {GENEVAL_URL} "
+            "and give its path as --suite"
+        )
+    import urllib.request
+
+    try:
+        with urllib.request.urlopen(GENEVAL_URL, timeout=30) as answer:
+            data = answer.read(10_000_000)
+    except OSError as bad:
+        raise Unavailable(
+            f"GenEval's prompts could not be fetched ({bad}): get {GENEVAL_URL} and give its path as --suite"
+        ) from bad
+    count = sum(1 for line in data.splitlines() if line.strip())
+    if count != GENEVAL_PROMPTS:
+        raise VtbenchError(f"{GENEVAL_URL} holds {count} prompts, wanted {GENEVAL_PROMPTS}: give a path as --suite")
+    write_atomic(path, data)
+    return path
+
+
+def _read(path: Path, name: str) -> PromptSuite:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as bad:
+        raise VtbenchError(f"{path} cannot be read as prompts ({bad}): give a JSONL file") from bad
+    head: dict[str, Any] = {}
+    prompts: list[Prompt] = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+        except ValueError as bad:
+            raise VtbenchError(f"{path} line {number} is not JSON ({bad}): one prompt a line") from bad
+        if not isinstance(entry, dict):
+            raise VtbenchError(f"{path} line {number} is a {type(entry).__name__}: one JSON object a line")
+        if "prompts" in entry and not prompts and not head:
+            head = entry
+            continue
+        prompts.append(_prompt(entry, len(prompts), f"{path} line {number}"))
+    return PromptSuite(name, checked(prompts, str(path)), head.get("licence"), str(head.get("version", "1")))
+
+
+def _prompt(entry: Mapping[str, Any], index: int, where: str) -> Prompt:
+    if "tag" in entry and "prompt" in entry and "id" not in entry:
+        # The reference's own format; its folders are numbered by line from 00000.
+        if not isinstance(entry["prompt"], str) or not entry["prompt"].strip():
+            raise VtbenchError(f"{where}: the prompt is empty")
+        return Prompt(f"{index:05d}", text=entry["prompt"], metadata=dict(entry))
+    identifier, text, label = entry.get("id"), entry.get("text"), entry.get("label")
+    if not isinstance(identifier, str) or not re.fullmatch(r"[A-Za-z0-9][\w.\-]{0,99}", identifier):
+        raise VtbenchError(f"{where}: the id is {identifier!r}; wanted letters, digits, '-', '_' and '.'")
+    if (text is None) == (label is None):
+        raise VtbenchError(f"{where}: prompt {identifier} needs either a text or a label")
+    if text is not None and (not isinstance(text, str) or not text.strip()):
+        raise VtbenchError(f"{where}: the text of prompt {identifier} is empty")
+    if label is not None and (not isinstance(label, int) or isinstance(label, bool) or label < 0):
+        raise VtbenchError(f"{where}: the label of prompt {identifier} is {label!r}; wanted a whole number from 0")
+    metadata = entry.get("metadata", {})
+    if not isinstance(metadata, dict):
+        raise VtbenchError(f"{where}: the metadata of prompt {identifier} is no object")
+    return Prompt(identifier, text, label, bool(entry.get("rewritten", False)), metadata)
+
+
+def checked(prompts: Sequence[Prompt], where: str) -> tuple[Prompt, ...]:
+    """The prompts, unless there are none, two of one id, or texts beside labels."""
+    if not prompts:
+        raise VtbenchError(f"{where} holds no prompt: one JSON object a line")
+    seen: set[str] = set()
+    for p in prompts:
+        if p.id in seen:
+            raise VtbenchError(f"{where} has the prompt {p.id!r} twice: every id must be its own")
+        seen.add(p.id)
+    if len({p.text is None for p in prompts}) > 1:
+        raise VtbenchError(f"{where} mixes texts and labels: give them in two files")
+    return tuple(prompts)
+
+
+def manifest(name: str, title: str, licence: str, prompts: Iterable[Prompt]) -> str:
+    """The JSONL of a suite of ours."""
+    lines: list[dict[str, Any]] = [{"prompts": name, "version": "1", "title": title, "licence": licence}]
+    for p in prompts:
+        one: dict[str, Any] = {"id": p.id}
+        one |= {"text": p.text} if p.text is not None else {"label": p.label}
+        if p.rewritten:
+            one["rewritten"] = True
+        if p.metadata:
+            one["metadata"] = dict(p.metadata)
+        lines.append(one)
+    return "".join(json.dumps(x, ensure_ascii=False) + "\n" for x in lines)
