@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import itertools
 import tempfile
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtbench import registry, weights
+from vtbench import registry
+from vtbench.models import load as loading
+from vtbench.models.build import build
+from vtbench.models.devices import check_device as check_device
+from vtbench.models.load import Loaded
+from vtbench.models.objects import evaluating
+from vtbench.models.system import ModelSystem, System
+from vtbench.models.weights import WeightFiles
 from vtbench.results import Run, read_run
 from vtbench.run import Job, Progress, Runner
-from vtbench.subject import FolderSubject, ModelSubject, Subject
-from vtbench.types.adapter import ClosedSystem, Generator, Tokenizer
-from vtbench.types.cards import Card, Kind, Multiple, Wrapping
 from vtbench.types.errors import VtbenchError
-from vtbench.types.tokens import Bitstream, Codes, Latents
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,220 +67,19 @@ class Evaluation:
 COLUMNS = ("task", "metric", "value", "low", "high", "n", "missing", "unit", "better", "why", "warning")
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A subject ready to run, with what identifies it."""
-
-    subject: Subject
-    identity: Mapping[str, Any]
-    weights: Mapping[str, Any]
-    reasons: tuple[str, ...] = ()
-
-
 def prepare(
     model: str, options: Mapping[str, str], checkpoint: Path | None, device: str, dtype: str, fit: str
-) -> Prepared:
-    """Finds, verifies, builds and loads a model by its spec."""
-    if model.startswith("folder:"):
-        if options or checkpoint:
-            raise VtbenchError(f"{model} is a folder of images: it takes no --option and no --checkpoint")
-        subject = FolderSubject(Path(model.removeprefix("folder:")).expanduser())
-        identity = {"name": subject.card.name, "options": {}, "content": subject.suite.hash}
-        return Prepared(subject, identity, {"status": "none", "files": []})
-    entry, resolved, found, made = load(model, options, checkpoint, device, dtype)
-    if isinstance(made, Generator):
-        raise VtbenchError(f"{model} is a generator: use --task generation, or `vtbench generate {model}`")
-    identity = {
-        "name": entry.card.name,
-        "options": resolved,
-        "weights": [h["sha256"] for h in found.hashes],
-        "adapter": entry.adapter_sha256(),
-    }
-    record = {"status": found.status, "files": list(found.hashes), "why": found.why}
-    stored = getattr(getattr(made, "network", None), "stored_as", None)
-    if stored:
-        record["note"] = f"the file keeps its weights in {stored}; they were widened to float32"
-    if found.status == "none":
-        record["status"] = "none"
-    return Prepared(ModelSubject(made, fit), identity, record)
+) -> Loaded:
+    """Until the sweep: `models.load.load` of anything but a generator."""
+    return loading.load(model, options, checkpoint=checkpoint, device=device, dtype=dtype, fit=fit, generator=False)
 
 
 def load(
     model: str, options: Mapping[str, str], checkpoint: Path | None, device: str, dtype: str
-) -> tuple[registry.Entry, dict[str, Any], weights.Found, Any]:
-    """(entry, resolved options, weights found, the loaded model)."""
-    entry = registry.model(model)
-    wrapping = registry.wrapper(model)
-    if wrapping is not None:
-        return _load_wrapped(entry, *wrapping, options, checkpoint, device, dtype)
-    if model.startswith("family:"):
-        entry, options = _own_configuration(entry, options)
-    given = registry.parse_options(entry.card, options)
-    resolved = {**entry.card.options, **given}
-    check_device(device, dtype)
-    found = weights.find(entry.card, checkpoint)
-    made = registry.build(entry, resolved)
-    made.load(found.files, device, dtype)
-    return entry, resolved, found, made
-
-
-def _own_configuration(entry: registry.Entry, options: Mapping[str, str]) -> tuple[registry.Entry, dict[str, str]]:
-    """`family:NAME`: options that are no option of the card change its arch."""
-    from vtbench.identify import own_card, with_options
-
-    arch = {k: v for k, v in options.items() if k not in entry.card.options}
-    rest = {k: v for k, v in options.items() if k in entry.card.options}
-    built = with_options(entry.card.arch or {}, arch)
-    shown = entry.card.name + "".join(f",{k}={v}" for k, v in sorted(arch.items()))
-    return replace(entry, card=replace(own_card(entry.card, entry.family, built), name=shown)), rest
-
-
-def _load_wrapped(
-    entry: registry.Entry, wrapping: Wrapping, inner: str,
-    options: Mapping[str, str], checkpoint: Path | None, device: str, dtype: str,
-) -> tuple[registry.Entry, dict[str, Any], weights.Found, Any]:  # fmt: skip
-    """`PREFIX:NAME`: a family's model over the model NAME, which is loaded first."""
-    own, rest = registry.split_options(entry, options)
-    inner_entry, inner_options, files, loaded = load(inner, rest, checkpoint, device, dtype)
-    wrapped = wrapping.wrap(loaded, own)
-    return replace(entry, card=wrapped.card, inner=inner_entry), {**inner_options, **own}, files, wrapped
-
-
-def check_device(device: str, dtype: str) -> None:
-    """Refuses a device or dtype that is not there."""
-    if dtype not in ("float32", "float16", "bfloat16"):
-        raise VtbenchError(f"--dtype {dtype!r} is not known: give float32, float16 or bfloat16")
-    kind = device.partition(":")[0]
-    if kind == "cpu":
-        return
-    import torch
-
-    if kind == "cuda":
-        if not torch.cuda.is_available():
-            raise VtbenchError(f"--device {device}: this machine has no CUDA device that torch can use; give cpu")
-        index = device.partition(":")[2]
-        if index and (not index.isdigit() or int(index) >= torch.cuda.device_count()):
-            raise VtbenchError(f"--device {device}: there are {torch.cuda.device_count()} CUDA devices; count from 0")
-    elif kind == "mps":
-        if not torch.backends.mps.is_available():
-            raise VtbenchError("--device mps: this machine has no Metal device that torch can use; give cpu")
-    else:
-        raise VtbenchError(f"--device {device!r} is not known: give cpu, cuda, cuda:1 or mps")
-
-
-def of_object(tokenizer: Any, fit: str) -> Prepared:
-    """A tokenizer object from inside somebody's training loop."""
-    if isinstance(tokenizer, Tokenizer | ClosedSystem):
-        made = tokenizer
-    elif callable(getattr(tokenizer, "encode", None)) and callable(getattr(tokenizer, "decode", None)):
-        made = _Duck(tokenizer)
-    else:
-        raise VtbenchError(
-            f"{type(tokenizer).__name__} is no tokenizer: give a registered name, or an object with encode and decode"
-        )
-    digest = hashlib.sha256(repr((type(tokenizer).__qualname__, made.options, _settings(tokenizer))).encode())
-    states = _states(tokenizer)
-    for part, state in states.items():
-        for name, tensor in state.items():
-            digest.update(f"{part}.{name}".encode())
-            if callable(getattr(tensor, "detach", None)):
-                plain = tensor.detach().cpu().contiguous().reshape(-1)
-                digest.update(plain.view(_uint8()).numpy().tobytes())
-    files = [{"file": "state_dict of the object", "role": "model", "sha256": digest.hexdigest()}] if states else []
-    if not states:
-        # Nothing says whether this is the object of the last call, so its results are never taken from disk.
-        digest.update(uuid.uuid4().bytes)
-    identity = {"name": made.card.name, "options": dict(made.options), "object": digest.hexdigest()}
-    record = {"status": "own", "files": files, "why": None}
-    reasons = () if files else ("an object without a state dict: nothing identifies its weights",)
-    return Prepared(ModelSubject(made, fit), identity, record, reasons)
-
-
-def _modules(thing: Any) -> list[Any]:
-    """The object itself and what it holds, as far as they are torch modules."""
-    from torch import nn
-
-    return [m for m in (thing, *getattr(thing, "__dict__", {}).values()) if isinstance(m, nn.Module)]
-
-
-def _states(thing: Any) -> dict[str, Mapping[str, Any]]:
-    """The state dicts that identify an object's weights: its own, or those of the modules that it holds."""
-    if callable(getattr(thing, "state_dict", None)):
-        return {"": thing.state_dict()}
-    held = getattr(thing, "__dict__", {}).items()
-    return {n: m.state_dict() for n, m in held if callable(getattr(m, "state_dict", None))}
-
-
-def _settings(thing: Any) -> list[tuple[str, Any]]:
-    """Plain attributes, which decide results as weights do: a number of steps, a temperature."""
-    simple = (bool, int, float, str, type(None))
-    return sorted(
-        (n, v) for n, v in getattr(thing, "__dict__", {}).items()
-        if not n.startswith("_") and n != "training"
-        and (isinstance(v, simple) or (isinstance(v, tuple | list) and all(isinstance(x, simple) for x in v)))
-    )  # fmt: skip
-
-
-@contextlib.contextmanager
-def _evaluating(thing: Any) -> Iterator[None]:
-    """An object's modules in eval mode, and back as they were: a training loop goes on untouched."""
-    if isinstance(thing, str):
-        yield
-        return
-    was = [(part, part.training) for module in _modules(thing) for part in module.modules()]
-    try:
-        for module in _modules(thing):
-            module.eval()
-        yield
-    finally:
-        for part, training in was:
-            part.training = training
-
-
-def _uint8() -> Any:
-    import torch
-
-    return torch.uint8
-
-
-class _Duck(Tokenizer):
-    """An object with encode(images) and decode(tokens); seeds are handed over if it takes them."""
-
-    def __init__(self, thing: Any) -> None:
-        name = type(thing).__name__.lower()
-        given = getattr(thing, "card", None)
-        self.stated = isinstance(given, Card)
-        super().__init__(given if isinstance(given, Card) else Card(
-            name=name, family="object", kind="discrete", title=type(thing).__name__, sizes=Multiple(1)))  # fmt: skip
-        self.thing = thing
-
-    def parameter_count(self) -> int | None:
-        each = {id(p): p.numel() for m in _modules(self.thing) for p in m.parameters()}
-        return sum(each.values()) if each else None
-
-    def _call(self, method: Callable[..., Any], first: Any, seeds: Sequence[int]) -> Any:
-        import inspect
-
-        named = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        takes = len([
-            p for p in inspect.signature(method).parameters.values() if p.default is p.empty and p.kind in named
-        ])  # fmt: skip
-        return method(first, seeds) if takes > 1 else method(first)
-
-    def encode(self, images: Any, seeds: Sequence[int], budget: float | None = None) -> Any:
-        some = next((p for m in _modules(self.thing) for p in m.parameters()), None)
-        tokens = self._call(self.thing.encode, images if some is None else images.to(some.device), seeds)
-        if not self.stated:
-            # Nobody states what an object is: its tokens do.
-            kind = next((k for t, k in KINDS.items() if isinstance(tokens, t)), self.card.kind)
-            self.card = replace(self.card, kind=kind)
-        return tokens
-
-    def decode(self, tokens: Any, seeds: Sequence[int]) -> Any:
-        return self._call(self.thing.decode, tokens, seeds)
-
-
-KINDS: Mapping[type, Kind] = {Codes: "discrete", Latents: "continuous", Bitstream: "codec"}
+) -> tuple[registry.Entry, Mapping[str, Any], WeightFiles, Any]:
+    """Until the sweep: (entry, resolved options, weights, the loaded model) of `models.build.build`."""
+    built = build(model, options, checkpoint, device, dtype)
+    return built.entry, built.options, built.files, built.model
 
 
 def expand(options: Mapping[str, str | Sequence[str]]) -> list[dict[str, str]]:
@@ -391,23 +190,20 @@ def evaluate(
             shown = spec if isinstance(spec, str) else type(spec).__name__
             shown += "".join(f" {k}={v}" for k, v in combination.items())
             try:
-                ready = (
-                    prepare(spec, combination, path, device, dtype, chosen[0].fit)
-                    if isinstance(spec, str)
-                    else of_object(spec, chosen[0].fit)
+                ready = loading.load(
+                    spec, combination, checkpoint=path, device=device, dtype=dtype, fit=chosen[0].fit, generator=False
                 )
                 for task, name, suite, seen in plan:
-                    if isinstance(ready.subject, ModelSubject):
-                        ready.subject.fit = task.fit
-                    size, tried = _batch(ready.subject, batch_size, suite, seen)
+                    system = ready.system.served(task.fit)
+                    size, tried = _batch(system, batch_size, suite, seen)
                     job = Job(
-                        ready.subject, task, suite, seen, ready.identity, ready.weights, target, size, limit,
+                        system, task, suite, seen, ready.identity, ready.weights, target, size, limit,
                         seed, device, dtype, frozenset(save), shard, command,
                         suite_spec=name,
                         extra_reasons=ready.reasons,
-                        model_facts={"spec": spec if isinstance(spec, str) else None, "checkpoint": path, **tried},
+                        model_facts={**ready.facts, **tried},
                     )  # fmt: skip
-                    with _evaluating(spec):
+                    with evaluating(spec):
                         runs.append(read_run(Runner(job, progress).run()))
             except VtbenchError as bad:
                 if len(specs) == 1 and len(expand(texts)) == 1 and bad.code == 2:
@@ -423,13 +219,13 @@ def _is_generator(spec: str) -> bool:
     return registry.model(spec).card.kind == "generator"
 
 
-def _batch(subject: Subject, wanted: int, suite: Suite, view: View) -> tuple[int, dict[str, Any]]:
+def _batch(system: System, wanted: int, suite: Suite, view: View) -> tuple[int, dict[str, Any]]:
     """The batch size, and for 0 (the fastest) the images a second at each that was tried."""
-    if wanted or not isinstance(subject, ModelSubject) or not suite.items:
+    if wanted or not isinstance(system, ModelSystem) or not suite.items:
         return wanted or 4, {}
     from vtbench.speed import rates
 
-    found = rates(subject, suite, view)
+    found = rates(system, suite, view)
     return max(found, key=lambda n: found[n], default=4), {"images_per_second_by_batch": found}
 
 

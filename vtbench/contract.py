@@ -15,6 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vtbench import registry
+from vtbench.models.build import build
+from vtbench.models.build import load_random as load_random
+from vtbench.models.load import load
+from vtbench.models.objects import TrainingLoopModel
+from vtbench.models.outputs import kind_of
 from vtbench.subject import ModelSubject, Produced
 from vtbench.types.adapter import ClosedSystem, Generator, Tokenizer
 from vtbench.types.cards import Fixed, Multiple
@@ -147,12 +152,10 @@ def check(
 def _load(model: Any, options: dict[str, str], checkpoint: Path | None, device: str, dtype: str,
           report: Callable[[str, Any, str], None]) -> tuple[dict[str, Any] | None, Any, bool]:  # fmt: skip
     """(how a fresh process builds it again, the loaded model, whether its weights are trained)."""
-    from vtbench import api
-
     if not isinstance(model, str):
-        ready = api.of_object(model, "resize")
+        ready = load(model)
         report("loads", "passed", "an object that is loaded already")
-        return None, ready.subject.model, True  # type: ignore[attr-defined]
+        return None, ready.model, True
     spec = {"model": model, "options": options, "checkpoint": str(checkpoint.resolve()) if checkpoint else None}
     # A wrong name or option is a wrong question, not a failure of an adapter.
     entry = registry.model(model)
@@ -161,7 +164,7 @@ def _load(model: Any, options: dict[str, str], checkpoint: Path | None, device: 
     elif not model.startswith("family:"):
         registry.parse_options(entry.card, options)
     try:
-        _, _, found, made = api.load(model, options, checkpoint, device, dtype)
+        built = build(model, options, checkpoint, device, dtype)
     except Unavailable as bad:
         made = load_random(model, options, device, dtype)
         if made is None:
@@ -175,30 +178,8 @@ def _load(model: Any, options: dict[str, str], checkpoint: Path | None, device: 
     except Exception as bad:
         report("loads", "failed", f"load raised {type(bad).__name__}: {bad}; this usually means a wrong file or option")
         return None, None, False
-    report("loads", "passed", f"weights: {found.status}")
-    return spec, made, found.status != "unverified"
-
-
-def load_random(model: str, options: Mapping[str, str], device: str, dtype: str) -> Any:
-    """A native network filled with numbers made from its parameter names; None for anything else."""
-    from vtbench.network import NetworkTokenizer, build_network
-    from vtbench.parity import fill_
-
-    entry = registry.model(model)
-    wrapping = registry.wrapper(model)
-    if wrapping is not None:
-        own, rest = registry.split_options(entry, options)
-        inner = load_random(wrapping[1], rest, device, dtype)
-        return None if inner is None else wrapping[0].wrap(inner, own)
-    made = registry.build(entry, {**entry.card.options, **registry.parse_options(entry.card, options)})
-    if not isinstance(made, NetworkTokenizer):
-        return None
-    import torch
-
-    made.network = fill_(build_network(made.family, made.arch, random=False)).to(device, getattr(torch, dtype))
-    made.network.requires_grad_(False)
-    made.device, made.dtype = device, dtype
-    return made
+    report("loads", "passed", f"weights: {built.files.status}")
+    return spec, built.model, built.files.status != "unverified"
 
 
 def seeds_for(n: int) -> list[int]:
@@ -402,7 +383,9 @@ def _facts(made: Tokenizer, side: int) -> tuple[Any, str]:
     tokens = encode(made, image)
     kinds = {"codec": Bitstream, "discrete": Codes, "continuous": Latents}
     problems = []
-    wanted = kinds.get(card.kind)
+    stated = made.stated if isinstance(made, TrainingLoopModel) else True
+    kind = card.kind if stated else kind_of(tokens) or card.kind
+    wanted = kinds.get(kind)
     if wanted is not None and not isinstance(tokens, wanted):
         problems.append(f"the card says {card.kind}, encode gave {type(tokens).__name__}")
     # What the card says of 256 x 256 holds at the model's own size where it has one.
@@ -446,7 +429,7 @@ def _facts(made: Tokenizer, side: int) -> tuple[Any, str]:
         return "failed", "; ".join(problems)
     return (
         "passed",
-        f"{card.kind}, {tokens.positions[0]} positions, {float(tokens.bits()[0]) / side**2:.4g} bits a pixel",
+        f"{kind}, {tokens.positions[0]} positions, {float(tokens.bits()[0]) / side**2:.4g} bits a pixel",
     )
 
 

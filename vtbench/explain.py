@@ -195,7 +195,7 @@ class _System:
 def _system(
     model: str, images: str | None, checkpoint: Path | str | None, options: dict[str, str], device: str
 ) -> _System:
-    from vtbench import api
+    from vtbench.models.load import load
     from vtbench.subject import FolderSubject
     from vtbench.suite import open_suite
 
@@ -206,9 +206,9 @@ def _system(
     if model.startswith("folder:") and images is None:
         raise VtbenchError(f"{model} needs its originals: give --images FOLDER")
     path = Path(checkpoint).expanduser() if checkpoint is not None else None
-    ready = api.prepare(model, options, path, device, "float32", "resize")
+    ready = load(model, options, checkpoint=path, device=device, generator=False)
     suite = open_suite(images or "starter-natural")
-    subject = ready.subject
+    subject = ready.system
     if isinstance(subject, FolderSubject):
         return _of_folder(model, subject, suite)
     card = subject.card
@@ -248,15 +248,14 @@ def _of_folder(model: str, subject: Any, suite: Suite) -> _System:
 
 
 def _of_run(path: Path, images: str | None, device: str) -> _System:
-    from vtbench.rescore import _subject
+    from vtbench.models.load import again, originals
     from vtbench.results import read_run
     from vtbench.subject import FolderSubject
-    from vtbench.suite import open_suite
 
     run = read_run(path)
     info = run.info
-    suite = open_suite(images or info["suite"]["spec"])
-    subject = _subject(run, device)
+    suite = originals(run, images)
+    subject = again(run, device=device, suite=suite).system
     name, protocol = str(info["view"]["name"]), str(info["view"]["protocol"])
     made = "a run's pictures or tokens exist at one view: explain the model itself to try another"
     views = {p.fit: made for p in PROTOCOLS.values() if p.fit != protocol} | {protocol: ""}

@@ -15,6 +15,7 @@ from typing import Any
 
 from vtbench import compare, explain, registry
 from vtbench.explain import FID_IMAGES, Choice, Claim, Explanation, Move
+from vtbench.models.load import again, originals
 from vtbench.results import Run, read_run
 from vtbench.types.errors import VtbenchError
 from vtbench.types.metric import ImageMetric, RowMetric, SetMetric
@@ -33,7 +34,6 @@ def explain_runs(
 ) -> Explanation:
     """`metrics`: which numbers to explain (default: all that both runs hold per image)."""
     from vtbench.images import View
-    from vtbench.suite import open_suite
 
     runs = (read_run(first), read_run(second))
     names = compare.labels(runs)
@@ -54,7 +54,7 @@ def explain_runs(
         measured = explain._Measured(Path(scratch))
         ready: dict[str, Any] = {}
         unavailable: dict[str, str] = {}
-        suite = open_suite(str(runs[0].info["suite"]["spec"]))
+        suite = originals(runs[0])
         items = [i for i in suite.items if i.id in set(shared)]
         if other_view:
             ready, unavailable = explain._load(set(wanted), device, few=len(shared) < FID_IMAGES)
@@ -164,18 +164,5 @@ def _of_rows(metric: str, rows: Mapping[str, Any], run: Run, shared: Sequence[st
 
 def _model(run: Run, suite: Any, device: str) -> explain._System:
     """The first run's model again, with its own weights; refused where it cannot be made."""
-    from vtbench import api
-    from vtbench.subject import FolderSubject
-
-    model = run.info["model"]
-    if not model.get("spec"):
-        raise VtbenchError("the first run was made by an object that is gone")
-    given = {k: str(v) for k, v in model["options"].items()}
-    path = Path(model["checkpoint"]) if model.get("checkpoint") else None
-    ready = api.prepare(model["spec"], given, path, device, str(run.info["dtype"]), str(run.info["task"]["fit"]))
-    if isinstance(ready.subject, FolderSubject):
-        raise VtbenchError("saved pictures exist at one view: another needs the model")
-    was = [f["sha256"] for f in model["weights"].get("files", ())]
-    if [f["sha256"] for f in ready.weights.get("files", ())] != was:
-        raise VtbenchError("the weights that are here are not those of the first run")
-    return explain._System(run.name, ready.subject, suite, None, {}, HERE, ("round",), ready.subject.card)
+    system = again(run, device=device, suite=suite, from_model=True).system
+    return explain._System(run.name, system, suite, None, {}, HERE, ("round",), system.card)

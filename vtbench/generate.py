@@ -13,32 +13,21 @@ import io
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from vtbench import provenance, registry, weights
+from vtbench import provenance
+from vtbench.models import load as loading
+from vtbench.models.devices import peak_memory, synchronize
+from vtbench.models.load import Loaded as Loaded
+from vtbench.models.outputs import check_generated
 from vtbench.prompts import PromptSuite, sample_seed
 from vtbench.results import RunFolder, dumps, plain, read_lines, write_atomic
-from vtbench.subject import check_range, synchronize
-from vtbench.types.adapter import Generator, Prompt, Tokenizer
+from vtbench.types.adapter import Prompt
 from vtbench.types.errors import VtbenchError
 
-if TYPE_CHECKING:
-    import torch
-
 Tick = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A generator ready to draw, and what identifies it."""
-
-    generator: Generator
-    identity: Mapping[str, Any]
-    weights: Mapping[str, Any]
-    tokenizer: Tokenizer | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -59,42 +48,23 @@ class Folder:
 
 
 def load(
-    model: str, options: Mapping[str, str], checkpoint: Path | None, device: str, dtype: str,
+    model: str,
+    options: Mapping[str, str],
+    checkpoint: Path | None,
+    device: str,
+    dtype: str,
     tokenizer_checkpoint: Path | None = None,
-) -> Loaded:  # fmt: skip
-    """The generator with its tokenizer attached, both verified."""
-    from vtbench import api
-
-    entry = registry.model(model)
-    if entry.card.kind != "generator":
-        raise VtbenchError(f"{model} is a tokenizer, not a generator: `vtbench list models` shows the kinds")
-    api.check_device(device, dtype)
-    resolved = {**entry.card.options, **registry.parse_options(entry.card, options)}
-    made = registry.build(entry, resolved)
-    if not isinstance(made, Generator):
-        raise VtbenchError(f"{model}: its card says generator, but it is a {type(made).__name__}", code=1)
-    tokenizer, theirs = None, None
-    if entry.card.tokenizer is not None and hasattr(made, "attach"):
-        try:
-            other, _, found, tokenizer = api.load(entry.card.tokenizer, {}, tokenizer_checkpoint, device, dtype)
-        except VtbenchError as bad:
-            raise VtbenchError(
-                f"{model} draws tokens of {entry.card.tokenizer}, which cannot be loaded: {bad}; "
-                "its own file is given with --tokenizer-checkpoint"
-            ) from bad
-        made.attach(tokenizer)
-        theirs = {"name": other.card.name, "weights": [h["sha256"] for h in found.hashes], "status": found.status,
-                  "adapter": other.adapter_sha256()}  # fmt: skip
-    elif tokenizer_checkpoint is not None:
-        raise VtbenchError(f"{model} uses no tokenizer of vtbench: leave out --tokenizer-checkpoint")
-    mine = weights.find(entry.card, checkpoint)
-    made.load(mine.files, device, dtype)
-    identity: dict[str, Any] = {
-        "name": entry.card.name, "options": resolved, "weights": [h["sha256"] for h in mine.hashes],
-        "adapter": entry.adapter_sha256(), "tokenizer": theirs,
-    }  # fmt: skip
-    record = {"status": mine.status, "files": list(mine.hashes), "why": mine.why}
-    return Loaded(made, identity, record, tokenizer, {"spec": model, "checkpoint": checkpoint})
+) -> Loaded:
+    """Until the sweep: `models.load.load` of a generator."""
+    return loading.load(
+        model,
+        options,
+        checkpoint=checkpoint,
+        device=device,
+        dtype=dtype,
+        generator=True,
+        tokenizer_checkpoint=tokenizer_checkpoint,
+    )
 
 
 def plan(suite: PromptSuite, per_prompt: int, seed: int) -> list[tuple[Prompt, int, int]]:
@@ -164,7 +134,7 @@ def generate(
                 progress(done, len(wanted))
         rows = tuple(read_lines(out / "samples.jsonl"))
         black = [r["file"] for r in rows if r.get("black")]
-        info |= {"status": "complete", "black": black, "peak_memory": _memory(device)}
+        info |= {"status": "complete", "black": black, "peak_memory": peak_memory(device)}
         write_atomic(record, json.dumps(plain(info), ensure_ascii=False, indent=1) + "\n")
         del lock
     return Folder(out, rows, info)
@@ -223,7 +193,7 @@ def _one_batch(
         raise VtbenchError(f"{name} raised {type(bad).__name__} on the prompt {prompts[0].id}: {bad}", code=1) from bad
     synchronize(device)
     took = (time.perf_counter() - start) / len(batch)
-    refuse(made, name, prompts)
+    check_generated(made, name, prompts)
     pixels = to_uint8(made.detach().to("cpu").float()).permute(0, 2, 3, 1).contiguous().numpy()
     cost = {k: float(v) for k, v in loaded.generator.cost().items()}
     lines = []
@@ -246,36 +216,3 @@ def _one_batch(
         lines.append(dumps(row) + "\n")
     with (out / "samples.jsonl").open("ab") as target:
         target.write("".join(lines).encode())
-
-
-def refuse(made: torch.Tensor, name: str, prompts: Sequence[Prompt]) -> None:
-    """What a generator may not return, each with the prompt."""
-    import torch
-
-    if not isinstance(made, torch.Tensor) or not made.is_floating_point():
-        kind = str(made.dtype) if isinstance(made, torch.Tensor) else type(made).__name__
-        raise VtbenchError(f"{name}: generate returned {kind}; wanted a float tensor in [0, 1]", code=1)
-    if made.ndim != 4 or made.shape[0] != len(prompts) or made.shape[1] != 3:
-        raise VtbenchError(
-            f"{name}: generate returned shape {tuple(made.shape)} for {len(prompts)} prompts: wanted (B, 3, H, W)",
-            code=1,
-        )
-    whole = torch.isfinite(made).flatten(1).all(dim=1).tolist()
-    bad = [p.id for p, good in zip(prompts, whole, strict=True) if not good]
-    if bad:
-        raise VtbenchError(
-            f"{name}: generate returned NaN or infinity for the prompt {bad[0]}: check the dtype and the weights; "
-            "images made before are kept",
-            code=1,
-        )
-    check_range(made, name)
-
-
-def _memory(device: str) -> dict[str, Any]:
-    if device.startswith("cuda"):
-        import torch
-
-        return {"bytes": torch.cuda.max_memory_allocated(torch.device(device)),
-                "what": "device memory that torch allocated"}  # fmt: skip
-    return {"bytes": provenance.peak_memory(),
-            "what": "resident memory of the whole process, libraries included"}  # fmt: skip

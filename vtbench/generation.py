@@ -20,7 +20,7 @@ from vtbench import generate, registry, scoring, sets
 from vtbench.prompts import PromptSuite, open_prompts
 from vtbench.results import Run, RunFolder, Score, read_run
 from vtbench.run import SAMPLES, Job, Progress, Runner, batches, load_metrics
-from vtbench.subject import ModelSubject, Produced, Subject, image_seed
+from vtbench.subject import ModelSubject, image_seed
 from vtbench.types.adapter import Prompt
 from vtbench.types.cards import Card
 from vtbench.types.errors import VtbenchError
@@ -48,20 +48,6 @@ def prompts_for(task: Task, card: Card, spec: str | None) -> PromptSuite:
     raise VtbenchError(f"{task.name} has no prompts for {card.name}, which is {card.conditioning}-conditional")
 
 
-class _Drawn(Subject):
-    """What Runner needs to know of a generator for the record; it never reconstructs."""
-
-    def __init__(self, loaded: generate.Loaded) -> None:
-        self.card, self.options = loaded.generator.card, loaded.generator.options
-        self._count = loaded.generator.parameter_count()
-
-    def parameter_count(self) -> int | None:
-        return self._count
-
-    def produce(self, images: torch.Tensor, seeds: Sequence[int], items: Sequence[Item]) -> Produced:
-        raise VtbenchError(f"{self.card.name} is a generator: it reconstructs nothing", code=1)
-
-
 def evaluate(
     loaded: generate.Loaded, task: Task, prompts: PromptSuite, per_prompt: int, suite: Suite, view: View, out: Path, *,
     suite_spec: str = "", batch_size: int = 4, seed: int = 0, device: str = "cpu", dtype: str = "float32",
@@ -72,7 +58,7 @@ def evaluate(
     tell = progress or (lambda *_: None)
     name = str(loaded.identity["name"])
     identity = {**loaded.identity, "prompts": prompts.hash, "per_prompt": per_prompt}
-    job = Job(_Drawn(loaded), task, suite, view, identity, loaded.weights, out, batch_size, None, seed, device, dtype,
+    job = Job(loaded.system, task, suite, view, identity, loaded.weights, out, batch_size, None, seed, device, dtype,
               command=command, suite_spec=suite_spec, model_facts=loaded.facts)  # fmt: skip
     with RunFolder(job.folder()) as folder:
         before = folder.info()

@@ -17,7 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtbench.contract import encode, four, load_random, photo, seeds_for
+from vtbench.contract import encode, four, photo, seeds_for
+from vtbench.models.build import build, load_random
 from vtbench.types.adapter import Tokenizer
 from vtbench.types.cards import Fixed
 from vtbench.types.errors import VtbenchError
@@ -163,14 +164,13 @@ def budget(made: Tokenizer, side: int) -> tuple[Any, str]:
 
 def decode_here(asked: Mapping[str, Any], loaded: Callable[[], None] = lambda: None) -> bytes:
     """What the fresh process does: build the model, unpack, decode; uint8 (3, H, W) of every blob as bytes."""
-    from vtbench import api
     from vtbench.images import to_uint8
 
     path = Path(asked["checkpoint"]) if asked.get("checkpoint") else None
     if asked.get("random"):
         made = load_random(asked["model"], asked["options"], asked["device"], asked["dtype"])
     else:
-        _, _, _, made = api.load(asked["model"], asked["options"], path, asked["device"], asked["dtype"])
+        made = build(asked["model"], asked["options"], path, asked["device"], asked["dtype"]).model
     loaded()
     out = b""
     for blob, seed in zip(asked["blobs"], asked["seeds"], strict=True):

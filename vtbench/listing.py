@@ -58,14 +58,14 @@ def hub_cache() -> Path:
 
 def weight_here(weight: Weights) -> bool:
     """True if the file is packaged or was downloaded before."""
-    from vtbench.weights import _store
+    from vtbench.models.files import place_in_cache
 
     if weight.package is not None:
         package, _, inner = weight.package.partition(":")
         spec = importlib.util.find_spec(package)
         places = spec.submodule_search_locations if spec is not None else None
         return any((Path(place) / inner).is_file() for place in places or ())
-    if weight.role != "folder" and _store(weight).is_file():
+    if weight.role != "folder" and place_in_cache(weight).is_file():
         return True
     if weight.hub is None:
         return False

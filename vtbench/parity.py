@@ -16,19 +16,23 @@ its n leading positions before the network sees it.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtbench import registry
-from vtbench.network import Encoded, build_network
-from vtbench.types.cards import Card, Family
+from vtbench.models.made_weights import fill_ as fill_
+from vtbench.models.made_weights import values as values
+from vtbench.models.names import compare_names as compare_names
+from vtbench.models.names import is_optional
+from vtbench.models.names import manifest as manifest
+from vtbench.models.names import manifest_of as manifest_of
+from vtbench.models.names import names_of as names_of
+from vtbench.models.network import Encoded, build_network
 from vtbench.types.errors import VtbenchError
 
 if TYPE_CHECKING:
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
     import torch
 
 SCHEMA = 1
+optional_name = is_optional
 ENCODED = ("pre_quant", "quantized", "latent_mean")
 _NOT_SETTINGS = frozenset({"array", "from", "tokens", "stage", "what", "encode", "arch", "arrays"})
 
@@ -75,81 +80,6 @@ class Report:
             parts.append(f"tokens {self.equal_tokens:.2%} equal")
         parts += [f"{d.array} {d.greatest:.1e}" for d in self.differences]
         return "  ".join(parts) + (f"  ({'; '.join(self.reasons)})" if self.reasons else "")
-
-
-def values(key: str, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
-    """float64 of `shape`, made from the parameter's name alone: the rule that fixtures are filled by.
-
-    Uniform in [-1, 1) from PCG64 seeded with the name's sha256, then scaled as the leaf's name and the shape say, so
-    that norms stay near one and a layer's output keeps its input's spread.
-    """
-    import numpy as np
-
-    seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little")
-    u = (np.random.Generator(np.random.PCG64(seed)).random(math.prod(shape)) * 2 - 1).reshape(shape)
-    leaf = key.rsplit(".", 1)[-1]
-    if len(shape) <= 1:
-        if leaf == "running_var":
-            return np.asarray(1 + 0.5 * np.abs(u))
-        return np.asarray(1 + 0.1 * u if leaf in ("weight", "gamma", "scale") else 0.1 * u)
-    return np.asarray(0.1 * u if shape[0] == 1 else u * math.sqrt(3 / math.prod(shape[1:])))
-
-
-def fill_(module: torch.nn.Module) -> torch.nn.Module:
-    """Every floating entry of the state dict becomes its `values`; of tied entries the last name's stay."""
-    import numpy as np
-    import torch
-
-    with torch.no_grad():
-        for key, tensor in module.state_dict().items():
-            if tensor.is_floating_point():
-                tensor.copy_(torch.from_numpy(np.asarray(values(key, tuple(tensor.shape)))).to(tensor.dtype))
-    return module
-
-
-def optional_name(name: str, optional: Iterable[str]) -> bool:
-    """True if `optional` holds the name, or a prefix of it that ends in a dot."""
-    return any(name.startswith(o) if o.endswith(".") else name == o for o in optional)
-
-
-def manifest(family: Family, arch: Mapping[str, Any] | Card) -> dict[str, list[int]]:
-    """{name: shape} of every floating entry that the network expects, without allocating its memory."""
-    import torch
-
-    if isinstance(arch, Card):
-        if arch.arch is None:
-            raise VtbenchError(f"{arch.name} has no native network, so it has no manifest: its library loads it")
-        arch = arch.arch
-    with torch.device("meta"):
-        network = build_network(family, arch, random=False)
-    return names_of(network)
-
-
-def manifest_of(model: str) -> dict[str, list[int]]:
-    """`manifest` of a registered model, by name or alias."""
-    entry = registry.model(model)
-    return manifest(entry.family, entry.card)
-
-
-def names_of(network: Any) -> dict[str, list[int]]:
-    """{name: shape} of the floating entries of a network's state dict."""
-    return {name: list(t.shape) for name, t in network.state_dict().items() if t.is_floating_point()}
-
-
-def compare_names(ours: Mapping[str, list[int]], theirs: Mapping[str, list[int]], optional: Iterable[str]) -> list[str]:
-    """Sentences on missing, unexpected and misshapen entries, `optional` ones aside; empty if equal."""
-    optional = tuple(optional)
-    ours = {n: list(s) for n, s in ours.items() if not optional_name(n, optional)}
-    theirs = {n: list(s) for n, s in theirs.items() if not optional_name(n, optional)}
-    missing = [n for n in theirs if n not in ours]
-    extra = [n for n in ours if n not in theirs]
-    wrong = [f"{n} is {ours[n]}, upstream has {s}" for n, s in theirs.items() if n in ours and ours[n] != s]
-    out = []
-    for what, names in (("not in our network", missing), ("not upstream", extra), ("of another shape", wrong)):
-        if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            out.append(f"{len(names)} {what}: {', '.join(names[:3])}{more}")
-    return out
 
 
 def merge(base: Mapping[str, Any], change: Mapping[str, Any] | None) -> dict[str, Any]:

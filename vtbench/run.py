@@ -14,18 +14,18 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtbench import provenance, registry, scoring
-from vtbench.images.pairing import pair_names
-from vtbench.images.seeds import image_seed
-from vtbench.images.stream import Original as _Original
-from vtbench.images.stream import originals as batches
+from vtbench.models.devices import peak_memory
+from vtbench.models.outputs import Output
+from vtbench.models.system import ModelSystem, System
 from vtbench.results import NotWritten, RunFolder, disk_error, plain
 from vtbench.store import FeatureFile, TokenFile
-from vtbench.subject import ModelSubject, Produced, Subject
+from vtbench.subject import image_seed, pair_names
 from vtbench.types.errors import Unavailable, VtbenchError
 from vtbench.types.metric import Batch, ImageMetric, Metric, Reference, RowMetric, SetMetric, TokenMetric, measured
 from vtbench.types.task import Task
@@ -50,7 +50,7 @@ Progress = Callable[[str, str, int, int], None]
 class Job:
     """One question. `identity`: what the model is, as far as results depend on it (name, options, hashes)."""
 
-    subject: Subject
+    subject: System
     task: Task
     suite: Suite
     view: View
@@ -107,11 +107,22 @@ class Job:
 
 
 @dataclass
+class _Original:
+    """One item as read: pixels of the view, or why there are none."""
+
+    item: Item
+    rgb: np.ndarray[Any, Any] | None
+    sha256: str
+    flags: Mapping[str, Any]
+    why: str | None = None
+
+
+@dataclass
 class _Work:
     """A batch on its way from the model to the metrics: groups of one size, in item order."""
 
     originals: list[_Original]
-    groups: list[tuple[list[int], torch.Tensor, Produced]]
+    groups: list[tuple[list[int], torch.Tensor, Output]]
     warm_up: bool
     macs: tuple[float, float] | None = None
     """Multiply-accumulates an image of encoding and decoding, where this batch was counted."""
@@ -156,12 +167,37 @@ def unverified_metrics(metrics: Mapping[str, Metric]) -> list[str]:
     return [f"unverified metric weights: {why}" for need in sorted(needs) if (why := weights.unverified(need))]
 
 
+def read_original(suite: Suite, view: View, item: Item) -> _Original:
+    """Reads, verifies and views one image; a bad one is named, not raised."""
+    from vtbench.images import rgb_sha256
+
+    try:
+        rgb, flags = view.apply(suite.load(item))
+    except VtbenchError as bad:
+        return _Original(item, None, "", {}, str(bad))
+    return _Original(item, rgb, rgb_sha256(rgb), flags)
+
+
+def batches(suite: Suite, view: View, items: Sequence[Item], size: int) -> Iterator[list[_Original]]:
+    """Batches of originals, read ahead by two threads; at most three batches are in memory."""
+    with ThreadPoolExecutor(2, thread_name_prefix="read") as pool:
+        ahead: list[Any] = []
+        next_item = 0
+        for start in range(0, len(items), size):
+            while next_item < min(len(items), start + 3 * size):
+                ahead.append(pool.submit(read_original, suite, view, items[next_item]))
+                next_item += 1
+            now, ahead = ahead[:size], ahead[size:]
+            yield [f.result() for f in now]
+
+
 class Runner:
     """Runs one job into its folder."""
 
     def __init__(self, job: Job, progress: Progress | None = None) -> None:
         self.job = job
         self.progress = progress or (lambda *_: None)
+        self.kind = job.subject.card.kind
 
     def run(self) -> Path:
         """Returns the run's folder. Raises VtbenchError when the model fails; rows up to then are kept."""
@@ -338,14 +374,13 @@ class Runner:
 
     def _work(self, originals: list[_Original], *, first: bool, warm_up: bool, more: bool) -> _Work:
         """One batch through the model; the first of several, whose time does not count, is counted instead."""
-        subject = self.job.subject
-        if not isinstance(subject, ModelSubject):
-            return _Work(originals, self._model(originals), warm_up)
-        subject.counts, subject.macs = first and more, None
-        groups = self._model(originals)
-        return _Work(originals, groups, warm_up, subject.macs)
+        groups = self._model(originals, count_macs=first and more)
+        counted = [produced.macs for _, _, produced in groups if produced.macs is not None]
+        return _Work(originals, groups, warm_up, counted[-1] if counted else None)
 
-    def _model(self, originals: Sequence[_Original]) -> list[tuple[list[int], torch.Tensor, Produced]]:
+    def _model(
+        self, originals: Sequence[_Original], *, count_macs: bool
+    ) -> list[tuple[list[int], torch.Tensor, Output]]:
         """The batch through the model, in groups of one size."""
         import numpy as np
         import torch
@@ -364,7 +399,7 @@ class Runner:
             items = [originals[p].item for p in positions]
             seeds = [image_seed(self.job.seed, originals[p].sha256) for p in positions]
             try:
-                produced = self.job.subject.produce(to_float(reference), seeds, items)
+                produced = self.job.subject.produce(to_float(reference), seeds, items, count_macs=count_macs)
             except VtbenchError as bad:
                 # In mid-run it is the model that failed, whatever the sentence: the others go on.
                 raise VtbenchError(str(bad), code=1) from bad
@@ -373,6 +408,7 @@ class Runner:
                 name = self.job.identity["name"]
                 raise VtbenchError(f"{name} raised {type(bad).__name__} on {items[0].id}: {bad}", code=1) from bad
             groups.append((positions, reference, produced))
+            self.kind = produced.kind or self.kind
         return groups
 
     def _finish(self, folder: RunFolder, info: dict[str, Any], items: Sequence[Item], metrics: Mapping[str, Metric],
@@ -389,19 +425,13 @@ class Runner:
             info["why_not_ranked"] = "; ".join(filter(None, [info["why_not_ranked"], reason]))
             info["ranked"] = False
         info["status"] = "incomplete" if bad else "complete"
-        info["model"]["kind"] = info["model"]["card"]["kind"] = self.job.subject.card.kind
+        info["model"]["kind"] = info["model"]["card"]["kind"] = self.kind
         info["enlarged"], info["served"] = enlarged, dict(served)
         # Written with the first batch, so that a run that was killed and went on knows them too.
         first = next(folder.read_rows(), {})
         info["model"]["macs"] = first.get("seconds", {}).get("macs")
-        if self.job.device.startswith("cuda"):
-            import torch
-
-            info["peak_memory_bytes"] = torch.cuda.max_memory_allocated(torch.device(self.job.device))
-            info["peak_memory_what"] = "device memory that torch allocated"
-        else:
-            info["peak_memory_bytes"] = provenance.peak_memory()
-            info["peak_memory_what"] = "resident memory of the whole process, metrics and libraries included"
+        memory = peak_memory(self.job.device, "metrics and libraries")
+        info["peak_memory_bytes"], info["peak_memory_what"] = memory["bytes"], memory["what"]
         scores = scoring.finalise(folder, info, metrics, unavailable, items)
         if self.job.limit is None and self.job.shard is None and not bad:
             self._keep_reference_features(folder, info, metrics)
@@ -489,7 +519,7 @@ class _Writer:
         return made if made is not None else np.zeros((rows, dim), np.float32)
 
     def _group(self, work: _Work, rows: list[dict[str, Any]], blobs: list[bytes], features: dict[str, list[Any]],
-               positions: list[int], reference: torch.Tensor, produced: Produced) -> None:  # fmt: skip
+               positions: list[int], reference: torch.Tensor, produced: Output) -> None:  # fmt: skip
         import numpy as np
         import torch
 
@@ -507,7 +537,7 @@ class _Writer:
         bits = self._bits(tokens, len(positions))
         batch = Batch(
             Reference(reference, [o.item for o in originals], [o.sha256 for o in originals]), candidate, tokens, bits,
-            self.job.subject if isinstance(self.job.subject, ModelSubject) else None,
+            self.job.subject if isinstance(self.job.subject, ModelSystem) else None,
             [image_seed(self.job.seed, o.sha256) for o in originals],
         )  # fmt: skip
         found = {name: self._measure(name, metric, batch) for name, metric in self.measures.items()}
@@ -582,7 +612,7 @@ class _Writer:
             first = batch.reference.items[0].id
             raise VtbenchError(f"the metric {name} raised {type(bad).__name__} on {first}: {bad}", code=1) from bad
 
-    def _ceiling(self, batch: Batch, produced: Produced) -> dict[str, Sequence[Any]]:
+    def _ceiling(self, batch: Batch, produced: Output) -> dict[str, Sequence[Any]]:
         """What the resizing alone costs, by the metrics of pixels: the ceiling of a model that got resized images."""
         from vtbench.images import to_uint8
 

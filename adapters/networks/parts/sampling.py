@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from vtbench.models.noise import Seeded as Seeded
+from vtbench.models.noise import gumbel as gumbel
 from vtbench.types.errors import VtbenchError, near
 
 
@@ -19,33 +21,6 @@ class Noise(Protocol):
     def uniform(self, *shape: int) -> Tensor: ...
     def normal(self, *shape: int) -> Tensor: ...
     def gumbel(self, *shape: int) -> Tensor: ...
-
-
-class Seeded:
-    """A generator an image, so that a batch of four draws the same numbers as four of one, on any device."""
-
-    def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> None:
-        self.generators = [torch.Generator().manual_seed(int(s) % 2**63) for s in seeds]
-        self.device = device
-
-    def exponential(self, *shape: int) -> Tensor:
-        made = [torch.empty(shape).exponential_(generator=g) for g in self.generators]
-        return torch.stack(made).to(self.device)
-
-    def uniform(self, *shape: int) -> Tensor:
-        return torch.stack([torch.rand(shape, generator=g) for g in self.generators]).to(self.device)
-
-    def normal(self, *shape: int) -> Tensor:
-        return torch.stack([torch.randn(shape, generator=g) for g in self.generators]).to(self.device)
-
-    def gumbel(self, *shape: int) -> Tensor:
-        return gumbel(self.uniform(*shape))
-
-    def pick(self, rows: Sequence[int]) -> Seeded:
-        """The noise of some of the images."""
-        out = Seeded((), self.device)
-        out.generators = [self.generators[r] for r in rows]
-        return out
 
 
 class Recorded:
@@ -85,11 +60,6 @@ class Greedy:
 
     def normal(self, *shape: int) -> Tensor:
         return torch.zeros(self.batch, *shape)
-
-
-def gumbel(u: Tensor) -> Tensor:
-    """-log(-log u), u clamped to [1e-20, ...] as the MaskGIT ports do."""
-    return -torch.log((-torch.log(u.clamp(min=1e-20))).clamp(min=1e-20))
 
 
 def finite(logits: Tensor, what: str) -> Tensor:

@@ -6,15 +6,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from vtbench import registry
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_full_size_architecture_runs_from_a_file_in_the_official_container(tmp_path: Path) -> None:
     """The script itself fails if the run is ranked or not marked unverified; the file is gone afterwards."""
     command = [sys.executable, str(ROOT / "benchmarks" / "official.py"), "taef1", "--folder", str(tmp_path)]
-    made = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
-    assert made.returncode == 0, made.stderr
-    header, _, row = made.stdout.splitlines()
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert ran.returncode == 0, ran.stderr
+    header, _, row = ran.stdout.splitlines()
     values = dict(zip(header.split(" | "), row.split(" | "), strict=True))
     assert values["| model"] == "| taef1"
     # README of taesd: 1.22 M parameters in each half; 16 channels of float16 for 8 x 8 pixels are 4 bits a pixel.
@@ -25,8 +27,6 @@ def test_a_full_size_architecture_runs_from_a_file_in_the_official_container(tmp
 
 
 def test_every_family_with_a_network_is_in_the_table() -> None:
-    from vtbench import registry
-
     sys.path.insert(0, str(ROOT / "benchmarks"))
     try:
         import official  # type: ignore[import-not-found]

@@ -12,14 +12,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vtbench import checkpoint
+from vtbench.models import checkpoint, weights
+from vtbench.types.cards import Card, Weights
 from vtbench.types.errors import VtbenchError
 
 TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}
 
 
-def same(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor] = TENSORS) -> bool:
-    return set(found) == set(wanted) and all(torch.equal(found[n].float(), wanted[n]) for n in wanted)
+def same(tensors: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor] = TENSORS) -> bool:
+    return set(tensors) == set(wanted) and all(torch.equal(tensors[n].float(), wanted[n]) for n in wanted)
 
 
 @pytest.mark.parametrize("key", ["state_dict", "model", "ema", "model_ema_state_dict", None])
@@ -85,10 +86,10 @@ def test_unknown_classes_become_stubs(tmp_path: Path, new: bool, monkeypatch: py
 def test_a_whole_pickled_module_gives_its_tensors(tmp_path: Path) -> None:
     module = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.ReLU(), torch.nn.BatchNorm1d(2))
     torch.save(module, tmp_path / "module.pkl")
-    found = checkpoint.read(tmp_path / "module.pkl")
+    tensors = checkpoint.read(tmp_path / "module.pkl")
     wanted = {n: t for n, t in module.state_dict().items()}
-    assert set(found) == set(wanted)
-    assert all(torch.equal(found[n], wanted[n]) for n in wanted)
+    assert set(tensors) == set(wanted)
+    assert all(torch.equal(tensors[n], wanted[n]) for n in wanted)
 
 
 class Bomb:
@@ -149,8 +150,8 @@ def test_a_whole_module_beside_code_gives_its_tensors(tmp_path: Path, new: bool)
     torch.save(
         {"model": module, "x": Bomb(f"touch {tmp_path / 'ran'}")}, tmp_path / "x.pt", _use_new_zipfile_serialization=new
     )
-    found = checkpoint.read(tmp_path / "x.pt")
-    assert {n: t.tolist() for n, t in found.items()} == {n: t.tolist() for n, t in module.state_dict().items()}
+    tensors = checkpoint.read(tmp_path / "x.pt")
+    assert {n: t.tolist() for n, t in tensors.items()} == {n: t.tolist() for n, t in module.state_dict().items()}
     assert not (tmp_path / "ran").exists()
 
 
@@ -158,14 +159,15 @@ def test_every_dtype_and_tensors_with_attributes_beside_code(tmp_path: Path) -> 
     named = torch.nn.Parameter(torch.randn(2, 2))
     named.shards = 1  # type: ignore[attr-defined]
     tensors = {
-        "float8": torch.randn(2).to(torch.float8_e4m3fn), "uint16": torch.ones(3, dtype=torch.uint16),
-        "complex": torch.zeros(2, dtype=torch.complex64), "named": named, "view": torch.arange(6.0).view(2, 3).t(),
-    }  # fmt: skip
-    torch.save({"model": tensors, "x": Bomb("true")}, tmp_path / "x.pt")
-    found = checkpoint.read(tmp_path / "x.pt")
-    assert {n: (t.dtype, t.tolist()) for n, t in found.items()} == {
-        n: (t.dtype, t.tolist()) for n, t in tensors.items()
+        "float8": torch.randn(2).to(torch.float8_e4m3fn),
+        "uint16": torch.ones(3, dtype=torch.uint16),
+        "complex": torch.zeros(2, dtype=torch.complex64),
+        "named": named,
+        "view": torch.arange(6.0).view(2, 3).t(),
     }
+    torch.save({"model": tensors, "x": Bomb("true")}, tmp_path / "x.pt")
+    read = checkpoint.read(tmp_path / "x.pt")
+    assert {n: (t.dtype, t.tolist()) for n, t in read.items()} == {n: (t.dtype, t.tolist()) for n, t in tensors.items()}
 
 
 def test_other_pickles_are_refused_in_our_words(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
@@ -186,16 +188,11 @@ def test_other_pickles_are_refused_in_our_words(tmp_path: Path, recwarn: pytest.
 
 
 def test_every_file_of_a_model_is_in_its_identity(tmp_path: Path) -> None:
-    from vtbench import weights
-    from vtbench.types.cards import Card, Weights
-
-    card = Card(
-        name="two", family="x", kind="continuous", title="Two files",
-        weights=tuple(Weights(file=f"{r}.pt", role=r, url="https://example.org", sha256="0" * 64) for r in "ab"),
-    )  # fmt: skip
+    files = tuple(Weights(file=f"{r}.pt", role=r, url="https://example.org", sha256="0" * 64) for r in "ab")
+    card = Card(name="two", family="x", kind="continuous", title="Two files", weights=files)
     for role in "ab":
         (tmp_path / f"{role}.pt").write_text(role)
-    found = weights.find(card, tmp_path)
-    assert [h["role"] for h in found.hashes] == ["a", "b"]
-    assert found.status == "unverified"
-    assert "a.pt" in str(found.why)
+    files = weights.find(card, tmp_path)
+    assert [h["role"] for h in files.hashes] == ["a", "b"]
+    assert files.status == "unverified"
+    assert "a.pt" in str(files.why)

@@ -19,13 +19,37 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vtbench import api, parity, registry
-from vtbench.identify import with_options
-from vtbench.network import build_network
+from vtbench import registry
+from vtbench.models.arch import with_options
+from vtbench.models.build import build
+from vtbench.models.load import load
+from vtbench.models.made_weights import fill_
+from vtbench.models.network import build_network
 from vtbench.types.errors import VtbenchError
 
-OPTIONS = {"encoder_ch_mult": "1:1", "decoder_ch_mult": "1:1", "z_channels": "16", "codebook_size": "64",
-           "embed_dim": "4"}  # fmt: skip
+OPTIONS = {
+    "encoder_ch_mult": "1:1",
+    "decoder_ch_mult": "1:1",
+    "z_channels": "16",
+    "codebook_size": "64",
+    "embed_dim": "4",
+}
+MASKGIT = {
+    "hidden_channels": "32",
+    "channel_mult": "1:1",
+    "num_res_blocks": "1",
+    "z_channels": "8",
+    "codebook_size": "32",
+    "embed_dim": "8",
+}
+MAGVIT2 = {
+    "ch": "32",
+    "ch_mult": "1:1:1",
+    "num_res_blocks": "1",
+    "z_channels": "6",
+    "bits": "6",
+    "bits_per_group": "6",
+}
 Weights = dict[str, torch.Tensor]
 
 
@@ -33,7 +57,7 @@ def network(family: str, options: dict[str, str]) -> Any:
     one = registry.family(family)
     arch = one.cards[0].arch
     assert arch is not None
-    return parity.fill_(build_network(one, with_options(arch, options)))
+    return fill_(build_network(one, with_options(arch, options)))
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +66,10 @@ def weights() -> Weights:
 
 
 def decoded(path: Path) -> tuple[torch.Tensor, Any]:
-    _, _, found, made = api.load("family:llamagen", OPTIONS, path, "cpu", "float32")
-    x = torch.rand(1, 3, 16, 24, generator=torch.Generator().manual_seed(0))
-    assert found.status == "own"
-    return made.decode(made.encode(x, [0]), [0]), made
+    built = build("family:llamagen", OPTIONS, path)
+    images = torch.rand(1, 3, 16, 24, generator=torch.Generator().manual_seed(0))
+    assert built.files.status == "own"
+    return built.model.decode(built.model.encode(images, [0]), [0]), built.model
 
 
 def _shards(weights: Weights, folder: Path) -> Path:
@@ -84,16 +108,16 @@ CONTAINERS: dict[str, Callable[[Weights, Path], Path]] = {
 def test_every_container_is_the_same_model(how: str, weights: Weights, tmp_path: Path) -> None:
     save_file(weights, tmp_path / "plain.safetensors")
     wanted, _ = decoded(tmp_path / "plain.safetensors")
-    got, made = decoded(CONTAINERS[how](weights, tmp_path))
+    got, model = decoded(CONTAINERS[how](weights, tmp_path))
     assert torch.equal(got, wanted)
-    assert made.network.stored_as is None
+    assert model.network.stored_as is None
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_widened_and_said(dtype: torch.dtype, weights: Weights, tmp_path: Path) -> None:
     torch.save({n: t.to(dtype) for n, t in weights.items()}, tmp_path / "half.pt")
-    given = api.prepare("family:llamagen", OPTIONS, tmp_path / "half.pt", "cpu", "float32", "resize")
-    assert given.weights["note"] == (f"the file keeps its weights in {str(dtype)[6:]}; they were widened to float32")
+    loaded = load("family:llamagen", OPTIONS, checkpoint=tmp_path / "half.pt")
+    assert loaded.weights["note"] == (f"the file keeps its weights in {str(dtype)[6:]}; they were widened to float32")
 
 
 class Code:
@@ -149,18 +173,16 @@ BAD: dict[str, tuple[Callable[[Weights, Path], Path], str]] = {
         "--option z_channels=16 --option codebook_size=32 --option embed_dim=4",
     ),
     "another family": (
-        lambda w, d: _saved(
-            network("maskgit-vqgan", {"hidden_channels": "32", "channel_mult": "1:1", "num_res_blocks": "1",
-                                      "z_channels": "8", "codebook_size": "32", "embed_dim": "8"}).state_dict(),
-            d / "x.pt"),
+        lambda w, d: _saved(network("maskgit-vqgan", MASKGIT).state_dict(), d / "x.pt"),
         "this looks like family:maskgit-vqgan",
     ),
     "inside a larger model": (
-        lambda w, d: _saved({f"vq.{n}": t for n, t in w.items()}, d / "x.pt"), "names that begin with 'vq.'"
+        lambda w, d: _saved({f"vq.{n}": t for n, t in w.items()}, d / "x.pt"),
+        "names that begin with 'vq.'",
     ),
     "a shard missing": (lambda w, d: _incomplete(w, d / "s"), "model-1.safetensors is missing"),
     "no such file": (lambda w, d: d / "nowhere.pt", "does not exist"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("what", BAD)
@@ -185,21 +207,19 @@ def test_the_command_says_it_with_exit_code_2(weights: Weights, tmp_path: Path) 
         command += ["--option", f"{key}={value}"]
     path = _changed(weights, tmp_path / "x.pt", **{"quantize.embedding.weight": torch.ones(32, 4)})
     command += ["--checkpoint", str(path), "--out", str(tmp_path / "out")]
-    made = subprocess.run([sys.executable, "-m", "vtbench", *command], capture_output=True, text=True, check=False)
-    assert made.returncode == 2
-    assert made.stderr.startswith("vtbench: x.pt as family:llamagen")
-    assert "codebook_size=32" in made.stderr
-    assert "Traceback" not in made.stderr
+    ran = subprocess.run([sys.executable, "-m", "vtbench", *command], capture_output=True, text=True, check=False)
+    assert ran.returncode == 2
+    assert ran.stderr.startswith("vtbench: x.pt as family:llamagen")
+    assert "codebook_size=32" in ran.stderr
+    assert "Traceback" not in ran.stderr
 
 
 def test_an_image_below_the_minimum_is_padded_or_refused_in_words(tmp_path: Path) -> None:
     """Two latent cells a side is the least that AdaptiveGroupNorm takes; an own configuration says so as the card."""
-    options = {"ch": "32", "ch_mult": "1:1:1", "num_res_blocks": "1", "z_channels": "6", "bits": "6",
-               "bits_per_group": "6"}  # fmt: skip
-    path = _saved({"state_dict": network("open-magvit2", options).state_dict()}, tmp_path / "x.ckpt")
-    entry, _, _, made = api.load("family:open-magvit2", options, path, "cpu", "float32")
-    assert (entry.card.sizes.of, entry.card.sizes.at_least) == (4, 8)
+    path = _saved({"state_dict": network("open-magvit2", MAGVIT2).state_dict()}, tmp_path / "x.ckpt")
+    model = build("family:open-magvit2", MAGVIT2, path).model
+    assert (model.card.sizes.of, model.card.sizes.at_least) == (4, 8)
     with pytest.raises(VtbenchError, match="a single latent cell"):
-        made.decode(made.encode(torch.rand(1, 3, 4, 4), [0]), [0])
+        model.decode(model.encode(torch.rand(1, 3, 4, 4), [0]), [0])
     with pytest.raises(VtbenchError, match="the image is 3 x 5, but both sides must be multiples of 4"):
-        made.encode(torch.rand(1, 3, 3, 5), [0])
+        model.encode(torch.rand(1, 3, 3, 5), [0])

@@ -1,0 +1,119 @@
+"""The `arch` of a native network changed by options, and the card of what comes out."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from vtbench.models.network import on_meta
+from vtbench.types.cards import Card, Family, Fixed, Multiple
+from vtbench.types.errors import VtbenchError, near
+
+
+def flatten(arch: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{dotted key: value} of the leaves."""
+    out: dict[str, Any] = {}
+    for key, value in arch.items():
+        if isinstance(value, Mapping):
+            out.update(flatten(value, f"{prefix}{key}."))
+        else:
+            out[f"{prefix}{key}"] = value
+    return out
+
+
+def changes(base: Mapping[str, Any], arch: Mapping[str, Any]) -> dict[str, Any]:
+    """Leaves of `arch` that differ from `base`, under the shortest key that `with_options` takes."""
+    old, new = flatten(base), flatten(arch)
+    leaves = [key.rsplit(".", 1)[-1] for key in old]
+    out = {}
+    for key, value in new.items():
+        if key not in old or old[key] != value:
+            leaf = key.rsplit(".", 1)[-1]
+            out[leaf if leaves.count(leaf) == 1 else key] = value
+    return out
+
+
+def with_options(arch: Mapping[str, Any], options: Mapping[str, str]) -> dict[str, Any]:
+    """`arch` with leaves changed: {"codebook_size": "4096"} or {"quantizer.codebook_size": "4096"}.
+
+    A value takes the type of the one it replaces; lists are separated by colons or commas (the command line takes
+    commas for several runs, so there it is ch_mult=1:1:2); "null" is null, and so is "none"
+    except where the value is a word anyway.
+    """
+    out = json.loads(json.dumps(arch))
+    table = flatten(out)
+    for key, text in options.items():
+        places = [key] if key in table else [k for k in table if k.rsplit(".", 1)[-1] == key]
+        if not places:
+            known = sorted({*table, *(k.rsplit(".", 1)[-1] for k in table)})
+            raise VtbenchError(f"the architecture has no entry {key!r}{near(key, known)}: it has {', '.join(table)}")
+        if len(places) > 1:
+            raise VtbenchError(f"{key!r} stands in several places: say {' or '.join(places)}")
+        *folders, leaf = places[0].split(".")
+        level = out
+        for folder in folders:
+            level = level[folder]
+        level[leaf] = _typed(places[0], text, level[leaf])
+    return dict(out)
+
+
+def _typed(key: str, text: str, like: Any) -> Any:
+    """`text` in the type of `like`."""
+    word = text.strip()
+    if word.lower() == "null" or (word.lower() == "none" and not isinstance(like, str)):
+        return None
+    if isinstance(like, list):
+        element = like[0] if like else 0
+        return [_typed(key, part, element) for part in re.split(r"[,:\s]", word.strip("[]")) if part]
+    if isinstance(like, bool):
+        if word.lower() in ("true", "false", "1", "0"):
+            return word.lower() in ("true", "1")
+        raise VtbenchError(f"{key}={text} is no truth value: give true or false")
+    try:
+        if isinstance(like, int):
+            return int(word)
+        if isinstance(like, float):
+            return float(word)
+    except ValueError:
+        kind = "an integer" if isinstance(like, int) else "a number"
+        raise VtbenchError(f"{key}={text} is not {kind}, as {like!r} is: give another value") from None
+    if like is None:
+        try:
+            return json.loads(word)
+        except ValueError:
+            return word
+    return word
+
+
+def option_text(value: Any) -> str:
+    """A value as `with_options` reads it."""
+    if isinstance(value, list | tuple):
+        return ":".join(map(option_text, value))
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    return str(value)
+
+
+def own_card(card: Card, family: Family, arch: Mapping[str, Any]) -> Card:
+    """`card` with `arch` and the facts that follow from it: alphabets, ranges, sizes, tokens.
+
+    What the network does not say of itself (latent channels) becomes None rather than the other configuration's.
+    """
+    network = on_meta(family, arch)
+    side = network.fixed_size or 256
+    grids = getattr(network, "grids", lambda size: ())((side, side)) if side % network.downsample == 0 else ()
+    least = card.sizes.at_least // (card.downsample or 1) if isinstance(card.sizes, Multiple) else 1
+    multiple = Multiple(of=network.downsample, at_least=network.downsample * max(1, least))
+    return replace(
+        card,
+        arch=arch,
+        alphabets=tuple(network.alphabets),
+        value_range=tuple(network.value_range),
+        downsample=network.downsample,
+        sizes=Fixed(side) if network.fixed_size else multiple,
+        tokens_at_256=sum(h * w for h, w in grids) or None,
+        latent_channels=card.latent_channels if arch == card.arch else None,
+    )

@@ -1,0 +1,139 @@
+"""A model with its weights in it, from a spec: registry, options, files, wrappers. `load` serves and identifies it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from vtbench import registry
+from vtbench.models import weights
+from vtbench.models.arch import own_card, with_options
+from vtbench.models.devices import check_device
+from vtbench.models.identify import guess
+from vtbench.models.made_weights import fill_
+from vtbench.models.names import WrongNames
+from vtbench.models.native import NetworkTokenizer
+from vtbench.models.network import build_network
+from vtbench.models.weights import WeightFiles
+from vtbench.types.adapter import Generator
+from vtbench.types.cards import Wrapping
+from vtbench.types.errors import VtbenchError
+
+
+@dataclass(frozen=True)
+class Built:
+    """A model with its weights in it, before it is served."""
+
+    entry: registry.Entry
+    options: Mapping[str, Any]
+    """Every option of the card with its value."""
+    files: WeightFiles
+    model: Any
+    tokenizer: Built | None = None
+    """Of a generator: what it is attached to."""
+
+
+def build(
+    spec: str,
+    options: Mapping[str, str],
+    checkpoint: Path | None = None,
+    device: str = "cpu",
+    dtype: str = "float32",
+    tokenizer_checkpoint: Path | None = None,
+) -> Built:
+    """The loaded model of a spec, for those who ask it without serving; `load` is what measuring takes."""
+
+    def from_files(built: Built) -> Built:
+        model = built.model
+        if isinstance(model, Generator):
+            built = replace(built, tokenizer=_attach(built, tokenizer_checkpoint, device, dtype))
+        files = weights.find(built.entry.card, checkpoint)
+        try:
+            model.load(files.files, device, dtype)
+        except WrongNames as wrong:
+            raise VtbenchError(f"{wrong.problem}{guess(wrong)}") from wrong
+        return replace(built, files=files)
+
+    check_device(device, dtype)
+    return _build(spec, options, from_files)
+
+
+def load_random(spec: str, options: Mapping[str, str], device: str, dtype: str) -> Any:
+    """A native tokenizer filled with numbers made from its parameters' names; None for anything else."""
+
+    def from_names(built: Built) -> Built:
+        model = built.model
+        if not isinstance(model, NetworkTokenizer):
+            raise _NotNative
+        model.place(fill_(build_network(model.family, model.arch, random=False)), device, dtype)
+        return built
+
+    try:
+        return _build(spec, options, from_names).model
+    except _NotNative:
+        return None
+
+
+Fill = Callable[[Built], Built]
+"""Gets a model without weights, and returns it with them."""
+
+
+class _NotNative(Exception):
+    """The model has no network of ours to fill."""
+
+
+def _build(spec: str, options: Mapping[str, str], fill: Fill) -> Built:
+    entry = registry.model(spec)
+    wrapping = registry.wrapper(spec)
+    if wrapping is not None:
+        return _wrapper(*wrapping, entry, options, fill)
+    if spec.startswith("family:") and entry.card.kind != "generator":
+        entry, options = _own_configuration(entry, options)
+    resolved = {**entry.card.options, **registry.parse_options(entry.card, options)}
+    return fill(Built(entry, resolved, WeightFiles({}, "none"), registry.build(entry, resolved)))
+
+
+def _own_configuration(entry: registry.Entry, options: Mapping[str, str]) -> tuple[registry.Entry, dict[str, str]]:
+    """`family:NAME`: options that are no option of the card change its arch, and stand in its name."""
+    changed = {k: v for k, v in options.items() if k not in entry.card.options}
+    rest = {k: v for k, v in options.items() if k in entry.card.options}
+    arch = with_options(entry.card.arch or {}, changed)
+    name = entry.card.name + "".join(f",{k}={v}" for k, v in sorted(changed.items()))
+    return replace(entry, card=replace(own_card(entry.card, entry.family, arch), name=name)), rest
+
+
+def arch_options(name: str) -> dict[str, str]:
+    """The arch options in the name of an own configuration, `family:NAME,key=value,key=value`."""
+    first, *pairs = re.split(r",(?=[\w.]+=)", name)
+    return dict(pair.split("=", 1) for pair in pairs) if first.startswith("family:") else {}
+
+
+def _attach(built: Built, checkpoint: Path | None, device: str, dtype: str) -> Built | None:
+    """The tokenizer that a generator's card names, loaded and attached; None where the generator takes none."""
+    card, generator = built.entry.card, built.model
+    if card.tokenizer is None or not hasattr(generator, "attach"):
+        if checkpoint is not None:
+            raise VtbenchError(f"{card.name} uses no tokenizer of vtbench: leave out --tokenizer-checkpoint")
+        return None
+    try:
+        tokenizer = build(card.tokenizer, {}, checkpoint, device, dtype)
+    except VtbenchError as bad:
+        raise VtbenchError(
+            f"{card.name} draws tokens of {card.tokenizer}, which cannot be loaded: {bad}; "
+            "its own file is given with --tokenizer-checkpoint"
+        ) from bad
+    generator.attach(tokenizer.model)
+    return tokenizer
+
+
+def _wrapper(
+    wrapping: Wrapping, inner_spec: str, entry: registry.Entry, options: Mapping[str, str], fill: Fill
+) -> Built:
+    """`PREFIX:NAME`: a family's model over the model NAME, which is loaded first."""
+    own, rest = registry.split_options(entry, options)
+    inner = _build(inner_spec, rest, fill)
+    model = wrapping.wrap(inner.model, own)
+    return Built(replace(entry, card=model.card, inner=inner.entry), {**inner.options, **own}, inner.files, model)

@@ -1,0 +1,57 @@
+"""Devices: whether one is there, waiting for it, and how much memory it took."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vtbench import provenance
+from vtbench.types.errors import VtbenchError
+
+DTYPES = ("float32", "float16", "bfloat16")
+
+
+def check_device(device: str, dtype: str) -> None:
+    """Refuses a device or dtype that is not there."""
+    if dtype not in DTYPES:
+        raise VtbenchError(f"--dtype {dtype!r} is not known: give float32, float16 or bfloat16")
+    kind, _, index = device.partition(":")
+    if kind == "cpu":
+        return
+    import torch
+
+    if kind == "cuda":
+        if not torch.cuda.is_available():
+            raise VtbenchError(f"--device {device}: this machine has no CUDA device that torch can use; give cpu")
+        if index and (not index.isdigit() or int(index) >= torch.cuda.device_count()):
+            raise VtbenchError(f"--device {device}: there are {torch.cuda.device_count()} CUDA devices; count from 0")
+    elif kind == "mps":
+        if not torch.backends.mps.is_available():
+            raise VtbenchError("--device mps: this machine has no Metal device that torch can use; give cpu")
+    else:
+        raise VtbenchError(f"--device {device!r} is not known: give cpu, cuda, cuda:1 or mps")
+
+
+def synchronize(device: str) -> None:
+    """Waits for the device, so that a clock read afterwards means something."""
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.synchronize(torch.device(device))
+    elif device.startswith("mps"):
+        import torch
+
+        torch.mps.synchronize()
+
+
+def peak_memory(device: str, beside: str = "libraries") -> dict[str, Any]:
+    """{"bytes", "what"}: the most memory that was in use at a time, and whose.
+
+    beside: what the resident memory of the process holds besides the model, in words ("metrics and libraries").
+    """
+    if device.startswith("cuda"):
+        import torch
+
+        most = torch.cuda.max_memory_allocated(torch.device(device))
+        return {"bytes": most, "what": "device memory that torch allocated"}
+    what = f"resident memory of the whole process, {beside} included"
+    return {"bytes": provenance.peak_memory(), "what": what}

@@ -1,0 +1,247 @@
+"""THE way from a spec to something that can be measured, and to a finished run's system again.
+
+A spec is a registered name or alias, `file.py@name`, `family:NAME` (an own configuration), a wrapper over another
+(`tokenbridge:NAME`), `folder:DIR`, or a tokenizer object from a training loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from vtbench import registry
+from vtbench.models.build import Built, arch_options, build
+from vtbench.models.objects import TrainingLoopModel, as_model, weights_digest
+from vtbench.models.pictures import SavedPictures
+from vtbench.models.saved_tokens import SavedTokens
+from vtbench.models.system import GeneratorSystem, ModelSystem, System
+from vtbench.results import Run
+from vtbench.store import TokenFile
+from vtbench.suite import Suite, open_suite
+from vtbench.types.adapter import Generator, Tokenizer
+from vtbench.types.errors import VtbenchError
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A system ready to be asked, and what identifies it."""
+
+    system: System
+    identity: Mapping[str, Any]
+    """What results depend on, part of a run's question: name, options, sha256 of weights and adapter."""
+    weights: Mapping[str, Any]
+    """For the record: status, files with their sha256, why they are unverified."""
+    reasons: tuple[str, ...] = ()
+    """Why runs of it are not ranked, beyond the status of its weights."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """For the record, and for `again`: the spec and the checkpoint that were asked for."""
+    tokenizer: Tokenizer | None = None
+    """A generator's own, where it is one of vtbench's."""
+    suite: Suite | None = None
+    """From `again`: the run's originals, which are what they were."""
+    drawn: Path | None = None
+    """From `again`, of a generation run: the folder that `vtbench generate` could have written. The system are its
+    pictures, which stand for prompts and have no originals."""
+
+    @property
+    def model(self) -> Any:
+        """The loaded Tokenizer, ClosedSystem or Generator; refused for saved pictures, which have none."""
+        if isinstance(self.system, GeneratorSystem):
+            return self.system.generator
+        if isinstance(self.system, ModelSystem):
+            return self.system.model
+        raise VtbenchError(f"{self.system.card.name} are saved pictures: there is no model behind them to ask")
+
+    @property
+    def generator(self) -> Generator:
+        """The loaded generator; refused for everything else."""
+        if not isinstance(self.system, GeneratorSystem):
+            raise VtbenchError(f"{self.system.card.name} is no generator: `vtbench list models` shows the kinds")
+        return self.system.generator
+
+    @property
+    def subject(self) -> Any:
+        """Until the sweep: the old name of `system`."""
+        return self.system
+
+
+def load(
+    spec: Any,
+    options: Mapping[str, str] | None = None,
+    *,
+    checkpoint: Path | None = None,
+    device: str = "cpu",
+    dtype: str = "float32",
+    fit: str = "resize",
+    generator: bool | None = None,
+    tokenizer_checkpoint: Path | None = None,
+) -> Loaded:
+    """Finds, verifies, builds and loads what a spec names.
+
+    options: texts as on the command line. fit: how a model is served whose size does not fit (`System.served` gives
+    another). generator: True or False refuses the other kind before anything is loaded. tokenizer_checkpoint: the file
+    of the tokenizer that a generator is attached to.
+    Raises VtbenchError with what is wrong; Unavailable where weights are not here and the network is refused.
+    """
+    options = dict(options or {})
+    if not isinstance(spec, str):
+        if options or checkpoint:
+            raise VtbenchError(f"{type(spec).__name__} is loaded already: it takes no --option and no --checkpoint")
+        return _of_object(spec, fit)
+    if spec.startswith("folder:"):
+        if options or checkpoint:
+            raise VtbenchError(f"{spec} is a folder of images: it takes no --option and no --checkpoint")
+        return _of_folder(spec)
+    _refuse_other_kind(spec, generator, tokenizer_checkpoint)
+    built = build(spec, options, checkpoint, device, dtype, tokenizer_checkpoint)
+    entry, model = built.entry, built.model
+    identity: dict[str, Any] = {
+        "name": entry.card.name,
+        "options": built.options,
+        "weights": built.files.sha256,
+        "adapter": entry.adapter_sha256(),
+    }
+    system: System
+    tokenizer = None
+    if isinstance(model, Generator):
+        system = GeneratorSystem(model)
+        identity["tokenizer"] = None
+        if built.tokenizer is not None:
+            tokenizer = built.tokenizer.model
+            identity["tokenizer"] = _tokenizer_identity(built.tokenizer)
+    else:
+        system = ModelSystem(model, fit)
+    facts = {"spec": spec, "checkpoint": checkpoint}
+    return Loaded(system, identity, _record(built), facts=facts, tokenizer=tokenizer)
+
+
+def _refuse_other_kind(spec: str, generator: bool | None, tokenizer_checkpoint: Path | None) -> None:
+    if generator is None and tokenizer_checkpoint is None:
+        return
+    is_generator = registry.model(spec).card.kind == "generator"
+    if generator and not is_generator:
+        raise VtbenchError(f"{spec} is a tokenizer, not a generator: `vtbench list models` shows the kinds")
+    if generator is False and is_generator:
+        raise VtbenchError(f"{spec} is a generator: use --task generation, or `vtbench generate {spec}`")
+    if tokenizer_checkpoint is not None and not is_generator:
+        raise VtbenchError(f"{spec} is no generator: leave out --tokenizer-checkpoint")
+
+
+def _record(built: Built) -> dict[str, Any]:
+    record = {"status": built.files.status, "files": list(built.files.hashes), "why": built.files.why}
+    stored = getattr(getattr(built.model, "network", None), "stored_as", None)
+    if stored:
+        record["note"] = f"the file keeps its weights in {stored}; they were widened to float32"
+    return record
+
+
+def _tokenizer_identity(tokenizer: Built) -> dict[str, Any]:
+    return {
+        "name": tokenizer.entry.card.name,
+        "weights": tokenizer.files.sha256,
+        "status": tokenizer.files.status,
+        "adapter": tokenizer.entry.adapter_sha256(),
+    }
+
+
+def _of_folder(spec: str) -> Loaded:
+    system = SavedPictures(Path(spec.removeprefix("folder:")).expanduser())
+    identity = {"name": system.card.name, "options": {}, "content": system.suite.hash}
+    return Loaded(system, identity, {"status": "none", "files": []}, facts={"spec": spec, "checkpoint": None})
+
+
+def _of_object(tokenizer: Any, fit: str) -> Loaded:
+    model = as_model(tokenizer)
+    digest, has_state = weights_digest(tokenizer, model.options)
+    files = [{"file": "state_dict of the object", "role": "model", "sha256": digest}] if has_state else []
+    identity = {"name": model.card.name, "options": dict(model.options), "object": digest}
+    reasons = () if has_state else ("an object without a state dict: nothing identifies its weights",)
+    stated = model.stated if isinstance(model, TrainingLoopModel) else True
+    return Loaded(
+        ModelSystem(model, fit, states_kind=stated),
+        identity,
+        {"status": "own", "files": files, "why": None},
+        reasons,
+        {"spec": None, "checkpoint": None},
+    )
+
+
+# -- a finished run again --------------------------------------------------------------------------------------------
+
+
+def originals(run: Run, spec: str | None = None) -> Suite:
+    """The images that a run was made from, at their own address or at `spec`; refused if they are others by now."""
+    address = spec or run.info["suite"].get("spec")
+    if not address:
+        raise VtbenchError(f"{run.path} does not say where its images lie: give --images")
+    suite = open_suite(address)
+    _check_originals(run, suite)
+    return suite
+
+
+def _check_originals(run: Run, suite: Suite) -> None:
+    if suite.hash != run.info["suite"]["hash"]:
+        raise VtbenchError(f"{suite.name} is no longer what {run.path} was made from: run evaluate again")
+
+
+def again(run: Run, *, device: str = "cpu", suite: Suite | None = None, from_model: bool = False) -> Loaded:
+    """A finished run's system again, with its originals in `suite`: one rule for rescoring and explaining.
+
+    In this order: the pictures that the run kept, the pictures that a generation run drew, the tokens that it kept,
+    decoded by its model. from_model: the model itself, whatever was kept, for another view of the originals.
+    suite: the originals as `originals` gave them; None opens them.
+    Raises VtbenchError if the originals or the model's weights are no longer those of the run, if it kept nothing to
+    go by, or if its model is gone.
+    """
+    if suite is None:
+        suite = originals(run)
+    else:
+        _check_originals(run, suite)
+    drawn = run.path / "generated"
+    kept = drawn / "images" if "prompts" in run.info else run.path / "images"
+    if not from_model and kept.is_dir():
+        record = run.info["model"]
+        return Loaded(
+            SavedPictures(kept, partial=True),
+            {"name": run.name, "options": record["options"]},
+            record["weights"],
+            facts={"spec": record.get("spec"), "checkpoint": record.get("checkpoint")},
+            suite=suite,
+            drawn=drawn if "prompts" in run.info else None,
+        )
+    if not from_model and not TokenFile(run.path).exists():
+        raise VtbenchError(f"{run.path} kept neither images nor tokens: run evaluate with --save images")
+    loaded = replace(_model_again(run, device), suite=suite)
+    if from_model:
+        return loaded
+    return replace(loaded, system=SavedTokens(run, _model_system(loaded)))
+
+
+def _model_again(run: Run, device: str) -> Loaded:
+    record = run.info["model"]
+    if not record.get("spec"):
+        raise VtbenchError(f"{run.path} was made by an object that is gone: run evaluate with --save images")
+    # A default of None has no text of its own.
+    options = {k: str(v) for k, v in record["options"].items() if v is not None}
+    loaded = load(
+        record["spec"],
+        {**options, **arch_options(run.name)},
+        checkpoint=Path(record["checkpoint"]) if record.get("checkpoint") else None,
+        device=device,
+        dtype=str(run.info["dtype"]),
+        fit=str(run.info["task"]["fit"]),
+        generator=False,
+    )
+    _model_system(loaded)
+    was = [f["sha256"] for f in record["weights"].get("files", ())]
+    if [f["sha256"] for f in loaded.weights.get("files", ())] != was:
+        raise VtbenchError(f"the weights of {run.name} are not those of {run.path}: give the same files")
+    return loaded
+
+
+def _model_system(loaded: Loaded) -> ModelSystem:
+    if not isinstance(loaded.system, ModelSystem):
+        raise VtbenchError(f"{loaded.system.card.name}: saved pictures exist at one view: another needs the model")
+    return loaded.system

@@ -1,0 +1,103 @@
+"""The one tokenizer that wraps every native network: tokens and ranges by the card, weights strictly by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vtbench.models.fill import fill
+from vtbench.models.network import build_network
+from vtbench.models.noise import Seeded
+from vtbench.types.adapter import Tokenizer
+from vtbench.types.cards import Card, Family
+from vtbench.types.errors import VtbenchError
+from vtbench.types.tokens import Codes, Latents, Tokens
+
+if TYPE_CHECKING:
+    import torch
+
+
+class NetworkTokenizer(Tokenizer):
+    """A tokenizer whose network is native.
+
+    Options: `latent_dtype` (continuous: the dtype in which latents are counted, default float16); `posterior` (mode, or
+    sample: drawn with the image's seed, where the network has a posterior). A network's `latent_scale` brings its
+    latents to the scale of its generators, in which they are counted. A decoder that takes noise says its
+    `noise_shape`; it is drawn from the image's seed.
+    """
+
+    def __init__(self, card: Card, options: Mapping[str, Any] | None = None, *, family: Family) -> None:
+        super().__init__(card, options)
+        if self.options.get("posterior", "mode") not in ("mode", "sample"):
+            raise VtbenchError(f"posterior={self.options['posterior']!r} is not known: give mode or sample")
+        self.family = family
+        self.network: Any = None
+
+    @property
+    def arch(self) -> Mapping[str, Any]:
+        if self.card.arch is None:
+            raise VtbenchError(f"the card {self.card.name} states no arch")
+        return self.card.arch
+
+    def load(self, files: Mapping[str, Path], device: str = "cpu", dtype: str = "float32") -> None:
+        network = build_network(self.family, self.arch, random=False)
+        self.place(fill(network, self.card, files), device, dtype)
+
+    def place(self, network: Any, device: str, dtype: str) -> None:
+        """Takes a filled network as this tokenizer's, on `device` in `dtype`, for inference."""
+        import torch
+
+        self.network = network.to(device=device, dtype=getattr(torch, dtype)).eval()
+        self.network.requires_grad_(False)
+        self.device, self.dtype = device, dtype
+
+    def parameter_count(self) -> int | None:
+        return None if self.network is None else sum(p.numel() for p in self.network.parameters())
+
+    def encode(self, images: torch.Tensor, seeds: Sequence[int], budget: float | None = None) -> Tokens:
+        import torch
+
+        low, high = self.network.value_range
+        size = (int(images.shape[2]), int(images.shape[3]))
+        pixels = (images * (high - low) + low).to(device=self.device, dtype=getattr(torch, self.dtype))
+        settings: dict[str, Any] = {}
+        if self.options.get("posterior") == "sample":
+            settings["noise"] = self._noise(self.network.posterior_shape(size), seeds)
+        with torch.inference_mode():
+            encoded = self.network.encode(pixels, **settings)
+        if encoded.tokens is not None:
+            grids = getattr(self.network, "grids", lambda size: ())(size)
+            return Codes(encoded.tokens.long().cpu(), tuple(self.network.alphabets), size, tuple(grids))
+        latent = encoded.latent_mean if encoded.latent_mean is not None else encoded.quantized
+        latent = latent * getattr(self.network, "latent_scale", 1.0)
+        counted = getattr(torch, str(self.options.get("latent_dtype", "float16")))
+        return Latents(latent.to(counted).cpu(), size, channel_axis=getattr(self.network, "channel_axis", 1))
+
+    def _noise(self, shape: tuple[int, ...], seeds: Sequence[int]) -> torch.Tensor:
+        """Standard normal (B, *shape), every image's from its own seed."""
+        import torch
+
+        return Seeded(seeds).normal(*shape).to(device=self.device, dtype=getattr(torch, self.dtype))
+
+    def decode(self, tokens: Tokens, seeds: Sequence[int]) -> torch.Tensor:
+        import torch
+
+        dtype = getattr(torch, self.dtype)
+        if isinstance(tokens, Codes):
+            latent = tokens.indices.to(self.device)
+            if latent.shape[2] == 1:
+                latent = latent[..., 0]
+        elif isinstance(tokens, Latents):
+            latent = tokens.values.to(device=self.device, dtype=dtype) / getattr(self.network, "latent_scale", 1.0)
+        else:
+            raise VtbenchError(f"{self.card.name} decodes codes or latents, not {type(tokens).__name__}")
+        settings: dict[str, Any] = {}
+        shape = getattr(self.network, "noise_shape", lambda size: None)(tokens.size)
+        if shape is not None:
+            settings["noise"] = self._noise(shape, seeds)
+        low, high = self.network.value_range
+        with torch.inference_mode():
+            out = self.network.decode(latent, size=tokens.size, **settings)
+        images: torch.Tensor = (out.float() - low) / (high - low)
+        return images

@@ -1,0 +1,160 @@
+"""The one generator that wraps every native network: weights, seeds, labels, and the tokenizer that makes the image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vtbench.models.fill import fill
+from vtbench.models.network import build_network
+from vtbench.models.noise import Seeded
+from vtbench.types.adapter import Generator, Prompt, Tokenizer
+from vtbench.types.cards import Card, Family
+from vtbench.types.environment import offline
+from vtbench.types.errors import VtbenchError
+from vtbench.types.tokens import Codes, Latents
+
+if TYPE_CHECKING:
+    import torch
+
+Sample = Callable[["NativeGenerator", Any, Any], "torch.Tensor"]
+"""(generator, conditions, noise) -> images (B, 3, H, W) in [0, 1]; conditions are labels (B,) or prompts."""
+
+
+class NativeGenerator(Generator):
+    """Options are the sampler's. `load.load` hands in a loaded tokenizer by `attach` before `load`."""
+
+    def __init__(self, card: Card, options: Mapping[str, Any] | None, *, family: Family, sample: Sample) -> None:
+        super().__init__(card, options)
+        self.family, self.sample = family, sample
+        self.network: Any = None
+        self.tokenizer: Tokenizer | None = None
+        self.text_encoder: tuple[Any, Any] | None = None
+        self.spent: dict[str, float] = {}
+
+    def attach(self, tokenizer: Tokenizer) -> None:
+        """The loaded tokenizer that the card names."""
+        self.tokenizer = tokenizer
+
+    def load(self, files: Mapping[str, Path], device: str = "cpu", dtype: str = "float32") -> None:
+        """`files`: the roles of the card's weights; others (a draft's) are left to the family."""
+        import torch
+
+        if self.card.arch is None:
+            raise VtbenchError(f"the card {self.card.name} states no arch")
+        own = {role: path for role, path in files.items() if role in {w.role for w in self.card.weights} | {"model"}}
+        network = fill(build_network(self.family, self.card.arch, random=False), self.card, own)
+        self.network = network.to(device=device, dtype=getattr(torch, dtype)).eval().requires_grad_(False)
+        self.device, self.dtype = device, dtype
+
+    def parameter_count(self) -> int | None:
+        return None if self.network is None else sum(p.numel() for p in self.network.parameters())
+
+    def cost(self) -> Mapping[str, float]:
+        return dict(self.spent)
+
+    def generate(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> torch.Tensor:
+        import torch
+
+        if self.network is None:
+            raise VtbenchError(f"{self.card.name} is not loaded: call load with its files first")
+        if len(prompts) != len(seeds):
+            raise VtbenchError(f"there are {len(prompts)} prompts and {len(seeds)} seeds: give one seed a prompt")
+        conditions: Any = self._labels(prompts) if self.card.conditioning == "class" else list(prompts)
+        self.spent = {}
+        with torch.inference_mode():
+            images = self.sample(self, conditions, Seeded(seeds, self.device))
+        return images.float()
+
+    def _labels(self, prompts: Sequence[Prompt]) -> torch.Tensor:
+        """int64 (B,) on the device; refused where a prompt has none, or one that the network does not know."""
+        import torch
+
+        count = int(getattr(self.network, "classes", 0))
+        unlabelled = [p.id for p in prompts if p.label is None]
+        if unlabelled:
+            raise VtbenchError(f"{self.card.name} is class-conditional, but the prompt {unlabelled[0]} has no label")
+        outside = next((p for p in prompts if not 0 <= int(p.label or 0) < count), None)
+        if outside is not None:
+            raise VtbenchError(
+                f"the class label {outside.label} of the prompt {outside.id} lies outside 0..{count - 1}"
+            )
+        return torch.tensor([p.label for p in prompts], device=self.device)
+
+    def of_codes(self, tokens: torch.Tensor, size: int, seeds: int) -> torch.Tensor:
+        """Tokens (B, N) of the named tokenizer -> images; binary alphabets get the bits of a token, lowest first."""
+        import torch
+
+        tokenizer = self._tokenizer()
+        alphabets = tuple(tokenizer.card.alphabets)
+        indices = tokens.cpu()[..., None]
+        if len(alphabets) > 1 and set(alphabets) == {2}:
+            indices = (indices >> torch.arange(len(alphabets))) & 1
+        side = round(indices.shape[1] ** 0.5)
+        grids = ((side, side),) if side * side == indices.shape[1] else ()
+        return tokenizer.decode(Codes(indices.long(), alphabets, (size, size), grids), [0] * seeds)
+
+    def of_latents(self, latents: torch.Tensor, size: int) -> torch.Tensor:
+        """Latents (B, C, h, w) in the scale in which the tokenizer counts them, which is its generators' -> images."""
+        return self._tokenizer().decode(Latents(latents.float().cpu(), (size, size)), [0] * len(latents))
+
+    def _tokenizer(self) -> Tokenizer:
+        if self.tokenizer is None:
+            raise VtbenchError(f"{self.card.name} makes tokens of {self.card.tokenizer}: attach that tokenizer first")
+        return self.tokenizer
+
+
+def text_features(
+    generator: NativeGenerator, prompts: Sequence[Prompt], *, length: int, left: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Features (B, length, width) and mask (B, length) of a T5 encoder, whose hub id or folder is an option.
+
+    left: padded on the left, as LlamaGen feeds them. Captions are used as they stand (upstream cleans HTML first).
+    """
+    import torch
+
+    textless = [p.id for p in prompts if p.text is None]
+    if textless:
+        raise VtbenchError(f"{generator.card.name} is text-conditional, but the prompt {textless[0]} has no text")
+    split, encoder = _text_encoder(generator)
+    batch = split(
+        [p.text for p in prompts], max_length=length, padding="max_length", truncation=True, return_tensors="pt"
+    )
+    with torch.inference_mode():
+        ids, mask = (batch[n].to(generator.device) for n in ("input_ids", "attention_mask"))
+        features = encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+    if left:
+        counts = mask.sum(dim=1).tolist()
+        features = torch.stack([torch.roll(f, length - n, 0) for f, n in zip(features, counts, strict=True)])
+        mask = mask.flip(1)
+    dtype = getattr(torch, generator.dtype)
+    return features.to(device=generator.device, dtype=dtype), mask.to(generator.device)
+
+
+def _text_encoder(generator: NativeGenerator) -> tuple[Any, Any]:
+    """(tokenizer, encoder on the generator's device, float32), loaded once a generator."""
+    from transformers import AutoTokenizer, T5EncoderModel
+
+    if generator.text_encoder is None:
+        name = str(generator.options["text_encoder"])
+        here = {"local_files_only": offline() or Path(name).is_dir()}
+        try:
+            split = AutoTokenizer.from_pretrained(name, **here)
+            encoder = T5EncoderModel.from_pretrained(name, use_safetensors=True, **here)
+        except (OSError, ValueError) as bad:
+            raise VtbenchError(
+                f"the text encoder {name} cannot be loaded ({str(bad).splitlines()[0]}): "
+                "give a local folder with safetensors by --option text_encoder=DIR"
+            ) from bad
+        generator.text_encoder = split, encoder.to(generator.device).eval()
+    return generator.text_encoder
+
+
+def build(family: Callable[[], Family], sample: Sample) -> Callable[[Card, Mapping[str, Any]], NativeGenerator]:
+    """The `build` of a family; `family` is called late, as the family holds its build."""
+
+    def make(card: Card, options: Mapping[str, Any]) -> NativeGenerator:
+        return NativeGenerator(card, options, family=family(), sample=sample)
+
+    return make

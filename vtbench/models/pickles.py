@@ -1,0 +1,268 @@
+"""Pickled checkpoints read without ever running what is in them.
+
+`torch.load(weights_only=True)` first. Training checkpoints often hold objects of classes that are not installed
+(configs, trainers, whole modules): those are rebuilt as inert stubs, which keep their contents and run nothing.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import struct
+import warnings
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from vtbench.types.errors import VtbenchError
+
+if TYPE_CHECKING:
+    import torch
+
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+"""The first pickle of torch's format before 1.6 (torch/serialization.py, MAGIC_NUMBER)."""
+
+
+class Stub:
+    """Stands where a checkpoint names a class or function that is not on the list of harmless ones. It runs nothing."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.args = args
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Stub:
+        return Stub(*args)
+
+    def __setstate__(self, state: Any) -> None:
+        if isinstance(state, dict):
+            self.__dict__.update({str(k): v for k, v in state.items()})
+        elif isinstance(state, tuple) and len(state) == 2 and isinstance(state[0], dict):
+            self.__dict__.update({str(k): v for k, v in state[0].items()})
+
+    # What pickle's SETITEM(S) and APPEND(S) call on an object that was a dict or list subclass.
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.__dict__.setdefault("items_", {})[key] = value
+
+    def append(self, value: Any) -> None:
+        self.__dict__.setdefault("list_", []).append(value)
+
+    def extend(self, values: Any) -> None:
+        self.__dict__.setdefault("list_", []).extend(values)
+
+
+def read_pickle(path: Path) -> Any:
+    """The content of a pickled checkpoint, every unknown class a `Stub`; raises VtbenchError if it is damaged."""
+    import torch
+
+    try:
+        with warnings.catch_warnings():
+            # About pickle protocols and TorchScript: either it loads, or the sentence below says why not.
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        KeyError,
+        OSError,
+        AttributeError,
+        TypeError,
+    ) as bad:
+        refusal = bad
+    if zipfile.is_zipfile(path):
+        try:
+            return _zip_load(path)
+        except VtbenchError:
+            raise
+        except Exception as bad:
+            raise VtbenchError(
+                f"{path} cannot be read as a checkpoint ({type(bad).__name__}: {bad}): it is damaged"
+            ) from bad
+    try:
+        return _legacy_load(path)
+    except Exception:
+        # Whatever a damaged file makes this reader stumble over, torch's own refusal tells more.
+        raise _not_a_checkpoint(path, refusal) from None
+
+
+def _not_a_checkpoint(path: Path, refusal: Exception) -> VtbenchError:
+    """torch's refusal of a file in our words: its own text goes on to advise loading the file unsafely."""
+    text = str(refusal).strip()
+    with path.open("rb") as source:
+        start = source.read(2)
+    if start[:1] != b"\x80" and start != b"PK":
+        return VtbenchError(
+            f"{path} is not a checkpoint ({'it is empty' if not start else f'it starts with {start!r}'}): "
+            "give a .safetensors file, or one that torch.save wrote"
+        )
+    reason = text.splitlines()[0].split(". ")[0][:160] if text else type(refusal).__name__
+    if isinstance(refusal, pickle.UnpicklingError) or "weights_only" in text:
+        reason = "a pickle, but not one that torch.save made of tensors; nothing in it was run"
+    return VtbenchError(
+        f"{path} cannot be read as a checkpoint ({reason}): it is truncated, damaged or not a checkpoint"
+    )
+
+
+# -- constructors that tensors need ----------------------------------------------------------------------------------
+
+
+def _storage_dtypes() -> dict[str, torch.dtype]:
+    import torch
+
+    return {
+        "FloatStorage": torch.float32,
+        "DoubleStorage": torch.float64,
+        "HalfStorage": torch.float16,
+        "BFloat16Storage": torch.bfloat16,
+        "LongStorage": torch.int64,
+        "IntStorage": torch.int32,
+        "ShortStorage": torch.int16,
+        "CharStorage": torch.int8,
+        "ByteStorage": torch.uint8,
+        "BoolStorage": torch.bool,
+        "ComplexFloatStorage": torch.complex64,
+        "ComplexDoubleStorage": torch.complex128,
+        # Bytes whose dtype the tensor states itself (float8, uint16, …).
+        "UntypedStorage": torch.uint8,
+    }
+
+
+def _dtype(name: str) -> torch.dtype | None:
+    import torch
+
+    value = getattr(torch, name, None)
+    return value if isinstance(value, torch.dtype) else None
+
+
+class _StorageType:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+def _rebuild_tensor(storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> Any:
+    import torch
+
+    return torch.as_strided(storage, tuple(size), tuple(stride), int(offset)) if storage is not None else Stub()
+
+
+def _rebuild_tensor_v3(
+    storage: Any, offset: int, size: Any, stride: Any, grad: Any, hooks: Any, dtype: Any, *_: Any
+) -> Any:
+    import torch
+
+    if storage is None or not isinstance(dtype, torch.dtype):
+        return Stub()
+    return torch.as_strided(storage.view(dtype), tuple(size), tuple(stride), int(offset))
+
+
+def _rebuild_from_type(rebuild: Any, kind: Any, args: Any, state: Any) -> Any:
+    """A tensor of a subclass, or with attributes: the tensor. `rebuild` is one of ours, or a stub."""
+    return rebuild(*args)
+
+
+def _rebuild_parameter(data: Any, *_: Any) -> Any:
+    return data
+
+
+def _new_ordered_dict(*args: Any) -> OrderedDict[Any, Any]:
+    return OrderedDict(*args)
+
+
+_HARMLESS: dict[tuple[str, str], Callable[..., Any]] = {
+    ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
+    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+    ("torch._utils", "_rebuild_tensor_v3"): _rebuild_tensor_v3,
+    ("torch._tensor", "_rebuild_from_type_v2"): _rebuild_from_type,
+    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+    ("torch._utils", "_rebuild_parameter_with_state"): _rebuild_parameter,
+    ("collections", "OrderedDict"): _new_ordered_dict,
+}
+"""(module, name) in a pickle -> what is called in its place. Besides these, dtypes and storages nothing is real."""
+
+
+class _Unpickler(pickle.Unpickler):
+    """Knows the handful of constructors that tensors need; every other global becomes a Stub."""
+
+    def __init__(self, source: IO[bytes], storages: Callable[[Any], Any]) -> None:
+        super().__init__(source, encoding="utf-8")
+        self._storages = storages
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in _HARMLESS:
+            return _HARMLESS[module, name]
+        if module == "torch" and (dtype := _dtype(name)) is not None:
+            return dtype
+        if module in ("torch", "torch.storage") and name.endswith("Storage"):
+            return _StorageType(name)
+        return type(name if name.isidentifier() else "Unknown", (Stub,), {"__module__": "vtbench.stub"})
+
+    def persistent_load(self, pid: Any) -> Any:
+        return self._storages(pid)
+
+
+# -- torch's two formats ---------------------------------------------------------------------------------------------
+
+
+def _zip_load(path: Path) -> Any:
+    """The object in a checkpoint of torch's zip format, tensors alone alive."""
+    import torch
+
+    with zipfile.ZipFile(path) as archive:
+        pickles = [n for n in archive.namelist() if n.endswith("/data.pkl")]
+        if len(pickles) != 1:
+            raise VtbenchError(f"{path} is a zip file without one data.pkl: it is not a torch checkpoint")
+        root = pickles[0].removesuffix("data.pkl")
+        dtypes = _storage_dtypes()
+        kept: dict[str, torch.Tensor | None] = {}
+
+        def storage(pid: Any) -> torch.Tensor | None:
+            if not isinstance(pid, tuple) or len(pid) < 5 or not isinstance(pid[1], _StorageType):
+                return None
+            key = str(pid[2])
+            if key not in kept:
+                dtype = dtypes.get(pid[1].name)
+                raw = bytearray(archive.read(f"{root}data/{key}"))
+                width = torch.empty(0, dtype=dtype).element_size() if dtype else 1
+                kept[key] = (
+                    torch.frombuffer(raw, dtype=dtype)
+                    if dtype and raw and len(raw) % width == 0
+                    else (torch.empty(0, dtype=dtype) if dtype else None)
+                )
+            return kept[key]
+
+        return _Unpickler(io.BytesIO(archive.read(pickles[0])), storage).load()
+
+
+def _legacy_load(path: Path) -> Any:
+    """The object in a checkpoint of torch's format before 1.6: four pickles, the storages' keys, then their bytes."""
+    import torch
+
+    dtypes = _storage_dtypes()
+    kept: dict[str, torch.Tensor] = {}
+
+    def storage(pid: Any) -> Any:
+        if isinstance(pid, tuple) and len(pid) > 1 and pid[0] == "module":
+            # A whole module was saved, its class beside its source text: the class is a stub here.
+            return pid[1]
+        if not isinstance(pid, tuple) or len(pid) < 5 or not isinstance(pid[1], _StorageType):
+            return None
+        dtype, key, length = dtypes.get(pid[1].name), str(pid[2]), int(pid[4])
+        if key not in kept and dtype is not None and 0 <= length <= path.stat().st_size:
+            # Filled below: the bytes stand behind the pickles.
+            kept[key] = torch.empty(length, dtype=dtype)
+        return kept.get(key)
+
+    with path.open("rb") as source:
+        if _Unpickler(source, storage).load() != LEGACY_MAGIC:
+            raise VtbenchError(f"{path} does not start like a torch checkpoint")
+        for _ in ("protocol", "system"):
+            _Unpickler(source, storage).load()
+        content = _Unpickler(source, storage).load()
+        for key in _Unpickler(source, storage).load():
+            (length,) = struct.unpack("<q", source.read(8))
+            target = kept[str(key)]
+            raw = source.read(length * target.element_size())
+            target.copy_(torch.frombuffer(bytearray(raw), dtype=target.dtype))
+    return content

@@ -1,0 +1,54 @@
+"""The tokens that a run kept, decoded again by its model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from vtbench.images import serve
+from vtbench.models.outputs import Output
+from vtbench.models.system import ModelSystem, System
+from vtbench.results import Run
+from vtbench.store import TokenFile
+from vtbench.types.adapter import Tokenizer
+from vtbench.types.errors import VtbenchError
+from vtbench.types.item import Item
+from vtbench.types.tokens import Tokens
+
+if TYPE_CHECKING:
+    import torch
+
+
+class SavedTokens(System):
+    """A run's tokens by item; those that it did not keep are named in `Output.failed`."""
+
+    def __init__(self, run: Run, inner: ModelSystem) -> None:
+        """inner: the run's model, loaded and served as it was."""
+        if not isinstance(inner.model, Tokenizer):
+            raise VtbenchError(f"{inner.card.name} has no tokens to decode: run evaluate with --save images")
+        self.inner, self.tokenizer = inner, inner.model
+        self.card, self.options = inner.card, inner.options
+        self.tokens = TokenFile(run.path)
+        self.position = {row["item"]: index for index, row in enumerate(run.rows())}
+
+    def produce(
+        self, images: torch.Tensor, seeds: Sequence[int], items: Sequence[Item], *, count_macs: bool = False
+    ) -> Output:
+        import torch
+
+        service = serve(self.card.sizes, int(images.shape[2]), int(images.shape[3]), self.inner.fit)
+        decoded: list[torch.Tensor] = []
+        parts: list[Tokens] = []
+        failed: dict[int, str] = {}
+        for position, (item, seed) in enumerate(zip(items, seeds, strict=True)):
+            tokens = self.tokens[self.position[item.id]] if item.id in self.position else None
+            if tokens is None:
+                failed[position] = f"the run kept no tokens of {item.id}"
+                decoded.append(torch.zeros_like(images[position]))
+                continue
+            with torch.no_grad():
+                image = self.tokenizer.decode(tokens, [seed])
+            decoded.append(service.from_model(image.detach().to("cpu", torch.float32))[0])
+            parts.append(tokens)
+        joined = type(parts[0]).join(parts) if parts and not failed else None
+        return Output(torch.stack(decoded), joined, failed=failed, kind=self.card.kind)

@@ -1,0 +1,161 @@
+"""What is measured: a model, a closed system, a generator, or pictures that somebody has."""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from vtbench.images import serve
+from vtbench.models.devices import synchronize
+from vtbench.models.macs import counting
+from vtbench.models.outputs import Output, check_decoded, check_tokens, kind_of
+from vtbench.types.adapter import ClosedSystem, Generator, Tokenizer
+from vtbench.types.cards import Card, Kind
+from vtbench.types.errors import VtbenchError
+from vtbench.types.item import Item
+from vtbench.types.tokens import Tokens
+
+if TYPE_CHECKING:
+    import torch
+
+    from vtbench.images import Service, View
+    from vtbench.suite import Suite
+
+
+class System(ABC):
+    """Gives candidates for originals. Nothing is set on it from outside, and asking it changes nothing of it."""
+
+    card: Card
+    options: Mapping[str, Any]
+
+    @abstractmethod
+    def produce(
+        self, images: torch.Tensor, seeds: Sequence[int], items: Sequence[Item], *, count_macs: bool = False
+    ) -> Output:
+        """Candidates for the originals of one batch.
+
+        images: float32 (B, 3, H, W) in [0, 1], the task's view. seeds: one an image. items: theirs, in order.
+        count_macs: count multiply-accumulates, where the system has any; the times then mean nothing.
+        """
+
+    def served(self, fit: str) -> System:
+        """The same system, its model served by another rule where an image's size does not fit."""
+        return self
+
+    def parameter_count(self) -> int | None:
+        return None
+
+    def check(self, items: Sequence[Item], suite: Suite, view: View) -> None:  # noqa: B027
+        """Refuses a question that makes no sense, before anything is written."""
+
+
+class ModelSystem(System):
+    """A loaded Tokenizer or ClosedSystem, served by the task's rule where the image's size does not fit."""
+
+    def __init__(self, model: Tokenizer | ClosedSystem, fit: str, *, states_kind: bool = True) -> None:
+        """fit: "resize" or "tiles", as `images.serve` takes it. states_kind: the card says which kind it is; that of an
+        object from a training loop does not, its tokens do."""
+        self.model, self.card, self.fit = model, model.card, fit
+        self.options: Mapping[str, Any] = dict(model.options)
+        self.device = model.device
+        self.states_kind = states_kind
+        self._one_at_a_time = threading.Lock()
+
+    def served(self, fit: str) -> ModelSystem:
+        other = ModelSystem(self.model, fit, states_kind=self.states_kind)
+        # It is one model: two batches must not go through it at once, whoever asks.
+        other._one_at_a_time = self._one_at_a_time
+        return other
+
+    def parameter_count(self) -> int | None:
+        return self.model.parameter_count()
+
+    def kind_of(self, tokens: Tokens | None) -> Kind:
+        """What the system is: by its card, or by its tokens where the card does not say."""
+        return self.card.kind if self.states_kind else kind_of(tokens) or self.card.kind
+
+    def produce(
+        self, images: torch.Tensor, seeds: Sequence[int], items: Sequence[Item], *, count_macs: bool = False
+    ) -> Output:
+        import torch
+
+        service = serve(self.card.sizes, int(images.shape[2]), int(images.shape[3]), self.fit)
+        # Metrics of stability ask the model again from their own thread; one batch at a time goes through it.
+        with self._one_at_a_time, torch.no_grad():
+            if isinstance(self.model, ClosedSystem):
+                return self._reconstruct(self.model, images, seeds, service)
+            return self._encode_and_decode(self.model, images, seeds, service, count_macs)
+
+    def _reconstruct(self, model: ClosedSystem, images: torch.Tensor, seeds: Sequence[int], service: Service) -> Output:
+        import torch
+
+        fitted = service.to_model(images)
+        start = time.perf_counter()
+        answers = model.reconstruct(fitted, list(seeds))
+        seconds = time.perf_counter() - start
+        blank = torch.zeros_like(images[0])
+        return Output(
+            torch.stack([blank if isinstance(a, str) else service.from_model(a[None])[0] for a in answers]),
+            encode_seconds=seconds,
+            failed={i: a for i, a in enumerate(answers) if isinstance(a, str)},
+            record=service.record,
+            ceiling=_ceiling(service, fitted),
+            kind=self.card.kind,
+        )
+
+    def _encode_and_decode(
+        self, model: Tokenizer, images: torch.Tensor, seeds: Sequence[int], service: Service, count_macs: bool
+    ) -> Output:
+        import torch
+
+        fitted = service.to_model(images)
+        # Tiles of one image share its seed.
+        tiles = fitted.shape[0] // images.shape[0]
+        tile_seeds = [s for s in seeds for _ in range(tiles)] if tiles > 1 else list(seeds)
+        budget = self.options[self.card.knob] if model.takes_budget and self.card.knob else None
+        synchronize(self.device)
+        start = time.perf_counter()
+        with counting(count_macs) as encoding:
+            tokens = model.encode(fitted, tile_seeds) if budget is None else model.encode(fitted, tile_seeds, budget)
+        synchronize(self.device)
+        middle = time.perf_counter()
+        check_tokens(tokens, self.card.name, fitted.shape[0])
+        with counting(count_macs) as decoding:
+            decoded = model.decode(tokens, tile_seeds)
+        decoded = decoded.detach() if isinstance(decoded, torch.Tensor) else decoded
+        synchronize(self.device)
+        end = time.perf_counter()
+        check_decoded(decoded, self.card.name, fitted.shape)
+        return Output(
+            service.from_model(decoded.to("cpu", torch.float32)),
+            tokens,
+            encode_seconds=middle - start,
+            decode_seconds=end - middle,
+            record=service.record,
+            ceiling=_ceiling(service, fitted),
+            macs=(encoding() / images.shape[0], decoding() / images.shape[0]) if count_macs else None,
+            kind=self.kind_of(tokens),
+        )
+
+
+def _ceiling(service: Service, fitted: torch.Tensor) -> torch.Tensor | None:
+    return service.from_model(fitted) if service.resizes else None
+
+
+class GeneratorSystem(System):
+    """A loaded Generator: it draws from prompts, so it has facts for the record and reconstructs nothing."""
+
+    def __init__(self, generator: Generator) -> None:
+        self.generator, self.card = generator, generator.card
+        self.options: Mapping[str, Any] = dict(generator.options)
+
+    def parameter_count(self) -> int | None:
+        return self.generator.parameter_count()
+
+    def produce(
+        self, images: torch.Tensor, seeds: Sequence[int], items: Sequence[Item], *, count_macs: bool = False
+    ) -> Output:
+        raise VtbenchError(f"{self.card.name} is a generator: it reconstructs nothing", code=1)

@@ -1,0 +1,131 @@
+"""Which files a card's weights are, and whether they are the released ones.
+
+`status` of what lies there: "official" (every sha256 as on the card), "own" (the user's file under a card that claims
+nothing), "unverified" (a card of released weights, but the file's sha256 differs from it or upstream states none), or
+"none" (nothing to load).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+from vtbench.models.checkpoint import SUFFIXES
+from vtbench.models.files import download, sha256_file
+from vtbench.types.cards import Card, Weights
+from vtbench.types.errors import VtbenchError
+
+Status = Literal["official", "own", "unverified", "none"]
+
+
+@dataclass(frozen=True)
+class WeightFiles:
+    """Files by role, what they are, and their hashes as the record shows them."""
+
+    files: Mapping[str, Path]
+    status: Status
+    hashes: tuple[Mapping[str, str], ...] = ()
+    """{"file", "role", "sha256"} of every file."""
+    why: str | None = None
+    """Why they are unverified."""
+
+    @property
+    def sha256(self) -> list[str]:
+        return [h["sha256"] for h in self.hashes]
+
+
+def find(card: Card, checkpoint: Path | None = None) -> WeightFiles:
+    """The card's files: the user's (`checkpoint`: a file, or a folder with the card's names), packaged, or the hub's.
+
+    Raises VtbenchError if a given path does not fit, Unavailable if nothing is here and the network is refused.
+    """
+    if not card.weights:
+        if checkpoint is not None:
+            raise VtbenchError(
+                f"{card.name} has no weights to load, so --checkpoint {checkpoint} has no meaning: leave it out"
+            )
+        return WeightFiles({}, "none")
+    if checkpoint is None:
+        return _verified(card, {w.role: _packaged(w) or download(card, w) for w in card.weights}, users=False)
+    if checkpoint.name.endswith(".safetensors.index.json") and checkpoint.is_file():
+        # The index alone is no weights: its folder is, and its shards are hashed with it.
+        checkpoint = checkpoint.parent
+    if not checkpoint.exists():
+        raise VtbenchError(f"--checkpoint {checkpoint} does not exist: give a file, or a folder with {_names(card)}")
+    return _verified(card, {w.role: _of_the_user(card, w, checkpoint) for w in card.weights}, users=True)
+
+
+def _of_the_user(card: Card, weight: Weights, checkpoint: Path) -> Path:
+    if weight.role == "folder":
+        return checkpoint if checkpoint.is_dir() else checkpoint.parent
+    if checkpoint.is_dir():
+        return _in_folder(card, weight, checkpoint)
+    if len(card.weights) == 1:
+        return checkpoint
+    raise VtbenchError(f"{card.name} needs {len(card.weights)} files: give --checkpoint a folder with {_names(card)}")
+
+
+def _verified(card: Card, files: Mapping[str, Path], *, users: bool) -> WeightFiles:
+    """Hashes of every file, each part of the question, and their status; of several reasons the first is kept."""
+    hashes: list[Mapping[str, str]] = []
+    status: Status = "official"
+    why = None
+    for weight in card.weights:
+        path = files[weight.role]
+        digest = sha256_file(path)
+        hashes.append({"file": path.name, "role": weight.role, "sha256": digest})
+        # The hub's cache names a large file by the sha256 that the hub states for it: as good as one on the card.
+        stated = weight.sha256 or (path.resolve().name if not users and weight.hub else None)
+        if digest == stated:
+            continue
+        if weight.hub is None and weight.url is None and weight.package is None:
+            status = "own" if status == "official" else status
+            continue
+        if weight.package is not None and not users:
+            raise VtbenchError(f"{path} has sha256 {digest}, the card says {weight.sha256}: reinstall vtbench")
+        if status == "unverified":
+            continue
+        status = "unverified"
+        why = (
+            f"{path.name} has sha256 {digest[:12]}…, the card of {card.name} says {weight.sha256[:12]}…"
+            if weight.sha256
+            else f"upstream states no sha256 for {weight.file}, so {digest[:12]}… cannot be verified"
+        )
+    return WeightFiles(files, status, tuple(hashes), why)
+
+
+def _names(card: Card) -> str:
+    return ", ".join(w.file for w in card.weights)
+
+
+def _in_folder(card: Card, weight: Weights, folder: Path) -> Path:
+    path = folder / weight.file
+    if not path.is_file():
+        path = folder / Path(weight.file).name
+    if path.is_file():
+        return path
+    if len(card.weights) == 1:
+        if any(folder.glob("*.safetensors.index.json")):
+            return folder
+        checkpoints = sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES)
+        if len(checkpoints) == 1:
+            return checkpoints[0]
+        if checkpoints and all(p.suffix == ".safetensors" for p in checkpoints):
+            return folder
+    raise VtbenchError(
+        f"{folder} does not hold {weight.file}, which {card.name} needs: give a folder with {_names(card)}"
+    )
+
+
+def _packaged(weight: Weights) -> Path | None:
+    """The file that an installed package carries, from `package:path`."""
+    if weight.package is None:
+        return None
+    package, _, inner = weight.package.partition(":")
+    path = Path(str(resources.files(package).joinpath(inner)))
+    if not path.is_file():
+        raise VtbenchError(f"{package} is installed without {inner}: reinstall it")
+    return path
