@@ -1,0 +1,254 @@
+"""Rows -> scores: means with intervals, metrics of sets, of tokens and of rows. Reads what was written, holds no pixels.
+
+Every score says under which protocol and view it was made; what has no value says why.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from vtbench.images.protocols import ORIGINALS
+from vtbench.results.record import Score
+from vtbench.results.stores import ScoredRows
+from vtbench.scoring.fingerprint import fingerprint
+from vtbench.scoring.loading import Metrics
+from vtbench.scoring.measure import finish
+from vtbench.statistics.intervals import mean_interval
+from vtbench.types.errors import VtbenchError
+from vtbench.types.metric import ImageMetric, MetricCard, RowMetric, SetMetric, SetValue, TokenMetric
+from vtbench.types.tokens import Tokens
+
+Rows = Callable[[], Iterator[Mapping[str, Any]]]
+"""Gives the rows from the first on, as often as it is called."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What scores are of: the task's name, the metrics, the view (protocol, fingerprint), and against what."""
+
+    task: str
+    metrics: Metrics
+    protocol: str
+    view: str
+    reference: str = ORIGINALS
+    """In words; another reference is another number, so it is part of the fingerprint."""
+
+    def score(self, card: MetricCard, value: float | None, n: int, missing: int, **more: Any) -> Score:
+        """A score with all that the card and the question say of it."""
+        return Score(
+            task=self.task,
+            metric=card.name,
+            value=value,
+            n=n,
+            missing=missing,
+            unit=card.unit,
+            better=card.better,
+            version=card.version,
+            protocol=self.protocol,
+            fingerprint=fingerprint(self.view, card.name, card.version, reference=self.reference),
+            **more,
+        )
+
+
+class Totals:
+    """Per-image values of one metric, gathered while rows go by: 16 bytes an image."""
+
+    def __init__(self) -> None:
+        self.values, self.weights = array("d"), array("d")
+        self.why: Counter[str] = Counter()
+        self.missing = 0
+        self.ceiling = array("d")
+
+    def add(self, row: Mapping[str, Any], name: str) -> None:
+        value = row["values"].get(name)
+        if value is None:
+            self.missing += 1
+            self.why[str(row["why"].get(name) or row["why"].get("*") or "not measured")] += 1
+        else:
+            self.values.append(value)
+            self.weights.append(row.get("weights", {}).get(name, 1.0))
+        if name in row.get("resize_only", {}):
+            self.ceiling.append(row["resize_only"][name])
+
+
+@dataclass
+class Tally:
+    """One pass over the rows. `good`: the numbers of the rows that were scored, `sizes` their (height, width);
+    `times` and `counts`: seconds and costs an image by name, warm-up aside; `tiled`: images went through in parts."""
+
+    totals: dict[str, Totals]
+    n: int = 0
+    good: list[int] = field(default_factory=list)
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    times: dict[str, list[float]] = field(default_factory=dict)
+    counts: dict[str, list[float]] = field(default_factory=dict)
+    tiled: bool = False
+
+    @property
+    def missing(self) -> int:
+        return self.n - len(self.good)
+
+
+def tally(rows: Iterable[Mapping[str, Any]], names: Iterable[str], times: Sequence[str] = ("encode", "decode")) -> Tally:
+    """Gathers the per-image metrics `names` and the seconds of `times`."""
+    out = Tally({n: Totals() for n in names}, times={t: [] for t in times})
+    for index, row in enumerate(rows):
+        out.n += 1
+        for name, total in out.totals.items():
+            total.add(row, name)
+        if "*" in row["why"]:
+            continue
+        out.tiled = out.tiled or " tiles of " in row.get("flags", {}).get("served", "")
+        out.good.append(index)
+        out.sizes.append((int(row["size"][0]), int(row["size"][1])))
+        seconds = row.get("seconds", {})
+        for name, values in out.times.items():
+            if not seconds.get("warm_up") and seconds.get(name) is not None:
+                values.append(float(seconds[name]))
+        for name, cost in row.get("cost", {}).items():
+            out.counts.setdefault(name, []).append(float(cost))
+    return out
+
+
+@dataclass(frozen=True)
+class Sides:
+    """What a metric of sets compares: features (n, dim) or saved statistics of the reference (None where it has none,
+    `why` says so), features of the candidates; `note` is said beside the number."""
+
+    reference: Any
+    candidate: Any
+    why: str | None = None
+    note: str | None = None
+
+
+SidesOf = Callable[[SetMetric, Tally], Sides]
+
+
+@dataclass(frozen=True)
+class Result:
+    """The scores in the order asked for, and the per-image values of metrics over all tokens, by the rows scored."""
+
+    scores: list[Score]
+    per_image: dict[str, Sequence[float | None]]
+
+
+def scores_of(
+    asked: Asked,
+    rows: Rows,
+    seen: Tally,
+    *,
+    items: Sequence[Any] = (),
+    tokens: Sequence[Tokens | None] | None = None,
+    sides: SidesOf | None = None,
+) -> Result:
+    """Every score that was asked for. tokens: one entry a row, None where the system sends no codes; sides: how a
+    metric of sets gets its features."""
+    per_image: dict[str, Sequence[float | None]] = {}
+    out: list[Score] = []
+    for name, card in asked.metrics.cards().items():
+        if name in asked.metrics.unavailable:
+            out.append(asked.score(card, None, 0, seen.n, why=asked.metrics.unavailable[name]))
+            continue
+        metric = asked.metrics.ready[name]
+        if isinstance(metric, ImageMetric):
+            out.append(of_images(asked, metric.card, seen.totals[name]))
+        elif isinstance(metric, TokenMetric):
+            value = _of_tokens(name, metric, tokens, seen)
+            if value.per_image is not None:
+                per_image[name] = value.per_image
+            out.append(of_set(asked, metric.card, value, len(seen.good), seen.missing))
+        elif isinstance(metric, SetMetric):
+            out.append(_of_sides(asked, metric, seen, sides))
+        elif isinstance(metric, RowMetric):
+            value = _of_rows(name, metric, rows, items)
+            out.append(of_set(asked, metric.card, value, len(seen.good), seen.missing))
+        else:
+            raise VtbenchError(f"the metric {name} is of no known kind ({type(metric).__name__})", code=1)
+    return Result(out, per_image)
+
+
+def of_images(asked: Asked, card: MetricCard, totals: Totals, seed: int = 0) -> Score:
+    """The score of per-image values: sum(w v) / sum(w) with its 95 % interval."""
+    details: dict[str, Any] = {"reduction": card.reduction}
+    if totals.why:
+        details["missing"] = dict(totals.why)
+    lossless = sum(n for reason, n in totals.why.items() if reason.startswith("lossless"))
+    if lossless:
+        details["n_lossless"] = lossless
+    if totals.ceiling:
+        # What the same images score when they are resized to the model's size and back, without the model.
+        details["resize_only"] = math.fsum(totals.ceiling) / len(totals.ceiling)
+    if not totals.values or math.fsum(totals.weights) <= 0:
+        reason = max(totals.why, key=lambda r: totals.why[r]) if totals.why else "no image was scored"
+        return asked.score(card, None, 0, totals.missing, why=reason, details=details)
+    mean = mean_interval(totals.values, totals.weights, bounds=card.bounds, seed=seed)
+    if mean is None:
+        raise VtbenchError(f"{card.name}: {len(totals.values)} values have no mean", code=1)
+    details["interval"] = mean.why or mean.method
+    return asked.score(
+        card, mean.value, len(totals.values), totals.missing, low=mean.low, high=mean.high, details=details
+    )
+
+
+def of_set(asked: Asked, card: MetricCard, value: SetValue, n: int, missing: int) -> Score:
+    """The score of a number over all images; n: how many there were, unless the number itself says of how many."""
+    known = value.value is not None
+    count = value.n if value.n is not None else (n if known else 0)
+    return asked.score(
+        card,
+        value.value,
+        count,
+        missing,
+        low=value.low,
+        high=value.high,
+        why=None if known else value.why or "not measured",
+        warning=value.warning,
+        details=dict(value.details),
+    )
+
+
+def _of_tokens(name: str, metric: TokenMetric, tokens: Sequence[Tokens | None] | None, seen: Tally) -> SetValue:
+    if tokens is None or not seen.good:
+        return SetValue(None, why="this system sends no discrete tokens")
+    if seen.tiled:
+        return SetValue(None, why="images went through the model in tiles: no list of tokens is one image's")
+    return finish(name, lambda: metric.finish(ScoredRows(tokens, seen.good), seen.sizes))
+
+
+def _of_rows(name: str, metric: RowMetric, rows: Rows, items: Sequence[Any]) -> SetValue:
+    return finish(name, lambda: metric.finish(list(rows()), items))
+
+
+def _of_sides(asked: Asked, metric: SetMetric, seen: Tally, sides: SidesOf | None) -> Score:
+    n, missing = len(seen.good), seen.missing
+    card = metric.card
+    if sides is None:
+        return asked.score(card, None, 0, seen.n, why="a metric of sets needs the features of two sets")
+    if n < 2:
+        return asked.score(card, None, 0, missing, why=f"{n} images were scored; a set needs two")
+    both = sides(metric, seen)
+    if both.why is not None:
+        return asked.score(card, None, 0, missing, why=both.why)
+    value = finish(card.name, lambda: metric.finish(both.reference, both.candidate))
+    if both.note and value.value is not None:
+        value = dataclasses.replace(value, warning="; ".join(filter(None, [value.warning, both.note])))
+    return of_set(asked, card, value, n, missing)
+
+
+def with_values(rows: Rows, per_image: Mapping[str, Sequence[float | None]], good: Sequence[int]) -> Iterator[Any]:
+    """The rows with what a metric over all tokens says of each image, so that runs can be compared image by image."""
+    place = {row: k for k, row in enumerate(good)}
+    for index, row in enumerate(rows()):
+        values = dict(row["values"])
+        for name, column in per_image.items():
+            value = column[place[index]] if index in place else None
+            values.pop(name, None)
+            if value is not None:
+                values[name] = value
+        yield {**row, "values": values}
