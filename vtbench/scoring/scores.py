@@ -1,66 +1,69 @@
-"""Rows -> scores: means with intervals, set metrics, token metrics, speed. Reads a run's folder, holds no pixels."""
+"""Rows -> scores: means with intervals, metrics of sets, of tokens and of rows. Reads what was written, holds no pixels.
+
+Every score says under which protocol and view it was made; what has no value says why.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from vtbench.results import RunFolder, Score, read_lines
+from vtbench.images.protocols import ORIGINALS
+from vtbench.results.record import Score
+from vtbench.results.stores import ScoredRows
 from vtbench.scoring.fingerprint import fingerprint
-from vtbench.speed import LIBRARY
-from vtbench.store import FeatureFile, Present, TokenFile
-from vtbench.types.environment import cache_dir
-from vtbench.types.errors import Unavailable, VtbenchError
-from vtbench.types.metric import ImageMetric, Metric, MetricCard, RowMetric, SetMetric, SetValue, TokenMetric
+from vtbench.scoring.loading import Metrics
+from vtbench.scoring.measure import finish
+from vtbench.statistics.intervals import mean_interval
+from vtbench.types.errors import VtbenchError
+from vtbench.types.metric import ImageMetric, MetricCard, RowMetric, SetMetric, SetValue, TokenMetric
+from vtbench.types.tokens import Tokens
+
+Rows = Callable[[], Iterator[Mapping[str, Any]]]
+"""Gives the rows from the first on, as often as it is called."""
 
 
-def summarise(card: MetricCard, task: str, values: Sequence[float], weights: Sequence[float], why: Mapping[str, int],
-              missing: int, seed: int = 0) -> Score:  # fmt: skip
-    """The score of per-image values: sum(w v) / sum(w) with its 95 % interval."""
-    from vtbench.intervals import mean_interval
+@dataclass(frozen=True)
+class Asked:
+    """What scores are of: the task's name, the metrics, the view (protocol, fingerprint), and against what."""
 
-    details: dict[str, Any] = {"reduction": card.reduction}
-    if why:
-        details["missing"] = dict(why)
-    lossless = sum(n for reason, n in why.items() if reason.startswith("lossless"))
-    if lossless:
-        details["n_lossless"] = lossless
-    total = math.fsum(weights)
-    if not values or total <= 0:
-        reason = max(why, key=lambda r: why[r]) if why else "no image was scored"
-        return _score(card, task, None, 0, missing, why=reason, details=details)
-    made = mean_interval(values, weights, bounds=card.bounds, seed=seed)
-    if made is None:
-        raise VtbenchError(f"{card.name}: {len(values)} values have no mean", code=1)
-    details["interval"] = made.why or made.method
-    return _score(card, task, made.value, len(values), missing, low=made.low, high=made.high, details=details)
+    task: str
+    metrics: Metrics
+    protocol: str
+    view: str
+    reference: str = ORIGINALS
+    """In words; another reference is another number, so it is part of the fingerprint."""
 
-
-def _score(card: MetricCard, task: str, value: float | None, n: int, missing: int, **more: Any) -> Score:
-    return Score(task, card.name, value, n, missing, unit=card.unit, better=card.better, version=card.version, **more)
-
-
-def from_set(card: MetricCard, task: str, made: SetValue, n: int, missing: int) -> Score:
-    why = made.why if made.value is None else None
-    return _score(
-        card, task, made.value, made.n if made.n is not None else (n if made.value is not None else 0), missing,
-        low=made.low, high=made.high, why=why, warning=made.warning, details=dict(made.details),
-    )  # fmt: skip
+    def score(self, card: MetricCard, value: float | None, n: int, missing: int, **more: Any) -> Score:
+        """A score with all that the card and the question say of it."""
+        return Score(
+            task=self.task,
+            metric=card.name,
+            value=value,
+            n=n,
+            missing=missing,
+            unit=card.unit,
+            better=card.better,
+            version=card.version,
+            protocol=self.protocol,
+            fingerprint=fingerprint(self.view, card.name, card.version, reference=self.reference),
+            **more,
+        )
 
 
-class ImageTotals:
+class Totals:
     """Per-image values of one metric, gathered while rows go by: 16 bytes an image."""
 
     def __init__(self) -> None:
-        from array import array
-
         self.values, self.weights = array("d"), array("d")
         self.why: Counter[str] = Counter()
         self.missing = 0
+        self.ceiling = array("d")
 
     def add(self, row: Mapping[str, Any], name: str) -> None:
         value = row["values"].get(name)
@@ -70,166 +73,182 @@ class ImageTotals:
         else:
             self.values.append(value)
             self.weights.append(row.get("weights", {}).get(name, 1.0))
+        if name in row.get("resize_only", {}):
+            self.ceiling.append(row["resize_only"][name])
 
 
-def reference_features(extractor_id: str, suite_hash: str, view: str) -> Path:
-    """Where the originals' features of a whole suite are kept for the next model."""
-    import hashlib
+@dataclass
+class Tally:
+    """One pass over the rows. `good`: the numbers of the rows that were scored, `sizes` their (height, width);
+    `times` and `counts`: seconds and costs an image by name, warm-up aside; `tiled`: images went through in parts."""
 
-    key = hashlib.sha256(f"{extractor_id}\0{suite_hash}\0{view}".encode()).hexdigest()[:24]
-    return cache_dir() / "features" / f"{key}.f32"
+    totals: dict[str, Totals]
+    n: int = 0
+    good: list[int] = field(default_factory=list)
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    times: dict[str, list[float]] = field(default_factory=dict)
+    counts: dict[str, list[float]] = field(default_factory=dict)
+    tiled: bool = False
+
+    @property
+    def missing(self) -> int:
+        return self.n - len(self.good)
 
 
-def finalise(folder: RunFolder, info: Mapping[str, Any], metrics: Mapping[str, Metric],
-             unavailable: Mapping[str, str], items: Sequence[Any]) -> list[Score]:  # fmt: skip
-    """All scores of the rows in `folder`, in the order of the task's metrics, then speed."""
-    task = str(info["task"]["name"])
-    cards: Mapping[str, Mapping[str, Any]] = info["metrics"]
-    totals = {n: ImageTotals() for n, m in metrics.items() if isinstance(m, ImageMetric)}
-    ceilings: dict[str, list[float]] = defaultdict(list)
-    encode: list[float] = []
-    decode: list[float] = []
-    tiled = False
-    good: list[int] = []
-    sizes: list[tuple[int, int]] = []
-    count = 0
-    for index, row in enumerate(read_lines(folder.rows_path)):
-        count += 1
-        failed = "*" in row["why"]
-        for name, total in totals.items():
+def tally(rows: Iterable[Mapping[str, Any]], names: Iterable[str], times: Sequence[str] = ("encode", "decode")) -> Tally:
+    """Gathers the per-image metrics `names` and the seconds of `times`."""
+    out = Tally({n: Totals() for n in names}, times={t: [] for t in times})
+    for index, row in enumerate(rows):
+        out.n += 1
+        for name, total in out.totals.items():
             total.add(row, name)
-        for name, value in row.get("resize_only", {}).items():
-            ceilings[name].append(value)
-        if failed:
+        if "*" in row["why"]:
             continue
-        tiled = tiled or " tiles of " in row.get("flags", {}).get("served", "")
-        good.append(index)
-        sizes.append((int(row["size"][0]), int(row["size"][1])))
+        out.tiled = out.tiled or " tiles of " in row.get("flags", {}).get("served", "")
+        out.good.append(index)
+        out.sizes.append((int(row["size"][0]), int(row["size"][1])))
         seconds = row.get("seconds", {})
-        if not seconds.get("warm_up"):
-            for key, kept in (("encode", encode), ("decode", decode)):
-                if seconds.get(key) is not None:
-                    kept.append(seconds[key])
-    missing = count - len(good)
+        for name, values in out.times.items():
+            if not seconds.get("warm_up") and seconds.get(name) is not None:
+                values.append(float(seconds[name]))
+        for name, cost in row.get("cost", {}).items():
+            out.counts.setdefault(name, []).append(float(cost))
+    return out
+
+
+@dataclass(frozen=True)
+class Sides:
+    """What a metric of sets compares: features (n, dim) or saved statistics of the reference (None where it has none,
+    `why` says so), features of the candidates; `note` is said beside the number."""
+
+    reference: Any
+    candidate: Any
+    why: str | None = None
+    note: str | None = None
+
+
+SidesOf = Callable[[SetMetric, Tally], Sides]
+
+
+@dataclass(frozen=True)
+class Result:
+    """The scores in the order asked for, and the per-image values of metrics over all tokens, by the rows scored."""
+
+    scores: list[Score]
+    per_image: dict[str, Sequence[float | None]]
+
+
+def scores_of(
+    asked: Asked,
+    rows: Rows,
+    seen: Tally,
+    *,
+    items: Sequence[Any] = (),
+    tokens: Sequence[Tokens | None] | None = None,
+    sides: SidesOf | None = None,
+) -> Result:
+    """Every score that was asked for. tokens: one entry a row, None where the system sends no codes; sides: how a
+    metric of sets gets its features."""
     per_image: dict[str, Sequence[float | None]] = {}
-    scores: list[Score] = []
-    tokens = TokenFile(folder.path)
-    for name in cards:
-        if name in unavailable:
-            card = MetricCard(
-                **{**cards[name], "bounds": tuple(cards[name]["bounds"]), "needs": tuple(cards[name]["needs"])}
-            )
-            scores.append(_score(card, task, None, 0, count, why=unavailable[name]))
+    out: list[Score] = []
+    for name, card in asked.metrics.cards().items():
+        if name in asked.metrics.unavailable:
+            out.append(asked.score(card, None, 0, seen.n, why=asked.metrics.unavailable[name]))
             continue
-        metric = metrics[name]
-        card = metric.card
+        metric = asked.metrics.ready[name]
         if isinstance(metric, ImageMetric):
-            t = totals[name]
-            score = summarise(card, task, t.values, t.weights, t.why, t.missing)
-            if ceilings.get(name):
-                # What the same images score when they are resized to the model's size and back, without the model.
-                mean = math.fsum(ceilings[name]) / len(ceilings[name])
-                score = dataclasses.replace(score, details={**score.details, "resize_only": mean})
-            scores.append(score)
+            out.append(of_images(asked, metric.card, seen.totals[name]))
         elif isinstance(metric, TokenMetric):
-            if not tokens.exists() or not good:
-                made = SetValue(None, why="this system sends no discrete tokens")
-            elif tiled:
-                made = SetValue(None, why="images went through the model in tiles: no list of tokens is one image's")
-            else:
-                made = metric.finish(Present(tokens, good), sizes)
-                if made.per_image is not None:
-                    per_image[name] = made.per_image
-            scores.append(from_set(card, task, made, len(good), missing))
+            value = _of_tokens(name, metric, tokens, seen)
+            if value.per_image is not None:
+                per_image[name] = value.per_image
+            out.append(of_set(asked, metric.card, value, len(seen.good), seen.missing))
         elif isinstance(metric, SetMetric):
-            scores.append(from_set(card, task, _set_value(folder, info, metric, good, count), len(good), missing))
+            out.append(_of_sides(asked, metric, seen, sides))
         elif isinstance(metric, RowMetric):
-            made = metric.finish(list(read_lines(folder.rows_path)), items)
-            scores.append(from_set(card, task, made, len(good), missing))
+            value = _of_rows(name, metric, rows, items)
+            out.append(of_set(asked, metric.card, value, len(seen.good), seen.missing))
         else:
             raise VtbenchError(f"the metric {name} is of no known kind ({type(metric).__name__})", code=1)
-    scores = [_named(s, info) for s in scores]
-    if per_image:
-        folder.replace_rows(_with_values(folder.rows_path, per_image, good))
-    scores.extend(speed_scores(task, encode, decode, info, count))
-    return scores
+    return Result(out, per_image)
 
 
-def _named(score: Score, info: Mapping[str, Any]) -> Score:
-    """The score with its protocol's name and the fingerprint of everything that decides the number."""
-    view = info["view"]
-    digits = fingerprint(str(view["fingerprint"]), score.metric, score.version)
-    return dataclasses.replace(score, protocol=str(view["protocol"]), fingerprint=digits)
+def of_images(asked: Asked, card: MetricCard, totals: Totals, seed: int = 0) -> Score:
+    """The score of per-image values: sum(w v) / sum(w) with its 95 % interval."""
+    details: dict[str, Any] = {"reduction": card.reduction}
+    if totals.why:
+        details["missing"] = dict(totals.why)
+    lossless = sum(n for reason, n in totals.why.items() if reason.startswith("lossless"))
+    if lossless:
+        details["n_lossless"] = lossless
+    if totals.ceiling:
+        # What the same images score when they are resized to the model's size and back, without the model.
+        details["resize_only"] = math.fsum(totals.ceiling) / len(totals.ceiling)
+    if not totals.values or math.fsum(totals.weights) <= 0:
+        reason = max(totals.why, key=lambda r: totals.why[r]) if totals.why else "no image was scored"
+        return asked.score(card, None, 0, totals.missing, why=reason, details=details)
+    mean = mean_interval(totals.values, totals.weights, bounds=card.bounds, seed=seed)
+    if mean is None:
+        raise VtbenchError(f"{card.name}: {len(totals.values)} values have no mean", code=1)
+    details["interval"] = mean.why or mean.method
+    return asked.score(
+        card, mean.value, len(totals.values), totals.missing, low=mean.low, high=mean.high, details=details
+    )
 
 
-def _with_values(path: Path, per_image: Mapping[str, Sequence[float | None]], good: Sequence[int]) -> Iterator[Any]:
+def of_set(asked: Asked, card: MetricCard, value: SetValue, n: int, missing: int) -> Score:
+    """The score of a number over all images; n: how many there were, unless the number itself says of how many."""
+    known = value.value is not None
+    count = value.n if value.n is not None else (n if known else 0)
+    return asked.score(
+        card,
+        value.value,
+        count,
+        missing,
+        low=value.low,
+        high=value.high,
+        why=None if known else value.why or "not measured",
+        warning=value.warning,
+        details=dict(value.details),
+    )
+
+
+def _of_tokens(name: str, metric: TokenMetric, tokens: Sequence[Tokens | None] | None, seen: Tally) -> SetValue:
+    if tokens is None or not seen.good:
+        return SetValue(None, why="this system sends no discrete tokens")
+    if seen.tiled:
+        return SetValue(None, why="images went through the model in tiles: no list of tokens is one image's")
+    return finish(name, lambda: metric.finish(ScoredRows(tokens, seen.good), seen.sizes))
+
+
+def _of_rows(name: str, metric: RowMetric, rows: Rows, items: Sequence[Any]) -> SetValue:
+    return finish(name, lambda: metric.finish(list(rows()), items))
+
+
+def _of_sides(asked: Asked, metric: SetMetric, seen: Tally, sides: SidesOf | None) -> Score:
+    n, missing = len(seen.good), seen.missing
+    card = metric.card
+    if sides is None:
+        return asked.score(card, None, 0, seen.n, why="a metric of sets needs the features of two sets")
+    if n < 2:
+        return asked.score(card, None, 0, missing, why=f"{n} images were scored; a set needs two")
+    both = sides(metric, seen)
+    if both.why is not None:
+        return asked.score(card, None, 0, missing, why=both.why)
+    value = finish(card.name, lambda: metric.finish(both.reference, both.candidate))
+    if both.note and value.value is not None:
+        value = dataclasses.replace(value, warning="; ".join(filter(None, [value.warning, both.note])))
+    return of_set(asked, card, value, n, missing)
+
+
+def with_values(rows: Rows, per_image: Mapping[str, Sequence[float | None]], good: Sequence[int]) -> Iterator[Any]:
     """The rows with what a metric over all tokens says of each image, so that runs can be compared image by image."""
     place = {row: k for k, row in enumerate(good)}
-    for index, row in enumerate(read_lines(path)):
-        for name, values in per_image.items():
-            value = values[place[index]] if index in place else None
-            row["values"].pop(name, None)
+    for index, row in enumerate(rows()):
+        values = dict(row["values"])
+        for name, column in per_image.items():
+            value = column[place[index]] if index in place else None
+            values.pop(name, None)
             if value is not None:
-                row["values"][name] = value
-        yield row
-
-
-def _set_value(
-    folder: RunFolder, info: Mapping[str, Any], metric: SetMetric, good: Sequence[int], count: int
-) -> SetValue:
-    extractor = metric.extractor()
-    name = feature_name(extractor.id)
-    candidate = FeatureFile(folder.path / "features" / f"{name}.f32", extractor.dim).read()
-    own = folder.path / "features" / f"{name}.reference.f32"
-    kept = reference_features(extractor.id, str(info["suite"]["hash"]), str(info["view"]["fingerprint"]))
-    reference = FeatureFile(own if own.exists() else kept, extractor.dim).read()[: len(candidate)]
-    if len(good) < 2:
-        return SetValue(None, why=f"{len(good)} images were scored; a set needs two")
-    if len(good) != count:
-        candidate, reference = candidate[good], reference[good]
-    try:
-        return metric.finish(reference, candidate)
-    except Unavailable as bad:
-        return SetValue(None, why=str(bad))
-
-
-def feature_name(extractor_id: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in extractor_id)
-
-
-def speed_scores(
-    task: str, encode: Sequence[float], decode: Sequence[float], info: Mapping[str, Any], n: int
-) -> list[Score]:
-    """Encode and decode seconds an image (p50, p95), images a second, peak memory, parameters; of one device each."""
-    out: list[Score] = []
-
-    def add(
-        name: str, value: float | None, unit: str, better: str | None, why: str | None, count: int, **details: Any
-    ) -> None:
-        out.append(
-            Score(task, name, value, count if value is not None else 0, 0 if value is not None else n,
-                  why=None if value is not None else why, unit=unit, better=better, details=details)
-        )  # fmt: skip
-
-    batch = info["batch_size"]
-    for name, times in (("encode", encode), ("decode", decode)):
-        ordered = sorted(times)
-        reason = "no image was timed: the first batch warms up, and pictures made elsewhere have no time"
-        for p in (50, 95):
-            value = ordered[min(len(ordered) - 1, int(p / 100 * len(ordered)))] if ordered else None
-            add(f"{name}-seconds-p{p}", value, "s/image", "lower", reason, len(ordered), batch_size=batch)
-    total = math.fsum(encode) + math.fsum(decode)
-    count = max(len(encode), len(decode))
-    add("images-per-second", count / total if total > 0 else None, "image/s", "higher", "no image was timed", count,
-        batch_size=batch)  # fmt: skip
-    memory = info.get("peak_memory_bytes")
-    add("peak-memory", memory / 2**20 if memory else None, "MiB", "lower", "not measured on this device", n,
-        what=info.get("peak_memory_what", ""))  # fmt: skip
-    parameters = info["model"].get("parameters")
-    add("parameters", float(parameters) if parameters is not None else None, "parameters", "lower",
-        "this system has no parameters to count", n)  # fmt: skip
-    macs = info["model"].get("macs")
-    add("macs", sum(macs.values()) if macs and sum(macs.values()) else None, "MAC/image", "lower",
-        "not counted: no network that torch sees, or a run of one batch (the first of several is counted)", 1,
-        library=LIBRARY, **(macs or {}))  # fmt: skip
-    return out
+                values[name] = value
+        yield {**row, "values": values}

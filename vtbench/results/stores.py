@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtbench.results import disk_error
+from vtbench.results.files import append
 from vtbench.types.errors import VtbenchError
 from vtbench.types.tokens import Tokens, unpack
 
@@ -36,7 +36,7 @@ class FeatureFile:
 
         if records.ndim != 2 or records.shape[1] != self.dim:
             raise VtbenchError(f"features have shape {records.shape}, wanted (n, {self.dim})", code=1)
-        _append(self.path, np.ascontiguousarray(records, dtype="<f4").tobytes())
+        append(self.path, np.ascontiguousarray(records, dtype="<f4").tobytes())
 
     def read(self) -> np.ndarray[Any, Any]:
         """A memory map (n, dim)."""
@@ -80,8 +80,8 @@ class TokenFile(Sequence[Tokens | None]):
         for blob in blobs:
             end += len(blob)
             marks.append(struct.pack("<Q", end))
-        _append(self.data, b"".join(blobs))
-        _append(self.ends, b"".join(marks))
+        append(self.data, b"".join(blobs))
+        append(self.ends, b"".join(marks))
 
     def blob(self, row: int) -> bytes:
         start = self._end(row - 1) if row else 0
@@ -103,7 +103,7 @@ class TokenFile(Sequence[Tokens | None]):
         return (self[i] for i in range(len(self)))
 
 
-class Present(Sequence[Any]):
+class ScoredRows(Sequence[Any]):
     """The records of a sequence at the rows that were scored; reads lazily."""
 
     def __init__(self, whole: Sequence[Any], rows: Sequence[int]) -> None:
@@ -116,13 +116,3 @@ class Present(Sequence[Any]):
         if isinstance(i, slice):
             return [self._whole[r] for r in self._rows[i]]
         return self._whole[self._rows[i]]
-
-
-def _append(path: Path, data: bytes) -> None:
-    try:
-        with path.open("ab", buffering=0) as out:
-            view = memoryview(data)
-            while view:
-                view = view[out.write(view) :]
-    except OSError as bad:
-        raise disk_error(bad, path) from bad

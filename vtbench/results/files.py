@@ -1,0 +1,138 @@
+"""JSON and lines of JSON on disk: written atomically, read with one sentence for what is damaged."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from vtbench.types.errors import VtbenchError
+
+
+class NotWritten(VtbenchError):
+    """A result could not be written: no fault of the model."""
+
+
+def plain(value: Any) -> Any:
+    """JSON-ready copy; NaN and infinities are refused, since missing is null and a reason."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(value[k]) for k in value.keys()}  # noqa: SIM118
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(v) for v in value]
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, bool) or value is None or isinstance(value, (str, int)):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise VtbenchError(f"a result holds {value}; a missing number is null with a reason", code=1)
+        return value
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    return str(value)
+
+
+def dumps(value: Any) -> str:
+    return json.dumps(plain(value), ensure_ascii=False, allow_nan=False)
+
+
+def disk_error(bad: OSError, path: Path) -> VtbenchError:
+    """The sentence for a failed write."""
+    full = {
+        errno.ENOSPC: "the disk is full",
+        errno.EDQUOT: "the disk quota is used up",
+        errno.EFBIG: "the file size limit is reached",
+    }
+    if bad.errno in full:
+        return NotWritten(f"{full[bad.errno]}: {path} could not be written; free space and run the same command again")
+    return NotWritten(f"{path} could not be written ({bad.strerror or bad}): choose another --out or mend its rights")
+
+
+def write_atomic(path: Path, text: str | bytes) -> None:
+    """Writes beside `path` and renames: a reader sees the old file or the new one, never half of one."""
+    data = text.encode() if isinstance(text, str) else text
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as out:
+                out.write(data)
+                out.flush()
+                os.fsync(out.fileno())
+            os.chmod(name, 0o644)
+            os.replace(name, path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name)
+            raise
+    except OSError as bad:
+        raise disk_error(bad, path) from bad
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_atomic(path, json.dumps(plain(value), ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+
+
+def append(path: Path, data: bytes) -> None:
+    """Appends all of `data`, however many writes that takes."""
+    try:
+        with path.open("ab", buffering=0) as out:
+            view = memoryview(data)
+            while view:
+                view = view[out.write(view) :]
+    except OSError as bad:
+        raise disk_error(bad, path) from bad
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is too large for a number")
+    return value
+
+
+def loads(text: str | bytes) -> Any:
+    """JSON as its standard says: NaN and Infinity, and numbers that would become infinite, raise ValueError."""
+    return json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise VtbenchError(f"{path} does not exist: give the folder of a run (it holds run.json)") from None
+    except RecursionError:
+        raise VtbenchError(f"{path} is nested too deeply to be a result: the file is damaged") from None
+    except ValueError as bad:
+        raise VtbenchError(f"{path} is not valid JSON ({bad}): the file is damaged") from bad
+    except OSError as bad:
+        raise VtbenchError(f"{path} cannot be read ({bad.strerror or bad}): mend its rights") from bad
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a JSONL file; a torn last line is left out, a broken line before it is an error."""
+    if not path.exists():
+        return
+    with path.open("rb") as source:
+        for number, line in enumerate(source, 1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                value = loads(line)
+            except (ValueError, RecursionError) as bad:
+                raise VtbenchError(f"{path} line {number} is not JSON ({bad}): the file is damaged") from bad
+            if not isinstance(value, dict):
+                raise VtbenchError(
+                    f"{path} line {number} is a {type(value).__name__}, wanted an object: the file is damaged"
+                )
+            yield value

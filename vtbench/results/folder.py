@@ -1,0 +1,148 @@
+"""The one writer of a run's folder."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from vtbench.results.files import disk_error, dumps, read_lines, write_atomic, write_json
+from vtbench.results.record import RunInfo, Score, read_info
+from vtbench.types.errors import VtbenchError
+
+ROWS, SCORES, INFO = "rows.jsonl", "scores.jsonl", "run.json"
+TOKENS = ("tokens.bin", "tokens.idx")
+
+
+class RunFolder:
+    """Use as a context manager: it holds the lock, which the kernel drops with the process, so that a kill leaves
+    nothing to clean."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: Any = None
+        self._rows: IO[bytes] | None = None
+
+    def __enter__(self) -> RunFolder:
+        import filelock
+
+        place = self.path / "lock"
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            # A soft lock would outlive a kill, so a file system without real ones is refused. A second of patience:
+            # a writer that ends at this moment removes the file that was about to be locked.
+            lock = filelock.FileLock(place, timeout=1, poll_interval=0.02, fallback_to_soft=False)
+            lock.acquire()
+        except filelock.Timeout:
+            raise VtbenchError(
+                f"another process is writing {self.path}: wait for it, or choose another --out"
+            ) from None
+        except OSError as bad:
+            if bad.errno in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
+                raise VtbenchError(
+                    f"{self.path} lies on a file system that cannot lock files: choose an --out on another"
+                ) from bad
+            raise disk_error(bad, place if self.path.is_dir() else self.path) from bad
+        self._lock = lock
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close_rows()
+        if self._lock is not None:
+            with contextlib.suppress(OSError):
+                (self.path / "lock").unlink()
+            self._lock.release()
+            self._lock = None
+
+    def _close_rows(self) -> None:
+        if self._rows is not None:
+            self._rows.close()
+            self._rows = None
+
+    @property
+    def rows_path(self) -> Path:
+        return self.path / ROWS
+
+    def read_rows(self) -> Iterator[dict[str, Any]]:
+        """The rows as they were written, one at a time."""
+        return read_lines(self.rows_path)
+
+    def info(self) -> RunInfo | None:
+        """run.json, or None if the folder is new; another question's folder is for the caller to refuse."""
+        path = self.path / INFO
+        return read_info(path) if path.exists() else None
+
+    def write_info(self, info: RunInfo) -> None:
+        write_json(self.path / INFO, info.as_dict())
+
+    def write_scores(self, scores: Sequence[Score]) -> None:
+        write_atomic(self.path / SCORES, "".join(dumps(s.line()) + "\n" for s in scores))
+
+    def clear(self) -> None:
+        """Removes rows, scores, tokens and features: the images go through the model once more."""
+        self._close_rows()
+        for name in (ROWS, SCORES, *TOKENS):
+            (self.path / name).unlink(missing_ok=True)
+        for part in (self.path / "features").glob("*.f32"):
+            part.unlink()
+
+    def keep_rows(self, batch: int) -> int:
+        """Cuts rows.jsonl to whole batches of `batch` rows (a torn line goes too); returns how many rows stay."""
+        if not self.rows_path.exists():
+            return 0
+        ends: list[int] = [0]
+        with self.rows_path.open("rb") as source:
+            position = 0
+            for line in source:
+                position += len(line)
+                if not line.endswith(b"\n"):
+                    break
+                ends.append(position)
+        rows = (len(ends) - 1) // batch * batch
+        self.cut(ROWS, ends[rows])
+        return rows
+
+    def cut(self, name: str, size: int) -> None:
+        """Truncates a file of the folder to `size` bytes; shorter already is an inconsistency and refused."""
+        path = self.path / name
+        if path.stat().st_size < size:
+            raise VtbenchError(f"{path} is shorter than its rows say: delete the run's folder and run again")
+        try:
+            os.truncate(path, size)
+        except OSError as bad:
+            raise disk_error(bad, path) from bad
+
+    def append_rows(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """One write for one batch."""
+        text = "".join(dumps(r) + "\n" for r in rows).encode()
+        try:
+            if self._rows is None:
+                self._rows = self.rows_path.open("ab", buffering=0)
+            view = memoryview(text)
+            while view:
+                view = view[self._rows.write(view) :]
+        except OSError as bad:
+            raise disk_error(bad, self.rows_path) from bad
+
+    def replace_rows(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Writes all rows anew beside the old ones and swaps (used when metrics are added to a finished run)."""
+        self._close_rows()
+        handle, name = tempfile.mkstemp(dir=self.path, prefix=".rows.")
+        try:
+            with os.fdopen(handle, "wb") as out:
+                for row in rows:
+                    out.write((dumps(row) + "\n").encode())
+                out.flush()
+                os.fsync(out.fileno())
+            os.chmod(name, 0o644)
+            os.replace(name, self.rows_path)
+        except BaseException as bad:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name)
+            if isinstance(bad, OSError):
+                raise disk_error(bad, self.rows_path) from bad
+            raise

@@ -1,0 +1,361 @@
+"""What a run's folder says, as typed records: `run.json`, a line of `rows.jsonl`, a line of `scores.jsonl`.
+
+Read strictly (a number is a number: no NaN, no "1.5", no 1e999), with one sentence for what is wrong; keys that this
+version does not know are kept, so that a newer patch's record passes through unharmed. Every field has a name to be
+read by (`run.info.model.name`), and its key still works (`run.info["model"]["name"]`), as in the files themselves.
+
+The JSON schemas of these records are published in docs/schema/ (`python -m vtbench.results.schema`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from vtbench.results.files import read_json, read_lines
+from vtbench.results.html import scores_html
+from vtbench.types.errors import VtbenchError
+
+SCHEMA = 1
+IDENTITY_RULE = 2
+"""How a run's id is made. 1: files' names, sizes and times, and the adapter's own file. 2: the contents of every
+image, and every file of the project that decides a number. Runs of another rule are read, never continued."""
+
+Json = Any
+"""A value of JSON: null, a boolean, a number, a text, a list or an object."""
+
+
+class Record(BaseModel):
+    """An object of JSON with named fields; also a read-only mapping of the keys that the file had."""
+
+    model_config = ConfigDict(
+        strict=True, allow_inf_nan=False, extra="allow", frozen=True, populate_by_name=True, protected_namespaces=()
+    )
+
+    def __getitem__(self, key: str) -> Any:
+        extra = self.__pydantic_extra__ or {}
+        if key in extra:
+            return extra[key]
+        name = self._field(key)
+        if name is None:
+            raise KeyError(key)
+        return getattr(self, name)
+
+    @classmethod
+    def _field(cls, key: str) -> str | None:
+        fields = cls.model_fields
+        return key if key in fields else next((n for n, f in fields.items() if f.alias == key), None)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        try:
+            return self[key]
+        except KeyError:
+            return default
+
+    def keys(self) -> list[str]:
+        """The keys that were stated, in the order of the fields, then the unknown ones."""
+        stated = [f.alias or n for n, f in type(self).model_fields.items() if n in self.model_fields_set]
+        return [*stated, *(self.__pydantic_extra__ or {})]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.keys()
+
+    def __len__(self) -> int:
+        return len(self.keys())
+
+    def __iter__(self) -> Iterator[str]:  # type: ignore[override]
+        return iter(self.keys())
+
+    def items(self) -> list[tuple[str, Any]]:
+        return [(k, self[k]) for k in self.keys()]
+
+    def as_dict(self) -> dict[str, Any]:
+        """A plain copy of what was stated, ready for JSON."""
+        return self.model_dump(by_alias=True, exclude_unset=True)
+
+
+Mapping.register(Record)
+
+
+class WeightsFile(Record):
+    """One file of weights: its name, its role and the sha256 of its bytes."""
+
+    file: str = ""
+    role: str = "model"
+    sha256: str | None = None
+
+
+class WeightsRecord(Record):
+    """status: official, own, unverified or none; `why` it is unverified."""
+
+    status: str | None = None
+    files: list[WeightsFile] = []
+    why: str | None = None
+    note: str | None = None
+
+
+class ModelRecord(Record):
+    """What was measured. `card`: the facts of its card, without the native network's configuration."""
+
+    name: str = ""
+    family: str | None = None
+    kind: str | None = None
+    title: str | None = None
+    card: dict[str, Json] = {}
+    options: dict[str, Json] = {}
+    knob: str | None = None
+    curve: str | None = None
+    weights: WeightsRecord = WeightsRecord()
+    adapter_sha256: str | None = None
+    parameters: int | None = None
+    spec: str | None = None
+    checkpoint: str | None = None
+    macs: dict[str, float] | None = None
+
+
+class TaskRecord(Record):
+    name: str = ""
+    version: int | None = None
+    title: str | None = None
+    fit: str | None = None
+
+
+class SuiteRecord(Record):
+    """The reference images: `hash` is over their contents (identity rule 2); `spec` opens them again."""
+
+    name: str = ""
+    hash: str | None = None
+    n: int | None = None
+    version: str | None = None
+    spec: str | None = None
+
+
+class ViewRecord(Record):
+    """The picture that was scored: "native" or its side; the protocol's crop; 16 digits over all that decides it."""
+
+    name: str = ""
+    protocol: str | None = None
+    fingerprint: str | None = None
+
+
+class DeviceRecord(Record):
+    kind: str | None = None
+    name: str | None = None
+    threads: int | None = None
+    cpu: str | None = None
+    cores: int | None = None
+
+
+class ProvenanceRecord(Record):
+    """Code, packages and times (UTC)."""
+
+    vtbench: str | None = None
+    git: str | None = None
+    code_sha256: str | None = None
+    release: bool | None = None
+    python: str | None = None
+    platform: str | None = None
+    packages: dict[str, str] = {}
+    started: str | None = None
+    finished: str | None = None
+
+
+class PromptsRecord(Record):
+    """What a generator was asked: the suite's name, the sha256 of all that decides an image, its size."""
+
+    name: str = ""
+    hash: str | None = None
+    n: int | None = None
+    per_prompt: int | None = None
+    licence: str | None = None
+    rewritten: int | None = None
+
+
+class RunInfo(Record):
+    """run.json. `id`: sha256 of `question`, everything that can move a number; commit, batch and limit are beside it."""
+
+    schema_: int = Field(alias="schema")
+    identity_rule: int = 1
+    id: str = ""
+    question: dict[str, Json] = {}
+    model: ModelRecord = ModelRecord()
+    task: TaskRecord = TaskRecord()
+    suite: SuiteRecord = SuiteRecord()
+    view: ViewRecord = ViewRecord()
+    protocol: str | None = None
+    dtype: str | None = None
+    device: DeviceRecord = DeviceRecord()
+    seed: int | None = None
+    status: str | None = None
+    n: int | None = None
+    limit: int | None = None
+    shard: list[int] | None = None
+    batch_size: int | None = None
+    save: list[str] = []
+    ranked: bool | None = None
+    why_not_ranked: str | None = None
+    unavailable: dict[str, str] = {}
+    metrics: dict[str, dict[str, Json]] = {}
+    command: str | None = None
+    provenance: ProvenanceRecord = ProvenanceRecord()
+    failure: str | None = None
+    enlarged: int = 0
+    served: dict[str, int] = {}
+    peak_memory_bytes: int | None = None
+    peak_memory_what: str | None = None
+    merged_from: int | None = None
+    added: list[str] = []
+    prompts: PromptsRecord | None = None
+    black: list[str] = []
+
+    @property
+    def finished(self) -> bool:
+        """True if every image went through; images that could not be scored make it `incomplete`."""
+        return self.status in ("complete", "incomplete")
+
+    def with_(self, **changes: Any) -> RunInfo:
+        """A copy with these fields, checked like one that was read."""
+        return validated(RunInfo, {**self.as_dict(), **changes}, "the record")
+
+
+class Row(Record):
+    """One image: its values by metric, and for what has no value the reason (`*`: the image as a whole)."""
+
+    item: str
+    bits: float | None = None
+    values: dict[str, float | None] = {}
+    why: dict[str, str] = {}
+    weights: dict[str, float] = {}
+    seconds: dict[str, Json] = {}
+    size: list[int] | None = None
+    sha256: str | None = None
+    flags: dict[str, Json] = {}
+    resize_only: dict[str, float] = {}
+
+    @property
+    def failed(self) -> str | None:
+        """Why the image could not be scored at all; None if it was."""
+        return self.why.get("*")
+
+    def weight(self, metric: str) -> float:
+        return self.weights.get(metric, 1.0)
+
+
+class Score(Record):
+    """One metric of one run; `value` None needs `why`. low, high: 95 % interval."""
+
+    task: str = ""
+    metric: str
+    value: float | None = None
+    n: int = 0
+    missing: int = 0
+    low: float | None = None
+    high: float | None = None
+    why: str | None = None
+    warning: str | None = None
+    unit: str = ""
+    better: str | None = None
+    version: int = 1
+    protocol: str | None = None
+    fingerprint: str | None = None
+    """16 hexadecimal digits over view, rounding, reference and metric version: numbers of one may be compared."""
+    details: dict[str, Json] = {}
+
+    def line(self) -> dict[str, Any]:
+        """Every field, stated or not, as scores.jsonl keeps it."""
+        return self.model_dump(by_alias=True)
+
+
+R = TypeVar("R", bound=Record)
+
+
+def validated(record: type[R], value: Any, where: str) -> R:
+    """`value` as the record, or one sentence that names the field, what stands there and what was wanted."""
+    try:
+        return record.model_validate(value)
+    except ValidationError as bad:
+        first = bad.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the whole"
+        shown = repr(first.get("input"))
+        raise VtbenchError(
+            f"{where}: {place} is {shown if len(shown) <= 60 else shown[:57] + '…'} ({first['msg']}): the file is "
+            "damaged, or no result of vtbench"
+        ) from bad
+
+
+def check_schema(schema: Any, path: Path) -> None:
+    """Refuses a file without a schema's number, and one of a newer schema."""
+    if not isinstance(schema, int) or isinstance(schema, bool):
+        raise VtbenchError(f"{path} states no schema number: it is not a result of vtbench")
+    if schema > SCHEMA:
+        raise VtbenchError(
+            f"{path} has schema {schema}, this vtbench reads up to {SCHEMA}: upgrade vtbench to read this result"
+        )
+
+
+def read_info(path: Path) -> RunInfo:
+    """run.json at `path`."""
+    value = read_json(path)
+    check_schema(value.get("schema") if isinstance(value, dict) else None, path)
+    return validated(RunInfo, value, str(path))
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """The rows at `path`, one at a time."""
+    for number, value in enumerate(read_lines(path), 1):
+        yield validated(Row, value, f"{path} line {number}")
+
+
+def read_scores(path: Path) -> tuple[Score, ...]:
+    return tuple(validated(Score, v, f"{path} line {k}") for k, v in enumerate(read_lines(path), 1))
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as read from its folder; rows are read lazily."""
+
+    path: Path
+    info: RunInfo
+    scores: tuple[Score, ...]
+
+    @property
+    def name(self) -> str:
+        return self.info.model.name
+
+    def rows(self) -> Iterator[Row]:
+        return read_rows(self.path / "rows.jsonl")
+
+    def score(self, metric: str) -> Score | None:
+        return next((s for s in self.scores if s.metric == metric), None)
+
+    def __repr__(self) -> str:
+        task, suite = self.info.task.name, self.info.suite.name
+        return f"<Run {self.name}: {task} on {suite}, {len(self.scores)} scores, {self.info.status}, {self.path}>"
+
+    def _repr_html_(self) -> str:
+        return scores_html(repr(self).strip("<>"), self.scores)
+
+
+def read_run(path: Path) -> Run:
+    """The run in folder `path`; a newer schema is refused."""
+    return Run(path, read_info(path / "run.json"), read_scores(path / "scores.jsonl"))
+
+
+def find_runs(paths: Sequence[Path]) -> list[Path]:
+    """Every run folder at or below `paths`, in sorted order; a path without any is refused by name."""
+    out: list[Path] = []
+    for path in paths:
+        if (path / "run.json").is_file():
+            out.append(path)
+            continue
+        below = sorted(p.parent for p in path.glob("**/run.json")) if path.is_dir() else []
+        if not below:
+            raise VtbenchError(
+                f"{path} holds no run (no run.json at or below it): give the --out folder of an evaluation"
+            )
+        out.extend(below)
+    return list(dict.fromkeys(out))

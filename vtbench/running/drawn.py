@@ -1,0 +1,198 @@
+"""Drawn images scored: a suite of pictures without originals, against a reference suite as a set."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vtbench.images import stream
+from vtbench.images.suite import Suite
+from vtbench.images.views import View
+from vtbench.models.system import ModelSystem
+from vtbench.results.folder import RunFolder
+from vtbench.results.record import RunInfo, Score
+from vtbench.running import pipeline
+from vtbench.running.draw import Drawing
+from vtbench.running.extracting import FeatureSink
+from vtbench.running.folders import counting
+from vtbench.running.job import Job
+from vtbench.running.request import Progress
+from vtbench.running.writer import Keeping, Writer
+from vtbench.scoring.costs import Costs, cost_scores
+from vtbench.scoring.features import FeaturePlace
+from vtbench.scoring.fingerprint import fingerprint
+from vtbench.scoring.loading import Metrics
+from vtbench.scoring.measure import finish
+from vtbench.scoring.remarks import bad_references, marked, remarks
+from vtbench.scoring.scores import Asked, Sides, Tally, scores_of, tally
+from vtbench.types.errors import VtbenchError
+from vtbench.types.item import Item
+from vtbench.types.metric import SetMetric, SetValue
+
+NO_TOKENIZER = "the generator's tokenizer is not one of vtbench's, so its own reconstruction is not known"
+SET_BATCH = 32
+"""Images at a time where only features are made."""
+SHARE = "tokenizer-rfid"
+GAP = "gfid-gap"
+
+
+class Drawn:
+    """The drawn images as a suite, each with its prompt, and what its line says of it."""
+
+    def __init__(self, drawing: Drawing) -> None:
+        self.drawing = drawing
+        self.rows = {str(row["id"]): row for row in drawing.rows}
+        self.items = [_item(row, drawing) for row in drawing.rows]
+        self.suite = Suite("generated", self.items, "")
+
+    def notes(self, item: Item) -> dict[str, Any]:
+        """What an image's row says beside its values: how it was drawn, and what that cost."""
+        row = self.rows[item.id]
+        seconds = {"generate": row["seconds"]}
+        if row.get("warm_up"):
+            seconds["warm_up"] = True
+        flags = {f: True for f in ("black", "rewritten") if row.get(f)}
+        out = {k: row[k] for k in ("seed", "label", "cost")} | {"prompt": row["text"], "seconds": seconds}
+        return {**out, "flags": flags} if flags else out
+
+    def batches(self, size: int) -> Iterator[pipeline.Batch]:
+        """The images as they were drawn; one that changed since is refused by name."""
+        for originals in stream.originals(self.suite, View.parse("native", "native"), self.items, size):
+            for original in originals:
+                if original.why is not None or original.sha256 != self.rows[original.item.id]["sha256"]:
+                    raise VtbenchError(
+                        f"{original.item.place} is not the image that was drawn ({original.why or 'sha256 differs'}): "
+                        "delete it and run again, it is then made anew"
+                    )
+            yield [(original,) for original in originals]
+
+
+def _item(row: Mapping[str, Any], drawing: Drawing) -> Item:
+    """What a metric may know of a generated image: its prompt, label and metadata."""
+    meta = {**row.get("metadata", {}), "prompt": row["text"], "label": row["label"]}
+    return Item(str(row["id"]), drawing.path / str(row["file"]), meta=meta)
+
+
+def score_drawn(
+    job: Job, drawn: Drawn, metrics: Metrics, folder: RunFolder, info: RunInfo, tell: Progress
+) -> list[Score]:
+    """Rows of every drawn image into `folder`, and all scores: the metrics', the tokenizer's share, the costs."""
+    asked = Asked(
+        job.task.name, metrics, job.view.protocol, job.view.fingerprint(), reference=f"the set {job.suite.hash}"
+    )
+    place, total = FeaturePlace(folder.path), len(drawn.items)
+    tick = counting(lambda done, n: tell(job.name, job.task.name, done, n), total)
+    writer = Writer(folder, metrics, place, Keeping(reference=False), device=job.device, notes=drawn.notes)
+    lane = pipeline.Lane(job.name, None, writer, side=0)
+    pipeline.run([lane], drawn.batches(job.batch_size), pipeline.Pace(job.batch_size, 0), tick=tick)
+    seen = tally(folder.read_rows(), metrics.per_image(), times=("generate",))
+    with tempfile.TemporaryDirectory(prefix="vtbench-") as scratch:
+        reference = _References(job, metrics, Path(scratch))
+        result = scores_of(
+            asked,
+            folder.read_rows,
+            seen,
+            items=drawn.items,
+            sides=lambda metric, _: reference.sides(metric, place),
+        )
+        labels = [int(r["label"]) for r in drawn.drawing.rows if r["label"] is not None]
+        warnings = [*remarks(total, labels, drawn.drawing.black), *bad_references(reference.bad)]
+        sets = metrics.of_sets()
+        scores = [marked(s, warnings) if s.metric in sets and s.value is not None else s for s in result.scores]
+        if "fid" in metrics.wanted:
+            # The tokenizer's share is one of FID.
+            scores += _share(asked, reference, scores, total)
+    return [*scores, *cost_scores(job.task.name, _costs(info, seen))]
+
+
+class _References:
+    """Features of the reference suite, and of the tokenizer's own reconstruction of it."""
+
+    def __init__(self, job: Job, metrics: Metrics, scratch: Path) -> None:
+        self.job, self.metrics, self.scratch = job, metrics, scratch
+        self.extractors = metrics.extractors()
+        self.sink = FeatureSink(self.extractors, scratch, "reference")
+        if self.extractors:
+            for extractor in self.extractors.values():
+                extractor.load(job.device)
+            self._through(pipeline.Lane(job.suite.name, None, self.sink, side=0), SET_BATCH)
+        self.bad = self.sink.bad
+
+    def _through(self, lane: pipeline.Lane, batch: int) -> None:
+        job = self.job
+        sources = [stream.source_of(job.suite, job.view)]
+        batches = stream.batches(sources, job.suite.items, batch)
+        pipeline.run([lane], batches, pipeline.Pace(batch, 0), seed=job.seed)
+
+    def sides(self, metric: SetMetric, place: FeaturePlace) -> Sides:
+        extractor = metric.extractor()
+        reference, candidate = self.sink.read(extractor.id), place.candidate(extractor).read()
+        if min(len(reference), len(candidate)) < 2:
+            few = f"{len(reference)} reference images and {len(candidate)} drawn ones; a set needs two"
+            return Sides(None, None, why=few)
+        return Sides(reference, candidate)
+
+    def tokenizer_fid(self) -> SetValue:
+        """The distance of the tokenizer's reconstructions from the reference suite itself."""
+        tokenizer = self.job.loaded.tokenizer
+        if "fid" in self.metrics.unavailable:
+            return SetValue(None, why=self.metrics.unavailable["fid"])
+        if tokenizer is None:
+            return SetValue(None, why=NO_TOKENIZER)
+        metric = self.metrics.of_sets()["fid"]
+        key = metric.extractor().id
+        sink = FeatureSink({key: self.extractors[key]}, self.scratch, "reconstructed")
+        system = ModelSystem(tokenizer, "resize")
+        self._through(pipeline.Lane(tokenizer.card.name, system, sink), self.job.batch_size)
+        return finish(SHARE, lambda: metric.finish(self.sink.read(key), sink.read(key)))
+
+
+def _share(asked: Asked, reference: _References, scores: Sequence[Score], n: int) -> list[Score]:
+    """What the tokenizer alone loses on the reference set, and what the generator adds."""
+    own = reference.tokenizer_fid()
+    fid = next((s for s in scores if s.metric == "fid"), None)
+
+    def of(name: str, value: float | None, count: int, **more: Any) -> Score:
+        return Score(
+            task=asked.task,
+            metric=name,
+            value=value,
+            n=count if value is not None else 0,
+            missing=0 if value is not None else n,
+            better="lower",
+            protocol=asked.protocol,
+            fingerprint=fingerprint(asked.view, name, 1, reference=asked.reference),
+            **more,
+        )
+
+    if own.value is None:
+        return [of(name, None, 0, why=own.why or "not measured") for name in (SHARE, GAP)]
+    gap = None if fid is None or fid.value is None else fid.value - own.value
+    uneven = "the two distances are of sets of different size, and each is biased by its own"
+    what = "Fréchet distance of the tokenizer's reconstructions of the reference"
+    return [
+        of(SHARE, own.value, own.n or 0, low=own.low, high=own.high, warning=own.warning, details={"what": what}),
+        of(
+            GAP,
+            gap,
+            n,
+            why=None if gap is not None else "fid has no value",
+            warning=uneven if gap is not None and own.n != n else None,
+        ),
+    ]
+
+
+def _costs(info: RunInfo, seen: Tally) -> Costs:
+    """Time to image, network evaluations and whatever else the generator counts, memory, parameters."""
+    return Costs(
+        seen.n,
+        info.batch_size,
+        {"image": seen.times["generate"]},
+        counts={"nfe": [], **seen.counts},
+        memory=info.peak_memory_bytes,
+        memory_what=info.peak_memory_what or "",
+        parameters=info.model.parameters,
+        counts_macs=False,
+    )

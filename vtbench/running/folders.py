@@ -1,0 +1,184 @@
+"""`vtbench score`: metrics for folders of images, without any model. One reference, many candidates, read once each."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from vtbench.images import stream
+from vtbench.images.opening import open_suite
+from vtbench.images.pairing import check_pairs, partners
+from vtbench.images.stream import Original
+from vtbench.images.suite import Suite
+from vtbench.images.views import View
+from vtbench.models.pictures import SavedPictures
+from vtbench.results.folder import RunFolder
+from vtbench.results.record import Score
+from vtbench.running import pipeline
+from vtbench.running.writer import Keeping, Writer
+from vtbench.scoring.features import FeaturePlace, paired_sides
+from vtbench.scoring.loading import Metrics, load_metrics
+from vtbench.scoring.scores import Asked, Sides, Tally, scores_of, tally
+from vtbench.types.errors import VtbenchError
+from vtbench.types.metric import ImageMetric, RowMetric, SetMetric
+from vtbench.types.version import VERSION
+
+DEFAULT = ("psnr", "ssim", "ms-ssim", "lpips-alex", "rfid", "kid")
+BATCH = 8
+TASK = "score"
+ROW_KEYS = ("item", "size", "values", "why", "weights")
+"""What a row of folders says; pictures made elsewhere have no bits and no seconds."""
+NO_TOKENS = "this metric reads tokens, and folders of images have none"
+Tick = Callable[[int, int], None]
+"""(images done, images in all)"""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One candidate folder with its scores and per-image rows."""
+
+    path: str
+    scores: list[Score]
+    rows: list[dict[str, Any]]
+
+    def as_dict(self) -> dict[str, Any]:
+        scores = {s.metric: {k: v for k, v in s.line().items() if k != "metric"} for s in self.scores}
+        return {"path": self.path, "scores": scores, "rows": self.rows}
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What `score` returns; `as_dict()` is what --json writes. bad: {file: why it could not be read}."""
+
+    reference: str
+    candidates: list[Candidate]
+    bad: dict[str, str]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "schema": 1,
+            "vtbench": VERSION,
+            "reference": self.reference,
+            "bad": self.bad,
+            "candidates": [c.as_dict() for c in self.candidates],
+        }
+
+    def to_pandas(self) -> Any:
+        """One line a candidate and metric."""
+        import pandas as pd
+
+        return pd.DataFrame([{"candidate": c.path, **s.line()} for c in self.candidates for s in c.scores])
+
+
+def score(
+    reference: Path,
+    candidates: Sequence[Path],
+    metrics: Sequence[str] | None = None,
+    *,
+    device: str = "cpu",
+    progress: Tick | None = None,
+) -> Scored:
+    """Every metric of every candidate folder against the reference folder.
+
+    The reference side (features, statistics, stages of networks) is computed once. Raises VtbenchError if the folders
+    do not pair; unreadable files are named in `bad` and left out of every candidate.
+    """
+    original, systems = _opened(reference, candidates)
+    ready = _without_tokens(load_metrics(list(metrics or DEFAULT), device))
+    view = View.parse("native", "native")
+    asked = Asked(TASK, ready, view.protocol, view.fingerprint())
+    with tempfile.TemporaryDirectory(prefix="vtbench-") as scratch, contextlib.ExitStack() as stack:
+        folders = [stack.enter_context(RunFolder(Path(scratch) / str(k))) for k in range(len(systems))]
+        places = [FeaturePlace(folder.path) for folder in folders]
+        lanes = [
+            pipeline.Lane(str(path), None, Writer(folder, ready, place, Keeping(reference=k == 0), device=device), k + 1)
+            for k, (path, folder, place) in enumerate(zip(candidates, folders, places, strict=True))
+        ]
+        items = original.items
+        sources = [stream.source_of(original, view), *(partners(s.suite, s.items) for s in systems)]
+        pipeline.run(
+            lanes,
+            _all_or_none(stream.batches(sources, items, BATCH)),
+            pipeline.Pace(BATCH, 0),
+            tick=counting(progress, len(items)),
+        )
+        out = [
+            _candidate(path, asked, folder, _sides(place, places[0]), original)
+            for path, folder, place in zip(candidates, folders, places, strict=True)
+        ]
+        bad = {str(r["item"]): str(r["why"]["*"]) for r in folders[0].read_rows() if "*" in r["why"]}
+    return Scored(str(reference), out, bad)
+
+
+def _opened(reference: Path, candidates: Sequence[Path]) -> tuple[Suite, list[SavedPictures]]:
+    """The originals and the candidates, paired by name."""
+    if not candidates:
+        raise VtbenchError("no candidate folder was given: vtbench score REFERENCE CANDIDATE...")
+    for folder in (reference, *candidates):
+        if not folder.is_dir():
+            raise VtbenchError(f"{folder} is not a folder: give folders of images")
+    original = open_suite(str(reference))
+    systems = [SavedPictures(path) for path in candidates]
+    for path, system in zip(candidates, systems, strict=True):
+        check_pairs(original, system.suite, str(path))
+    return original, systems
+
+
+def _all_or_none(batches: Iterable[pipeline.Batch]) -> Iterator[pipeline.Batch]:
+    """An item of which any picture cannot be read is left out of every candidate: all are scored on the same images."""
+    for batch in batches:
+        yield [_whole(sides) for sides in batch]
+
+
+def _whole(sides: tuple[Original, ...]) -> tuple[Original, ...]:
+    why = next((s.why for s in sides if s.rgb is None), None)
+    return sides if why is None else (replace(sides[0], rgb=None, why=why), *sides[1:])
+
+
+def _without_tokens(metrics: Metrics) -> Metrics:
+    """Metrics that read tokens are unavailable where there are none."""
+    kinds = ImageMetric | SetMetric | RowMetric
+    return metrics.without({n: NO_TOKENS for n, m in metrics.ready.items() if not isinstance(m, kinds)})
+
+
+def counting(progress: Tick | None, total: int) -> Callable[[int], None]:
+    """Counts of batches as progress of the whole."""
+    done = 0
+
+    def tick(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress is not None:
+            progress(done, total)
+
+    return tick
+
+
+def _sides(own: FeaturePlace, first: FeaturePlace) -> Callable[[SetMetric, Tally], Sides]:
+    """The candidate's own features beside the originals', which the first candidate's lane wrote."""
+
+    def of(metric: SetMetric, seen: Tally) -> Sides:
+        extractor = metric.extractor()
+        return paired_sides(first.own_reference(extractor).read(), own.candidate(extractor).read(), seen)
+
+    return of
+
+
+def _candidate(
+    path: Path, asked: Asked, folder: RunFolder, sides: Callable[[SetMetric, Tally], Sides], original: Suite
+) -> Candidate:
+    seen = tally(folder.read_rows(), asked.metrics.per_image())
+    result = scores_of(asked, folder.read_rows, seen, items=original.items, sides=sides)
+    return Candidate(str(path), result.scores, [_shown(r, asked.metrics.wanted) for r in folder.read_rows()])
+
+
+def _shown(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """The row with what was asked for only: inputs of other metrics, and readings of text, stay out."""
+    out = {k: row[k] for k in ROW_KEYS if k in row}
+    out["values"] = {n: v for n, v in row["values"].items() if n in names}
+    out["why"] = {n: w for n, w in row["why"].items() if n in names or n == "*"}
+    return out

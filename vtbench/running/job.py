@@ -1,0 +1,95 @@
+"""One question for one loaded model, and what names its answer."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vtbench import registry
+from vtbench.images.suite import Suite
+from vtbench.images.views import View
+from vtbench.models.load import Loaded
+from vtbench.results import sources
+from vtbench.results.files import plain
+from vtbench.results.provenance import core_files
+from vtbench.results.record import IDENTITY_RULE
+from vtbench.types.item import Item
+from vtbench.types.task import Task
+
+
+@dataclass(frozen=True)
+class Job:
+    """`loaded`: the system with what identifies it; `suite_spec` opens the suite again; `facts`: further facts on the
+    model for the record; `asked`: what else is part of the question (a generator's prompts)."""
+
+    loaded: Loaded
+    task: Task
+    suite: Suite
+    view: View
+    out: Path
+    batch_size: int = 4
+    limit: int | None = None
+    seed: int = 0
+    device: str = "cpu"
+    dtype: str = "float32"
+    save: frozenset[str] = frozenset()
+    shard: tuple[int, int] | None = None
+    command: str | None = None
+    suite_spec: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    asked: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return str(self.loaded.identity["name"])
+
+    def source_files(self) -> list[Path]:
+        """Where the code begins that decides these numbers: the model's, the task's, the metrics'."""
+        names = [registry.metrics().source_file(n) for n in self.task.metrics]
+        names.append(registry.tasks().source_file(self.task.name))
+        return [*self.loaded.sources, *(p for p in names if p is not None)]
+
+    def question(self) -> dict[str, Any]:
+        """Everything that can move a number; commit, batch size and limit are recorded, not hashed."""
+        cards = {n: registry.card_of(registry.metrics().get(n)) for n in self.task.metrics}
+        return {
+            "rule": IDENTITY_RULE,
+            "model": {**self.loaded.identity, **self.asked},
+            "task": {"name": self.task.name, "version": self.task.version, "fit": self.task.fit},
+            "metrics": {n: c.version for n, c in cards.items()},
+            "code": sources.digest([*core_files(), *self.source_files()]),
+            "suite": self.suite.hash,
+            "view": self.view.fingerprint(),
+            "dtype": self.dtype,
+            "seed": self.seed,
+            "device": self.device.partition(":")[0],
+        }
+
+    @functools.cached_property
+    def id(self) -> str:
+        """sha256 of the question."""
+        text = json.dumps(plain(self.question()), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def folder(self) -> Path:
+        """The folder of the answer: names that a reader knows, then the question's first digits."""
+        name = "".join(c if c.isalnum() or c in "-_." else "-" for c in self.name)[:60].strip("-.")
+        shard = f"--shard-{self.shard[0]}-of-{self.shard[1]}" if self.shard else ""
+        return self.out / f"{name or 'model'}--{self.task.name}--{self.id[:12]}{shard}"
+
+    def items(self) -> Sequence[Item]:
+        """The items of this run: the suite's, cut to the limit, or the shard's whole batches."""
+        items = self.suite.items
+        if self.limit is not None:
+            items = items[: self.limit]
+        if self.shard is None:
+            return items
+        part, parts = self.shard
+        batches = -(-len(items) // self.batch_size)
+        first, last = (part - 1) * batches // parts, part * batches // parts
+        return items[first * self.batch_size : last * self.batch_size]

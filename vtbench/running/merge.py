@@ -1,0 +1,157 @@
+"""`vtbench merge`: the shards of one run, joined into the run that one pass would have made."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vtbench.images.opening import open_suite
+from vtbench.results.folder import ROWS, SCORES, TOKENS, RunFolder
+from vtbench.results.record import Run, RunInfo, find_runs, read_run
+from vtbench.results.stores import TokenFile
+from vtbench.running.question import costs_of, joined
+from vtbench.scoring.costs import cost_scores
+from vtbench.scoring.features import FeaturePlace
+from vtbench.scoring.loading import load_metrics
+from vtbench.scoring.scores import Asked, scores_of, tally, with_values
+from vtbench.types.errors import VtbenchError
+from vtbench.types.metric import RowMetric
+
+ROWS_AT_ONCE = 256
+COPY = 1 << 24
+"""Bytes at a time."""
+
+
+def merge(paths: Sequence[Path], out: Path) -> list[Path]:
+    """Joins every complete set of shards at or below `paths` into folders under `out`; returns them.
+
+    Raises VtbenchError if a shard is missing, unfinished or given twice; nothing is written then.
+    """
+    groups: dict[str, list[Run]] = defaultdict(list)
+    for path in find_runs(paths):
+        run = read_run(path)
+        if run.info.shard:
+            groups[run.info.id].append(run)
+    if not groups:
+        raise VtbenchError(f"{', '.join(map(str, paths))} holds no shard: run evaluate with --shard i/n first")
+    plans = [_ordered(runs) for runs in groups.values()]
+    return [_join(shards, out) for shards in plans]
+
+
+def _ordered(runs: Sequence[Run]) -> list[Run]:
+    """The shards in order, or the reason why they do not make a whole."""
+    name = f"{runs[0].name}, {runs[0].info.task.name}"
+    numbers = [(s[0], s[1]) for r in runs if (s := r.info.shard) is not None]
+    splits = {of for _, of in numbers}
+    if len(splits) > 1:
+        raise VtbenchError(f"the shards of {name} come from splits into {sorted(splits)}: merge shards of one split")
+    (n,) = splits
+    by_number = {number: run for (number, _), run in zip(numbers, runs, strict=True)}
+    if len(by_number) != len(runs):
+        raise VtbenchError(f"a shard of {name} is given twice: give every folder once")
+    missing = [str(i) for i in range(1, n + 1) if i not in by_number]
+    if missing:
+        raise VtbenchError(
+            f"{name}: shard {', '.join(missing)} of {n} is missing: run it with --shard {missing[0]}/{n}"
+        )
+    ordered = [by_number[i] for i in range(1, n + 1)]
+    for run in ordered:
+        if not run.info.finished:
+            raise VtbenchError(f"{run.path} is {run.info.status}: run the same command again until it is complete")
+    if len({(r.info.batch_size, r.info.limit) for r in ordered}) > 1:
+        raise VtbenchError(f"the shards of {name} differ in --batch-size or --limit: run them alike")
+    return ordered
+
+
+def _join(shards: Sequence[Run], out: Path) -> Path:
+    """One folder of all shards; run.json is written last, so that a killed merge counts for nothing."""
+    target = out / shards[0].path.name.split("--shard-")[0]
+    with RunFolder(target) as folder:
+        if folder.info() is not None:
+            raise VtbenchError(f"{target} exists already: choose another --out")
+        for name in (ROWS, SCORES, *TOKENS):
+            (target / name).unlink(missing_ok=True)
+        _join_features(shards, target)
+        _join_rows(shards, folder)
+        for name in ("samples", "images"):
+            for shard in shards:
+                if (shard.path / name).is_dir():
+                    shutil.copytree(shard.path / name, target / name, dirs_exist_ok=True)
+        info = _record(shards)
+        _score(folder, info)
+        folder.write_info(info)
+    return target
+
+
+def _join_features(shards: Sequence[Run], target: Path) -> None:
+    (target / "features").mkdir(exist_ok=True)
+    for name in sorted({p.name for s in shards for p in (s.path / "features").glob("*.f32")}):
+        with (target / "features" / name).open("wb") as sink:
+            for number, shard in enumerate(shards, 1):
+                part = shard.path / "features" / name
+                if not part.exists():
+                    raise VtbenchError(f"{part} is missing: run shard {number} again")
+                with part.open("rb") as source:
+                    shutil.copyfileobj(source, sink, COPY)
+
+
+def _join_rows(shards: Sequence[Run], folder: RunFolder) -> None:
+    """Rows as they were written, and their tokens."""
+    tokens = TokenFile(folder.path)
+    for shard in shards:
+        kept = TokenFile(shard.path)
+        waiting: list[Mapping[str, Any]] = []
+        for index, row in enumerate(RunFolder(shard.path).read_rows()):
+            waiting.append(row)
+            if kept.exists():
+                tokens.append([kept.blob(index)])
+            if len(waiting) == ROWS_AT_ONCE:
+                folder.append_rows(waiting)
+                waiting = []
+        folder.append_rows(waiting)
+
+
+def _record(shards: Sequence[Run]) -> RunInfo:
+    infos = [s.info for s in shards]
+    reasons = [r for i in infos for r in (i.why_not_ranked or "").split("; ") if r and not r.startswith("shard ")]
+    served: Counter[str] = Counter()
+    for info in infos:
+        served.update(info.served)
+    why = joined(dict.fromkeys(reasons))
+    return infos[0].with_(
+        enlarged=sum(i.enlarged for i in infos),
+        served=dict(served),
+        peak_memory_bytes=max((i.peak_memory_bytes for i in infos if i.peak_memory_bytes), default=None),
+        shard=None,
+        n=sum(i.n or 0 for i in infos),
+        ranked=why is None,
+        why_not_ranked=why,
+        merged_from=len(shards),
+        status="incomplete" if any(i.status == "incomplete" for i in infos) else "complete",
+    )
+
+
+def _score(folder: RunFolder, info: RunInfo) -> None:
+    """The scores of the whole, as one pass would have made them."""
+    metrics = load_metrics(list(info.metrics), info.device.kind or "cpu")
+    asked = Asked(info.task.name, metrics, info.view.protocol or "vtbench", info.view.fingerprint or "")
+    seen = tally(folder.read_rows(), metrics.per_image())
+    items: Sequence[Any] = [str(r["item"]) for r in folder.read_rows()]
+    if any(isinstance(m, RowMetric) for m in metrics.ready.values()):
+        items = open_suite(info.suite.spec or "").items[: info.limit]
+    tokens = TokenFile(folder.path)
+    place = FeaturePlace(folder.path)
+    result = scores_of(
+        asked,
+        folder.read_rows,
+        seen,
+        items=items,
+        tokens=tokens if tokens.exists() else None,
+        sides=place.sides,
+    )
+    if result.per_image:
+        folder.replace_rows(with_values(folder.read_rows, result.per_image, seen.good))
+    folder.write_scores([*result.scores, *cost_scores(info.task.name, costs_of(info, seen))])

@@ -1,0 +1,186 @@
+"""THE pipeline: reading, the systems and the metrics, overlapped where that helps.
+
+reader threads -> batches of originals (hash checked, view applied) -> every system's output (this thread) -> sinks
+(metrics and files; a thread of their own beside a model) -> rows
+
+One pass serves one model (evaluate), many folders against one reference (score), a set alone (score --set, drawn
+images) and every open choice at a view (explain): what differs is the systems and the sinks.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from vtbench.images.rounding import to_float
+from vtbench.images.seeds import image_seed
+from vtbench.images.stream import Group, Original, by_size, stacked
+from vtbench.models.outputs import Output
+from vtbench.models.system import System
+from vtbench.types.errors import VtbenchError
+from vtbench.types.metric import Reference
+
+
+Batch = Sequence[tuple[Original, ...]]
+"""Of each item the original, and the pictures that somebody already has of it."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Images of one size of a batch: the originals and where they stand in it, one seed each, the reference as every
+    metric reads it (shared by all lanes, as is what metrics compute on it), and one lane's output."""
+
+    positions: Sequence[int]
+    originals: Sequence[Original]
+    seeds: Sequence[int]
+    reference: Reference
+    output: Output
+
+
+@dataclass(frozen=True)
+class Work:
+    """A batch on its way from a system to its sink; `warm_up`: its times do not count."""
+
+    originals: Sequence[Original]
+    parts: Sequence[Part]
+    warm_up: bool = False
+
+
+class Sink(Protocol):
+    """What takes a system's batches, in order."""
+
+    def write(self, work: Work) -> None: ...
+
+
+@dataclass(frozen=True)
+class Lane:
+    """A system and what becomes of its output; `name` is what a failure calls it. side: which picture of an item is
+    its output (0: the original itself); None: the system makes it."""
+
+    name: str
+    system: System | None
+    sink: Sink
+    side: int | None = None
+
+
+@dataclass(frozen=True)
+class Pace:
+    """batch: images at a time. begun: images that an earlier try has finished. in_all: images of the run. The first
+    batch of several warms up; the very first is counted (multiply-accumulates) instead of timed."""
+
+    batch: int
+    in_all: int
+    begun: int = 0
+
+    def warms_up(self, number: int) -> bool:
+        return number == 0 and self.in_all - self.begun > self.batch
+
+    def counts_macs(self, number: int) -> bool:
+        return number == 0 and self.begun == 0 and self.in_all > self.batch
+
+
+def run(
+    lanes: Sequence[Lane],
+    batches: Iterable[Batch],
+    pace: Pace,
+    *,
+    seed: int = 0,
+    overlap: bool = False,
+    tick: Callable[[int], None] | None = None,
+) -> None:
+    """Sends every batch through every lane. overlap: sinks work in a thread while the systems make the next batch.
+    tick: called with the number of images that are finished. Raises VtbenchError (code 1) if a system fails; what was
+    written until then stays."""
+    if overlap:
+        _overlapped(lanes, _work(lanes, batches, pace, seed), tick)
+        return
+    for works in _work(lanes, batches, pace, seed):
+        _write(lanes, works, tick)
+
+
+def _write(lanes: Sequence[Lane], works: Sequence[Work], tick: Callable[[int], None] | None) -> None:
+    for lane, work in zip(lanes, works, strict=True):
+        lane.sink.write(work)
+    if tick is not None:
+        tick(len(works[0].originals))
+
+
+def _work(lanes: Sequence[Lane], batches: Iterable[Batch], pace: Pace, seed: int) -> Iterator[list[Work]]:
+    """Every batch's output of every lane, made when it is asked for."""
+    for number, batch in enumerate(batches):
+        originals = [sides[0] for sides in batch]
+        groups = [_Group(g, g.of(originals), seed) for g in by_size(originals)]
+        macs = pace.counts_macs(number)
+        yield [
+            Work(originals, [_part(lane, group, batch, macs) for group in groups], pace.warms_up(number))
+            for lane in lanes
+        ]
+
+
+class _Group:
+    """Originals of one size, with what all lanes share of them."""
+
+    def __init__(self, group: Group, originals: list[Original], seed: int) -> None:
+        self.group, self.originals = group, originals
+        self.seeds = [image_seed(seed, o.sha256) for o in originals]
+        self.reference = Reference(group.images, [o.item for o in originals], [o.sha256 for o in originals])
+
+
+def _part(lane: Lane, group: _Group, batch: Batch, count_macs: bool) -> Part:
+    try:
+        output = _output(lane, group, batch, count_macs)
+    except VtbenchError as bad:
+        # In mid-run it is the model that failed, whatever the sentence: the others go on.
+        raise VtbenchError(str(bad), code=1) from bad
+    except Exception as bad:
+        # An adapter may raise anything.
+        first = group.originals[0].item.id
+        raise VtbenchError(f"{lane.name} raised {type(bad).__name__} on {first}: {bad}", code=1) from bad
+    return Part(group.group.positions, group.originals, group.seeds, group.reference, output)
+
+
+def _output(lane: Lane, group: _Group, batch: Batch, count_macs: bool) -> Output:
+    if lane.side == 0:
+        return Output(group.group.images)
+    if lane.side is not None:
+        pictures = [sides[lane.side] for sides in group.group.of(batch)]
+        images, failed = stacked(pictures, group.group.size)
+        return Output(images.contiguous(), failed=failed)
+    if lane.system is None:
+        raise VtbenchError(f"{lane.name} has neither pictures nor a system that makes them", code=1)
+    items = group.reference.items
+    return lane.system.produce(to_float(group.group.images), group.seeds, items, count_macs=count_macs)
+
+
+def _overlapped(lanes: Sequence[Lane], works: Iterator[list[Work]], tick: Callable[[int], None] | None) -> None:
+    """Metrics of a batch while the model works on the next."""
+    from threadpoolctl import threadpool_limits
+
+    waiting: queue.Queue[list[Work] | None] = queue.Queue(maxsize=2)
+    trouble: list[BaseException] = []
+
+    def consume() -> None:
+        # OpenMP's limit is the calling thread's own: a second team of workers would spin against the model's.
+        with threadpool_limits(1, user_api="openmp"):
+            while (batch := waiting.get()) is not None:
+                if not trouble:
+                    try:
+                        _write(lanes, batch, tick)
+                    except BaseException as bad:
+                        trouble.append(bad)
+
+    thread = threading.Thread(target=consume, name="metrics")
+    thread.start()
+    try:
+        for batch in works:
+            if trouble:
+                break
+            waiting.put(batch)
+    finally:
+        waiting.put(None)
+        thread.join()
+    if trouble:
+        raise trouble[0]

@@ -1,0 +1,156 @@
+"""The record of a run: what was asked, of what, and on which machine; written when it begins, completed at its end."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from vtbench.models.devices import peak_memory
+from vtbench.results import provenance
+from vtbench.results.files import plain
+from vtbench.results.folder import RunFolder
+from vtbench.results.record import IDENTITY_RULE, SCHEMA, RunInfo, validated
+from vtbench.running.job import Job
+from vtbench.scoring.costs import Costs
+from vtbench.scoring.loading import Metrics
+from vtbench.scoring.scores import Tally
+from vtbench.types.cards import Card
+
+
+def now() -> str:
+    """UTC, to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def joined(reasons: Iterable[str | None]) -> str | None:
+    """Reasons as one text; None if there are none."""
+    return "; ".join(r for r in reasons if r) or None
+
+
+def why_not_ranked(job: Job, metrics: Metrics) -> list[str]:
+    """Everything that keeps this run from being ranked, known before it begins."""
+    reasons = list(job.loaded.reasons)
+    if job.loaded.weights.get("status") == "unverified":
+        reasons.append(f"unverified weights ({job.loaded.weights.get('why') or 'made for a test'})")
+    reasons += metrics.unverified()
+    if job.limit is not None and job.limit < len(job.suite.items):
+        reasons.append(f"limited to {job.limit} of {len(job.suite.items)} images")
+    if job.shard:
+        reasons.append(f"shard {job.shard[0]} of {job.shard[1]}: merge the shards")
+    changed = provenance.changed(job.source_files())
+    if changed:
+        reasons.append(f"code that decides these numbers differs from the release ({', '.join(changed[:3])})")
+    return reasons
+
+
+def first_record(job: Job, metrics: Metrics, batch: int, save: frozenset[str], n: int | None = None) -> RunInfo:
+    """run.json as a run begins; n: its images, unless they are the job's."""
+    reasons = why_not_ranked(job, metrics)
+    suite, view = job.suite, job.view
+    stated = {
+        "schema": SCHEMA,
+        "identity_rule": IDENTITY_RULE,
+        "id": job.id,
+        "question": job.question(),
+        "model": _model(job),
+        "task": {"name": job.task.name, "version": job.task.version, "title": job.task.title, "fit": job.task.fit},
+        "suite": {
+            "name": suite.name,
+            "hash": suite.hash,
+            "n": len(suite.items),
+            "version": suite.version,
+            "spec": job.suite_spec,
+        },
+        "view": {"name": view.name, "protocol": view.protocol, "fingerprint": view.fingerprint()},
+        "protocol": view.protocol,
+        "dtype": job.dtype,
+        "device": provenance.device_facts(job.device),
+        "seed": job.seed,
+        "n": len(job.items()) if n is None else n,
+        "limit": job.limit,
+        "shard": list(job.shard) if job.shard else None,
+        "batch_size": batch,
+        "save": sorted(save),
+        "ranked": not reasons,
+        "why_not_ranked": joined(reasons),
+        "unavailable": dict(metrics.unavailable),
+        "metrics": {n: dataclasses.asdict(c) for n, c in metrics.cards().items()},
+        "command": job.command,
+        "provenance": {**provenance.facts(), "release": not provenance.changed(job.source_files()), "started": now()},
+    }
+    return validated(RunInfo, plain(stated), "the record of this run")
+
+
+def card_facts(card: Card) -> dict[str, Any]:
+    """The card without its native network's configuration, which is long and stands in the adapter's file."""
+    facts = dataclasses.asdict(card)
+    facts.pop("arch", None)
+    return facts
+
+
+def _model(job: Job) -> dict[str, Any]:
+    loaded, card = job.loaded, job.loaded.system.card
+    options = dict(loaded.identity.get("options", {}))
+    curve = {k: v for k, v in options.items() if k != card.knob}
+    return {
+        "name": job.name,
+        "family": card.family,
+        "kind": card.kind,
+        "title": card.title,
+        "card": card_facts(card),
+        "options": options,
+        "knob": card.knob,
+        "curve": f"{job.name} {json.dumps(plain(curve), sort_keys=True)}" if card.knob else None,
+        "weights": dict(loaded.weights),
+        "adapter_sha256": loaded.identity.get("adapter"),
+        "parameters": loaded.system.parameter_count(),
+        **loaded.facts,
+        **job.facts,
+    }
+
+
+def finished(job: Job, info: RunInfo, folder: RunFolder) -> RunInfo:
+    """The record at the run's end: what the rows say of it as a whole, memory, time."""
+    bad = enlarged = count = 0
+    served: Counter[str] = Counter()
+    first: Mapping[str, Any] = {}
+    for row in folder.read_rows():
+        first = first or row
+        count += 1
+        flags = row.get("flags", {})
+        bad += "*" in row["why"]
+        enlarged += bool(flags.get("enlarged"))
+        served.update([flags["served"]] if "served" in flags else ())
+    unscored = f"{bad} of {count} images could not be scored" if bad else None
+    memory, what = peak_memory(job.device)
+    kind = first.get("kind") or job.loaded.system.card.kind
+    model = {**info.model.as_dict(), "kind": kind, "macs": first.get("seconds", {}).get("macs")}
+    model["card"] = {**model["card"], "kind": kind}
+    return info.with_(
+        status="incomplete" if bad else "complete",
+        ranked=bool(info.ranked) and not bad,
+        why_not_ranked=joined([info.why_not_ranked, unscored]),
+        model=model,
+        enlarged=enlarged,
+        served=dict(served),
+        peak_memory_bytes=memory,
+        peak_memory_what=what,
+        provenance={**info.provenance.as_dict(), "finished": now()},
+    )
+
+
+def costs_of(info: RunInfo, seen: Tally) -> Costs:
+    """A reconstruction's costs, from the record and the rows."""
+    return Costs(
+        seen.n,
+        info.batch_size,
+        seen.times,
+        memory=info.peak_memory_bytes,
+        memory_what=info.peak_memory_what or "",
+        parameters=info.model.parameters,
+        macs=info.model.macs,
+    )

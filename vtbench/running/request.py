@@ -1,0 +1,160 @@
+"""How a run is asked for: one frozen record of every choice, checked before anything is read or written."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from vtbench import registry
+from vtbench.images.opening import open_suite
+from vtbench.images.suite import Suite
+from vtbench.images.views import View
+from vtbench.types.errors import VtbenchError
+from vtbench.types.task import Task
+
+Progress = Callable[[str, str, int, int], None]
+"""(model, task, images done, images in all)"""
+UNNAMED = ("folder:", "family:", "tokenbridge:")
+"""Specs whose options are known only once they are loaded."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """Models to evaluate (names, or objects with encode and decode) and every choice of the run.
+
+    images: a suite, folder, glob or `hf:NAME@REVISION`; None: each task's own suites. options: {name: value or values};
+    several values make one run each. fit: "resize" or "tiles", None: the task's. shard: (i, n), counted from 1.
+    batch_size 0: the fastest. out: None makes a temporary folder. prompts, per_prompt, tokenizer_checkpoint: for
+    generators only.
+    """
+
+    models: Any
+    tasks: Sequence[str] | None = None
+    images: str | Path | None = None
+    view: str | None = None
+    checkpoint: str | Path | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    limit: int | None = None
+    device: str = "cpu"
+    dtype: str = "float32"
+    batch_size: int = 4
+    save: Sequence[str] = ()
+    shard: tuple[int, int] | None = None
+    out: str | Path | None = None
+    protocol: str = "vtbench"
+    seed: int = 0
+    command: str | None = None
+    prompts: str | None = None
+    per_prompt: int | None = None
+    tokenizer_checkpoint: str | Path | None = None
+    fit: str | None = None
+
+    @property
+    def specs(self) -> list[Any]:
+        one = isinstance(self.models, str) or not isinstance(self.models, Sequence)
+        return [self.models] if one else list(self.models)
+
+    @property
+    def draws(self) -> bool:
+        """True if the models are generators; refuses generators and tokenizers in one request."""
+        kinds = {isinstance(m, str) and _is_generator(m) for m in self.specs}
+        if len(kinds) > 1:
+            raise VtbenchError("generators and tokenizers were given together: evaluate them in two commands")
+        return kinds == {True}
+
+    @property
+    def checkpoint_path(self) -> Path | None:
+        return _path(self.checkpoint)
+
+    @property
+    def tokenizer_path(self) -> Path | None:
+        return _path(self.tokenizer_checkpoint)
+
+    def combinations(self) -> list[dict[str, str]]:
+        """Every combination of the options' values, in the order given."""
+        lists = {
+            k: [str(x) for x in v] if isinstance(v, list | tuple) else [str(v)] for k, v in self.options.items()
+        }
+        return [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
+
+    def chosen_tasks(self) -> list[Task]:
+        """The tasks asked for, or those that are the default of such a request; each of the models' kind."""
+        draws = self.draws
+        names = self.tasks or registry.default_tasks(generators=draws, images_given=self.images is not None)
+        tasks = [registry.tasks().get(t) for t in names]
+        for task in tasks:
+            if bool(task.prompts) != draws:
+                raise VtbenchError(
+                    f"the task {task.name} is for {'generators' if task.prompts else 'tokenizers'}: "
+                    f"{self.specs[0]} is {'a generator' if draws else 'none'}"
+                )
+        return tasks if self.fit is None else [replace(t, fit=self.fit) for t in tasks]  # type: ignore[arg-type]
+
+    def checked(self) -> Request:
+        """The request, unless a choice has no meaning: nothing was read or written then."""
+        if self.limit is not None and self.limit < 1:
+            raise VtbenchError(f"--limit {self.limit}: give a number of images, 1 or more")
+        if self.batch_size < 0:
+            raise VtbenchError(f"--batch-size {self.batch_size}: give 1 or more, or 0 for the fastest")
+        unknown = set(self.save) - {"tokens", "images"}
+        if unknown:
+            raise VtbenchError(f"--save {', '.join(sorted(unknown))}: only tokens and images can be saved")
+        if self.shard is not None and not 1 <= self.shard[0] <= self.shard[1]:
+            raise VtbenchError(f"--shard {self.shard[0]}/{self.shard[1]}: give i/n with i from 1 to n")
+        if self.fit not in (None, "resize", "tiles"):
+            raise VtbenchError(f"--fit {self.fit!r} is not known: give resize or tiles")
+        if self.fit == "tiles" and "tokens" in self.save:
+            raise VtbenchError(
+                "--save tokens keeps whole images' tokens, and tiles have many: leave out one of the two"
+            )
+        if self.draws:
+            if self.limit is not None or self.shard is not None or self.save:
+                raise VtbenchError(
+                    "a generator takes no --limit, --shard or --save: --n says how many images a prompt"
+                )
+        elif self.prompts or self.per_prompt or self.tokenizer_checkpoint:
+            raise VtbenchError("--suite, --n and --tokenizer-checkpoint are for generators: leave them out")
+        if self.out is not None and Path(self.out).exists() and not Path(self.out).is_dir():
+            raise VtbenchError(f"--out {self.out} is a file: give a folder")
+        for spec in self.specs:
+            # A wrong name or option is refused before anything runs.
+            if isinstance(spec, str) and not spec.startswith(UNNAMED):
+                card = registry.model(spec).card
+                for combination in self.combinations():
+                    registry.parse_options(card, combination)
+        return self
+
+    def folder(self) -> Path:
+        """Where the runs go."""
+        return Path(self.out) if self.out is not None else Path(tempfile.mkdtemp(prefix="vtbench-"))
+
+    def questions(self) -> list[Question]:
+        """Every task on every suite, at the view asked for."""
+        return [
+            Question(task, name, open_suite(name), View.parse(self.view or task.view, self.protocol))
+            for task in self.chosen_tasks()
+            for name in ([str(self.images)] if self.images is not None else task.suites)
+        ]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One task on one suite at one view; `spec` opens the suite again."""
+
+    task: Task
+    spec: str
+    suite: Suite
+    view: View
+
+
+def _path(value: str | Path | None) -> Path | None:
+    return None if value is None else Path(value).expanduser()
+
+
+def _is_generator(spec: str) -> bool:
+    """True for a registered generator; what is no registered name is refused where it is loaded."""
+    return not spec.startswith(UNNAMED) and registry.model(spec).card.kind == "generator"

@@ -1,0 +1,195 @@
+"""`vtbench score --set`: sets of images rather than pairs: FID, sFID, KID, IS, precision, recall, density, coverage.
+
+A set is a folder, tar shards, or an .npz with `arr_0` (uint8, NHWC) as the ADM suite writes it; the reference may also
+be a file of statistics. Everything streams through the one pipeline, the images being their own candidates: 50,000 take
+the memory of a batch, and features go to a memory-mapped file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from vtbench import registry
+from vtbench.images.opening import open_set
+from vtbench.images.sets import BATCH, ImageSet
+from vtbench.images.views import View
+from vtbench.metrics.moments import Moments
+from vtbench.results.folder import RunFolder
+from vtbench.running import pipeline
+from vtbench.running.extracting import FeatureSink
+from vtbench.running.folders import Candidate, Scored, Tick, counting
+from vtbench.running.writer import Keeping, Writer
+from vtbench.scoring.features import FeaturePlace
+from vtbench.scoring.loading import Metrics, load_metrics
+from vtbench.scoring.measure import extract
+from vtbench.scoring.references import SetReference, open_reference
+from vtbench.scoring.remarks import marked, remarks
+from vtbench.scoring.scores import Asked, Sides, Tally, scores_of, tally
+from vtbench.types.errors import VtbenchError
+from vtbench.types.metric import Extractor, SetMetric
+
+DEFAULT = ("fid", "sfid", "kid", "is", "precision", "recall", "density", "coverage")
+SHORT = {"precision": "precision-k3", "recall": "recall-k3", "density": "density-k5", "coverage": "coverage-k5"}
+"""The field's bare names and what they mean here: ADM's k for precision and recall, prdc's for the others."""
+TASK = "generation"
+
+
+def score(
+    reference: Path,
+    candidates: Sequence[Path],
+    metrics: Sequence[str] | None = None,
+    *,
+    device: str = "cpu",
+    progress: Tick | None = None,
+) -> Scored:
+    """Every set metric of every candidate against the reference, whose side is computed once."""
+    if not candidates:
+        raise VtbenchError("no set of images was given: vtbench score REFERENCE IMAGES... --set")
+    names = [SHORT.get(n, n) for n in (metrics or DEFAULT)]
+    for name in names:
+        card = registry.card_of(registry.metrics().get(name))
+        if card.kind != "set" and (card.kind != "image" or card.paired):
+            raise VtbenchError(f"{name} compares pairs of images, not sets: leave out --set, or leave out {name}")
+    origin, sets = open_reference(reference), [open_set(c) for c in candidates]
+    ready = load_metrics(names, device)
+    view = View.parse("native", "native")
+    with tempfile.TemporaryDirectory(prefix="vtbench-") as scratch:
+        side = _ReferenceSide(origin, ready, Path(scratch), device)
+        tick = counting(progress, sum(s.n for s in sets) + side.n)
+        side.read(tick)
+        asked = Asked(TASK, ready, view.protocol, view.fingerprint(), reference=f"the set {origin.path.name}")
+        out = [
+            _candidate(path, images, asked, side, Path(scratch) / str(k), device, tick)
+            for k, (path, images) in enumerate(zip(candidates, sets, strict=True))
+        ]
+    bad = {name: why for images in sets for name, why in images.bad.items()}
+    return Scored(str(reference), out, {**bad, **side.bad})
+
+
+def _pictures(images: ImageSet, size: int) -> Iterator[pipeline.Batch]:
+    """The set's images in batches, each its own candidate."""
+    if images.batches is None:
+        raise VtbenchError(f"{images.name} cannot be read image by image", code=1)
+    for batch in images.batches(size):
+        images.black.extend(o.item.id for o in batch if o.rgb is not None and not o.rgb.any())
+        yield [(original,) for original in batch]
+
+
+class _ReferenceSide:
+    """Statistics where a metric can use them, else features of the reference's images."""
+
+    def __init__(self, origin: SetReference, metrics: Metrics, scratch: Path, device: str) -> None:
+        self.origin = origin
+        stand = {n: origin.statistics_of(m) for n, m in metrics.of_sets().items()}
+        self.statistics = {n: saved for n, (saved, _) in stand.items()}
+        self.why_not = {n: why for n, (_, why) in stand.items()}
+        needed = {m.extractor().id for n, m in metrics.of_sets().items() if self.statistics[n] is None}
+        self.extractors = {k: e for k, e in metrics.extractors().items() if k in needed}
+        for extractor in metrics.extractors().values():
+            extractor.load(device)
+        self.sink = FeatureSink(self.extractors, scratch, "reference")
+
+    @property
+    def reads(self) -> bool:
+        return self.origin.images is not None and bool(self.extractors)
+
+    @property
+    def n(self) -> int:
+        """Images that `read` will go through."""
+        return self.origin.images.n if self.origin.images is not None and self.extractors else 0
+
+    @property
+    def bad(self) -> dict[str, str]:
+        return self.sink.bad
+
+    def read(self, tick: Callable[[int], None]) -> None:
+        """The reference's images through the feature networks, where some metric needs them."""
+        if self.origin.images is not None and self.extractors:
+            lane = pipeline.Lane(self.origin.images.name, None, self.sink, side=0)
+            pipeline.run([lane], _pictures(self.origin.images, BATCH), pipeline.Pace(BATCH, 0), tick=tick)
+
+    def sides(self, metric: SetMetric, candidate: FeaturePlace, seen: Tally) -> Sides:
+        """Both sides for one metric, or why the reference has none for it."""
+        name, extractor = metric.card.name, metric.extractor()
+        features = candidate.candidate(extractor).read()
+        features = features if len(seen.good) == seen.n else features[seen.good]
+        if len(features) < 2:
+            return Sides(None, features, why=f"{len(features)} images could be read; a set needs two")
+        saved = self.statistics.get(name)
+        if saved is not None:
+            untold = f"{self.origin.path.name} does not say whose features its statistics are: taken for those of "
+            return Sides(saved, features, note=untold + extractor.id if saved.extractor is None else None)
+        if self.reads:
+            return Sides(self.sink.read(extractor.id), features)
+        if not metric.needs_reference:
+            return Sides(features[:0], features)
+        why = self.why_not.get(name)
+        return Sides(None, features, why=why or f"{self.origin.path.name} holds statistics only, and {name} needs its images")
+
+
+def _candidate(
+    path: Path,
+    images: ImageSet,
+    asked: Asked,
+    side: _ReferenceSide,
+    scratch: Path,
+    device: str,
+    tick: Callable[[int], None],
+) -> Candidate:
+    """One set through the pipeline, and its scores with what keeps them from being compared."""
+    place = FeaturePlace(scratch)
+    with RunFolder(scratch) as folder:
+        writer = Writer(folder, asked.metrics, place, Keeping(reference=False), device=device)
+        lane = pipeline.Lane(images.name, None, writer, side=0)
+        pipeline.run([lane], _pictures(images, BATCH), pipeline.Pace(BATCH, 0), tick=tick)
+        seen = tally(folder.read_rows(), asked.metrics.per_image())
+        images.bad.update({str(r["item"]): str(r["why"]["*"]) for r in folder.read_rows() if "*" in r["why"]})
+        result = scores_of(
+            asked,
+            folder.read_rows,
+            seen,
+            items=images.items,
+            sides=lambda metric, tallied: side.sides(metric, place, tallied),
+        )
+    said = [*remarks(images.n, images.labels, images.black), *images.remarks]
+    sets = asked.metrics.of_sets()
+    return Candidate(str(path), [marked(s, said) if s.metric in sets else s for s in result.scores], [])
+
+
+class _MomentSink:
+    """Sums of features, in place of the features themselves."""
+
+    def __init__(self, sums: Moments, extractor: Extractor) -> None:
+        self.sums, self.extractor = sums, extractor
+
+    def write(self, work: pipeline.Work) -> None:
+        for part in work.parts:
+            names = [o.item.id for o in part.originals]
+            self.sums.add(extract(self.extractor, part.output.images.contiguous(), names))
+
+
+def statistics(
+    images: Path, out: Path, *, metric: str = "fid", device: str = "cpu", progress: Tick | None = None
+) -> None:
+    """Saves the set's mean and covariance of `metric`'s features as .npz (mu, sigma, n), to be a REFERENCE later."""
+    if out.suffix != ".npz":
+        raise VtbenchError(f"--out {out}: statistics are saved as .npz")
+    loaded = load_metrics([metric], device)
+    if metric in loaded.unavailable:
+        raise VtbenchError(f"{metric} cannot be computed here: {loaded.unavailable[metric]}")
+    if metric not in loaded.of_sets():
+        raise VtbenchError(f"{metric} is no metric of sets: give fid, sfid or fd-dinov2")
+    extractor = loaded.of_sets()[metric].extractor()
+    extractor.load(device)
+    source = open_set(images)
+    sums = Moments(extractor.dim)
+    lane = pipeline.Lane(source.name, None, _MomentSink(sums, extractor), side=0)
+    tick = counting(progress, source.n)
+    pipeline.run([lane], _pictures(source, BATCH), pipeline.Pace(BATCH, 0), tick=tick)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(f".{out.stem}.part.npz")
+    dataclasses.replace(sums.statistics(str(images)), extractor=extractor.id).save(part)
+    part.replace(out)

@@ -1,0 +1,82 @@
+"""What a system costs, as scores: seconds an image, images a second, memory, parameters, multiply-accumulates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from vtbench.results.record import Score
+
+PERCENTILES = (50, 95)
+UNTIMED = "no image was timed: the first batch warms up, and pictures made elsewhere have no time"
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Times in seconds an image by what took them ("encode", "decode", "image"); `counts`: further numbers an image by
+    name (network evaluations, acceptance, …); peak memory in bytes and what it is of; parameters; multiply-accumulates
+    by part; `n`: images of the run."""
+
+    n: int
+    batch_size: int | None
+    times: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    counts: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    memory: int | None = None
+    memory_what: str = ""
+    parameters: int | None = None
+    macs: Mapping[str, float] | None = None
+    counts_macs: bool = True
+    """False for generators, whose network evaluations are counted instead."""
+
+
+def cost_scores(task: str, costs: Costs) -> list[Score]:
+    """Percentiles of every time, images a second, counts, memory, parameters; each null with its reason."""
+    out: list[Score] = []
+
+    def add(name: str, value: float | None, unit: str, better: str | None, why: str, n: int, **details: Any) -> None:
+        known = value is not None
+        out.append(
+            Score(
+                task=task,
+                metric=name,
+                value=value,
+                n=n if known else 0,
+                missing=0 if known else costs.n,
+                why=None if known else why,
+                unit=unit,
+                better=better,
+                details=details,
+            )
+        )
+
+    batch = costs.batch_size
+    for name, times in costs.times.items():
+        ordered = sorted(times)
+        for p in PERCENTILES:
+            value = ordered[min(len(ordered) - 1, int(p / 100 * len(ordered)))] if ordered else None
+            add(f"{name}-seconds-p{p}", value, "s/image", "lower", UNTIMED, len(ordered), batch_size=batch)
+    total = math.fsum(math.fsum(times) for times in costs.times.values())
+    count = max((len(times) for times in costs.times.values()), default=0)
+    rate = count / total if total > 0 else None
+    add("images-per-second", rate, "image/s", "higher", "no image was timed", count, batch_size=batch)
+    for name, values in sorted(costs.counts.items()):
+        mean = math.fsum(values) / len(values) if values else None
+        evaluations = name == "nfe"
+        unit, better = ("evaluations/image", "lower") if evaluations else ("", None)
+        add(name, mean, unit, better, "the generator does not count them", len(values))
+    memory = costs.memory / 2**20 if costs.memory else None
+    add("peak-memory", memory, "MiB", "lower", "not measured on this device", costs.n, what=costs.memory_what)
+    parameters = None if costs.parameters is None else float(costs.parameters)
+    no_parameters = "this system has no parameters to count"
+    add("parameters", parameters, "parameters", "lower", no_parameters, costs.n)
+    if costs.counts_macs:
+        macs = sum(costs.macs.values()) if costs.macs else 0
+        why = "not counted: no network that torch sees, or a run of one batch (the first of several is counted)"
+        add("macs", macs or None, "MAC/image", "lower", why, 1, library=MACS_LIBRARY, **(costs.macs or {}))
+    return out
+
+
+MACS_LIBRARY = "torch.utils.flop_counter"
+"""Whose formulas count multiply-accumulates (see vtbench.models.macs)."""

@@ -1,0 +1,91 @@
+"""Which metrics can be had here, and for the others the reason why not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from vtbench import registry
+from vtbench.metrics import weights
+from vtbench.types.errors import Unavailable, VtbenchError
+from vtbench.types.metric import Extractor, ImageMetric, Metric, MetricCard, RowMetric, SetMetric
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """`wanted`: the names asked for, in order; `ready`: those that can be computed, and the inputs that they need;
+    `unavailable`: the others, each with its reason."""
+
+    wanted: tuple[str, ...]
+    ready: Mapping[str, Metric] = field(default_factory=dict)
+    unavailable: Mapping[str, str] = field(default_factory=dict)
+
+    def cards(self) -> dict[str, MetricCard]:
+        """The cards of what was asked for, in order."""
+        return {name: registry.card_of(registry.metrics().get(name)) for name in self.wanted}
+
+    def per_image(self) -> dict[str, ImageMetric]:
+        return {n: m for n, m in self.ready.items() if isinstance(m, ImageMetric)}
+
+    def of_sets(self) -> dict[str, SetMetric]:
+        return {n: m for n, m in self.ready.items() if isinstance(m, SetMetric)}
+
+    def extractors(self) -> dict[str, Extractor]:
+        """The feature networks that the metrics of sets share, by id."""
+        out: dict[str, Extractor] = {}
+        for metric in self.of_sets().values():
+            extractor = metric.extractor()
+            out.setdefault(extractor.id, extractor)
+        return out
+
+    def without(self, reasons: Mapping[str, str]) -> Metrics:
+        """The same, with these metrics unavailable for these reasons."""
+        ready = {n: m for n, m in self.ready.items() if n not in reasons}
+        return Metrics(self.wanted, ready, {**self.unavailable, **reasons})
+
+    def unverified(self) -> list[str]:
+        """Metric networks that were given by path: their numbers are shown and never ranked."""
+        known = weights.needed_by()
+        needs = {need for m in self.ready.values() for need in m.card.needs if need in known}
+        return [f"unverified metric weights: {why}" for need in sorted(needs) if (why := weights.unverified(need))]
+
+
+def load_metrics(names: Sequence[str], device: str, *, sets: bool = True) -> Metrics:
+    """Loads what can be loaded. sets: False leaves the networks of set metrics unloaded, where there are too few images
+    for them to be asked."""
+    ready: dict[str, Metric] = {}
+    unavailable: dict[str, str] = {}
+    for name in names:
+        _load(name, device, ready, unavailable, sets)
+    for metric in list(ready.values()):
+        # A number made from other per-image values needs those in the rows, asked for or not.
+        for name in _inputs(metric):
+            if name not in ready and name not in unavailable:
+                _load(name, device, ready, unavailable, sets)
+            if name in unavailable:
+                ready.pop(metric.card.name)
+                unavailable[metric.card.name] = unavailable[name]
+                break
+    return Metrics(tuple(names), ready, {n: w for n, w in unavailable.items() if n in names})
+
+
+def _inputs(metric: Metric) -> Iterable[str]:
+    return metric.inputs if isinstance(metric, RowMetric) else ()
+
+
+def _load(name: str, device: str, ready: dict[str, Metric], unavailable: dict[str, str], sets: bool) -> None:
+    metric: Metric = registry.metric(name)
+    if isinstance(metric, SetMetric) and not sets:
+        ready[name] = metric
+        return
+    try:
+        metric.load(device)
+    except (Unavailable, VtbenchError) as bad:
+        # Refused weights or a missing extra: the number is null with this reason, the other metrics go on.
+        unavailable[name] = str(bad)
+    except (KeyError, RuntimeError, ValueError, TypeError, AttributeError, OSError) as bad:
+        # A file of tensors that are not this network's: libraries say so in many ways.
+        text = (str(bad).strip().splitlines() or [""])[0][:160]
+        unavailable[name] = f"the network of {name} could not be loaded ({type(bad).__name__}: {text})"
+    else:
+        ready[name] = metric

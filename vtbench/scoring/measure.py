@@ -1,0 +1,142 @@
+"""THE place where metrics are called: sizes that a metric does not take, NaN, and exceptions have one rule each.
+
+An image under a metric's least size, NaN and infinity are null with a reason. A metric that raises is named with the
+image that it raised on: what it was going to say is not known, so the run does not go on as if it were.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from vtbench.types.errors import Unavailable, VtbenchError
+from vtbench.types.metric import Batch, Extractor, ImageMetric, Reference, SetValue, Value
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+T = TypeVar("T")
+
+
+def measure(name: str, metric: ImageMetric, batch: Batch) -> list[Value]:
+    """One Value an image of the batch (uint8 RGB (B, 3, H, W) on both sides). Raises VtbenchError, with the image, if
+    the metric raises or returns anything else."""
+    short = min(int(batch.candidate.shape[2]), int(batch.candidate.shape[3]))
+    if short < metric.card.min_size:
+        why = f"{name} needs images of at least {metric.card.min_size} px, this one has {short}"
+        return [Value(None, why=why)] * len(batch)
+    try:
+        values = list(metric.measure(batch))
+    except VtbenchError:
+        raise
+    except Exception as bad:
+        # A metric of somebody's may raise anything.
+        raise _named(f"the metric {name}", bad, _where(metric, batch)) from bad
+    if len(values) != len(batch) or not all(isinstance(v, Value) for v in values):
+        first = batch.reference.items[0].id
+        raise VtbenchError(
+            f"the metric {name} gave {len(values)} results for {len(batch)} images from {first} on: wanted one "
+            "vtbench.Value an image",
+            code=1,
+        )
+    return [_finite(name, v) for v in values]
+
+
+def measure_all(metrics: Mapping[str, ImageMetric], batch: Batch) -> dict[str, list[Value]]:
+    """{metric: one Value an image}."""
+    return {name: measure(name, metric, batch) for name, metric in metrics.items()}
+
+
+def _finite(name: str, value: Value) -> Value:
+    if value.value is None:
+        return value if value.why else dataclasses.replace(value, why="not measured")
+    if not math.isfinite(value.value):
+        return Value(None, why=f"{name} came out as {value.value}")
+    return Value(None, why=f"the weight of {name} came out as {value.weight}") if _no_weight(value) else value
+
+
+def _no_weight(value: Value) -> bool:
+    return not math.isfinite(value.weight) or value.weight < 0
+
+
+def _named(what: str, bad: Exception, item: str) -> VtbenchError:
+    return VtbenchError(f"{what} raised {type(bad).__name__} on {item}: {bad}", code=1)
+
+
+def _where(metric: ImageMetric, batch: Batch) -> str:
+    """The image that the metric raises on, found by asking for each alone; the batch's first if it is none of them."""
+    for index in range(len(batch)):
+        try:
+            metric.measure(one_of(batch, index))
+        except Exception:
+            return batch.reference.items[index].id
+    return f"{batch.reference.items[0].id} and {len(batch) - 1} more, together"
+
+
+def one_of(batch: Batch, index: int) -> Batch:
+    """The batch with one image only."""
+    part = slice(index, index + 1)
+    theirs = batch.reference
+    reference = Reference(theirs.images[part], theirs.items[part], theirs.sha256[part])
+    each = len(batch.tokens) // len(batch) if batch.tokens is not None else 0
+    return Batch(
+        reference,
+        batch.candidate[part],
+        batch.tokens[index] if batch.tokens is not None and each == 1 else None,
+        None if batch.bits is None else batch.bits[part],
+        batch.subject,
+        batch.seeds[part],
+    )
+
+
+def extract(extractor: Extractor, images: torch.Tensor, items: Sequence[str]) -> np.ndarray[Any, Any]:
+    """float32 (B, dim) of uint8 RGB (B, 3, H, W); a network that raises is named with its first image."""
+    try:
+        return extractor.extract(images)
+    except VtbenchError:
+        raise
+    except Exception as bad:
+        raise _named(f"the feature network {extractor.id}", bad, items[0]) from bad
+
+
+def finish(name: str, made: Callable[[], SetValue]) -> SetValue:
+    """A metric's number over all images; what cannot be had and what is no number is null with its reason."""
+    try:
+        result = made()
+    except Unavailable as bad:
+        return SetValue(None, why=str(bad))
+    except VtbenchError:
+        raise
+    except Exception as bad:
+        raise _named(f"the metric {name}", bad, "the whole set") from bad
+    if result.value is not None and not math.isfinite(result.value):
+        return dataclasses.replace(
+            result, value=None, low=None, high=None, why=f"{name} came out as {result.value}", details={}
+        )
+    return result
+
+
+def put(row: dict[str, Any], values: Mapping[str, Sequence[Value]], index: int) -> None:
+    """Value, weight and reason of image `index` into its row, as rows.jsonl keeps them."""
+    for name, column in values.items():
+        value = column[index]
+        if value.value is None:
+            row["why"][name] = value.why or "not measured"
+            continue
+        row["values"][name] = float(value.value)
+        if value.weight != 1.0:
+            row.setdefault("weights", {})[name] = float(value.weight)
+
+
+def empty_row(item: str, why: str | None = None) -> dict[str, Any]:
+    """A row that says nothing yet, or why the image as a whole could not be scored."""
+    return {
+        "item": item,
+        "bits": None,
+        "values": {},
+        "why": {} if why is None else {"*": why},
+        "seconds": {},
+    }

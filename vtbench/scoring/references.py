@@ -1,0 +1,60 @@
+"""The reference of `score --set`: images, saved statistics of their features, or both (an ADM reference batch)."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from vtbench.images.arrays import npz_set
+from vtbench.images.opening import open_set
+from vtbench.images.sets import ImageSet
+from vtbench.metrics import moments
+from vtbench.metrics.dinov2 import DinoFrechet
+from vtbench.metrics.frechet import Frechet
+from vtbench.metrics.moments import Statistics
+from vtbench.types.errors import VtbenchError
+from vtbench.types.metric import SetMetric
+
+
+@dataclass(frozen=True)
+class SetReference:
+    """What a reference can give: `images` (None: it has none), and whether it holds `statistics`; `spatial`: ADM's
+    mu_s and sigma_s are among them."""
+
+    path: Path
+    images: ImageSet | None
+    statistics: bool
+    spatial: bool = False
+
+    def statistics_of(self, metric: SetMetric) -> tuple[Statistics | None, str | None]:
+        """The statistics that can stand for the images, or why those that are there cannot."""
+        if not self.statistics or not isinstance(metric, (Frechet, DinoFrechet)):
+            return None, None
+        extractor, name = metric.extractor(), metric.card.name
+        adm = self.spatial and getattr(extractor, "output", "") == "spatial"
+        part: Literal["pool3", "spatial"] = "spatial" if adm else "pool3"
+        saved = moments.load(self.path, part)
+        if saved.dim != extractor.dim:
+            return None, f"{self.path.name} holds statistics of {saved.dim} features, {name} has {extractor.dim}"
+        if saved.extractor not in (None, extractor.id):
+            return None, f"{self.path.name} holds statistics of {saved.extractor}, {name} is of {extractor.id}"
+        return saved, None
+
+
+def open_reference(path: Path) -> SetReference:
+    """A folder, tar shards, an .npz of images or of statistics, or a .pt of statistics."""
+    if path.suffix in (".pt", ".pth"):
+        return SetReference(path, None, True)
+    if path.suffix == ".npz" and path.is_file():
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = set(archive.namelist())
+        except (zipfile.BadZipFile, OSError) as bad:
+            raise VtbenchError(f"{path} cannot be read as .npz ({bad}): the file is truncated or damaged") from bad
+        images = npz_set(path) if "arr_0.npy" in names else None
+        if images is None and "mu.npy" not in names:
+            raise VtbenchError(f"{path} holds neither statistics (mu, sigma) nor images (arr_0): give one of them")
+        return SetReference(path, images, "mu.npy" in names, "mu_s.npy" in names)
+    return SetReference(path, open_set(path), False)

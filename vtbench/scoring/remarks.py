@@ -1,0 +1,41 @@
+"""What keeps a number of a set from being compared with published ones, said beside it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from vtbench.results.record import Score
+
+PROTOCOL_N = 50_000
+"""Images that the field's protocol for FID wants."""
+NOT_COMPARABLE = "not comparable"
+
+
+def remarks(n: int, labels: Sequence[int] | None = None, black: Sequence[str] = ()) -> list[str]:
+    """Sentences on a set of `n` images, with their class labels and the names of those that are all black."""
+    out = []
+    if n != PROTOCOL_N:
+        out.append(f"{NOT_COMPARABLE}: {n} images, the protocol wants {PROTOCOL_N}")
+    if labels:
+        counts = Counter(labels)
+        if len(set(counts.values())) > 1:
+            low, high = min(counts.values()), max(counts.values())
+            out.append(f"{NOT_COMPARABLE}: classes are not balanced ({low} to {high} images a class)")
+    if black:
+        out.append(f"{len(black)} images are all black (a safety checker?): {', '.join(black[:3])}")
+    return out
+
+
+def marked(score: Score, sentences: Sequence[str]) -> Score:
+    """The score with these warnings, each once, and one "not comparable" at most."""
+    known = score.warning or ""
+    fresh = [
+        s for s in sentences if s not in known and not (s.startswith(NOT_COMPARABLE) and NOT_COMPARABLE in known)
+    ]
+    return score.model_copy(update={"warning": "; ".join([*filter(None, [known]), *fresh]) or None})
+
+
+def bad_references(unread: Mapping[str, str]) -> list[str]:
+    """The sentence on reference images that could not be read, if there are any."""
+    return [f"{len(unread)} reference images could not be read: {next(iter(unread))}"] if unread else []
