@@ -23,11 +23,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does,
 import numpy as np
 import torch
 from PIL import Image
+from vtbench.run import Job, Runner
 
 from vtbench import api, registry
-from vtbench.images import View
-from vtbench.run import Job, Runner
-from vtbench.suite import open_suite
+from vtbench.images.opening import open_suite
+from vtbench.images.views import View
 from vtbench.types.task import Task
 
 OFF = Task("overhead-off", "metrics off", 1, (), "native", ())

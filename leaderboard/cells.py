@@ -8,7 +8,7 @@ from vtbench.leaderboard.groups import Group
 from vtbench.leaderboard.words import ARROWS, DIRECTIONS, Notes, anchor, number, short
 from vtbench.reporting.measured import metric_version, score
 from vtbench.reporting.values import finite, mapping
-from vtbench.results import Run, Score
+from vtbench.results.record import Run, Score
 
 
 @dataclass(frozen=True)

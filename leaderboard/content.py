@@ -28,7 +28,7 @@ from vtbench.reporting.runs import (
     view_name,
     why_not_ranked,
 )
-from vtbench.results import Run
+from vtbench.results.record import Run
 from vtbench.types.metric import MetricCard
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from vtbench.leaderboard.labels import Label
 from vtbench.leaderboard.plot import Style
 from vtbench.reporting.image_values import RowValues
-from vtbench.results import Run
+from vtbench.results.record import Run
 
 
 @dataclass(frozen=True)

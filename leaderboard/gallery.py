@@ -17,7 +17,7 @@ from typing import Any
 from vtbench.reporting.measured import RATE
 from vtbench.reporting.measured import rows as image_rows
 from vtbench.reporting.runs import identity, question, suite_name, system, view_name
-from vtbench.results import Run
+from vtbench.results.record import Run
 
 MAX_PIXELS = 32_000_000
 """An image of more pixels is not copied into a page."""

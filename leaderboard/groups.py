@@ -9,7 +9,7 @@ from typing import Any
 from vtbench.leaderboard.words import ARROWS, anchor, short
 from vtbench.reporting.measured import metric_card, scores, value
 from vtbench.reporting.runs import Question, protocol, question, suite_images, suite_name, task_title, view_name
-from vtbench.results import Run
+from vtbench.results.record import Run
 from vtbench.types.metric import MetricCard
 
 TASK_ORDER = ("reconstruction", "detail", "text", "compression", "generation", "written")

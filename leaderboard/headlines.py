@@ -10,7 +10,7 @@ from vtbench.leaderboard.sections import Section
 from vtbench.leaderboard.tables import Row, Table
 from vtbench.leaderboard.words import Notes, anchor
 from vtbench.reporting.runs import Question, identity, kind, kind_order, limit, system
-from vtbench.results import Run
+from vtbench.results.record import Run
 
 HEADLINES = 8
 """Columns of the first table; every group has a table of its own below."""

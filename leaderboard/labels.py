@@ -22,7 +22,7 @@ from vtbench.reporting.runs import (
     weights,
 )
 from vtbench.reporting.values import mapping
-from vtbench.results import Run
+from vtbench.results.record import Run
 
 
 @dataclass(frozen=True)

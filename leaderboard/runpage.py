@@ -13,7 +13,7 @@ from vtbench.reporting import runs as records
 from vtbench.reporting.measured import ImageRow, metric_card, rows, scores, value
 from vtbench.reporting.runs import WeightFacts, identity
 from vtbench.reporting.values import finite
-from vtbench.results import Run, Score
+from vtbench.results.record import Run, Score
 
 ROWS_SHOWN = 100
 """Images in the table of a run's page; all of them are in rows.jsonl of its folder."""

@@ -12,7 +12,7 @@ from vtbench.leaderboard.tables import Selection, Table, kind_tables
 from vtbench.reporting.curves import Curve, curves, pareto
 from vtbench.reporting.ranking import deciding
 from vtbench.reporting.runs import identity, is_complete, is_ranked, limit
-from vtbench.results import Run
+from vtbench.results.record import Run
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ from vtbench.leaderboard.plot import styles, swatch
 from vtbench.leaderboard.sections import Section, section_of
 from vtbench.reporting import table
 from vtbench.reporting.runs import curve_key, identity, read_runs, record, system, vtbench_version
-from vtbench.results import Run, disk_error
+from vtbench.results.files import disk_error
+from vtbench.results.record import Run
 from vtbench.types.errors import VtbenchError
 
 HERE = Path(__file__).resolve().parent

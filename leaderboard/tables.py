@@ -15,7 +15,7 @@ from vtbench.reporting.curves import rate
 from vtbench.reporting.measured import RATE, all_lossless, measured_images, newest_version, score, value
 from vtbench.reporting.ranking import Place, Ranking, ranking
 from vtbench.reporting.runs import identity, is_ranked, kind, kind_order, why_not_ranked
-from vtbench.results import Run
+from vtbench.results.record import Run
 
 
 @dataclass(frozen=True)

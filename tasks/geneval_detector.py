@@ -202,7 +202,7 @@ def pictures(folder: Path) -> list[Picture]:
         raise VtbenchError(f"{folder} is no folder: give what `vtbench generate --suite geneval` wrote")
     lines = folder / "samples.jsonl"
     if lines.is_file():
-        from vtbench.results import read_lines
+        from vtbench.results.files import read_lines
 
         made = [Picture(folder / str(r["file"]), _known(r.get("metadata"), lines)) for r in read_lines(lines)]
     else:
@@ -242,7 +242,7 @@ def detect(
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """One case a picture, in their order: what `vtbench geneval score` reads."""
-    from vtbench.images import decode
+    from vtbench.images.reading import decode
 
     for k, picture in enumerate(images, 1):
         rgb = decode(picture.path.read_bytes(), str(picture.path))
@@ -262,7 +262,7 @@ def run(
     progress: Callable[[int, int], None] | None = None,
 ) -> None:  # fmt: skip
     """Cases of every picture to `out`, and beside it OUT.record.json with what the detector was; both or neither."""
-    from vtbench.results import dumps, write_atomic, write_json
+    from vtbench.results.files import dumps, write_atomic, write_json
 
     images = pictures(folder)
     detector, asked = Detector(source, revision, device), list[Colours]()

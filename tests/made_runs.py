@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vtbench.reporting.runs import read_runs
-from vtbench.results import Run
+from vtbench.results.record import Run
 
 CARDS = {
     "psnr": ("PSNR", "dB", "higher", "image"),

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from vtbench import api, contract, honesty, weights
-from vtbench.images import serve
+from vtbench.images.serving import serve
 from vtbench.types.errors import VtbenchError
 from vtbench.types.tokens import Bitstream, Codes, Latents, Tokens, unpack
 

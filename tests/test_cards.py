@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from vtbench import registry
-from vtbench.network import build_network
+from vtbench.models.network import build_network
 from vtbench.types.cards import Card, Fixed
 
 ENTRIES = registry.entries()

@@ -13,7 +13,8 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from vtbench import protocols
 from vtbench.explain import explain
-from vtbench.images import FITS, View
+from vtbench.images import FITS
+from vtbench.images.views import View
 from vtbench.scoring.fingerprint import fingerprint_under
 from vtbench.types.errors import VtbenchError
 

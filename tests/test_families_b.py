@@ -20,8 +20,9 @@ from vtbench import parity, registry, weights
 from vtbench.adapters.networks import infinity, magvit2
 from vtbench.adapters.networks.parts import multiscale, vit
 from vtbench.adapters.networks.parts import quantizers as qz
-from vtbench.identify import identify
-from vtbench.network import NetworkTokenizer, build_network, load_class
+from vtbench.models.identify import identify
+from vtbench.models.native import NetworkTokenizer
+from vtbench.models.network import build_network, load_class
 from vtbench.types.cards import Card, Family, Weights
 from vtbench.types.errors import VtbenchError
 from vtbench.types.tokens import Codes, Latents, unpack

@@ -16,7 +16,8 @@ from vtbench import parity, registry
 from vtbench.adapters.networks.parts import multiscale
 from vtbench.adapters.networks.parts import quantizers as qz
 from vtbench.adapters.networks.parts.conv import Attention, Down, Norm, nominal_levels
-from vtbench.network import NetworkTokenizer, build_network
+from vtbench.models.native import NetworkTokenizer
+from vtbench.models.network import build_network
 from vtbench.types.cards import Card, Weights
 from vtbench.types.errors import VtbenchError
 from vtbench.types.tokens import Codes, unpack

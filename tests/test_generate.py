@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 
 from vtbench import api, generate
+from vtbench.images.prompts import open_prompts
+from vtbench.images.seeds import sample_seed
 from vtbench.metrics import inception
-from vtbench.prompts import open_prompts, sample_seed
 from vtbench.types.adapter import Prompt
 from vtbench.types.errors import VtbenchError
 

@@ -16,7 +16,7 @@ from scipy import stats
 from vtbench import parity_gen, registry
 from vtbench.adapters.networks.parts import sampling
 from vtbench.adapters.networks.speculative import Relaxation, nearest_codes, verify_chain
-from vtbench.network import build_network
+from vtbench.models.network import build_network
 from vtbench.types.adapter import Prompt
 from vtbench.types.cards import Fixed
 from vtbench.types.errors import VtbenchError

@@ -14,7 +14,10 @@ import torch
 from PIL import Image
 
 from vtbench import images
-from vtbench.images import BadImage, View, decode, rgb_sha256, serve, to_float, to_uint8
+from vtbench.images.reading import BadImage, decode, rgb_sha256
+from vtbench.images.rounding import to_float, to_uint8
+from vtbench.images.serving import serve
+from vtbench.images.views import View
 from vtbench.types.cards import Fixed, Multiple
 from vtbench.types.errors import VtbenchError
 

@@ -44,7 +44,7 @@ def test_every_manifest_has_its_card(shared: Path) -> None:
 def test_what_upstream_needs_not_is_named_on_the_network(shared: Path) -> None:
     """Training-only entries of official files are left out by the network's own list or the loader's rule."""
     from vtbench import weights
-    from vtbench.network import build_network
+    from vtbench.models.network import build_network
 
     for m in _manifests(shared):
         import torch
@@ -61,7 +61,7 @@ def test_what_upstream_needs_not_is_named_on_the_network(shared: Path) -> None:
 
 def test_every_released_file_is_identified(shared: Path) -> None:
     """From its names and shapes alone, among the models that share them; an exact answer comes first."""
-    from vtbench.identify import identify
+    from vtbench.models.identify import identify
 
     wrong: dict[str, list[str]] = {}
     seen: dict[str, Any] = {}

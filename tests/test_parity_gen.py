@@ -18,7 +18,7 @@ import torch
 
 from vtbench import parity, parity_gen, registry
 from vtbench.adapters.networks.speculative import nearest_codes
-from vtbench.network import build_network
+from vtbench.models.network import build_network
 from vtbench.types.errors import VtbenchError
 
 FIXTURES = Path(__file__).parent / "parity_gen"

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from vtbench.prompts import builtin, open_prompts, sample_seed
+from vtbench.images.prompts import open_prompts
+from vtbench.images.seeds import sample_seed
+from vtbench.prompts import builtin
 from vtbench.tasks import geneval_prompts
 from vtbench.tasks.geneval import COMPLETE, TASKS, Detection, verdict
 from vtbench.types.errors import VtbenchError

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from vtbench import results
-from vtbench.results import RunFolder, read_run
+from vtbench.results.folder import RunFolder
+from vtbench.results.record import read_run
 from vtbench.types.errors import VtbenchError
 
 

@@ -20,7 +20,8 @@ from PIL import Image
 import vtbench
 from vtbench import registry
 from vtbench.contract import photograph
-from vtbench.results import read_lines, read_run
+from vtbench.results.files import read_lines
+from vtbench.results.record import read_run
 from vtbench.types.errors import VtbenchError
 from vtbench.types.tokens import Latents
 
@@ -410,7 +411,7 @@ def test_a_wrong_file_of_metric_weights_is_the_reason_of_a_null(
 ) -> None:
     torch.save({"features.0.weight": torch.zeros(3), "features.0.bias": torch.zeros(3)}, tmp_path / "alexnet.pth")
     monkeypatch.setenv("VTBENCH_METRIC_WEIGHTS", f"alexnet={tmp_path / 'alexnet.pth'}")
-    from vtbench.run import load_metrics
+    from vtbench.scoring.loading import load_metrics
 
     ready, unavailable = load_metrics(["lpips-alex", "psnr"], "cpu")
     assert list(ready) == ["psnr"]

@@ -12,7 +12,7 @@ import torch
 
 from vtbench import parity_gen, registry
 from vtbench.adapters.networks.parts import generating
-from vtbench.network import build_network
+from vtbench.models.network import build_network
 from vtbench.types.adapter import Prompt
 from vtbench.types.cards import Fixed
 from vtbench.types.errors import VtbenchError

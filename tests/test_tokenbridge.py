@@ -172,7 +172,7 @@ def test_a_range_too_narrow_for_the_outer_bins_is_upstreams_argmin() -> None:
 
 def test_mars_autoencoder_and_its_quantized_form_share_a_file(tmp_path: Path) -> None:
     """From a file in MAR's container: counted latents are scaled, a sample is the seed's, the bridge is the model."""
-    from vtbench.network import build_network
+    from vtbench.models.network import build_network
     from vtbench.parity import fill_
 
     facts = json.loads((FIXTURE.parent / "parity" / "tokenbridge__main.json").read_text())
@@ -209,7 +209,7 @@ def test_mars_autoencoder_and_its_quantized_form_share_a_file(tmp_path: Path) ->
 
 
 def test_what_the_autoencoder_cannot_be_is_refused() -> None:
-    from vtbench.network import build_network
+    from vtbench.models.network import build_network
 
     arch = registry.model("tokenbridge-mar-kl16").card.arch
     assert arch is not None

@@ -199,16 +199,16 @@ def score(
     use_weights(metric_weights)
     names = [m.strip() for m in metrics.split(",") if m.strip()] if metrics else None
     if not candidates and (reference / "run.json").is_file():
-        from vtbench import rescore
+        from vtbench.running import rescore
 
         say(show.run_scores(rescore.add_metrics(reference, names, device=device)))
         return
-    from vtbench import folders
-    from vtbench.results import write_json
+    from vtbench.results.files import write_json
+    from vtbench.running import folders
 
     with show.counter("score") as progress:
         if sets:
-            from vtbench import sets as set_scores
+            from vtbench.running import sets as set_scores
 
             made: Any = set_scores.score(reference, candidates or [], names, device=device, progress=progress)
         else:
@@ -242,17 +242,24 @@ def generate(
     rewritten: Annotated[bool, typer.Option("--rewritten", help="The pipeline rewrites prompts: say so.")] = False,
 ) -> None:
     """Images from prompts or class labels, each with its seed; resumable per image."""
-    from vtbench import generate as generating
     from vtbench import show
-    from vtbench.prompts import open_prompts
+    from vtbench.images.prompts import open_prompts
+    from vtbench.models.load import load
+    from vtbench.running.draw import Order, draw
 
     prompts = open_prompts(suite, rewritten=rewritten)
-    loaded = generating.load(model, single(option), checkpoint, device, dtype, tokenizer_checkpoint)
+    loaded = load(
+        model,
+        single(option),
+        checkpoint=checkpoint,
+        device=device,
+        dtype=dtype,
+        generator=True,
+        tokenizer_checkpoint=tokenizer_checkpoint,
+    )
+    order = Order(prompts, n, seed, batch_size, device, dtype, shlex.join(["vtbench", *sys.argv[1:]]))
     with show.counter("generate") as progress:
-        made = generating.generate(
-            loaded, prompts, n, out, seed=seed, batch_size=batch_size, device=device, dtype=dtype,
-            command=shlex.join(["vtbench", *sys.argv[1:]]), progress=progress,
-        )  # fmt: skip
+        made = draw(loaded, order, out, progress)
     say(f"{len(made.rows)} images: {made.images}")
     if made.black:
         typer.echo(f"vtbench: {len(made.black)} images are all black (a safety checker?): {made.black[0]} …", err=True)
@@ -266,7 +273,8 @@ def statistics(
     device: Device = "cpu",
 ) -> None:
     """Save a set's statistics, to be the REFERENCE of `score --set`."""
-    from vtbench import sets, show
+    from vtbench import show
+    from vtbench.running import sets
 
     with show.counter("statistics") as progress:
         sets.statistics(images, out, metric=metric, device=device, progress=progress)
@@ -321,7 +329,7 @@ def merge(
     out: Annotated[Path, typer.Option(help="Folder of the joined runs.")] = Path("out/merged"),
 ) -> None:
     """Join the shards of evaluate --shard into one run."""
-    from vtbench import merge as merging
+    from vtbench.running import merge as merging
 
     for path in merging.merge(runs, out):
         say(str(path))
@@ -334,8 +342,8 @@ def compare(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write everything to this file.")] = None,
 ) -> None:
     """Paired differences on the same images: interval, sign test, win rate, where they differ most."""
-    from vtbench import compare as comparing
-    from vtbench.results import write_json
+    from vtbench.reporting import compare as comparing
+    from vtbench.results.files import write_json
 
     names = [m.strip() for m in metrics.split(",") if m.strip()] if metrics else None
     made = comparing.compare(runs, names)
@@ -360,7 +368,7 @@ def explain(
 ) -> None:
     """Which convention moves the number by how much, largest first."""
     from vtbench import explain as explaining
-    from vtbench.results import write_json
+    from vtbench.results.files import write_json
 
     if len(models) == 2:
         from vtbench.explain_runs import explain_runs
@@ -392,8 +400,8 @@ def doctor(as_json: AsJson = False) -> None:
 @app.command()
 def identify(file: Annotated[Path, typer.Argument(help="A checkpoint file.")], as_json: AsJson = False) -> None:
     """Which model a checkpoint is, from its names and shapes."""
-    from vtbench import identify as identifying
     from vtbench import show
+    from vtbench.models import identify as identifying
 
     found = identifying.identify_file(file)
     say(json.dumps([m.as_dict() for m in found], indent=1) if as_json else show.identified(file, found))
@@ -408,7 +416,7 @@ def leaderboard_build(
 ) -> None:
     """Static pages that open from disk without network or JavaScript."""
     from vtbench import leaderboard
-    from vtbench.results import find_runs
+    from vtbench.results.record import find_runs
 
     say(str(leaderboard.build(find_runs(runs), out)))
 
@@ -455,7 +463,7 @@ def geneval_score(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write scores and verdicts to this file.")] = None,
 ) -> None:
     """Score detections that you already have, as the reference implementation does."""
-    from vtbench.results import write_json
+    from vtbench.results.files import write_json
     from vtbench.tasks import geneval
 
     made = geneval.score_file(cases)
@@ -489,7 +497,7 @@ def geneval_prompts(
     seed: Annotated[int, typer.Option(help="Another seed, other prompts.")] = 0,
 ) -> None:
     """New prompts in GenEval's six categories; its own 553 are the suite `geneval`."""
-    from vtbench.results import dumps, write_atomic
+    from vtbench.results.files import dumps, write_atomic
     from vtbench.tasks.geneval_prompts import make
 
     found = make(per_task, seed)
@@ -509,7 +517,7 @@ def main() -> None:
         sys.exit(bad.code)
     except OSError as bad:
         # Whatever is written outside a run's folder: a site, a statistics file, a cache.
-        from vtbench.results import disk_error
+        from vtbench.results.files import disk_error
 
         typer.echo(f"vtbench: {disk_error(bad, Path(str(bad.filename or 'a file')))}", err=True)
         sys.exit(2)

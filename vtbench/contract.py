@@ -19,8 +19,9 @@ from vtbench.models.build import build
 from vtbench.models.build import load_random as load_random
 from vtbench.models.load import load
 from vtbench.models.objects import TrainingLoopModel
+from vtbench.models.outputs import Output as Produced
 from vtbench.models.outputs import kind_of
-from vtbench.subject import ModelSubject, Produced
+from vtbench.models.system import ModelSystem as ModelSubject
 from vtbench.types.adapter import ClosedSystem, Generator, Tokenizer
 from vtbench.types.cards import Fixed, Multiple
 from vtbench.types.errors import Unavailable, VtbenchError

@@ -17,17 +17,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtbench import intervals, registry
-from vtbench.protocols import PROTOCOLS, ROUNDINGS, Rounding, rounded
+from vtbench import registry
+from vtbench.images.protocols import PROTOCOLS
+from vtbench.images.rounding import ROUNDINGS, Rounding, rounded
+from vtbench.statistics import intervals, paired
 from vtbench.types.cards import Card, Fixed
 from vtbench.types.errors import VtbenchError, near
 from vtbench.types.metric import Batch, ImageMetric, Metric, Reference, RowMetric, SetMetric, Value
 
 if TYPE_CHECKING:
-    from vtbench.images import View
-    from vtbench.store import FeatureFile
-    from vtbench.subject import Subject
-    from vtbench.suite import Suite
+    from vtbench.images.suite import Suite
+    from vtbench.images.views import View
+    from vtbench.models.system import System as Subject
+    from vtbench.results.stores import FeatureFile
     from vtbench.types.item import Item
 
 FID_IMAGES = 10_000
@@ -195,9 +197,9 @@ class _System:
 def _system(
     model: str, images: str | None, checkpoint: Path | str | None, options: dict[str, str], device: str
 ) -> _System:
+    from vtbench.images.opening import open_suite
     from vtbench.models.load import load
-    from vtbench.subject import FolderSubject
-    from vtbench.suite import open_suite
+    from vtbench.models.pictures import SavedPictures as FolderSubject
 
     if (Path(model) / "run.json").is_file():
         if options or checkpoint:
@@ -221,8 +223,8 @@ def _system(
 
 def _of_folder(model: str, subject: Any, suite: Suite) -> _System:
     """Saved pictures: the originals are taken as they are where sizes agree, else cropped to the pictures' size."""
-    from vtbench.images import header_size
-    from vtbench.subject import pair_names
+    from vtbench.images.reading import header_size
+    from vtbench.models.pictures import pair_names
 
     roundings: tuple[Rounding, ...] = ("round", "truncate-both")
     originals = pair_names(suite.items, suite.name)
@@ -249,8 +251,8 @@ def _of_folder(model: str, subject: Any, suite: Suite) -> _System:
 
 def _of_run(path: Path, images: str | None, device: str) -> _System:
     from vtbench.models.load import again, originals
-    from vtbench.results import read_run
-    from vtbench.subject import FolderSubject
+    from vtbench.models.pictures import SavedPictures as FolderSubject
+    from vtbench.results.record import read_run
 
     run = read_run(path)
     info = run.info
@@ -276,7 +278,7 @@ class _Measured:
     sizes: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
 
     def features_of(self, view: str, rounding: Rounding, extractor: str, dim: int) -> tuple[FeatureFile, FeatureFile]:
-        from vtbench.store import FeatureFile
+        from vtbench.results.stores import FeatureFile
 
         key = (view, rounding, extractor)
         if key not in self.features:
@@ -355,7 +357,7 @@ def _measure(
     scratch: Path,
 ) -> _Measured:
     """Per-image values and features of every choice; each view is read and reconstructed once."""
-    from vtbench.images import View
+    from vtbench.images.views import View
 
     needed: dict[str, dict[Rounding, set[str]]] = defaultdict(lambda: defaultdict(set))
     for metric in wanted:
@@ -387,8 +389,9 @@ def _measure_view(
     import numpy as np
     import torch
 
-    from vtbench.images import rgb_sha256, to_float
-    from vtbench.subject import image_seed
+    from vtbench.images.reading import rgb_sha256
+    from vtbench.images.rounding import to_float
+    from vtbench.models.pictures import image_seed
     from vtbench.types.metric import measured
 
     for start in range(0, len(items), batch_size):
@@ -555,6 +558,6 @@ def _move(dimension: str, name: str, source: str, base: _Score, found: _Score, c
         both = [i for i in base.pairs if i in found.pairs]
         n = len(both)
         values = [[p[i][k] for i in both] for p in (found.pairs, base.pairs) for k in (0, 1)]
-        made = intervals.paired(values[0], values[2], values[1], values[3], better=None)
+        made = paired.paired(values[0], values[2], values[1], values[3], better=None)
         difference, low, high = made.difference, made.low, made.high
     return Move(dimension, name, found.value, difference, low, high, claimed - found.value, n, None, source)

@@ -13,10 +13,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vtbench import compare, explain, registry
+from vtbench import explain, registry
 from vtbench.explain import FID_IMAGES, Choice, Claim, Explanation, Move
 from vtbench.models.load import again, originals
-from vtbench.results import Run, read_run
+from vtbench.reporting import comparable
+from vtbench.results.record import Run, read_run
 from vtbench.types.errors import VtbenchError
 from vtbench.types.metric import ImageMetric, RowMetric, SetMetric
 
@@ -33,10 +34,10 @@ def explain_runs(
     batch_size: int = 4,
 ) -> Explanation:
     """`metrics`: which numbers to explain (default: all that both runs hold per image)."""
-    from vtbench.images import View
+    from vtbench.images.views import View
 
     runs = (read_run(first), read_run(second))
-    names = compare.labels(runs)
+    names = comparable.labels(runs)
     rows = tuple({str(r["item"]): r for r in run.rows() if "*" not in r["why"]} for run in runs)
     if limit is not None and limit < 1:
         raise VtbenchError(f"--limit {limit}: give a number of images, 1 or more")
@@ -101,7 +102,7 @@ def explain_runs(
 
 def differing(a: Run, b: Run) -> dict[str, tuple[Any, Any]]:
     """Fields of two records that differ, with both values: protocol, versions, weights, options, dtype, device …"""
-    one, two = ({**compare.fields(r), **_more(r)} for r in (a, b))
+    one, two = ({**comparable.protocol_fields(r), **_more(r)} for r in (a, b))
     names = list(dict.fromkeys([*one, *two]))
     # A metric that one run lacks is no difference of protocol.
     told = [n for n in names if not n.startswith("version of ") or (n in one and n in two)]

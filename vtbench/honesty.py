@@ -57,7 +57,7 @@ def fresh(made: Tokenizer, spec: Mapping[str, Any] | None, side: int, device: st
            environment: Mapping[str, str], began: float) -> tuple[Any, str]:  # fmt: skip
     import numpy as np
 
-    from vtbench.images import to_uint8
+    from vtbench.images.rounding import to_uint8
 
     if spec is None:
         return "not checked", "an object cannot be built again in another process: register it to check this"
@@ -164,7 +164,7 @@ def budget(made: Tokenizer, side: int) -> tuple[Any, str]:
 
 def decode_here(asked: Mapping[str, Any], loaded: Callable[[], None] = lambda: None) -> bytes:
     """What the fresh process does: build the model, unpack, decode; uint8 (3, H, W) of every blob as bytes."""
-    from vtbench.images import to_uint8
+    from vtbench.images.rounding import to_uint8
 
     path = Path(asked["checkpoint"]) if asked.get("checkpoint") else None
     if asked.get("random"):

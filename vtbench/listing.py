@@ -133,7 +133,7 @@ def families() -> list[dict[str, Any]]:
 
 
 def suites() -> list[dict[str, Any]]:
-    from vtbench.suite import list_suites
+    from vtbench.images.opening import list_suites
 
     return list_suites()
 
@@ -170,8 +170,8 @@ def metrics() -> list[dict[str, Any]]:
 def doctor() -> dict[str, Any]:
     """Packages, extras, metric weights and caches: what is here, what a missing thing would enable, how to get it."""
     import vtbench
-    from vtbench import provenance
     from vtbench.metrics import weights as metric_weights
+    from vtbench.results import provenance
 
     return {
         "vtbench": vtbench.__version__,

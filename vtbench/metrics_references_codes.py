@@ -156,9 +156,10 @@ def models() -> list[Comparison]:
     from PIL import Image
 
     from vtbench import api, evaluate
-    from vtbench.images import rgb_sha256, to_float
+    from vtbench.images.reading import rgb_sha256
+    from vtbench.images.rounding import to_float
     from vtbench.metrics_report import photographs
-    from vtbench.subject import image_seed
+    from vtbench.models.pictures import image_seed
 
     images = photographs(64)[:4]
     on = f"{len(images)} photographs of 64 px"

@@ -23,8 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtbench import intervals, metrics_references, registry
+from vtbench.images.protocols import PROTOCOLS
+from vtbench.images.rounding import truncate_through_range
 from vtbench.metrics import reference
-from vtbench.protocols import PROTOCOLS, truncate_through_range
+from vtbench.statistics import paired as pairing
 
 Pixels = NDArray[np.uint8]
 QUALITY = 5
@@ -68,7 +70,7 @@ def photographs(size: int) -> list[Pixels]:
     """Photographs that ship inside scikit-image, ADM crop at `size`."""
     from skimage import data
 
-    from vtbench.images import View
+    from vtbench.images.views import View
 
     view = View.parse(str(size))
     names = ("astronaut", "chelsea", "coffee", "rocket", "retina", "hubble_deep_field", "immunohistochemistry")
@@ -79,7 +81,7 @@ def pages(size: int) -> list[Pixels]:
     """Photographed and scanned text that ships inside scikit-image, ADM crop: pictures of low contrast."""
     from skimage import data
 
-    from vtbench.images import View
+    from vtbench.images.views import View
 
     view = View.parse(str(size))
     grey = [np.asarray(getattr(data, name)()) for name in ("page", "text")]
@@ -427,9 +429,9 @@ def holm_level(trials: int) -> list[str]:
         p = []
         for _ in range(10):
             d = rng.normal(0, 1, 20)
-            p.append(intervals.paired(list(d), [0.0] * 20, seed=trial).p)
+            p.append(pairing.paired(list(d), [0.0] * 20, seed=trial).p)
         plain += min(x for x in p if x is not None) < 0.05
-        held += min(x for x in intervals.holm(p) if x is not None) < 0.05
+        held += min(x for x in pairing.holm(p) if x is not None) < 0.05
     return [
         f"Ten comparisons at once of equal systems: at least one p below 0.05 in {100 * plain / trials:.1f} % of "
         f"{trials} simulations without correction, in {100 * held / trials:.1f} % with Holm's.",

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtbench import registry
-from vtbench.network import build_network, load_class
+from vtbench.models.network import build_network, load_class
 from vtbench.parity import Difference, Report, compare_names, names_of, optional_name, values
 from vtbench.types.errors import VtbenchError
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from vtbench import api
-from vtbench.results import Run
-from vtbench.run import Progress
+from vtbench.results.record import Run
+from vtbench.running.request import Progress
 from vtbench.types.errors import VtbenchError
 
 TASKS = ("reconstruction", "detail", "text", "compression")

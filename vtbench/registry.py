@@ -7,7 +7,6 @@ ones; a plug-in that cannot be imported is reported, and hides nothing else.
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -35,13 +34,10 @@ class Entry:
     card: Card
     family: Family
     file: Path
-    """The adapter's file; its sha256 is part of the question."""
+    """The adapter's file; what it is and what it imports are part of the question."""
     builtin: bool
     inner: Entry | None = None
     """The model that this one wraps, whose adapter and weights decide its numbers too."""
-
-    def adapter_sha256(self) -> str:
-        return hashlib.sha256(self.file.read_bytes()).hexdigest()
 
 
 NOT_WALKED = ("networks", "fits", "suites", "prompts")

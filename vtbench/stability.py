@@ -21,7 +21,7 @@ from vtbench.types.metric import Value
 if TYPE_CHECKING:
     import torch
 
-    from vtbench.subject import Subject
+    from vtbench.models.system import System as Subject
     from vtbench.types.item import Item
     from vtbench.types.tokens import Tokens
 
@@ -112,7 +112,7 @@ def measure(
 
     `cycles` are the numbers of encode-decode cycles after which PSNR is read. Costs max(cycles) + 3 passes.
     """
-    from vtbench.images import to_float, to_uint8
+    from vtbench.images.rounding import to_float, to_uint8
 
     count = len(originals)
     made = subject.produce(to_float(originals), list(seeds), list(items))

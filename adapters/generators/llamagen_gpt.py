@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vtbench import weights
 from vtbench.adapters.networks.parts import generating
-from vtbench.network import build_network
+from vtbench.models.fill import fill, state_dict
+from vtbench.models.network import build_network
 from vtbench.types.cards import Card, Family, Fixed, Published, Weights
 from vtbench.types.errors import VtbenchError
 
@@ -138,7 +138,7 @@ def _draft(generator: generating.NativeGenerator, path: str) -> Any:
     kept: dict[str, Any] = generator.__dict__.setdefault("drafts", {})
     if path not in kept:
         files = {"model": Path(path)}
-        tensors = weights.state_dict(torch.nn.Module(), generator.card, files)
+        tensors = state_dict(torch.nn.Module(), generator.card, files)
         if "tok_embeddings.weight" not in tensors:
             raise VtbenchError(f"{path} has no tok_embeddings.weight: the draft must be a LlamaGen checkpoint")
         dim = int(tensors["tok_embeddings.weight"].shape[1])
@@ -147,7 +147,7 @@ def _draft(generator: generating.NativeGenerator, path: str) -> Any:
         hidden = int(tensors["layers.0.feed_forward.w1.weight"].shape[0])
         # multiple_of = the hidden width itself rounds 8/3 dim up to exactly it.
         arch = {**(generator.card.arch or {}), "dim": dim, "n_layer": depth, "n_head": heads, "multiple_of": hidden}
-        network = weights.fill(build_network(generator.family, arch, random=False), generator.card, files)
+        network = fill(build_network(generator.family, arch, random=False), generator.card, files)
         network = network.to(device=generator.device, dtype=getattr(torch, generator.dtype))
         kept[path] = network.eval().requires_grad_(False)
     return kept[path]

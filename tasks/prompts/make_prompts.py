@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from vtbench.prompts import manifest
+from vtbench.images.prompts import manifest
 from vtbench.tasks.geneval_prompts import make, quotes
 from vtbench.types.adapter import Prompt
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from vtbench.images import decode, rgb_sha256
+from vtbench.images.reading import decode, rgb_sha256
 
 HERE = Path(__file__).resolve().parent
 SIDE = 256

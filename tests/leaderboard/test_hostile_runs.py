@@ -14,7 +14,7 @@ from site_pages import EVIL, pages
 
 from vtbench import leaderboard
 from vtbench.leaderboard import gallery
-from vtbench.results import read_run
+from vtbench.results.record import read_run
 
 
 def test_hostile_names_stay_text(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from site_pages import Reader
 from vtbench.leaderboard import runpage
 from vtbench.leaderboard.labels import labels
 from vtbench.reporting.runs import identity
-from vtbench.results import read_run
+from vtbench.results.record import read_run
 
 
 def test_run_pages_say_where_the_numbers_came_from(world: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from vtbench.results import find_runs, read_run
+from vtbench.results.record import find_runs, read_run
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDED = ROOT / "tests" / "data" / "runs_schema1"
@@ -207,7 +207,7 @@ def test_the_page_and_its_tables_show_the_recorded_numbers(place: Path) -> None:
 
 def test_saved_tokens_are_still_unpacked() -> None:
     """1024 codes a picture of 64 x 64, one for each 8 x 8 patch: 64 numbers of 10 bits."""
-    from vtbench.store import TokenFile
+    from vtbench.results.stores import TokenFile
 
     (folder,) = of_kind("saved_tokens")
     kept = TokenFile(folder)

@@ -15,7 +15,7 @@ from vtbench.images.manifests import builtin_lines, builtin_suites, open_builtin
 from vtbench.images.sets import ImageSet, set_of_suite
 from vtbench.images.shards import open_shards
 from vtbench.images.suite import Suite
-from vtbench.results import read_lines
+from vtbench.results.files import read_lines
 from vtbench.types.errors import VtbenchError, near
 from vtbench.types.item import Item
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vtbench.results import write_atomic
+from vtbench.results.files import write_atomic
 from vtbench.types.adapter import Prompt
 from vtbench.types.environment import cache_dir, offline
 from vtbench.types.errors import Unavailable, VtbenchError, near

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vtbench import intervals
 from vtbench.metrics import statistics
 from vtbench.metrics.inception import WEIGHTS, InceptionFeatures, Output, Resize
 from vtbench.metrics.statistics import Moments, Statistics
+from vtbench.statistics import intervals
 from vtbench.types.errors import VtbenchError
 from vtbench.types.metric import Extractor, MetricCard, SetMetric, SetValue
 

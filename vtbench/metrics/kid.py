@@ -75,7 +75,7 @@ def kid_interval(reference: Any, candidate: Any, groups: int = _GROUPS) -> tuple
     m, n = len(reference), len(candidate)
     if min(m, n) < 10 * groups:
         return kid(reference, candidate), None
-    from vtbench.intervals import jackknife
+    from vtbench.statistics.intervals import jackknife
 
     xx, yy = _group_sums(reference, None, groups), _group_sums(candidate, None, groups)
     xy = _group_sums(reference, candidate, groups)

@@ -75,7 +75,7 @@ class PooledPSNR(RowMetric):
     inputs = ("mse",)
 
     def finish(self, rows: Sequence[Mapping[str, Any]], items: Sequence[Item]) -> SetValue:
-        from vtbench.intervals import mean_interval
+        from vtbench.statistics.intervals import mean_interval
 
         values, pixels = [], []
         for row in rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vtbench import provenance
+from vtbench.results import provenance
 from vtbench.types.errors import VtbenchError
 
 DTYPES = ("float32", "float16", "bfloat16")

@@ -6,20 +6,24 @@ A spec is a registered name or alias, `file.py@name`, `family:NAME` (an own conf
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+import importlib.util
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from vtbench import registry
+from vtbench.images.opening import open_suite
+from vtbench.images.suite import Suite
 from vtbench.models.build import Built, arch_options, build
 from vtbench.models.objects import TrainingLoopModel, as_model, weights_digest
 from vtbench.models.pictures import SavedPictures
 from vtbench.models.saved_tokens import SavedTokens
 from vtbench.models.system import GeneratorSystem, ModelSystem, System
-from vtbench.results import Run
-from vtbench.store import TokenFile
-from vtbench.suite import Suite, open_suite
+from vtbench.results import sources
+from vtbench.results.record import Run
+from vtbench.results.stores import TokenFile
 from vtbench.types.adapter import Generator, Tokenizer
 from vtbench.types.errors import VtbenchError
 
@@ -39,6 +43,8 @@ class Loaded:
     """For the record, and for `again`: the spec and the checkpoint that were asked for."""
     tokenizer: Tokenizer | None = None
     """A generator's own, where it is one of vtbench's."""
+    sources: tuple[Path, ...] = ()
+    """Files where the code begins that makes its output; what they import decides it too."""
     suite: Suite | None = None
     """From `again`: the run's originals, which are what they were."""
     drawn: Path | None = None
@@ -61,10 +67,11 @@ class Loaded:
             raise VtbenchError(f"{self.system.card.name} is no generator: `vtbench list models` shows the kinds")
         return self.system.generator
 
-    @property
-    def subject(self) -> Any:
-        """Until the sweep: the old name of `system`."""
-        return self.system
+    def card_facts(self) -> dict[str, Any]:
+        """The card for a record, without its native network's configuration, which stands in the adapter's file."""
+        facts = dataclasses.asdict(self.system.card)
+        facts.pop("arch", None)
+        return facts
 
 
 def load(
@@ -97,11 +104,12 @@ def load(
     _refuse_other_kind(spec, generator, tokenizer_checkpoint)
     built = build(spec, options, checkpoint, device, dtype, tokenizer_checkpoint)
     entry, model = built.entry, built.model
+    files = source_files(entry)
     identity: dict[str, Any] = {
         "name": entry.card.name,
         "options": built.options,
         "weights": built.files.sha256,
-        "adapter": entry.adapter_sha256(),
+        "adapter": adapter_digest(files),
     }
     system: System
     tokenizer = None
@@ -111,10 +119,30 @@ def load(
         if built.tokenizer is not None:
             tokenizer = built.tokenizer.model
             identity["tokenizer"] = _tokenizer_identity(built.tokenizer)
+            files += source_files(built.tokenizer.entry)
     else:
         system = ModelSystem(model, fit)
     facts = {"spec": spec, "checkpoint": checkpoint}
-    return Loaded(system, identity, _record(built), facts=facts, tokenizer=tokenizer)
+    return Loaded(system, identity, _record(built), facts=facts, tokenizer=tokenizer, sources=tuple(files))
+
+
+def source_files(entry: registry.Entry) -> list[Path]:
+    """Where a model's code begins: its adapter, its native network, and the same of the model that it wraps."""
+    files = [entry.file, *_module_files(entry.family.build.__module__)]
+    if entry.family.network is not None:
+        files += _module_files(entry.family.network.partition(":")[0])
+    return files + (source_files(entry.inner) if entry.inner is not None else [])
+
+
+def _module_files(name: str) -> list[Path]:
+    """The file of a module, without importing it; none for what has no file."""
+    spec = importlib.util.find_spec(name)
+    return [Path(spec.origin)] if spec is not None and spec.origin is not None and Path(spec.origin).is_file() else []
+
+
+def adapter_digest(files: Sequence[Path]) -> str:
+    """sha256 over the adapter's own files, its networks and all that these import, the core aside."""
+    return sources.digest(files, core=False)
 
 
 def _refuse_other_kind(spec: str, generator: bool | None, tokenizer_checkpoint: Path | None) -> None:
@@ -142,7 +170,7 @@ def _tokenizer_identity(tokenizer: Built) -> dict[str, Any]:
         "name": tokenizer.entry.card.name,
         "weights": tokenizer.files.sha256,
         "status": tokenizer.files.status,
-        "adapter": tokenizer.entry.adapter_sha256(),
+        "adapter": adapter_digest(source_files(tokenizer.entry)),
     }
 
 

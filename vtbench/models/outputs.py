@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from vtbench.images import extremes
+from vtbench.images.rounding import extremes
 from vtbench.types.adapter import Prompt
 from vtbench.types.cards import Kind
 from vtbench.types.errors import VtbenchError

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vtbench.images.opening import open_suite
 from vtbench.models.outputs import Output
 from vtbench.models.system import System
-from vtbench.suite import open_suite
 from vtbench.types.cards import Card, Multiple
 from vtbench.types.errors import VtbenchError, near
 from vtbench.types.item import Item
@@ -17,8 +17,8 @@ from vtbench.types.item import Item
 if TYPE_CHECKING:
     import torch
 
-    from vtbench.images import View
-    from vtbench.suite import Suite
+    from vtbench.images.suite import Suite
+    from vtbench.images.views import View
 
 
 class SavedPictures(System):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from vtbench.images import serve
+from vtbench.images.serving import serve
 from vtbench.models.outputs import Output
 from vtbench.models.system import ModelSystem, System
-from vtbench.results import Run
-from vtbench.store import TokenFile
+from vtbench.results.record import Run
+from vtbench.results.stores import TokenFile
 from vtbench.types.adapter import Tokenizer
 from vtbench.types.errors import VtbenchError
 from vtbench.types.item import Item

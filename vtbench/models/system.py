@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vtbench.images import serve
+from vtbench.images.serving import serve
 from vtbench.models.devices import synchronize
 from vtbench.models.macs import counting
 from vtbench.models.outputs import Output, check_decoded, check_tokens, kind_of
@@ -21,8 +21,9 @@ from vtbench.types.tokens import Tokens
 if TYPE_CHECKING:
     import torch
 
-    from vtbench.images import Service, View
-    from vtbench.suite import Suite
+    from vtbench.images.serving import Service
+    from vtbench.images.suite import Suite
+    from vtbench.images.views import View
 
 
 class System(ABC):

@@ -7,7 +7,7 @@ from typing import Any
 
 from vtbench.reporting import runs as facts
 from vtbench.reporting.measured import metric_cards
-from vtbench.results import Run
+from vtbench.results.record import Run
 from vtbench.types.errors import VtbenchError
 
 OF_METRIC = "version of "

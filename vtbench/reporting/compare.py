@@ -20,7 +20,7 @@ from vtbench.reporting.comparable import check_protocols, labels
 from vtbench.reporting.image_values import PEAK, ImageValues, squared_error
 from vtbench.reporting.measured import metric_card, score
 from vtbench.reporting.values import finite
-from vtbench.results import Run, find_runs, read_run
+from vtbench.results.record import Run, find_runs, read_run
 from vtbench.statistics.intervals import RESAMPLES, Floats
 from vtbench.statistics.paired import Paired, holm, paired
 from vtbench.types.errors import VtbenchError

@@ -11,7 +11,7 @@ from typing import Any
 
 from vtbench.reporting.measured import RATE, score, value
 from vtbench.reporting.runs import curve_key, identity, kind, knob, limit, model_title, question, system
-from vtbench.results import Run
+from vtbench.results.record import Run
 from vtbench.statistics.bd import MIN_POINTS, bd_rate
 from vtbench.types.errors import MissingExtra
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vtbench.reporting.measured import ImageRow, rows
-from vtbench.results import Run
+from vtbench.results.record import Run
 
 PEAK = 255.0
 LOSSLESS = "lossless"

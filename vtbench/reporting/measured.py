@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from vtbench.reporting.runs import NO_REASON, record, section, suite_images
 from vtbench.reporting.values import finite, known_fields, mapping
-from vtbench.results import Run, Score
+from vtbench.results.record import Run, Score
 from vtbench.types.metric import MetricCard
 
 RATE = "bpp"
 """The rate that all kinds share: bits under a flat prior (a codec's own bitstream) per scored pixel."""
-SCORE_FIELDS = frozenset(f.name for f in fields(Score))
+SCORE_FIELDS = frozenset(Score.model_fields)
 
 
 def metric_cards(run: Run) -> dict[str, MetricCard]:

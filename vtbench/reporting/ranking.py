@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from vtbench.reporting.image_values import RowValues
 from vtbench.reporting.measured import all_lossless, lossless_images, metric_version, newest_version, score, value
 from vtbench.reporting.runs import identity, is_ranked
-from vtbench.results import Run
+from vtbench.results.record import Run
 from vtbench.statistics.intervals import RESAMPLES
 from vtbench.statistics.ranks import Rank, ranks
 

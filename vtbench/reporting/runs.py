@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vtbench.reporting.values import finite, known_fields, mapping, text, whole_number
-from vtbench.results import Run, find_runs, read_run
+from vtbench.results.record import Run, find_runs, read_run
 from vtbench.types.errors import VtbenchError
 
 KINDS = ("codec", "continuous", "discrete", "closed", "generator")
@@ -33,7 +33,7 @@ def section(run: Run, name: str) -> Mapping[str, Any]:
 
 def record(run: Run) -> dict[str, Any]:
     """The whole of run.json, ready for JSON."""
-    return dict(run.info)
+    return run.info.as_dict()
 
 
 def identity(run: Run) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vtbench.reporting import runs as facts
 from vtbench.reporting.measured import scores
-from vtbench.results import Run
+from vtbench.results.record import Run
 
 if TYPE_CHECKING:
     import pandas as pd

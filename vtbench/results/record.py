@@ -176,7 +176,7 @@ class PromptsRecord(Record):
 
 
 class RunInfo(Record):
-    """run.json. `id`: sha256 of `question`, everything that can move a number; commit, batch and limit are beside it."""
+    """run.json. `id`: sha256 of `question`, all that can move a number; commit, batch and limit stand beside it."""
 
     schema_: int = Field(alias="schema")
     identity_rule: int = 1

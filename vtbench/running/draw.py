@@ -22,7 +22,7 @@ from vtbench.images.rounding import to_uint8
 from vtbench.images.seeds import sample_seed
 from vtbench.models.devices import peak_memory, synchronize
 from vtbench.models.load import Loaded
-from vtbench.models.outputs import check_drawn
+from vtbench.models.outputs import check_generated
 from vtbench.results import provenance
 from vtbench.results.files import append, dumps, plain, read_json, read_lines, write_atomic, write_json
 from vtbench.results.folder import RunFolder
@@ -132,9 +132,8 @@ def draw(loaded: Loaded, order: Order, out: Path, progress: Tick | None = None) 
             if progress is not None:
                 progress(done, len(wanted))
         rows = tuple(read_lines(out / SAMPLES))
-        memory, what = peak_memory(order.device)
         black = [r["file"] for r in rows if r.get("black")]
-        info |= {"status": "complete", "black": black, "peak_memory": {"bytes": memory, "what": what}}
+        info |= {"status": "complete", "black": black, "peak_memory": peak_memory(order.device)}
         write_json(out / RECORD, info)
     return Drawing(out, rows, info)
 
@@ -241,7 +240,7 @@ def _drawn(generator: Generator, batch: Sequence[Sample], device: str) -> tuple[
         raise VtbenchError(f"{name} raised {type(bad).__name__} on the prompt {prompts[0].id}: {bad}", code=1) from bad
     synchronize(device)
     seconds = (time.perf_counter() - start) / len(batch)
-    check_drawn(images, name, prompts)
+    check_generated(images, name, prompts)
     rgb = to_uint8(images.detach().to("cpu").float()).permute(0, 2, 3, 1).contiguous().numpy()
     return rgb, seconds
 

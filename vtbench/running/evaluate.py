@@ -77,9 +77,7 @@ def _of_model(
             yield generation.evaluate(_job(request, loaded, question, target), request, tell)
         return
     checkpoint = request.checkpoint_path if isinstance(spec, str) else None
-    loaded = load(
-        spec, options, checkpoint=checkpoint, device=request.device, dtype=request.dtype, generator=False
-    )
+    loaded = load(spec, options, checkpoint=checkpoint, device=request.device, dtype=request.dtype, generator=False)
     for question in questions:
         served = replace(loaded, system=loaded.system.served(question.task.fit))
         with evaluating(spec):

@@ -95,7 +95,9 @@ def score(
         folders = [stack.enter_context(RunFolder(Path(scratch) / str(k))) for k in range(len(systems))]
         places = [FeaturePlace(folder.path) for folder in folders]
         lanes = [
-            pipeline.Lane(str(path), None, Writer(folder, ready, place, Keeping(reference=k == 0), device=device), k + 1)
+            pipeline.Lane(
+                str(path), None, Writer(folder, ready, place, Keeping(reference=k == 0), device=device), k + 1
+            )
             for k, (path, folder, place) in enumerate(zip(candidates, folders, places, strict=True))
         ]
         items = original.items
@@ -112,6 +114,11 @@ def score(
         ]
         bad = {str(r["item"]): str(r["why"]["*"]) for r in folders[0].read_rows() if "*" in r["why"]}
     return Scored(str(reference), out, bad)
+
+
+def _writer(folder: RunFolder, metrics: Metrics, place: FeaturePlace, device: str, *, first: bool) -> Writer:
+    """A candidate's sink; the first one's writes the features of the originals for all."""
+    return Writer(folder, metrics, place, Keeping(reference=first), device=device)
 
 
 def _opened(reference: Path, candidates: Sequence[Path]) -> tuple[Suite, list[SavedPictures]]:

@@ -65,9 +65,7 @@ def evaluate(job: Job, request: Request, tell: Progress) -> Run:
         scores = score_drawn(job, Drawn(drawing), metrics, folder, info, tell)
         write_samples(folder.path, drawing)
         folder.write_scores(scores)
-        folder.write_info(
-            info.with_(status="complete", provenance={**info.provenance.as_dict(), "finished": now()})
-        )
+        folder.write_info(info.with_(status="complete", provenance={**info.provenance.as_dict(), "finished": now()}))
     return read_run(folder.path)
 
 

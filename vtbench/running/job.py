@@ -50,9 +50,11 @@ class Job:
 
     def source_files(self) -> list[Path]:
         """Where the code begins that decides these numbers: the model's, the task's, the metrics'."""
-        names = [registry.metrics().source_file(n) for n in self.task.metrics]
-        names.append(registry.tasks().source_file(self.task.name))
-        return [*self.loaded.sources, *(p for p in names if p is not None)]
+        metrics, tasks = registry.metrics(), registry.tasks()
+        files = [metrics.source(n).file for n in self.task.metrics]
+        if self.task.name in tasks:
+            files.append(tasks.source(self.task.name).file)
+        return [*self.loaded.sources, *files]
 
     def question(self) -> dict[str, Any]:
         """Everything that can move a number; commit, batch size and limit are recorded, not hashed."""

@@ -23,7 +23,6 @@ from vtbench.models.system import System
 from vtbench.types.errors import VtbenchError
 from vtbench.types.metric import Reference
 
-
 Batch = Sequence[tuple[Original, ...]]
 """Of each item the original, and the pictures that somebody already has of it."""
 

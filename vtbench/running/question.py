@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from vtbench import registry
 from vtbench.models.devices import peak_memory
 from vtbench.results import provenance
 from vtbench.results.files import plain
@@ -18,7 +19,6 @@ from vtbench.running.job import Job
 from vtbench.scoring.costs import Costs
 from vtbench.scoring.loading import Metrics
 from vtbench.scoring.scores import Tally
-from vtbench.types.cards import Card
 
 
 def now() -> str:
@@ -39,6 +39,7 @@ def why_not_ranked(job: Job, metrics: Metrics) -> list[str]:
     reasons += metrics.unverified()
     if job.limit is not None and job.limit < len(job.suite.items):
         reasons.append(f"limited to {job.limit} of {len(job.suite.items)} images")
+    reasons += registry.not_of_the_release(job.task)
     if job.shard:
         reasons.append(f"shard {job.shard[0]} of {job.shard[1]}: merge the shards")
     changed = provenance.changed(job.source_files())
@@ -85,13 +86,6 @@ def first_record(job: Job, metrics: Metrics, batch: int, save: frozenset[str], n
     return validated(RunInfo, plain(stated), "the record of this run")
 
 
-def card_facts(card: Card) -> dict[str, Any]:
-    """The card without its native network's configuration, which is long and stands in the adapter's file."""
-    facts = dataclasses.asdict(card)
-    facts.pop("arch", None)
-    return facts
-
-
 def _model(job: Job) -> dict[str, Any]:
     loaded, card = job.loaded, job.loaded.system.card
     options = dict(loaded.identity.get("options", {}))
@@ -101,7 +95,7 @@ def _model(job: Job) -> dict[str, Any]:
         "family": card.family,
         "kind": card.kind,
         "title": card.title,
-        "card": card_facts(card),
+        "card": loaded.card_facts(),
         "options": options,
         "knob": card.knob,
         "curve": f"{job.name} {json.dumps(plain(curve), sort_keys=True)}" if card.knob else None,
@@ -126,7 +120,7 @@ def finished(job: Job, info: RunInfo, folder: RunFolder) -> RunInfo:
         enlarged += bool(flags.get("enlarged"))
         served.update([flags["served"]] if "served" in flags else ())
     unscored = f"{bad} of {count} images could not be scored" if bad else None
-    memory, what = peak_memory(job.device)
+    memory = peak_memory(job.device, beside="metrics and libraries")
     kind = first.get("kind") or job.loaded.system.card.kind
     model = {**info.model.as_dict(), "kind": kind, "macs": first.get("seconds", {}).get("macs")}
     model["card"] = {**model["card"], "kind": kind}
@@ -137,8 +131,8 @@ def finished(job: Job, info: RunInfo, folder: RunFolder) -> RunInfo:
         model=model,
         enlarged=enlarged,
         served=dict(served),
-        peak_memory_bytes=memory,
-        peak_memory_what=what,
+        peak_memory_bytes=memory["bytes"],
+        peak_memory_what=memory["what"],
         provenance={**info.provenance.as_dict(), "finished": now()},
     )
 

@@ -18,7 +18,7 @@ from vtbench.types.task import Task
 
 Progress = Callable[[str, str, int, int], None]
 """(model, task, images done, images in all)"""
-UNNAMED = ("folder:", "family:", "tokenbridge:")
+UNNAMED = ("folder:", "family:")
 """Specs whose options are known only once they are loaded."""
 
 
@@ -76,16 +76,16 @@ class Request:
 
     def combinations(self) -> list[dict[str, str]]:
         """Every combination of the options' values, in the order given."""
-        lists = {
-            k: [str(x) for x in v] if isinstance(v, list | tuple) else [str(v)] for k, v in self.options.items()
-        }
+        lists = {k: [str(x) for x in v] if isinstance(v, list | tuple) else [str(v)] for k, v in self.options.items()}
         return [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
 
     def chosen_tasks(self) -> list[Task]:
         """The tasks asked for, or those that are the default of such a request; each of the models' kind."""
         draws = self.draws
-        names = self.tasks or registry.default_tasks(generators=draws, images_given=self.images is not None)
-        tasks = [registry.tasks().get(t) for t in names]
+        if self.tasks:
+            tasks = [registry.tasks().get(t) for t in self.tasks]
+        else:
+            tasks = registry.default_tasks(generators=draws, images_given=self.images is not None)
         for task in tasks:
             if bool(task.prompts) != draws:
                 raise VtbenchError(
@@ -113,16 +113,14 @@ class Request:
             )
         if self.draws:
             if self.limit is not None or self.shard is not None or self.save:
-                raise VtbenchError(
-                    "a generator takes no --limit, --shard or --save: --n says how many images a prompt"
-                )
+                raise VtbenchError("a generator takes no --limit, --shard or --save: --n says how many images a prompt")
         elif self.prompts or self.per_prompt or self.tokenizer_checkpoint:
             raise VtbenchError("--suite, --n and --tokenizer-checkpoint are for generators: leave them out")
         if self.out is not None and Path(self.out).exists() and not Path(self.out).is_dir():
             raise VtbenchError(f"--out {self.out} is a file: give a folder")
         for spec in self.specs:
             # A wrong name or option is refused before anything runs.
-            if isinstance(spec, str) and not spec.startswith(UNNAMED):
+            if isinstance(spec, str) and not spec.startswith(UNNAMED) and registry.wrapper(spec) is None:
                 card = registry.model(spec).card
                 for combination in self.combinations():
                     registry.parse_options(card, combination)

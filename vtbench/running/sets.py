@@ -16,7 +16,7 @@ from vtbench import registry
 from vtbench.images.opening import open_set
 from vtbench.images.sets import BATCH, ImageSet
 from vtbench.images.views import View
-from vtbench.metrics.moments import Moments
+from vtbench.metrics.statistics import Moments
 from vtbench.results.folder import RunFolder
 from vtbench.running import pipeline
 from vtbench.running.extracting import FeatureSink
@@ -127,7 +127,9 @@ class _ReferenceSide:
         if not metric.needs_reference:
             return Sides(features[:0], features)
         why = self.why_not.get(name)
-        return Sides(None, features, why=why or f"{self.origin.path.name} holds statistics only, and {name} needs its images")
+        return Sides(
+            None, features, why=why or f"{self.origin.path.name} holds statistics only, and {name} needs its images"
+        )
 
 
 def _candidate(

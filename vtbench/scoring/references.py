@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vtbench.images.arrays import npz_set
+from vtbench.images.arrays import open_npz
 from vtbench.images.opening import open_set
 from vtbench.images.sets import ImageSet
-from vtbench.metrics import moments
+from vtbench.metrics import statistics as moments
 from vtbench.metrics.dinov2 import DinoFrechet
 from vtbench.metrics.frechet import Frechet
-from vtbench.metrics.moments import Statistics
+from vtbench.metrics.statistics import Statistics
 from vtbench.types.errors import VtbenchError
 from vtbench.types.metric import SetMetric
 
@@ -53,7 +53,7 @@ def open_reference(path: Path) -> SetReference:
                 names = set(archive.namelist())
         except (zipfile.BadZipFile, OSError) as bad:
             raise VtbenchError(f"{path} cannot be read as .npz ({bad}): the file is truncated or damaged") from bad
-        images = npz_set(path) if "arr_0.npy" in names else None
+        images = open_npz(path) if "arr_0.npy" in names else None
         if images is None and "mu.npy" not in names:
             raise VtbenchError(f"{path} holds neither statistics (mu, sigma) nor images (arr_0): give one of them")
         return SetReference(path, images, "mu.npy" in names, "mu_s.npy" in names)

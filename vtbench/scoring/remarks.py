@@ -30,9 +30,7 @@ def remarks(n: int, labels: Sequence[int] | None = None, black: Sequence[str] = 
 def marked(score: Score, sentences: Sequence[str]) -> Score:
     """The score with these warnings, each once, and one "not comparable" at most."""
     known = score.warning or ""
-    fresh = [
-        s for s in sentences if s not in known and not (s.startswith(NOT_COMPARABLE) and NOT_COMPARABLE in known)
-    ]
+    fresh = [s for s in sentences if s not in known and not (s.startswith(NOT_COMPARABLE) and NOT_COMPARABLE in known)]
     return score.model_copy(update={"warning": "; ".join([*filter(None, [known]), *fresh]) or None})
 
 

@@ -1,4 +1,4 @@
-"""Rows -> scores: means with intervals, metrics of sets, of tokens and of rows. Reads what was written, holds no pixels.
+"""Rows -> scores: means with intervals, metrics of sets, of tokens, of rows. Reads what was written, holds no pixels.
 
 Every score says under which protocol and view it was made; what has no value says why.
 """
@@ -95,7 +95,9 @@ class Tally:
         return self.n - len(self.good)
 
 
-def tally(rows: Iterable[Mapping[str, Any]], names: Iterable[str], times: Sequence[str] = ("encode", "decode")) -> Tally:
+def tally(
+    rows: Iterable[Mapping[str, Any]], names: Iterable[str], times: Sequence[str] = ("encode", "decode")
+) -> Tally:
     """Gathers the per-image metrics `names` and the seconds of `times`."""
     out = Tally({n: Totals() for n in names}, times={t: [] for t in times})
     for index, row in enumerate(rows):
