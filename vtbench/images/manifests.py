@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from vtbench.images.suite import Suite
+from vtbench.types.environment import package_folder
 from vtbench.types.errors import VtbenchError
 from vtbench.types.item import Item
 
-MANIFESTS = Path(__file__).resolve().parents[1] / "tasks" / "suites"
+MANIFESTS = package_folder("vtbench.tasks.suites")
 
 
 class ManifestSuite(Suite):

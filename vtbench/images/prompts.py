@@ -17,10 +17,10 @@ from typing import Any
 
 from vtbench.results.files import write_atomic
 from vtbench.types.adapter import Prompt
-from vtbench.types.environment import cache_dir, offline
+from vtbench.types.environment import cache_dir, offline, package_folder
 from vtbench.types.errors import Unavailable, VtbenchError, near
 
-FOLDER = Path(__file__).resolve().parents[1] / "tasks" / "prompts"
+FOLDER = package_folder("vtbench.tasks.prompts")
 GENEVAL_URL = "https://raw.githubusercontent.com/djghosh13/geneval/main/prompts/evaluation_metadata.jsonl"
 GENEVAL_PROMPTS = 553
 
