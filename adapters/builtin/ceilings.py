@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from vtbench.images import to_float, to_uint8
+from vtbench.images.rounding import to_float, to_uint8
 from vtbench.types.adapter import Tokenizer
 from vtbench.types.cards import Card, Family, Multiple
 from vtbench.types.errors import VtbenchError

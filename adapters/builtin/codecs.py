@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vtbench.images import to_float, to_uint8
+from vtbench.images.rounding import to_float, to_uint8
 from vtbench.types.adapter import Tokenizer
 from vtbench.types.cards import Card, Family, Multiple
 from vtbench.types.errors import VtbenchError

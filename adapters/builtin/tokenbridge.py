@@ -12,7 +12,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from vtbench.adapters.networks.parts import archs
-from vtbench.network import NetworkTokenizer, load_class
+from vtbench.models.native import NetworkTokenizer
+from vtbench.models.network import load_class
 from vtbench.types.adapter import Tokenizer
 from vtbench.types.cards import Card, Family, Fixed, Multiple, Published, Weights, Wrapping
 from vtbench.types.errors import VtbenchError

@@ -22,7 +22,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtbench.images import to_uint8
+from vtbench.images.rounding import to_uint8
 from vtbench.types.adapter import ClosedSystem
 from vtbench.types.cards import Card, Family, Fixed, Multiple
 from vtbench.types.environment import offline

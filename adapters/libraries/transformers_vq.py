@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtbench import checkpoint, weights
+from vtbench.models import checkpoint
+from vtbench.models.names import check_names
 from vtbench.types.adapter import Tokenizer
 from vtbench.types.cards import Card, Family, Multiple, Weights
 from vtbench.types.errors import MissingExtra, VtbenchError
@@ -110,7 +111,7 @@ class TransformersVQ(Tokenizer):
         mark = "quantize.embedding.weight"
         prefix = next((p for p in PREFIXES if f"{p}{mark}" in tensors), "")
         tensors = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-        weights.compare(self.model, tensors, f"{folder.name} as {class_name}", self.card)
+        check_names(self.model, tensors, f"{folder.name} as {class_name}", self.card)
         broken = [n for n, t in tensors.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
         if broken:
             raise VtbenchError(f"{len(broken)} weights in {folder} hold NaN or infinity ({broken[0]}): fetch it again")

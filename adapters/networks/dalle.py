@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from vtbench.adapters.networks.parts.config import Config
 from vtbench.adapters.networks.parts.conv import Chain, check_size
-from vtbench.network import Encoded
+from vtbench.models.network import Encoded
 from vtbench.types.errors import VtbenchError
 
 _FACTOR = 8

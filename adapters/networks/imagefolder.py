@@ -25,7 +25,7 @@ from vtbench.adapters.networks.parts.config import Config
 from vtbench.adapters.networks.parts.multiscale import MultiScaleSigns, MultiScaleVQ
 from vtbench.adapters.networks.parts.quantizers import VQ, Grid, Quantizer
 from vtbench.adapters.networks.parts.vit import Block
-from vtbench.network import Encoded
+from vtbench.models.network import Encoded
 from vtbench.types.errors import VtbenchError
 
 

@@ -17,7 +17,7 @@ from vtbench.adapters.networks.parts import infer
 from vtbench.adapters.networks.parts.config import Config
 from vtbench.adapters.networks.parts.conv import Conv, check_size, nominal_levels
 from vtbench.adapters.networks.parts.normal_bins import NormalBins
-from vtbench.network import Encoded
+from vtbench.models.network import Encoded
 from vtbench.types.errors import VtbenchError
 
 

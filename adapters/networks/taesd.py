@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from vtbench.adapters.networks.parts.config import Config
 from vtbench.adapters.networks.parts.conv import check_size
-from vtbench.network import Encoded
+from vtbench.models.network import Encoded
 
 
 class _Clamp(nn.Module):

@@ -24,7 +24,7 @@ from vtbench.adapters.networks.parts.config import Config
 from vtbench.adapters.networks.parts.conv import Chain, check_size
 from vtbench.adapters.networks.parts.quantizers import Grid, MultiCodebookVQ
 from vtbench.adapters.networks.parts.vit import Block, GeGluMlp
-from vtbench.network import Encoded
+from vtbench.models.network import Encoded
 from vtbench.types.errors import VtbenchError
 
 _FACTOR = 16

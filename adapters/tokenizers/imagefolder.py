@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vtbench.network import NetworkTokenizer
+from vtbench.models.native import NetworkTokenizer
 from vtbench.types.cards import Card, Family, Fixed, Published, Weights
 
 _README = "ImageFolder/XQ-GAN README (arXiv:2410.01756, arXiv:2412.01762)"

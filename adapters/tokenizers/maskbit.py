@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vtbench.adapters.networks.parts import archs
-from vtbench.network import NetworkTokenizer
+from vtbench.models.native import NetworkTokenizer
 from vtbench.types.cards import Card, Family, Multiple, Published, Weights
 
 _SOURCE = "maskbit README (arXiv:2409.16211)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vtbench.network import NetworkTokenizer
+from vtbench.models.native import NetworkTokenizer
 from vtbench.types.cards import Card, Family, Fixed, Published, Weights
 
 CARDS = (

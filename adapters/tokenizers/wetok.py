@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vtbench.adapters.networks.parts import archs
-from vtbench.network import NetworkTokenizer
+from vtbench.models.native import NetworkTokenizer
 from vtbench.types.cards import Card, Family, Multiple, Weights
 
 _F8 = (1, 2, 2, 4)

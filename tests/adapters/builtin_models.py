@@ -7,16 +7,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from vtbench import api, weights
+from vtbench.models import checkpoint, weights
+from vtbench.models.build import build
 from vtbench.types.tokens import Tokens, unpack
 
 CODECS = ("jpeg", "webp", "jpeg2000", "avif", "png")
 
 
 def load(name: str, **options: Any) -> Any:
-    _, _, files, model = api.load(name, {k: str(v) for k, v in options.items()}, None, "cpu", "float32")
-    assert files.status != "unverified"
-    return model
+    """The loaded model; its file is the one that the card states."""
+    built = build(name, {k: str(v) for k, v in options.items()})
+    assert built.files.status != "unverified"
+    return built.model
 
 
 def cat(height: int = 128, width: int = 192) -> torch.Tensor:
@@ -40,7 +42,7 @@ def there_and_back(model: Any, image: torch.Tensor) -> tuple[Tokens, torch.Tenso
 
 
 def fit(name: str) -> dict[str, torch.Tensor]:
-    return weights.read(next(iter(weights.find(load(name).card).files.values())))
+    return checkpoint.read(next(iter(weights.find(load(name).card).files.values())))
 
 
 def patch_rows(image: torch.Tensor) -> np.ndarray[Any, Any]:

@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 
-from vtbench import parity, registry
-from vtbench.network import NetworkTokenizer, build_network
+from vtbench import registry
+from vtbench.models.made_weights import fill_
+from vtbench.models.native import NetworkTokenizer
+from vtbench.models.network import build_network
 from vtbench.types.cards import Card, Family, Weights
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -35,7 +37,7 @@ def arch_of(fixture: str) -> dict[str, Any]:
 def filled(family: Family, card: Card) -> NetworkTokenizer:
     """The card's tokenizer, its weights made from their names."""
     tokenizer: NetworkTokenizer = family.build(card, {})
-    tokenizer.network = parity.fill_(build_network(family, card.arch or {}))
+    tokenizer.network = fill_(build_network(family, card.arch or {}))
     tokenizer.network.requires_grad_(False)
     return tokenizer
 

@@ -10,8 +10,9 @@ import torch
 from small_networks import arch_of, of_fixture
 
 from vtbench import parity, registry
-from vtbench.identify import identify
-from vtbench.network import build_network, load_class
+from vtbench.models.identify import identify
+from vtbench.models.names import manifest, manifest_of, names_of
+from vtbench.models.network import build_network, load_class
 from vtbench.types.errors import VtbenchError
 
 
@@ -108,7 +109,7 @@ def test_released_archs_are_read_off_their_shapes(family: str) -> None:
     for card in one.cards:
         assert card.arch is not None
         likes = [c.arch for c in one.cards if c.arch and c.arch["quantizer"]["type"] == card.arch["quantizer"]["type"]]
-        arch = infer(parity.manifest(one, card), likes[-1])
+        arch = infer(manifest(one, card), likes[-1])
         if family == "infinity":
             # Which size the listed scales belong to is no shape.
             arch["quantizer"]["scales"] = card.arch["quantizer"]["scales"]
@@ -132,12 +133,12 @@ OWN = [
 def test_own_configurations_are_identified(fixture: str) -> None:
     """A checkpoint that nobody released is known by its family, and the answer builds just these names and shapes."""
     tokenizer = of_fixture(fixture)
-    shapes = parity.names_of(tokenizer.network)
+    shapes = names_of(tokenizer.network)
     infer = type(tokenizer.network).infer_arch
     wanted = arch_of(fixture)
     arch = infer(shapes, wanted)
     with torch.device("meta"):
-        assert parity.names_of(build_network(tokenizer.family, arch)) == shapes
+        assert names_of(build_network(tokenizer.family, arch)) == shapes
     assert infer({"encoder.conv_in.weight": [1, 1, 3, 3]}, wanted) is None
     if not fixture.startswith("imagefolder__ms"):
         # Their scales end in another grid than those of the released ones, which no shape tells.
@@ -149,5 +150,5 @@ def test_own_configurations_are_identified(fixture: str) -> None:
 def test_one_of_two_files_is_identified(model: str, half: str) -> None:
     """The files have no `encoder.` or `decoder.` in front of their names."""
     start = f"{half}."
-    names = {n.removeprefix(start): s for n, s in parity.manifest_of(model).items() if n.startswith(start)}
+    names = {n.removeprefix(start): s for n, s in manifest_of(model).items() if n.startswith(start)}
     assert [match.name for match in identify(names)] == [model]

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from small_networks import random_tensor
 
-from vtbench import parity
 from vtbench.adapters.networks import infinity
 from vtbench.adapters.networks.parts import multiscale
 from vtbench.adapters.networks.parts.quantizers import VQ
+from vtbench.models.made_weights import fill_
 from vtbench.types.errors import VtbenchError
 
 PHI = {
@@ -35,7 +35,7 @@ def test_phi_is_dealt_out_as_upstream_deals_it(scales: int) -> None:
 )  # fmt: skip
 def test_multi_scale_sum_and_keys(share: int, keys: list[str]) -> None:
     quantizer = multiscale.MultiScaleVQ(16, 3, [(1, 1), (2, 3), (4, 6)], share=share)
-    parity.fill_(quantizer)
+    fill_(quantizer)
     assert [
         n.removesuffix(".weight") for n in quantizer.state_dict() if n.startswith("quant_resi") and "weight" in n
     ] == keys

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from small_networks import random_tensor
 
-from vtbench import parity
 from vtbench.adapters.networks import magvit2
 from vtbench.adapters.networks.parts import vit
 from vtbench.adapters.networks.parts.conv import Attention, Down, Norm, nominal_levels
+from vtbench.models.made_weights import fill_
 
 
 def test_attention_is_the_formula() -> None:
@@ -95,7 +95,7 @@ def test_transformer_block_is_torchs() -> None:
     """The same weights in torch's own pre-norm layer; LayerScale only multiplies what the two halves add."""
     width, heads, hidden = 24, 3, 40
     ours = vit.Block(width, heads, hidden, eps=1e-6, layer_scale=True)
-    parity.fill_(ours)
+    fill_(ours)
     theirs = torch.nn.TransformerEncoderLayer(
         width, heads, hidden, dropout=0.0, activation="gelu", layer_norm_eps=1e-6, batch_first=True, norm_first=True
     ).eval()

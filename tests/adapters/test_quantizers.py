@@ -6,8 +6,8 @@ import pytest
 import torch
 from small_networks import random_tensor
 
-from vtbench import parity
 from vtbench.adapters.networks.parts import quantizers as qz
+from vtbench.models.made_weights import fill_
 from vtbench.types.errors import VtbenchError
 
 
@@ -116,7 +116,7 @@ def test_a_shared_codebook_is_one_tensor_under_every_depth() -> None:
 
 def test_each_codebook_sees_its_own_channels() -> None:
     quantizer = qz.MultiCodebookVQ(3, 16, 6)
-    parity.fill_(quantizer)
+    fill_(quantizer)
     z = random_tensor(2, 6, 2, 3)
     with torch.no_grad():
         tokens, back = quantizer(z)

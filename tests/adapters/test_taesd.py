@@ -9,8 +9,9 @@ import pytest
 import torch
 from small_networks import filled, random_images
 
-from vtbench import registry, weights
-from vtbench.network import build_network
+from vtbench import registry
+from vtbench.models import weights
+from vtbench.models.network import build_network
 from vtbench.types.errors import VtbenchError
 from vtbench.types.tokens import Latents, unpack
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vtbench.adapters.networks.parts.conv import check_size
 from vtbench.adapters.networks.parts.quantizers import Grid, Quantizer
-from vtbench.network import Encoded
+from vtbench.models.network import Encoded
 from vtbench.types.errors import VtbenchError
 
 
