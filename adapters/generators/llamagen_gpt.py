@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vtbench.adapters.networks.parts import generating
-from vtbench.models.fill import fill, state_dict
+from vtbench.models import fill
+from vtbench.models.native_generator import NativeGenerator, build, text_features
 from vtbench.models.network import build_network
 from vtbench.types.cards import Card, Family, Fixed, Published, Weights
 from vtbench.types.errors import VtbenchError
@@ -98,7 +98,7 @@ CARDS = (
 _DECODING = ("plain", "speculative", "relaxed")
 
 
-def _sample(generator: generating.NativeGenerator, source: Any, noise: Any) -> Any:
+def _sample(generator: NativeGenerator, source: Any, noise: Any) -> tuple[Any, dict[str, float]]:
     options, network, mask = dict(generator.options), generator.network, None
     options.pop("text_encoder", None)
     mode, path, ahead, k, delta = (
@@ -107,38 +107,38 @@ def _sample(generator: generating.NativeGenerator, source: Any, noise: Any) -> A
     if mode not in _DECODING:
         raise VtbenchError(f"decoding is {mode!r}, but must be one of {', '.join(_DECODING)}")
     if generator.card.conditioning == "text":
-        source, mask = generating.text_features(generator, source, length=network.prefix, left=True)
+        source, mask = text_features(generator, source, length=network.prefix, left=True)
     if mode == "plain":
         tokens = network.generate(source, noise, text_mask=mask, **options)
-        generator.spent = {"nfe": float(network.length)}
+        cost = {"nfe": float(network.length)}
     else:
         relax = None
         if mode == "relaxed":
-            codes = generator._tokenizer().network.bottleneck.embedding.weight  # type: ignore[attr-defined]
+            codes = generator.attached().network.bottleneck.embedding.weight  # type: ignore[attr-defined]
             relax = network.relaxation(codes, int(k), float(delta))
         options.pop("cache")
+        draft = _draft(generator, str(path))
         tokens, spent = network.speculate(
-            _draft(generator, str(path)), source, noise, text_mask=mask, ahead=int(ahead), relax=relax, **options
+            draft, source, noise, text_mask=mask, ahead=int(ahead), relax=relax, **options
         )
         drafted = sum(s.drafted for s in spent)
-        generator.spent = {
+        cost = {
             "nfe": sum(s.target for s in spent) / len(spent),
             "draft_nfe": sum(s.draft for s in spent) / len(spent),
             **({"acceptance": sum(s.accepted for s in spent) / drafted} if drafted else {}),
         }
-    return generator.of_codes(tokens, network.grid * 16, len(tokens))
+    return generator.of_codes(tokens, network.grid * 16, len(tokens)), cost
 
 
-def _draft(generator: generating.NativeGenerator, path: str) -> Any:
+def _draft(generator: NativeGenerator, path: str) -> Any:
     """The draft of the option, built from its tensors' shapes and kept; heads by preset, else 64 channels each."""
     import torch
 
     if not path:
         raise VtbenchError("speculative decoding needs a smaller model: give its checkpoint by --option draft=FILE")
-    kept: dict[str, Any] = generator.__dict__.setdefault("drafts", {})
-    if path not in kept:
+    if path not in generator.kept:
         files = {"model": Path(path)}
-        tensors = state_dict(torch.nn.Module(), generator.card, files)
+        tensors = fill.state_dict(torch.nn.Module(), generator.card, files)
         if "tok_embeddings.weight" not in tensors:
             raise VtbenchError(f"{path} has no tok_embeddings.weight: the draft must be a LlamaGen checkpoint")
         dim = int(tensors["tok_embeddings.weight"].shape[1])
@@ -147,17 +147,17 @@ def _draft(generator: generating.NativeGenerator, path: str) -> Any:
         hidden = int(tensors["layers.0.feed_forward.w1.weight"].shape[0])
         # multiple_of = the hidden width itself rounds 8/3 dim up to exactly it.
         arch = {**(generator.card.arch or {}), "dim": dim, "n_layer": depth, "n_head": heads, "multiple_of": hidden}
-        network = fill(build_network(generator.family, arch, random=False), generator.card, files)
+        network = fill.fill(build_network(generator.family, arch, random=False), generator.card, files)
         network = network.to(device=generator.device, dtype=getattr(torch, generator.dtype))
-        kept[path] = network.eval().requires_grad_(False)
-    return kept[path]
+        generator.kept[path] = network.eval().requires_grad_(False)
+    return generator.kept[path]
 
 
 FAMILY: Family = Family(
     name="llamagen-gpt",
     title="LlamaGen autoregressive transformer",
     cards=CARDS,
-    build=generating.build(lambda: FAMILY, _sample),
+    build=build(lambda: FAMILY, _sample),
     network="vtbench.adapters.networks.llamagen_gpt:LlamaGenGpt",
     fixtures=("llamagen-gpt",),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vtbench.adapters.networks.parts import generating
+from vtbench.models.native_generator import NativeGenerator, build
 from vtbench.types.cards import Card, Family, Fixed, Published, Weights
 
 _README = "MAR README.md:61-63"
@@ -93,19 +93,18 @@ CARDS = (
 )
 
 
-def _sample(generator: generating.NativeGenerator, labels: Any, noise: Any) -> Any:
+def _sample(generator: NativeGenerator, labels: Any, noise: Any) -> tuple[Any, dict[str, float]]:
     options = dict(generator.options)
     sections = str(options.pop("num_sampling_steps"))
     latents = generator.network.generate(labels, noise, sections=sections, **options)
-    generator.spent = {"nfe": float(options["num_iter"])}
-    return generator.of_latents(latents, 256)
+    return generator.of_latents(latents, 256), {"nfe": float(options["num_iter"])}
 
 
 FAMILY: Family = Family(
     name="mar",
     title="MAR masked autoregressive transformer",
     cards=CARDS,
-    build=generating.build(lambda: FAMILY, _sample),
+    build=build(lambda: FAMILY, _sample),
     network="vtbench.adapters.networks.mar:Mar",
     fixtures=("mar",),
 )

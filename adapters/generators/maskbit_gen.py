@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vtbench.adapters.networks.parts import generating
+from vtbench.models.native_generator import NativeGenerator, build
 from vtbench.types.cards import Card, Family, Fixed, Published, Weights
 
 _README = "MaskBit README.md:71-78"
@@ -70,17 +70,17 @@ CARDS = (
 )
 
 
-def _sample(generator: generating.NativeGenerator, labels: Any, noise: Any) -> Any:
+def _sample(generator: NativeGenerator, labels: Any, noise: Any) -> tuple[Any, dict[str, float]]:
     groups = generator.network.generate(labels, noise, **generator.options)
-    generator.spent = {"nfe": float(generator.options["num_steps"])}
-    return generator.of_codes(generator.network.joined(groups), 256, len(groups))
+    images = generator.of_codes(generator.network.joined(groups), 256, len(groups))
+    return images, {"nfe": float(generator.options["num_steps"])}
 
 
 FAMILY: Family = Family(
     name="maskbit-gen",
     title="MaskBit masked generator",
     cards=CARDS,
-    build=generating.build(lambda: FAMILY, _sample),
+    build=build(lambda: FAMILY, _sample),
     network="vtbench.adapters.networks.maskbit_gen:MaskBitGenerator",
     fixtures=("maskbit-gen",),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vtbench.adapters.networks.parts import generating
+from vtbench.models.native_generator import NativeGenerator, build
 from vtbench.types.cards import Card, Family, Fixed, Published, Weights
 
 
@@ -58,17 +58,16 @@ CARDS = (
 )
 
 
-def _sample(generator: generating.NativeGenerator, labels: Any, noise: Any) -> Any:
+def _sample(generator: NativeGenerator, labels: Any, noise: Any) -> tuple[Any, dict[str, float]]:
     tokens = generator.network.generate(labels, noise, **generator.options)
-    generator.spent = {"nfe": float(generator.options["num_sample_steps"])}
-    return generator.of_codes(tokens, 256, len(tokens))
+    return generator.of_codes(tokens, 256, len(tokens)), {"nfe": float(generator.options["num_sample_steps"])}
 
 
 FAMILY: Family = Family(
     name="maskgit-titok",
     title="MaskGIT on TiTok",
     cards=CARDS,
-    build=generating.build(lambda: FAMILY, _sample),
+    build=build(lambda: FAMILY, _sample),
     network="vtbench.adapters.networks.maskgit_titok:MaskGit",
     fixtures=("maskgit-titok",),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vtbench.adapters.networks.parts import generating
+from vtbench.models.native_generator import NativeGenerator, build, text_features
 from vtbench.types.cards import Card, Family, Fixed, Weights
 
 _SIZES = {"B": (768, 12, 12), "M": (1024, 18, 16), "L": (1024, 24, 16), "XL": (1280, 36, 20)}
@@ -67,21 +67,21 @@ CARDS = (
 )
 
 
-def _sample(generator: generating.NativeGenerator, source: Any, noise: Any) -> Any:
+def _sample(generator: NativeGenerator, source: Any, noise: Any) -> tuple[Any, dict[str, float]]:
     options = {k: v for k, v in generator.options.items() if k != "text_encoder"}
     mask = None
     if generator.card.conditioning == "text":
-        source, mask = generating.text_features(generator, source, length=generator.network.prefix, left=True)
+        source, mask = text_features(generator, source, length=generator.network.prefix, left=True)
     tokens = generator.network.generate(source, noise, text_mask=mask, **options)
-    generator.spent = {"nfe": float(2 * generator.network.grid - 1)}
-    return generator.of_codes(tokens, generator.network.grid * 16, len(tokens))
+    grid = generator.network.grid
+    return generator.of_codes(tokens, grid * 16, len(tokens)), {"nfe": float(2 * grid - 1)}
 
 
 FAMILY: Family = Family(
     name="nar",
     title="NAR neighbouring autoregressive transformer",
     cards=CARDS,
-    build=generating.build(lambda: FAMILY, _sample),
+    build=build(lambda: FAMILY, _sample),
     network="vtbench.adapters.networks.nar:Nar",
     fixtures=("nar",),
 )

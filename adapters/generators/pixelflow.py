@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vtbench.adapters.networks.parts import generating
+from vtbench.models.native_generator import NativeGenerator, build, text_features
 from vtbench.types.adapter import Prompt
 from vtbench.types.cards import Card, Family, Fixed, Published, Weights
 
@@ -55,7 +55,7 @@ def _card(kind: str, size: int, *, fid: float | None = None) -> Card:
 CARDS = (_card("c2i", 256, fid=1.98), _card("t2i", 1024))
 
 
-def _sample(generator: generating.NativeGenerator, conditions: Any, noise: Any) -> Any:
+def _sample(generator: NativeGenerator, conditions: Any, noise: Any) -> tuple[Any, dict[str, float]]:
     options, network = {k: v for k, v in generator.options.items() if k != "text_encoder"}, generator.network
     stages, full = len(network.stages.table), generator.card.sizes.size  # type: ignore[union-attr]
     side = full // 2 ** (stages - 1)
@@ -65,23 +65,22 @@ def _sample(generator: generating.NativeGenerator, conditions: Any, noise: Any) 
         labels, features = (
             None,
             (
-                *generating.text_features(generator, conditions, length=512, left=False),
-                *generating.text_features(generator, empty, length=512, left=False),
+                *text_features(generator, conditions, length=512, left=False),
+                *text_features(generator, empty, length=512, left=False),
             ),
         )
     dtype = next(network.parameters()).dtype
     start = noise.normal(network.channels, side, side).to(dtype)
     blocks = [network.block_noise(noise, side * 2**i).to(dtype) for i in range(1, stages)]
     latents = network.generate(start, blocks, labels=labels, text=features, **options)
-    generator.spent = {"nfe": float(stages * options["num_inference_steps"])}
-    return network.to_image(latents)
+    return network.to_image(latents), {"nfe": float(stages * options["num_inference_steps"])}
 
 
 FAMILY: Family = Family(
     name="pixelflow",
     title="PixelFlow pyramid flow matching",
     cards=CARDS,
-    build=generating.build(lambda: FAMILY, _sample),
+    build=build(lambda: FAMILY, _sample),
     network="vtbench.adapters.networks.pixelflow:PixelFlow",
     fixtures=("pixelflow",),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vtbench.adapters.networks.parts import generating
+from vtbench.models.native_generator import NativeGenerator, build
 from vtbench.types.cards import Card, Family, Fixed, Published, Weights
 
 _README = "VAR README.md:89-96"
@@ -55,19 +55,18 @@ CARDS = (
 )
 
 
-def _sample(generator: generating.NativeGenerator, labels: Any, noise: Any) -> Any:
-    network, vae = generator.network, getattr(generator._tokenizer(), "network", None)
+def _sample(generator: NativeGenerator, labels: Any, noise: Any) -> tuple[Any, dict[str, float]]:
+    network, vae = generator.network, getattr(generator.attached(), "network", None)
     sampled = network.generate(labels, noise, vae=vae, **generator.options)
-    generator.spent = {"nfe": float(len(network.scales))}
     # Mixed codes (more_smooth) are no tokens, so the image is made from the latent in both cases.
-    return network.image(vae, sampled.latent)
+    return network.image(vae, sampled.latent), {"nfe": float(len(network.scales))}
 
 
 FAMILY: Family = Family(
     name="var-gen",
     title="VAR next-scale transformer",
     cards=CARDS,
-    build=generating.build(lambda: FAMILY, _sample),
+    build=build(lambda: FAMILY, _sample),
     network="vtbench.adapters.networks.var_gen:VarGenerator",
     fixtures=("var-gen",),
 )

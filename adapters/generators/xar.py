@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vtbench.adapters.networks.parts import generating
+from vtbench.models.native_generator import NativeGenerator, build
 from vtbench.types.cards import Card, Family, Fixed, Weights
 
 SCALE = 0.2325
@@ -52,17 +52,16 @@ CARDS = (
 )
 
 
-def _sample(generator: generating.NativeGenerator, labels: Any, noise: Any) -> Any:
+def _sample(generator: NativeGenerator, labels: Any, noise: Any) -> tuple[Any, dict[str, float]]:
     latents = generator.network.generate(labels, noise, **generator.options)
-    generator.spent = {"nfe": 4.0 * generator.options["num_steps"]}
-    return generator.of_latents(latents, 256)
+    return generator.of_latents(latents, 256), {"nfe": 4.0 * generator.options["num_steps"]}
 
 
 FAMILY: Family = Family(
     name="xar",
     title="xAR next-cluster flow matching",
     cards=CARDS,
-    build=generating.build(lambda: FAMILY, _sample),
+    build=build(lambda: FAMILY, _sample),
     network="vtbench.adapters.networks.xar:Xar",
     fixtures=("xar",),
 )

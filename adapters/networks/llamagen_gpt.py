@@ -15,6 +15,7 @@ from vtbench.adapters.networks import speculative
 from vtbench.adapters.networks.parts import sampling
 from vtbench.adapters.networks.parts.llama import GENERATE, Trunk, distribution
 from vtbench.adapters.networks.parts.transformer import Cache
+from vtbench.models.noise import Seeded
 from vtbench.types.errors import VtbenchError
 
 
@@ -70,7 +71,7 @@ class LlamaGenGpt(Trunk):
         self,
         draft: LlamaGenGpt,
         source: Tensor,
-        noise: sampling.Seeded,
+        noise: Seeded,
         *,
         text_mask: Tensor | None = None,
         ahead: int = 4,

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from vtbench.adapters.networks.parts import sampling
 from vtbench.adapters.networks.parts.config import Config
 from vtbench.adapters.networks.parts.transformer import Block, heads_of, merged
+from vtbench.models.noise import gumbel
 from vtbench.types.errors import VtbenchError
 
 DECAYS = ("constant", "linear", "power-cosine")
@@ -246,7 +247,7 @@ class MaskGit(nn.Module):
             noise: sampling.Noise = sampling.Greedy(len(labels))
             if settings.get("randomize_temperature", 4.5) != 0:
                 pairs = zip(fixture.noise(f"{run}_u_token"), fixture.noise(f"{run}_u_conf"), strict=True)
-                noise = sampling.Recorded(sampling.gumbel(u) for pair in pairs for u in pair)
+                noise = sampling.Recorded(gumbel(u) for pair in pairs for u in pair)
             trace: list[Tensor] = []
             self.generate(labels, noise, **settings, trace=trace)
             out[f"{run}_ids"] = torch.stack(trace)

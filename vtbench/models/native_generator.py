@@ -18,8 +18,10 @@ from vtbench.types.tokens import Codes, Latents
 if TYPE_CHECKING:
     import torch
 
-Sample = Callable[["NativeGenerator", Any, Any], "torch.Tensor"]
-"""(generator, conditions, noise) -> images (B, 3, H, W) in [0, 1]; conditions are labels (B,) or prompts."""
+Sample = Callable[["NativeGenerator", Any, Any], tuple["torch.Tensor", Mapping[str, float]]]
+"""(generator, conditions, noise) -> images (B, 3, H, W) in [0, 1], and what they cost, as `Generator.cost` says.
+
+Conditions are labels (B,) or prompts."""
 
 
 class NativeGenerator(Generator):
@@ -31,7 +33,9 @@ class NativeGenerator(Generator):
         self.network: Any = None
         self.tokenizer: Tokenizer | None = None
         self.text_encoder: tuple[Any, Any] | None = None
-        self.spent: dict[str, float] = {}
+        self.kept: dict[str, Any] = {}
+        """What the family keeps from one call to the next, such as a draft model by its path."""
+        self._cost: Mapping[str, float] = {}
 
     def attach(self, tokenizer: Tokenizer) -> None:
         """The loaded tokenizer that the card names."""
@@ -52,7 +56,7 @@ class NativeGenerator(Generator):
         return None if self.network is None else sum(p.numel() for p in self.network.parameters())
 
     def cost(self) -> Mapping[str, float]:
-        return dict(self.spent)
+        return dict(self._cost)
 
     def generate(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> torch.Tensor:
         import torch
@@ -62,9 +66,9 @@ class NativeGenerator(Generator):
         if len(prompts) != len(seeds):
             raise VtbenchError(f"there are {len(prompts)} prompts and {len(seeds)} seeds: give one seed a prompt")
         conditions: Any = self._labels(prompts) if self.card.conditioning == "class" else list(prompts)
-        self.spent = {}
+        self._cost = {}
         with torch.inference_mode():
-            images = self.sample(self, conditions, Seeded(seeds, self.device))
+            images, self._cost = self.sample(self, conditions, Seeded(seeds, self.device))
         return images.float()
 
     def _labels(self, prompts: Sequence[Prompt]) -> torch.Tensor:
@@ -86,7 +90,7 @@ class NativeGenerator(Generator):
         """Tokens (B, N) of the named tokenizer -> images; binary alphabets get the bits of a token, lowest first."""
         import torch
 
-        tokenizer = self._tokenizer()
+        tokenizer = self.attached()
         alphabets = tuple(tokenizer.card.alphabets)
         indices = tokens.cpu()[..., None]
         if len(alphabets) > 1 and set(alphabets) == {2}:
@@ -97,9 +101,10 @@ class NativeGenerator(Generator):
 
     def of_latents(self, latents: torch.Tensor, size: int) -> torch.Tensor:
         """Latents (B, C, h, w) in the scale in which the tokenizer counts them, which is its generators' -> images."""
-        return self._tokenizer().decode(Latents(latents.float().cpu(), (size, size)), [0] * len(latents))
+        return self.attached().decode(Latents(latents.float().cpu(), (size, size)), [0] * len(latents))
 
-    def _tokenizer(self) -> Tokenizer:
+    def attached(self) -> Tokenizer:
+        """The tokenizer of `attach`; refused before that."""
         if self.tokenizer is None:
             raise VtbenchError(f"{self.card.name} makes tokens of {self.card.tokenizer}: attach that tokenizer first")
         return self.tokenizer

@@ -9,8 +9,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from vtbench.models.noise import Seeded as Seeded
-from vtbench.models.noise import gumbel as gumbel
 from vtbench.types.errors import VtbenchError, near
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -13,15 +12,19 @@ import pytest
 import torch
 from scipy import integrate
 from scipy.stats import norm
+from small_networks import arch_of
 
 import vtbench
 from vtbench import registry
 from vtbench.adapters.builtin import tokenbridge
 from vtbench.adapters.networks.parts import normal_bins
 from vtbench.adapters.networks.parts.normal_bins import NormalBins
+from vtbench.models.made_weights import fill_
+from vtbench.models.network import build_network
 from vtbench.types.adapter import Tokenizer
 from vtbench.types.cards import Card, Multiple
 from vtbench.types.errors import VtbenchError
+from vtbench.types.names import Source
 from vtbench.types.tokens import Codes, Latents, Tokens, unpack
 
 FIXTURE = Path(__file__).parent / "tokenbridge_quantizer.npz"
@@ -37,7 +40,7 @@ def recorded() -> dict[str, Any]:
         return {name: arrays[name] for name in arrays.files}
 
 
-def made(recorded: dict[str, Any]) -> NormalBins:
+def bins_of(recorded: dict[str, Any]) -> NormalBins:
     return NormalBins.symmetric(int(recorded["bits"]), float(recorded["maximum"]), float(recorded["std_range"]))
 
 
@@ -46,13 +49,13 @@ def test_table_and_boundaries_are_upstreams(recorded: dict[str, Any]) -> None:
     assert np.abs(edges - recorded["boundaries"]).max() < 1e-6
     valid = recorded["table_valid"].astype(bool)
     # The recorded table is in units of the latent, reached through the quantizer itself.
-    ours = made(recorded).values(torch.arange(len(valid))).numpy()
+    ours = bins_of(recorded).values(torch.arange(len(valid))).numpy()
     assert valid.sum() > 2
     assert np.abs(ours - recorded["table"])[valid].max() < ULPS
 
 
 def test_tokens_and_values_are_upstreams(recorded: dict[str, Any]) -> None:
-    quantizer = made(recorded)
+    quantizer = bins_of(recorded)
     for latent, tokens, values in (
         ("fixed_latent", "fixed_tokens", "fixed_dequant"),
         ("pre_quant", "tokens", "quantized"),
@@ -172,11 +175,7 @@ def test_a_range_too_narrow_for_the_outer_bins_is_upstreams_argmin() -> None:
 
 def test_mars_autoencoder_and_its_quantized_form_share_a_file(tmp_path: Path) -> None:
     """From a file in MAR's container: counted latents are scaled, a sample is the seed's, the bridge is the model."""
-    from vtbench.models.network import build_network
-    from vtbench.parity import fill_
-
-    facts = json.loads((FIXTURE.parent / "parity" / "tokenbridge__main.json").read_text())
-    arch = facts["arch"]
+    arch = arch_of("tokenbridge__main")
     network = fill_(build_network(registry.family("tokenbridge"), arch))
     torch.save({"model": network.state_dict()}, tmp_path / "kl16.ckpt")
     x = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
@@ -209,8 +208,6 @@ def test_mars_autoencoder_and_its_quantized_form_share_a_file(tmp_path: Path) ->
 
 
 def test_what_the_autoencoder_cannot_be_is_refused() -> None:
-    from vtbench.models.network import build_network
-
     arch = registry.model("tokenbridge-mar-kl16").card.arch
     assert arch is not None
     wrong: list[tuple[dict[str, Any], str]] = [
@@ -262,13 +259,13 @@ def test_two_families_cannot_wrap_under_one_prefix() -> None:
     module = ModuleType("first")
     module.__file__ = "first.py"
     module.FAMILY = replace(family, cards=())  # type: ignore[attr-defined]
-    every.add(module, "the first", True)
+    every.add(module, Source("the first", Path("first.py")))
     assert family.wraps is not None
-    for prefix, said in (("tokenbridge", "defined by both the first and the second"), ("folder", "which is taken")):
+    for prefix, said in (("tokenbridge", "given by both the first and the second"), ("folder", "which is taken")):
         other = ModuleType("second")
         other.__file__ = "second.py"
         other.FAMILY = replace(  # type: ignore[attr-defined]
             family, name=f"second-{prefix}", cards=(), wraps=replace(family.wraps, prefix=prefix)
         )
         with pytest.raises(VtbenchError, match=said):
-            every.add(other, "the second", True)
+            every.add(other, Source("the second", Path("second.py")))

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from vtbench import parity, registry
+from vtbench import registry
 from vtbench.adapters.libraries import transformers_vq
+from vtbench.models.made_weights import fill_
 from vtbench.types.errors import VtbenchError
 from vtbench.types.tokens import Codes, unpack
 
@@ -37,26 +38,26 @@ MADE = {"janus": janus, "emu3": emu3}
 
 
 def saved(name: str, folder: Path) -> Any:
-    model = parity.fill_(MADE[name]().eval())
+    model = fill_(MADE[name]().eval())
     model.save_pretrained(str(folder))
     return model
 
 
 def adapter(folder: Path, card: str = "transformers-vq") -> Any:
-    made = registry.build(registry.model(card), {})
-    made.load({"folder": folder})
-    return made
+    tokenizer = registry.build(registry.model(card), {})
+    tokenizer.load({"folder": folder})
+    return tokenizer
 
 
 @pytest.mark.parametrize("name", MADE)
 def test_codes_and_pictures_are_the_librarys(name: str, tmp_path: Path) -> None:
-    model, made = saved(name, tmp_path), adapter(tmp_path)
+    model, tokenizer = saved(name, tmp_path), adapter(tmp_path)
     x = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
-    tokens = made.encode(x, [0, 0])
+    tokens = tokenizer.encode(x, [0, 0])
     assert isinstance(tokens, Codes)
     assert tokens.grids == ((8, 8),)
-    assert (made.card.downsample, made.card.tokens_at_256, made.card.latent_channels) == (2, 128**2, 4)
-    assert made.card.alphabets == tokens.alphabets == ((48,) if name == "emu3" else (32,))
+    assert (tokenizer.card.downsample, tokenizer.card.tokens_at_256, tokenizer.card.latent_channels) == (2, 128**2, 4)
+    assert tokenizer.card.alphabets == tokens.alphabets == ((48,) if name == "emu3" else (32,))
     with torch.no_grad():
         if name == "emu3":
             codes = torch.stack(list(model.encode(x * 2 - 1, torch.tensor([[16, 16]] * 2)).image_tokens))
@@ -65,7 +66,7 @@ def test_codes_and_pictures_are_the_librarys(name: str, tmp_path: Path) -> None:
         wanted = (model.decode(codes) + 1) / 2
     assert torch.equal(tokens.indices[..., 0], codes.reshape(2, 64).long())
     assert tokens.indices.unique().numel() > 2
-    mine = made.decode(Codes.join([unpack(b) for b in tokens.pack()]), [0, 0])
+    mine = tokenizer.decode(Codes.join([unpack(b) for b in tokens.pack()]), [0, 0])
     assert mine.shape == x.shape
     assert float(wanted.std()) > 1e-3, "a constant picture proves nothing"
     assert float((mine - wanted).abs().max()) < 1e-5 * max(1.0, float(wanted.abs().max()))
@@ -75,12 +76,12 @@ def test_codes_and_pictures_are_the_librarys(name: str, tmp_path: Path) -> None:
 def test_rectangles_and_batches(name: str, tmp_path: Path) -> None:
     """Janus's class knows the one grid of its configuration; four images are four times one."""
     saved(name, tmp_path)
-    made = adapter(tmp_path)
+    tokenizer = adapter(tmp_path)
     x = torch.rand(3, 3, 12, 20, generator=torch.Generator().manual_seed(2))
-    tokens = made.encode(x, [0] * 3)
+    tokens = tokenizer.encode(x, [0] * 3)
     assert tokens.grids == ((6, 10),)
-    whole = made.decode(tokens, [0] * 3)
-    ones = torch.cat([made.decode(made.encode(x[i : i + 1], [0]), [0]) for i in range(3)])
+    whole = tokenizer.decode(tokens, [0] * 3)
+    ones = torch.cat([tokenizer.decode(tokenizer.encode(x[i : i + 1], [0]), [0]) for i in range(3)])
     assert float((whole - ones).abs().max()) < 1e-5 * max(1.0, float(ones.abs().max()))
 
 

@@ -72,10 +72,10 @@ class Fake:
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
     monkeypatch.setenv(KEY, "secret-key")
     monkeypatch.setenv("VTBENCH_OFFLINE", "1")
-    made = Fake()
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
+    endpoint = Fake()
+    yield endpoint
+    endpoint.server.shutdown()
+    endpoint.server.server_close()
 
 
 def echo(parts: dict[str, bytes]) -> tuple[int, dict[str, str], bytes]:
@@ -92,9 +92,9 @@ def raw(body: bytes) -> Any:
 
 def system(fake: Fake, **options: Any) -> ImageAPI:
     entry = registry.model("image-api")
-    made = registry.build(entry, {**entry.card.options, "base_url": fake.url, "pause": 0.0, "timeout": 5.0, **options})
-    made.load({})
-    return made  # type: ignore[no-any-return]
+    api = registry.build(entry, {**entry.card.options, "base_url": fake.url, "pause": 0.0, "timeout": 5.0, **options})
+    api.load({})
+    return api  # type: ignore[no-any-return]
 
 
 X = torch.randint(0, 256, (2, 3, 6, 8), generator=torch.Generator().manual_seed(0)).float() / 255
@@ -171,8 +171,8 @@ def test_timeout(fake: Fake) -> None:
 
 
 def test_no_server(fake: Fake) -> None:
-    made = system(fake, tries=2, base_url="http://127.0.0.1:9/v1")
-    assert "no connection" in str(made.reconstruct(X[:1], [0])[0])
+    api = system(fake, tries=2, base_url="http://127.0.0.1:9/v1")
+    assert "no connection" in str(api.reconstruct(X[:1], [0])[0])
 
 
 def test_refusals_before_any_call(monkeypatch: pytest.MonkeyPatch) -> None:

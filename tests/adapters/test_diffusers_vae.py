@@ -147,9 +147,9 @@ def saved(make: Callable[[], Any], folder: Path) -> Any:
 
 def adapter(folder: Path, card: str = "diffusers-vae", **options: Any) -> Any:
     entry = registry.model(card)
-    made = registry.build(entry, {**entry.card.options, **options})
-    made.load({"folder": folder})
-    return made
+    tokenizer = registry.build(entry, {**entry.card.options, **options})
+    tokenizer.load({"folder": folder})
+    return tokenizer
 
 
 def images(side: int, count: int = 4) -> torch.Tensor:
@@ -160,21 +160,21 @@ def images(side: int, count: int = 4) -> torch.Tensor:
 def test_continuous_equals_the_library(name: str, tmp_path: Path) -> None:
     make, side = CONTINUOUS[name]
     model = saved(make, tmp_path)
-    made = adapter(tmp_path, latent_dtype="float32")
+    tokenizer = adapter(tmp_path, latent_dtype="float32")
     x, seeds = images(side), [5, 6, 7, 8]
-    tokens = made.encode(x, seeds)
+    tokens = tokenizer.encode(x, seeds)
     assert isinstance(tokens, Latents)
-    factor = made.card.downsample
-    if not isinstance(made.card.sizes, Fixed):
+    factor = tokenizer.card.downsample
+    if not isinstance(tokenizer.card.sizes, Fixed):
         assert tokens.values.shape[2:] == (side // factor, side // factor)
-    assert tokens.values.shape[1] == made.card.latent_channels
+    assert tokens.values.shape[1] == tokenizer.card.latent_channels
 
     class_name = name.split()[0]
-    given = x if class_name == "AutoencoderRAE" else x * 2 - 1
+    pixels = x if class_name == "AutoencoderRAE" else x * 2 - 1
     frames = class_name in ("AutoencoderKLQwenImage", "AutoencoderKLWan", "AutoencoderKLCosmos", "AutoencoderVidTok")
     with torch.no_grad():
-        made_there = model.encode(given[:, :, None] if frames else given)
-        z = made_there.latent_dist.mode() if hasattr(made_there, "latent_dist") else made_there[0]
+        encoded = model.encode(pixels[:, :, None] if frames else pixels)
+        z = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded[0]
         if class_name == "ConsistencyDecoderVAE":
             out = torch.cat([
                 model.decode(one[None], generator=torch.Generator().manual_seed(s)).sample
@@ -186,11 +186,11 @@ def test_continuous_equals_the_library(name: str, tmp_path: Path) -> None:
     out = out[:, :, 0] if frames else out
     wanted = out if class_name == "AutoencoderRAE" else (out + 1) / 2
     # Only what packing keeps may reach the decoder.
-    mine = made.decode(Latents.join([unpack(b) for b in tokens.pack()]), seeds)
+    mine = tokenizer.decode(Latents.join([unpack(b) for b in tokens.pack()]), seeds)
     assert mine.shape == x.shape
     assert float(wanted.std()) > 1e-3, "a constant picture proves nothing"
     assert float((mine - wanted).abs().max()) < CLOSE * max(1.0, float(wanted.abs().max()))
-    ones = [made.decode(made.encode(x[i : i + 1], [s]), [s]) for i, s in enumerate(seeds)]
+    ones = [tokenizer.decode(tokenizer.encode(x[i : i + 1], [s]), [s]) for i, s in enumerate(seeds)]
     assert float((torch.cat(ones) - mine).abs().max()) < CLOSE * max(1.0, float(wanted.abs().max()))
 
 
@@ -218,11 +218,11 @@ def test_flux2_latents_are_those_of_its_pipeline(tmp_path: Path) -> None:
 
 def test_sampling_follows_the_image_seed(tmp_path: Path) -> None:
     model = saved(kl, tmp_path)
-    made = adapter(tmp_path, posterior="sample", latent_dtype="float32")
+    tokenizer = adapter(tmp_path, posterior="sample", latent_dtype="float32")
     x = images(16)
-    four = made.encode(x, [1, 2, 3, 4]).values
-    assert torch.allclose(four[2:3], made.encode(x[2:3], [3]).values, atol=1e-5)
-    assert not torch.allclose(four[2:3], made.encode(x[2:3], [4]).values, atol=1e-3)
+    four = tokenizer.encode(x, [1, 2, 3, 4]).values
+    assert torch.allclose(four[2:3], tokenizer.encode(x[2:3], [3]).values, atol=1e-5)
+    assert not torch.allclose(four[2:3], tokenizer.encode(x[2:3], [4]).values, atol=1e-3)
     own = model.encode(x[:1] * 2 - 1).latent_dist.sample(generator=torch.Generator().manual_seed(1))
     assert torch.allclose(four[:1], own * model.config.scaling_factor, atol=1e-5)
 
@@ -236,30 +236,30 @@ def test_vq_model_equals_the_library(more: dict[str, Any], tmp_path: Path) -> No
     with torch.no_grad():
         model.quantize.embedding.weight.normal_()
     model.save_pretrained(str(tmp_path), safe_serialization=True)
-    made = adapter(tmp_path)
+    tokenizer = adapter(tmp_path)
     x = images(16)
-    tokens = made.encode(x, [0] * 4)
+    tokens = tokenizer.encode(x, [0] * 4)
     assert isinstance(tokens, Codes)
     assert tokens.grids == ((8, 8),)
     assert tokens.alphabets == (32,)
     assert len(tokens.indices.unique()) > 2
     with torch.no_grad():
         wanted = (model(x * 2 - 1).sample + 1) / 2
-    mine = made.decode(Codes.join([unpack(b) for b in tokens.pack()]), [0] * 4)
+    mine = tokenizer.decode(Codes.join([unpack(b) for b in tokens.pack()]), [0] * 4)
     assert float((mine - wanted).abs().max()) < CLOSE
 
 
 def test_vidtok_fsq_equals_the_library(tmp_path: Path) -> None:
     model = saved(lambda: vidtok("fsq"), tmp_path)
-    made = adapter(tmp_path)
+    tokenizer = adapter(tmp_path)
     x = images(16)
-    tokens = made.encode(x, [0] * 4)
+    tokens = tokenizer.encode(x, [0] * 4)
     assert tokens.alphabets == (512,)
     with torch.no_grad():
         indices = model.encode((x * 2 - 1)[:, :, None])[1]
         wanted = (model.decode(indices, decode_from_indices=True)[:, :, 0] + 1) / 2
     assert torch.equal(tokens.indices.flatten(), indices.flatten().long())
-    assert float((made.decode(tokens, [0] * 4) - wanted).abs().max()) < CLOSE
+    assert float((tokenizer.decode(tokens, [0] * 4) - wanted).abs().max()) < CLOSE
 
 
 def test_a_pipeline_folder_will_do(tmp_path: Path) -> None:

@@ -12,18 +12,19 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from small_networks import GENERATOR_FIXTURES
 
 from vtbench import parity_gen, registry
 from vtbench.adapters.networks.parts import sampling
 from vtbench.adapters.networks.speculative import Relaxation, nearest_codes, verify_chain
 from vtbench.models.network import build_network
+from vtbench.models.noise import Seeded
 from vtbench.types.adapter import Prompt
 from vtbench.types.cards import Fixed
 from vtbench.types.errors import VtbenchError
 from vtbench.types.tokens import Codes, Latents
 
-FIXTURES = Path(__file__).parent / "parity_gen"
-CONFIGS = {p.stem: json.loads(p.read_text())["config"] for p in FIXTURES.glob("*.json")}
+CONFIGS = {p.stem: json.loads(p.read_text())["config"] for p in GENERATOR_FIXTURES.glob("*.json")}
 GPT = CONFIGS["llamagen-gpt__c2i"]
 RUNS = {
     "llamagen-gpt__c2i": {"cfg_scale": 2.0, "top_k": 20},
@@ -46,19 +47,16 @@ def _network(name: str, config: Mapping[str, Any] | None = None) -> Any:
     return parity_gen.fill(network, {"not_filled": ["mask", "attn_bias_for_masking"]}).requires_grad_(False)
 
 
-def _values(made: Any) -> torch.Tensor:
-    return made if isinstance(made, torch.Tensor) else made.tokens
+def _values(generated: Any) -> torch.Tensor:
+    return generated if isinstance(generated, torch.Tensor) else generated.tokens
 
 
 @pytest.mark.parametrize("name", RUNS)
 def test_a_batch_of_four_is_four_of_one(name: str) -> None:
     network, labels, seeds = _network(name), torch.tensor([1, 7, 3, 3]), [5, 6, 7, 8]
     with torch.inference_mode():
-        together = _values(network.generate(labels, sampling.Seeded(seeds), **RUNS[name]))
-        alone = [
-            _values(network.generate(labels[i : i + 1], sampling.Seeded([s]), **RUNS[name]))
-            for i, s in enumerate(seeds)
-        ]
+        together = _values(network.generate(labels, Seeded(seeds), **RUNS[name]))
+        alone = [_values(network.generate(labels[i : i + 1], Seeded([s]), **RUNS[name])) for i, s in enumerate(seeds)]
     if together.is_floating_point():
         # Matrix products of another batch size are summed in another order; these samplers amplify it.
         spread = float(together.std())
@@ -73,11 +71,10 @@ def test_a_batch_of_four_is_four_of_one(name: str) -> None:
 def test_the_cache_changes_nothing(name: str) -> None:
     network, labels = _network(name), torch.tensor([1, 7])
     with torch.inference_mode():
-        made = [
-            _values(network.generate(labels, sampling.Seeded([1, 2]), cache=cache, **RUNS[name]))
-            for cache in (True, False)
+        with_and_without = [
+            _values(network.generate(labels, Seeded([1, 2]), cache=cache, **RUNS[name])) for cache in (True, False)
         ]
-    assert torch.equal(*made)
+    assert torch.equal(*with_and_without)
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -87,21 +84,21 @@ def test_nan_is_refused(name: str) -> None:
         for weight in network.parameters():
             weight.fill_(float("nan"))
     with torch.inference_mode(), pytest.raises(VtbenchError, match="NaN"):
-        network.generate(torch.tensor([1]), sampling.Seeded([1]), **RUNS[name])
+        network.generate(torch.tensor([1]), Seeded([1]), **RUNS[name])
 
 
 class _Tokenizer:
-    """Stands in for a loaded tokenizer: remembers what it was given."""
+    """Stands in for a loaded tokenizer: remembers what it decoded."""
 
     def __init__(self, alphabets: tuple[int, ...]) -> None:
         self.card = dataclasses.replace(registry.model("llamagen-vq-ds16-c2i").card, alphabets=alphabets)
         self.network = torch.nn.Module()
         self.network.bottleneck = torch.nn.Module()
         self.network.bottleneck.embedding = torch.nn.Embedding(128, 8)
-        self.given: Any = None
+        self.decoded: Any = None
 
     def decode(self, tokens: Codes | Latents, seeds: Any) -> torch.Tensor:
-        self.given = tokens
+        self.decoded = tokens
         return torch.zeros(len(tokens), 3, *tokens.size)
 
 
@@ -121,7 +118,7 @@ def test_the_adapter_makes_codes_of_its_tokenizer(tmp_path: Path) -> None:
     prompts = [Prompt(id=str(i), label=i) for i in range(3)]
     images = generator.generate(prompts, [1, 2, 3])
     assert images.shape == (3, 3, 64, 64)
-    codes = generator.tokenizer.given
+    codes = generator.tokenizer.decoded
     assert codes.indices.shape == (3, 16, 1)
     assert codes.grids == ((4, 4),)
     assert generator.cost() == {"nfe": 16.0}
@@ -132,7 +129,7 @@ def test_bits_of_a_binary_tokenizer(tmp_path: Path) -> None:
     generator = _generator(tmp_path, GPT)
     generator.attach(_Tokenizer((2,) * 8))
     generator.of_codes(torch.tensor([[5, 128, 0, 255]]), 32, 1)
-    assert generator.tokenizer.given.indices[0].tolist() == [
+    assert generator.tokenizer.decoded.indices[0].tolist() == [
         [1, 0, 1, 0, 0, 0, 0, 0], [0] * 7 + [1], [0] * 8, [1] * 8
     ]  # fmt: skip
 
@@ -164,19 +161,19 @@ def test_speculative_decoding_by_options(tmp_path: Path, decoding: str) -> None:
     generator = _generator(tmp_path, GPT, **options)
     prompts = [Prompt(id=str(i), label=i) for i in range(4)]
     generator.generate(prompts, [1, 2, 3, 4])
-    together, cost = generator.tokenizer.given.indices, generator.cost()
+    together, cost = generator.tokenizer.decoded.indices, generator.cost()
     assert 16 / 4 <= cost["nfe"] <= 16
     assert 0 < cost["acceptance"] <= 1
     assert cost["draft_nfe"] > 0
     for i, prompt in enumerate(prompts):
         generator.generate([prompt], [i + 1])
-        assert torch.equal(generator.tokenizer.given.indices[0], together[i])
+        assert torch.equal(generator.tokenizer.decoded.indices[0], together[i])
 
 
 def test_a_draft_equal_to_the_target_is_always_accepted() -> None:
     network = _network("llamagen-gpt__c2i")
     with torch.inference_mode():
-        _, spent = network.speculate(network, torch.tensor([2]), sampling.Seeded([3]), ahead=3)
+        _, spent = network.speculate(network, torch.tensor([2]), Seeded([3]), ahead=3)
     assert spent[0].accepted == spent[0].drafted
     # The first token alone, then four an evaluation.
     assert spent[0].target == 1 + -(-15 // 4)
@@ -193,9 +190,7 @@ def _exact(config: Mapping[str, Any], ahead: int, cfg_scale: float) -> tuple[flo
         logs = torch.log_softmax(sampling.guide(*logits, cfg_scale).double(), dim=-1)
         exact = logs.gather(2, every[..., None])[..., 0].sum(dim=1).exp().numpy()
         draws = 1500
-        tokens, _ = target.speculate(
-            draft, label.expand(draws), sampling.Seeded(range(draws)), ahead=ahead, cfg_scale=cfg_scale
-        )
+        tokens, _ = target.speculate(draft, label.expand(draws), Seeded(range(draws)), ahead=ahead, cfg_scale=cfg_scale)
     places = (tokens * vocabulary ** torch.arange(length - 1, -1, -1)).sum(dim=1).numpy()
     counts = np.bincount(places, minlength=len(exact)).astype(float)
     # Cells with fewer than five expected draws are put together, as the test wants.
@@ -253,7 +248,7 @@ def test_pixelflow_by_its_adapter(tmp_path: Path) -> None:
     alone = torch.cat([generator.generate([p], [i + 1]) for i, p in enumerate(prompts)])
     # float32 sums in another order, through four evaluations.
     assert float((together - alone).abs().max()) < 1e-4
-    noise = generator.network.block_noise(sampling.Seeded([1]), 256)
+    noise = generator.network.block_noise(Seeded([1]), 256)
     cells = noise.unflatten(2, (-1, 2)).unflatten(4, (-1, 2)).permute(0, 1, 2, 4, 3, 5).reshape(-1, 4)
     gamma = -1 / 3
     wanted = torch.eye(4) * (1 - gamma) + gamma

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 import torch
+from small_networks import GENERATOR_FIXTURES
 
 from vtbench import parity_gen, registry
-from vtbench.adapters.networks.parts import generating
+from vtbench.models.native_generator import text_features
 from vtbench.models.network import build_network
 from vtbench.types.adapter import Prompt
 from vtbench.types.cards import Fixed
 from vtbench.types.errors import VtbenchError
 
-FIXTURES = Path(__file__).parent / "parity_gen"
 WORDS = ("a", "photo", "of", "red", "cat", "two", "dogs", "on", "the", "grass")
 PROMPTS = [Prompt("0", text="a photo of a cat"), Prompt("1", text="two dogs"), Prompt("2", text="red"),
            Prompt("3", text="two dogs on the grass on the grass")]  # fmt: skip
@@ -48,13 +48,13 @@ def t5(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def _generator(name: str, model: str, folder: Path, tmp_path: Path, size: int, **options: Any) -> Any:
     entry = registry.model(model)
-    config = json.loads((FIXTURES / f"{name}.json").read_text())["config"]
+    config = json.loads((GENERATOR_FIXTURES / f"{name}.json").read_text())["config"]
     card = dataclasses.replace(entry.card, arch=config, sizes=Fixed(size))
     network = parity_gen.fill(build_network(entry.family, config), {})
     torch.save(network.state_dict(), tmp_path / "model.pt")
-    made = entry.family.build(card, {"text_encoder": str(folder), **options})
-    made.load({"model": tmp_path / "model.pt"})
-    return made
+    generator = entry.family.build(card, {"text_encoder": str(folder), **options})
+    generator.load({"model": tmp_path / "model.pt"})
+    return generator
 
 
 class _Tokenizer:
@@ -85,8 +85,8 @@ def test_captions_steer_and_a_batch_is_its_images(name: str, model: str, t5: Any
 def test_features_are_padded_on_the_left_as_upstream_does(t5: Any, tmp_path: Path) -> None:
     """sample_t2i.py:92-106 by hand: the padding's features first, the caption's last, the mask turned round."""
     generator = _generator("llamagen-gpt__t2i", "llamagen-t2i-xl-stage1-256", t5(24), tmp_path, 64)
-    right, mask = generating.text_features(generator, PROMPTS, length=120, left=False)
-    left, turned = generating.text_features(generator, PROMPTS, length=120, left=True)
+    right, mask = text_features(generator, PROMPTS, length=120, left=False)
+    left, turned = text_features(generator, PROMPTS, length=120, left=True)
     for k in range(len(PROMPTS)):
         count = int(mask[k].sum())
         assert count == len(PROMPTS[k].text.split()) + 1  # type: ignore[union-attr]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from vtbench.generate import generate, load
 
-from vtbench.images.prompts import open_prompts
+from vtbench.prompts import open_prompts
 from vtbench.types.adapter import Prompt
 from vtbench.types.errors import VtbenchError
 
@@ -56,9 +56,9 @@ def test_a_batch_is_its_images_and_evaluations_are_counted(pipeline: Path) -> No
 
 
 def test_a_folder_of_images(pipeline: Path, tmp_path: Path) -> None:
-    made = generate(ready(pipeline), open_prompts("classes:2"), 2, tmp_path / "out", batch_size=3)
-    assert [r["label"] for r in made.rows] == [0, 0, 1, 1]
-    assert len({r["sha256"] for r in made.rows}) == 4
+    drawn = generate(ready(pipeline), open_prompts("classes:2"), 2, tmp_path / "out", batch_size=3)
+    assert [r["label"] for r in drawn.rows] == [0, 0, 1, 1]
+    assert len({r["sha256"] for r in drawn.rows}) == 4
     record = json.loads((tmp_path / "out" / "generate.json").read_text())
     assert record["model"]["weights"]["status"] == "own"
 
@@ -75,10 +75,10 @@ def test_black_images_are_counted_and_named(pipeline: Path, tmp_path: Path, monk
         return out
 
     monkeypatch.setattr(loaded.generator.pipe.__class__, "__call__", blacked)
-    made = generate(loaded, open_prompts("classes:2"), 1, tmp_path / "out", batch_size=1)
-    assert made.black == ["images/class-0001/00000.png"]
-    assert made.rows[1]["cost"]["safety_blackouts"] == 1
-    assert made.info["black"] == made.black
+    drawn = generate(loaded, open_prompts("classes:2"), 1, tmp_path / "out", batch_size=1)
+    assert drawn.black == ["images/class-0001/00000.png"]
+    assert drawn.rows[1]["cost"]["safety_blackouts"] == 1
+    assert drawn.info["black"] == drawn.black
 
 
 def test_what_is_refused(pipeline: Path, tmp_path: Path) -> None:
