@@ -206,7 +206,7 @@ class Named(ImageMetric):
 
 
 def test_prompts_come_from_what_was_generated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(registry.metrics()._things, "length", Named)  # type: ignore[attr-defined]
+    monkeypatch.setitem(registry.metrics()._entries, "length", Named)  # type: ignore[attr-defined]
     made, real = tmp_path / "made", folder(tmp_path / "real", images(4, 1))
     folder(made / "images", images(4))
     lines = [{"file": f"images/{k:03d}.png", "text": "a" * k, "label": None} for k in (1, 2, 3, 9)]
