@@ -143,10 +143,10 @@ def _text_encoder(generator: NativeGenerator) -> tuple[Any, Any]:
 
     if generator.text_encoder is None:
         name = str(generator.options["text_encoder"])
-        here = {"local_files_only": offline() or Path(name).is_dir()}
+        local = offline() or Path(name).is_dir()
         try:
-            split = AutoTokenizer.from_pretrained(name, **here)
-            encoder = T5EncoderModel.from_pretrained(name, use_safetensors=True, **here)
+            split = AutoTokenizer.from_pretrained(name, local_files_only=local)
+            encoder: Any = T5EncoderModel.from_pretrained(name, use_safetensors=True, local_files_only=local)
         except (OSError, ValueError) as bad:
             raise VtbenchError(
                 f"the text encoder {name} cannot be loaded ({str(bad).splitlines()[0]}): "
