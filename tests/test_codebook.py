@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from vtbench.metrics import codebook
-from vtbench.metrics.rates import METRICS as RATES
+from vtbench.metrics import _codes, codebook, cross_entropy, entropy_coding, rates
 from vtbench.types.tokens import Bitstream, Codes, Latents
+
+METRICS = (*codebook.METRICS, *cross_entropy.METRICS, *entropy_coding.METRICS)
 
 
 def codes(table: np.ndarray, *sets: int, grid: tuple[int, int] | None = None, variable: bool = False) -> list[Codes]:
@@ -30,8 +31,8 @@ def test_a_uniform_source_never_reads_as_fewer_bits_than_it_has() -> None:
     rng = np.random.default_rng(0)
     for images in (2, 20, 330):
         tokens = codes(rng.integers(0, 2**14, (images, 1024)), 2**14)
-        found = finish(codebook.Entropy, tokens)
-        coded = finish(codebook.Coded, tokens)
+        found = finish(cross_entropy.Entropy, tokens)
+        coded = finish(entropy_coding.Coded, tokens)
         assert coded.value * 4096 >= 14 * 1024
         if images < 320:
             assert found.value is None
@@ -46,8 +47,8 @@ def test_order_0_equals_the_cross_entropy_counted_again_and_nears_the_source() -
     rng = np.random.default_rng(1)
     p = np.array([0.5, 0.25, 0.125, 0.125])
     tokens = codes(rng.choice(4, (60, 500), p=p), 4)
-    found = finish(codebook.Entropy, tokens)
-    fold = codebook.folds(tokens)
+    found = finish(cross_entropy.Entropy, tokens)
+    fold = _codes.folds(tokens)
     assert sorted(fold) == [0] * 30 + [1] * 30
     for i in (0, 17, 59):
         others = np.concatenate([t.indices.numpy().ravel() for f, t in zip(fold, tokens, strict=True) if f != fold[i]])
@@ -63,11 +64,11 @@ def test_order_of_images_does_not_matter_and_twins_share_a_fold() -> None:
     table = rng.integers(0, 4, (40, 100))
     table[7] = table[3]
     tokens = codes(table, 4)
-    assert codebook.folds(tokens)[7] == codebook.folds(tokens)[3]
+    assert _codes.folds(tokens)[7] == _codes.folds(tokens)[3]
     shuffled = rng.permutation(40)
-    one, two = finish(codebook.Entropy, tokens), finish(codebook.Entropy, [tokens[i] for i in shuffled])
+    one, two = finish(cross_entropy.Entropy, tokens), finish(cross_entropy.Entropy, [tokens[i] for i in shuffled])
     assert one.value == pytest.approx(two.value, rel=1e-12)
-    alike = finish(codebook.Entropy, [tokens[0]] * 5)
+    alike = finish(cross_entropy.Entropy, [tokens[0]] * 5)
     assert alike.value is None
     assert "same tokens" in alike.why
 
@@ -82,20 +83,20 @@ def test_neighbours_tell_what_is_a_function_of_them() -> None:
         for x in range(1, 16):
             table[:, y, x] = (table[:, y - 1, x] ^ table[:, y, x - 1]) ^ flips[:, y, x]
     tokens = codes(table.reshape(80, 256), 2, grid=(16, 16))
-    plain, given = finish(codebook.Entropy, tokens), finish(codebook.EntropyNeighbours, tokens)
+    plain, given = finish(cross_entropy.Entropy, tokens), finish(cross_entropy.EntropyNeighbours, tokens)
     inner, border = 225 / 256, 31 / 256
     assert plain.details["bits_per_position"] == pytest.approx(1.0, abs=0.01)
     assert given.details["bits_per_position"] == pytest.approx(inner * 0.5436 + border, abs=0.01)
-    few = finish(codebook.EntropyNeighbours, codes(rng.integers(0, 64, (20, 256)), 64, grid=(16, 16)))
+    few = finish(cross_entropy.EntropyNeighbours, codes(rng.integers(0, 64, (20, 256)), 64, grid=(16, 16)))
     assert few.value is None
     assert "cells" in few.why
 
 
 def test_neighbours_of_scales_and_of_rows() -> None:
-    left, up = codebook.neighbours(((1, 1), (2, 2)), 5)
+    left, up = cross_entropy.neighbours(((1, 1), (2, 2)), 5)
     assert left.tolist() == [-1, -1, 1, -1, 3]
     assert up.tolist() == [-1, -1, -1, 1, 2]
-    left, up = codebook.neighbours((), 3)
+    left, up = cross_entropy.neighbours((), 3)
     assert left.tolist() == [-1, 0, 1]
     assert up.tolist() == [-1, -1, -1]
 
@@ -104,7 +105,7 @@ def test_written_bytes_are_within_a_word_of_the_cross_entropy() -> None:
     """A range coder of 32-bit words ends within two words of the model's information content."""
     rng = np.random.default_rng(4)
     tokens = codes(rng.choice(8, (50, 300), p=[0.4, 0.2, 0.1, 0.1, 0.05, 0.05, 0.05, 0.05]), 8)
-    ideal, coded = finish(codebook.Entropy, tokens), finish(codebook.Coded, tokens)
+    ideal, coded = finish(cross_entropy.Entropy, tokens), finish(entropy_coding.Coded, tokens)
     for a, b in zip(ideal.per_image, coded.per_image, strict=True):
         assert -32 <= (b - a) * 4096 <= 64
     assert coded.details["decoded_and_compared"] == 50
@@ -117,20 +118,20 @@ def test_variable_lengths_and_gaps_are_written_and_read_back() -> None:
     table = rng.integers(0, 16, (30, 40, 2))
     for i in range(30):
         table[i, rng.integers(1, 300) % 41 :] = -1
-    found = finish(codebook.Coded, codes(table, 16, 16, variable=True))
+    found = finish(entropy_coding.Coded, codes(table, 16, 16, variable=True))
     assert found.value is not None
     assert found.details["header_bytes_per_image"] == 2
     table[:, 3, 1] = -1
     table[:, 0] = 1
-    gaps = finish(codebook.Coded, codes(table, 16, 16))
+    gaps = finish(entropy_coding.Coded, codes(table, 16, 16))
     assert gaps.value is not None
     assert gaps.details["header_bytes_per_image"] > 2
-    assert codebook._varint(300) == bytes([0xAC, 0x02])
+    assert entropy_coding.varint(300) == bytes([0xAC, 0x02])
 
 
 def test_large_alphabets_can_be_written() -> None:
     rng = np.random.default_rng(6)
-    found = finish(codebook.Coded, codes(rng.integers(0, 2**18, (6, 64)), 2**18))
+    found = finish(entropy_coding.Coded, codes(rng.integers(0, 2**18, (6, 64)), 2**18))
     assert found.value is not None
     assert found.value * 4096 / 64 > 17
 
@@ -176,12 +177,12 @@ def test_position_entropy_sees_positions_apart() -> None:
 
 def test_what_has_no_codes_is_null_with_its_reason() -> None:
     latents = [Latents(torch.zeros(1, 4, 8, 8, dtype=torch.float16), (64, 64))]
-    for metric in codebook.METRICS:
+    for metric in METRICS:
         assert "float16" in finish(metric, latents).why
-        assert finish(metric, [Bitstream([b"x"], (64, 64))]).why == codebook.NO_CODES
+        assert finish(metric, [Bitstream([b"x"], (64, 64))]).why == _codes.NO_CODES
         assert metric().finish([], []).value is None
 
 
 def test_names_are_distinct() -> None:
-    names = [f().card.name for f in (*codebook.METRICS, *RATES)]
+    names = [f().card.name for f in (*METRICS, *rates.METRICS)]
     assert len(names) == len(set(names))

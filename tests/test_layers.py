@@ -39,7 +39,7 @@ LEFT_TO_MOVE = frozenset(
         "aggregate api checkpoint cli compare contract explain explain_runs folders generate generation honesty",
         "identify images intervals listing merge metrics_references metrics_references_codes metrics_report network",
         "parity parity_gen prompts protocols provenance quickstart registry rescore results run scoring sets show",
-        "speed stability store subject suite weights",
+        "speed store subject suite weights",
     )
     for word in line.split()
 )

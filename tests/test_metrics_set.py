@@ -10,7 +10,7 @@ import scipy.linalg
 import torch
 from torch_fidelity import metric_fid, metric_isc, metric_kid, metric_prc
 
-from vtbench.metrics import dinov2, frechet, inception, inception_score, kid, prdc, statistics
+from vtbench.metrics import dinov2, frechet, inception, inception_score, kid, moments, prdc
 from vtbench.types.errors import Unavailable, VtbenchError
 
 
@@ -33,7 +33,7 @@ def test_frechet_equals_scipys_root() -> None:
     a, b = features(600, 48, 1), features(500, 48, 2, 0.1)
     wanted = fid_by_sqrtm(a, b)
     assert frechet.frechet(a, b) == pytest.approx(wanted, rel=1e-6)
-    assert frechet.distance(statistics.of(a), statistics.of(b)) == pytest.approx(wanted, rel=1e-6)
+    assert frechet.distance(moments.of(a), moments.of(b)) == pytest.approx(wanted, rel=1e-6)
 
 
 def test_low_rank_form_equals_torch_fidelity_where_images_are_fewer_than_features() -> None:
@@ -57,21 +57,21 @@ def test_a_set_against_itself_is_at_distance_zero() -> None:
     a = features(300, 512, 5)
     scale = float(np.trace(np.cov(a, rowvar=False)))
     assert frechet.frechet(a, a) <= 1e-12 * scale
-    same = statistics.of(features(900, 64, 5))
+    same = moments.of(features(900, 64, 5))
     assert frechet.distance(same, same) <= 1e-9 * float(np.trace(same.covariance))
 
 
 def test_three_shards_merge_to_one_pass() -> None:
     a = features(1000, 64, 6) + np.float32(50)  # far from zero, where naive sums of squares lose digits
-    whole = statistics.of(a)
-    parts = [statistics.Moments(64).add(p) for p in (a[:100], a[100:101], a[101:])]
+    whole = moments.of(a)
+    parts = [moments.Moments(64).add(p) for p in (a[:100], a[100:101], a[101:])]
     merged = parts[0].merge(parts[1]).merge(parts[2])
     assert merged.n == 1000
     np.testing.assert_allclose(merged.statistics().covariance, whole.covariance, rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(whole.covariance, np.cov(a.astype(np.float64), rowvar=False), rtol=1e-10, atol=1e-12)
-    left = statistics.Moments(64).add(a).without(statistics.Moments(64).add(a[:300])).statistics()
+    left = moments.Moments(64).add(a).without(moments.Moments(64).add(a[:300])).statistics()
     np.testing.assert_allclose(left.covariance, np.cov(a[300:].astype(np.float64), rowvar=False), rtol=1e-8, atol=1e-10)
-    b = statistics.of(features(800, 64, 7) + np.float32(50))
+    b = moments.of(features(800, 64, 7) + np.float32(50))
     one, two = frechet.distance(b, whole), frechet.distance(b, merged.statistics())
     assert one == pytest.approx(two, rel=1e-10)
 
@@ -79,8 +79,8 @@ def test_three_shards_merge_to_one_pass() -> None:
 def test_known_answer_of_gaussians_that_differ_by_shift_and_scale() -> None:
     """Diagonal covariances: d = |m|^2 + sum (s1 - s2)^2."""
     s1, s2, step = np.array([1.0, 4.0, 9.0]), np.array([4.0, 4.0, 1.0]), np.array([3.0, 0.0, 4.0])
-    a = statistics.Statistics(np.zeros(3), np.diag(s1))
-    b = statistics.Statistics(step, np.diag(s2))
+    a = moments.Statistics(np.zeros(3), np.diag(s1))
+    b = moments.Statistics(step, np.diag(s2))
     assert frechet.distance(a, b) == pytest.approx(25 + (1 - 2) ** 2 + 0 + (3 - 1) ** 2, rel=1e-12)
 
 
@@ -88,24 +88,24 @@ def test_statistics_are_read_from_adm_batches_and_from_torch_fidelity(tmp_path: 
     a = features(50, 16, 8).astype(np.float64)
     mu, sigma = a.mean(0), np.cov(a, rowvar=False)
     np.savez(tmp_path / "adm.npz", mu=mu, sigma=sigma, mu_s=mu[:4], sigma_s=sigma[:4, :4], arr_0=np.zeros((1, 2, 2, 3)))
-    pool = statistics.load(tmp_path / "adm.npz")
-    spatial = statistics.load(tmp_path / "adm.npz", "spatial")
+    pool = moments.load(tmp_path / "adm.npz")
+    spatial = moments.load(tmp_path / "adm.npz", "spatial")
     assert np.array_equal(pool.mean, mu)
     assert np.array_equal(pool.covariance, sigma)
     assert np.array_equal(spatial.covariance, sigma[:4, :4])
     torch.save(metric_fid.fid_features_to_statistics(torch.from_numpy(a)), tmp_path / "cache.pt")
-    assert np.array_equal(statistics.load(tmp_path / "cache.pt").covariance, sigma)
-    statistics.of(a).save(tmp_path / "ours.npz")
-    assert statistics.load(tmp_path / "ours.npz").n == 50
+    assert np.array_equal(moments.load(tmp_path / "cache.pt").covariance, sigma)
+    moments.of(a).save(tmp_path / "ours.npz")
+    assert moments.load(tmp_path / "ours.npz").n == 50
 
 
 def test_damaged_and_wrong_statistics_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", arr_0=np.zeros(3))
     with pytest.raises(VtbenchError, match="no mu"):
-        statistics.load(tmp_path / "other.npz")
+        moments.load(tmp_path / "other.npz")
     (tmp_path / "cut.npz").write_bytes((tmp_path / "other.npz").read_bytes()[:40])
     with pytest.raises(VtbenchError, match=r"truncated|damaged"):
-        statistics.load(tmp_path / "cut.npz")
+        moments.load(tmp_path / "cut.npz")
 
     class Evil:
         def __reduce__(self) -> object:
@@ -113,19 +113,19 @@ def test_damaged_and_wrong_statistics_are_refused(tmp_path: Path) -> None:
 
     torch.save({"mu": Evil(), "sigma": 0}, tmp_path / "evil.pt")
     with pytest.raises(VtbenchError, match="not a statistics cache"):
-        statistics.load(tmp_path / "evil.pt")
+        moments.load(tmp_path / "evil.pt")
     assert not (tmp_path / "ran").exists()
     np.savez(tmp_path / "nan.npz", mu=np.full(2, np.nan), sigma=np.eye(2))
     with pytest.raises(VtbenchError, match="NaN"):
-        statistics.load(tmp_path / "nan.npz")
+        moments.load(tmp_path / "nan.npz")
 
 
 def test_jackknife_interval_holds_the_spread_of_new_samples() -> None:
     """The interval is for this n: its width must match the spread over independently drawn sets within a factor 2."""
     rng = np.random.default_rng(0)
-    reference = statistics.of(rng.normal(0, 1, (4000, 8)))
+    reference = moments.of(rng.normal(0, 1, (4000, 8)))
     drawn = [rng.normal(0.2, 1, (400, 8)) for _ in range(40)]
-    values = [frechet.distance(reference, statistics.of(x)) for x in drawn]
+    values = [frechet.distance(reference, moments.of(x)) for x in drawn]
     widths = []
     for x in drawn[:10]:
         found = frechet.interval(reference, x, paired=False)
@@ -162,7 +162,7 @@ def test_sets_of_different_sizes_have_no_pairs() -> None:
 def test_extrapolation_removes_the_bias_of_few_images() -> None:
     """Equal distributions have distance 0: at n = 800 the estimate is far above, the extrapolation is near."""
     rng = np.random.default_rng(1)
-    reference = statistics.of(rng.normal(0, 1, (20_000, 32)))
+    reference = moments.of(rng.normal(0, 1, (20_000, 32)))
     x = rng.normal(0, 1, (800, 32))
     plain = frechet.frechet(reference, x)
     found = frechet.extrapolate(reference, x)
@@ -318,8 +318,8 @@ def test_inception_score_equals_torch_fidelity_and_its_limits() -> None:
     assert np.mean(parts) == pytest.approx(wanted["inception_score_mean"], rel=1e-9)
     assert np.std(parts) == pytest.approx(wanted["inception_score_std"], rel=1e-6)
     certain = np.eye(8).repeat(10, axis=0) * 1000
-    assert inception_score.score(inception_score.probabilities(certain)) == pytest.approx(8.0)
-    assert inception_score.score(inception_score.probabilities(np.zeros((50, 8)))) == pytest.approx(1.0)
+    assert inception_score.score_of_split(inception_score.probabilities(certain)) == pytest.approx(8.0)
+    assert inception_score.score_of_split(inception_score.probabilities(np.zeros((50, 8)))) == pytest.approx(1.0)
 
 
 def test_inception_score_in_file_order_sees_the_order() -> None:
@@ -370,7 +370,7 @@ def test_neighbour_metrics_share_one_computation_and_refuse_moments() -> None:
     assert set(found) == {"precision-k3", "recall-k3", "precision-k5", "recall-k5", "density-k5", "coverage-k5"}
     assert len(prdc._last) == 2
     assert found["density-k5"].value == pytest.approx(prdc_written_out(real, fake, 5)[2])
-    assert prdc.METRICS[0]().finish(statistics.of(real), fake).value is None
+    assert prdc.METRICS[0]().finish(moments.of(real), fake).value is None
     assert prdc.METRICS[0]().finish(real[:3], fake).value is None
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from vtbench import stability
-from vtbench.models.system import ModelSystem as ModelSubject
+from vtbench.metrics import stability
+from vtbench.subject import ModelSubject
 from vtbench.types.adapter import Tokenizer
 from vtbench.types.cards import Card
 from vtbench.types.tokens import Bitstream, Codes, Latents, Tokens
@@ -44,7 +44,7 @@ def images() -> torch.Tensor:
 
 
 def test_an_idempotent_tokenizer_does_not_drift(images: torch.Tensor) -> None:
-    found = stability.measure(subject(Steps), images, [1, 2]).values
+    found = stability.measure_stability(subject(Steps), images, [1, 2]).values
     psnr = [[v.value for v in found[f"drift-psnr-{n}"]] for n in (1, 2, 5)]
     assert psnr[0] == psnr[1] == psnr[2]
     assert [v.value for v in found["drift-tokens-5"]] == [0.0, 0.0]
@@ -53,14 +53,14 @@ def test_an_idempotent_tokenizer_does_not_drift(images: torch.Tensor) -> None:
 
 
 def test_a_tokenizer_that_darkens_drifts_by_one_step_a_cycle(images: torch.Tensor) -> None:
-    found = stability.measure(subject(Darker), images, [1, 2], cycles=(1, 3)).values
+    found = stability.measure_stability(subject(Darker), images, [1, 2], cycles=(1, 3)).values
     first, third = (found[f"drift-psnr-{n}"][0].value or 0 for n in (1, 3))
     assert third < first
     assert found["drift-tokens-3"][0].value == 1.0
 
 
 def test_shares_equal_a_count_written_out(images: torch.Tensor) -> None:
-    found = stability.measure(subject(Steps), images, [1, 2], cycles=(1,)).values
+    found = stability.measure_stability(subject(Steps), images, [1, 2], cycles=(1,)).values
     moved = torch.roll(images, 1, dims=-1)
     moved[..., 0] = images[..., 0]
     share = (moved // 16 != images // 16).double().mean(dim=(1, 2, 3)).tolist()

@@ -25,11 +25,11 @@ def pairs(batch: Batch) -> list[tuple[Any, Any]]:
 def planes(batch: Batch) -> list[tuple[Any, Any]]:
     """(reference, candidate) as contiguous uint8 arrays (3, H, W), one pair an image; no copy where tensors are so."""
 
-    def made(images: Any) -> list[Any]:
+    def arrays(images: Any) -> list[Any]:
         return list(images.detach().cpu().contiguous().numpy())
 
-    left = batch.reference.once("planes", lambda: made(batch.reference.images))
-    right = batch.once("planes", lambda: made(batch.candidate))
+    left = batch.reference.once("planes", lambda: arrays(batch.reference.images))
+    right = batch.once("planes", lambda: arrays(batch.candidate))
     return list(zip(left, right, strict=True))
 
 
@@ -50,5 +50,5 @@ def lumas(batch: Batch) -> list[tuple[Any, Any]]:
 
 def each(batch: Batch, key: Any, measure: Callable[[int], Any]) -> list[Any]:
     """`measure(k)` for every image of the batch, shared under `key` with the metrics that read the same thing."""
-    made: list[Any] = batch.once(key, lambda: [measure(k) for k in range(len(batch))])
-    return made
+    results: list[Any] = batch.once(key, lambda: [measure(k) for k in range(len(batch))])
+    return results

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vtbench.metrics.inception import full_float32
-from vtbench.metrics.statistics import Statistics
+from vtbench.metrics import weights
+from vtbench.metrics._precision import full_float32
+from vtbench.metrics.moments import Statistics
 from vtbench.types.errors import VtbenchError
 from vtbench.types.metric import Batch, Extractor, ImageMetric, MetricCard, SetMetric, SetValue, Value
 
@@ -26,13 +27,11 @@ def open_model(model: str, weights_name: str, path: Path | None, device: str) ->
     """(network in eval mode, tokenizer of texts, side of its images); OpenAI's own TorchScript files too."""
     import open_clip
 
-    from vtbench.metrics import weights
-
     file = weights.find(weights_name, path)
     try:
         # quick_gelu: OpenAI's weights were trained with it.
-        quick = {} if path is not None else {"force_quick_gelu": True}
-        net = open_clip.create_model(model, pretrained=str(file), precision="fp32", device=device, **quick)
+        gelu = {} if path is not None else {"force_quick_gelu": True}
+        net = open_clip.create_model(model, pretrained=str(file), precision="fp32", device=device, **gelu)
     except (RuntimeError, ValueError, KeyError) as bad:
         raise VtbenchError(f"{file.name} is not the weights of {model} ({str(bad)[:200]})") from bad
     side = net.visual.image_size
@@ -48,14 +47,14 @@ def prepare(images: Any, side: int) -> Any:
     height, width = int(images.shape[2]), int(images.shape[3])
     scale = side / min(height, width)
     size = (max(side, round(height * scale)), max(side, round(width * scale)))
-    made = images.float()
+    pixels = images.float()
     if size != (height, width):
-        made = torch.nn.functional.interpolate(made, size=size, mode="bicubic", antialias=True, align_corners=False)
+        pixels = torch.nn.functional.interpolate(pixels, size=size, mode="bicubic", antialias=True, align_corners=False)
     top, left = (size[0] - side) // 2, (size[1] - side) // 2
-    made = made[:, :, top : top + side, left : left + side].round().clamp(0, 255) / 255
+    pixels = pixels[:, :, top : top + side, left : left + side].round().clamp(0, 255) / 255
     mean = torch.tensor(OPENAI_DATASET_MEAN).view(1, 3, 1, 1)
     std = torch.tensor(OPENAI_DATASET_STD).view(1, 3, 1, 1)
-    return (made - mean) / std
+    return (pixels - mean) / std
 
 
 class ClipFeatures(Extractor):
@@ -67,15 +66,10 @@ class ClipFeatures(Extractor):
 
     @property
     def id(self) -> str:  # type: ignore[override]
-        from vtbench.metrics import weights
-
-        chosen = self.path or weights.given(self._name)
-        own = f"-unverified-{weights.sha256(chosen)[:16]}" if self.unverified() and chosen else ""
+        own = weights.unverified_mark(self._name, self.path)
         return f"{self._name}{own}/{self._model}/bicubic-crop/normalised"
 
     def unverified(self) -> str | None:
-        from vtbench.metrics import weights
-
         return weights.unverified(self._name, self.path)
 
     def load(self, device: str = "cpu") -> None:
@@ -88,8 +82,8 @@ class ClipFeatures(Extractor):
 
         self.load()
         with torch.inference_mode(), full_float32():
-            found = self._net.encode_image(prepare(images, self._side).to(self._device), normalize=True)
-        return found.float().cpu().numpy()
+            features = self._net.encode_image(prepare(images, self._side).to(self._device), normalize=True)
+        return features.float().cpu().numpy()
 
 
 def mmd(reference: Any, candidate: Any, sigma: float = SIGMA) -> float:
@@ -140,8 +134,9 @@ class Cmmd(SetMetric):
             return SetValue(None, why="CMMD needs the features of both sets; a file of moments does not hold them")
         if min(len(reference), len(candidate)) < 2:
             return SetValue(None, why="CMMD needs at least two images of each set")
-        return SetValue(mmd(reference, candidate), n=len(candidate), warning=self._extractor.unverified(),
-                        details={"extractor": self._extractor.id})  # fmt: skip
+        details = {"extractor": self._extractor.id}
+        value = mmd(reference, candidate)
+        return SetValue(value, n=len(candidate), warning=self._extractor.unverified(), details=details)
 
 
 class ClipScore(ImageMetric):

@@ -58,10 +58,8 @@ def ciede2000(one: Any, two: Any) -> Any:
     )
     mean_h = np.where(product > 0, mean_h, total)
     mean_c = (c1 + c2) / 2
-    t = (
-        1 - 0.17 * np.cos(mean_h - np.pi / 6) + 0.24 * np.cos(2 * mean_h)
-        + 0.32 * np.cos(3 * mean_h + np.deg2rad(6)) - 0.20 * np.cos(4 * mean_h - np.deg2rad(63))
-    )  # fmt: skip
+    t = 1 - 0.17 * np.cos(mean_h - np.pi / 6) + 0.24 * np.cos(2 * mean_h)
+    t = t + 0.32 * np.cos(3 * mean_h + np.deg2rad(6)) - 0.20 * np.cos(4 * mean_h - np.deg2rad(63))
     centred = ((l1 + l2) / 2 - 50) ** 2
     lightness = (l2 - l1) / (1 + 0.015 * centred / np.sqrt(20 + centred))
     chroma = (c2 - c1) / (1 + 0.045 * mean_c)
@@ -94,8 +92,8 @@ def summaries(batch: Batch) -> list[tuple[float, float]]:
     both = pairs(batch)
 
     def summary(k: int) -> tuple[float, float]:
-        found = differences(*both[k])
-        return float(found.mean()), float(np.percentile(found, 95))
+        difference = differences(*both[k])
+        return float(difference.mean()), float(np.percentile(difference, 95))
 
     return each(batch, "delta-e", summary)
 
@@ -105,9 +103,15 @@ _SOURCE = "CIEDE2000, Sharma, Wu, Dalal 2005; scikit-image deltaE_ciede2000 of r
 
 class DeltaE(ImageMetric):
     card = MetricCard(
-        name="delta-e", title="Colour difference", version=1, unit="ΔE2000", better="lower", source=_SOURCE,
-        bounds=(0.0, None), reduction="mean of per-image means over pixels",
-    )  # fmt: skip
+        name="delta-e",
+        title="Colour difference",
+        version=1,
+        unit="ΔE2000",
+        better="lower",
+        source=_SOURCE,
+        bounds=(0.0, None),
+        reduction="mean of per-image means over pixels",
+    )
 
     def measure(self, batch: Batch) -> Sequence[Value]:
         return [Value(mean) for mean, _ in summaries(batch)]
@@ -115,9 +119,15 @@ class DeltaE(ImageMetric):
 
 class DeltaEP95(ImageMetric):
     card = MetricCard(
-        name="delta-e-p95", title="Colour difference, 95th percentile", version=1, unit="ΔE2000", better="lower",
-        source=_SOURCE, bounds=(0.0, None), reduction="mean of per-image 95th percentiles over pixels",
-    )  # fmt: skip
+        name="delta-e-p95",
+        title="Colour difference, 95th percentile",
+        version=1,
+        unit="ΔE2000",
+        better="lower",
+        source=_SOURCE,
+        bounds=(0.0, None),
+        reduction="mean of per-image 95th percentiles over pixels",
+    )
 
     def measure(self, batch: Batch) -> Sequence[Value]:
         return [Value(p95) for _, p95 in summaries(batch)]
@@ -130,9 +140,14 @@ class Bias(ImageMetric):
         self.channel = channel
         letter, word = "rgb"[channel], ("red", "green", "blue")[channel]
         self.card = MetricCard(
-            name=f"bias-{letter}", title=f"Shift of {word}", version=1, unit="grey levels", better=None,
-            source="definition; mean of candidate minus original over pixels", bounds=(-255.0, 255.0),
-        )  # fmt: skip
+            name=f"bias-{letter}",
+            title=f"Shift of {word}",
+            version=1,
+            unit="grey levels",
+            better=None,
+            source="definition; mean of candidate minus original over pixels",
+            bounds=(-255.0, 255.0),
+        )
 
     def measure(self, batch: Batch) -> Sequence[Value]:
         import numpy as np

@@ -66,9 +66,9 @@ class HaarPSI(ImageMetric):
         import piq
 
         x, y = (i.cpu().double() for i in (batch.reference.images, batch.candidate))
-        found = piq.haarpsi(x, y, data_range=255.0, reduction="none").tolist()
+        values = piq.haarpsi(x, y, data_range=255.0, reduction="none").tolist()
         # All weights are zero where both are black: piq's quotient of two epsilons is 1, its logit infinite.
-        return [Value(v) if math.isfinite(v) else Value(None, why=BLACK) for v in found]
+        return [Value(v) if math.isfinite(v) else Value(None, why=BLACK) for v in values]
 
 
 def edges(luma: Any) -> Any:
@@ -78,22 +78,27 @@ def edges(luma: Any) -> Any:
     return canny(luma / 255.0, sigma=EDGE_SIGMA)  # type: ignore[no-untyped-call]
 
 
-def near_edges(found: Any) -> Any:
-    """Pixels within EDGE_TOLERANCE of an edge."""
+def near_edges(edge: Any) -> Any:
+    """Pixels within EDGE_TOLERANCE of an edge: bool (H, W) each."""
     import numpy as np
     from scipy.ndimage import distance_transform_edt
 
-    if not found.any():
-        return np.zeros_like(found)
-    return distance_transform_edt(~found) <= EDGE_TOLERANCE
+    if not edge.any():
+        return np.zeros_like(edge)
+    return distance_transform_edt(~edge) <= EDGE_TOLERANCE
 
 
 class EdgeF1(ImageMetric):
     card = MetricCard(
-        name="edge-f1", title="Edges kept, F1 within 2 px", version=1, unit="", better="higher", bounds=(0.0, 1.0),
+        name="edge-f1",
+        title="Edges kept, F1 within 2 px",
+        version=1,
+        unit="",
+        better="higher",
+        bounds=(0.0, 1.0),
         source="Canny 1986 (scikit-image, sigma 1) on luma; an edge pixel counts if its partner is within 2 px",
         min_size=16,
-    )  # fmt: skip
+    )
 
     def measure(self, batch: Batch) -> Sequence[Value]:
         both = lumas(batch)
@@ -227,24 +232,33 @@ class CoherentGain(ImageMetric):
         span = "" if octave is None else f", octave (1/{2 ** (octave + 1)}, 1/{2**octave}] cycles per pixel"
         self.card = MetricCard(
             name="coherent-gain" if octave is None else f"coherent-gain-o{octave}",
-            title="Coherent gain" + (span or ", mean of four octaves"), version=1, unit="", better="higher",
-            source="Re sum Y X* / sum |X|² of luma under a Hann window" + span, min_size=64,
-        )  # fmt: skip
+            title="Coherent gain" + (span or ", mean of four octaves"),
+            version=1,
+            unit="",
+            better="higher",
+            source="Re sum Y X* / sum |X|² of luma under a Hann window" + span,
+            min_size=64,
+        )
 
     def measure(self, batch: Batch) -> Sequence[Value]:
-        found = [s.gain for s in spectra(batch)]
+        by_octave = [s.gain for s in spectra(batch)]
         if self.octave is None:
-            return [_mean(g) for g in found]
-        picked = [g[self.octave - 1] for g in found]
-        return [Value(g) if g is not None else Value(None, why=NO_DETAIL) for g in picked]
+            return [_mean(gains) for gains in by_octave]
+        of_one = [gains[self.octave - 1] for gains in by_octave]
+        return [Value(g) if g is not None else Value(None, why=NO_DETAIL) for g in of_one]
 
 
 class ExcessPower(ImageMetric):
     card = MetricCard(
-        name="excess-power", title="Power that is no copy of the original", version=1, unit="", better="lower",
+        name="excess-power",
+        title="Power that is no copy of the original",
+        version=1,
+        unit="",
+        better="lower",
         source="(sum |Y|² - |sum Y X*|² / sum |X|²) / sum |X|² of luma under a Hann window, mean of four octaves",
-        bounds=(0.0, None), min_size=64,
-    )  # fmt: skip
+        bounds=(0.0, None),
+        min_size=64,
+    )
 
     def measure(self, batch: Batch) -> Sequence[Value]:
         return [_mean(s.excess) for s in spectra(batch)]
@@ -252,10 +266,15 @@ class ExcessPower(ImageMetric):
 
 class MTF50(ImageMetric):
     card = MetricCard(
-        name="mtf50", title="Resolution: gain falls under one half", version=1, unit="cycles/image", better="higher",
+        name="mtf50",
+        title="Resolution: gain falls under one half",
+        version=1,
+        unit="cycles/image",
+        better="higher",
         source="coherent gain in bands of an eighth of an octave; at most half of the shorter side in pixels",
-        bounds=(0.0, None), min_size=64,
-    )  # fmt: skip
+        bounds=(0.0, None),
+        min_size=64,
+    )
 
     def measure(self, batch: Batch) -> Sequence[Value]:
         return [s.mtf50() for s in spectra(batch)]
@@ -279,10 +298,16 @@ def worst_tile_error(x: Any, y: Any, tile: int = TILE) -> float:
 
 class WorstTilePSNR(ImageMetric):
     card = MetricCard(
-        name="worst-tile-psnr", title="PSNR, worst 32-px tile", version=1, unit="dB", better="higher",
-        source="psnr of the tile with the largest squared error", bounds=(0.0, None), min_size=TILE,
+        name="worst-tile-psnr",
+        title="PSNR, worst 32-px tile",
+        version=1,
+        unit="dB",
+        better="higher",
+        source="psnr of the tile with the largest squared error",
+        bounds=(0.0, None),
+        min_size=TILE,
         reduction="mean of each image's worst tile; identical images are counted apart",
-    )  # fmt: skip
+    )
 
     def measure(self, batch: Batch) -> Sequence[Value]:
         worst = [worst_tile_error(x, y) for x, y in pairs(batch)]
@@ -290,6 +315,12 @@ class WorstTilePSNR(ImageMetric):
 
 
 METRICS = (
-    GMSD, HaarPSI, EdgeF1, CoherentGain, *(functools.partial(CoherentGain, k + 1) for k in range(OCTAVES)), ExcessPower,
-    MTF50, WorstTilePSNR,
-)  # fmt: skip
+    GMSD,
+    HaarPSI,
+    EdgeF1,
+    CoherentGain,
+    *(functools.partial(CoherentGain, k + 1) for k in range(OCTAVES)),
+    ExcessPower,
+    MTF50,
+    WorstTilePSNR,
+)

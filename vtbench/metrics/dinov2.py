@@ -11,9 +11,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from vtbench.metrics import weights
+from vtbench.metrics._precision import full_float32
 from vtbench.metrics.frechet import frechet, interval
-from vtbench.metrics.inception import full_float32
-from vtbench.metrics.statistics import Statistics
+from vtbench.metrics.moments import Statistics
 from vtbench.types.errors import MissingExtra, VtbenchError
 from vtbench.types.metric import Extractor, MetricCard, SetMetric, SetValue
 
@@ -51,21 +52,14 @@ class DinoFeatures(Extractor):
     @property
     def id(self) -> str:  # type: ignore[override]
         """Names network, weights and preprocessing: what a cached feature depends on."""
-        from vtbench.metrics import weights
-
-        chosen = self.path or weights.given(WEIGHTS)
-        own = "" if self.unverified() is None or chosen is None else f"-unverified-{weights.sha256(chosen)[:16]}"
+        own = weights.unverified_mark(WEIGHTS, self.path)
         return f"{WEIGHTS}{own}/{self._model}/bicubic-224/class-token"
 
     def unverified(self) -> str | None:
         """The sentence that marks numbers made with a file that is not the released one; None if all is well."""
-        from vtbench.metrics import weights
-
         return weights.unverified(WEIGHTS, self.path)
 
     def load(self, device: str = "cpu") -> None:
-        from vtbench.metrics import weights
-
         path = weights.find(WEIGHTS, self.path)
         try:
             import timm
@@ -122,14 +116,14 @@ class DinoFrechet(SetMetric):
         n = candidate.n if isinstance(candidate, Statistics) else len(candidate)
         if n is not None and n < 2:
             return SetValue(None, n=n, why="a covariance needs at least two images")
-        found = interval(reference, candidate, paired=False)
+        spread = interval(reference, candidate, paired=False)
         warnings = [w for w in (self._extractor.unverified(),) if w]
         if n is not None and n < 10_000:
             warnings.append(f"{n} images are too few for a Fréchet distance (10,000 wanted): its bias depends on n")
         return SetValue(
             frechet(reference, candidate),
-            None if found is None or found.low is None else max(0.0, found.low),
-            None if found is None else found.high,
+            None if spread is None or spread.low is None else max(0.0, spread.low),
+            None if spread is None else spread.high,
             n,
             warning="; ".join(warnings) or None,
             details={"extractor": self._extractor.id},

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vtbench.metrics import statistics
+from vtbench import intervals
+from vtbench.metrics import moments
 from vtbench.metrics.inception import WEIGHTS, InceptionFeatures, Output, Resize
-from vtbench.metrics.statistics import Moments, Statistics
-from vtbench.statistics import intervals
+from vtbench.metrics.kid import kid
+from vtbench.metrics.moments import Moments, Statistics
 from vtbench.types.errors import VtbenchError
 from vtbench.types.metric import Extractor, MetricCard, SetMetric, SetValue
 
@@ -82,7 +83,7 @@ def frechet(reference: Any, candidate: Any) -> float:
 
 
 def _moments(features: Any) -> Statistics:
-    return features if isinstance(features, Statistics) else statistics.of(features)
+    return features if isinstance(features, Statistics) else moments.of(features)
 
 
 def interval(reference: Any, candidate: Any, *, paired: bool, groups: int = GROUPS) -> intervals.Interval | None:
@@ -132,16 +133,16 @@ def extrapolate(reference: Any, candidate: Any, *, points: int = 8, seed: int = 
     rng = np.random.default_rng(seed)
     n = len(candidate)
     sizes = np.unique(np.linspace(n // 4, n, points).astype(int))
-    found = []
+    distances = []
     for size in sizes:
         part = np.asarray(candidate[np.sort(rng.choice(n, size, replace=False))])
         other = reference
         if not isinstance(reference, Statistics) and len(reference) >= size:
             other = np.asarray(reference[np.sort(rng.choice(len(reference), size, replace=False))])
-        found.append(frechet(other, part))
+        distances.append(frechet(other, part))
     from scipy.stats import linregress
 
-    line = linregress(1 / sizes, found)
+    line = linregress(1 / sizes, distances)
     return float(line.intercept), float(line.intercept_stderr)
 
 
@@ -172,16 +173,14 @@ class Frechet(SetMetric):
         if n is not None and n < 2:
             return SetValue(None, n=n, why="a covariance needs at least two images")
         value = frechet(reference, candidate)
-        found = interval(reference, candidate, paired=self.card.paired)
+        spread = interval(reference, candidate, paired=self.card.paired)
         details: dict[str, Any] = {"extractor": self._extractor.id}
-        if found is not None:
-            details["interval"] = found.method + ", at this n: the bias of few images is not in it"
+        if spread is not None:
+            details["interval"] = spread.method + ", at this n: the bias of few images is not in it"
         warnings = [w for w in (self._extractor.unverified(),) if w]
         raw = not isinstance(reference, Statistics) and not isinstance(candidate, Statistics)
         if n is not None and n < SMALL_SET:
             if raw:
-                from vtbench.metrics.kid import kid
-
                 details["kid"] = kid(reference, candidate)
             warnings.append(
                 f"{n} images are too few for FID (10,000 wanted): its bias depends on n; read KID beside it"
@@ -194,8 +193,8 @@ class Frechet(SetMetric):
                 details |= {"fid_infinity": infinite[0], "fid_infinity_error": infinite[1], "bias": value - infinite[0]}
         return SetValue(
             value,
-            None if found is None or found.low is None else max(0.0, found.low),
-            None if found is None else found.high,
+            None if spread is None or spread.low is None else max(0.0, spread.low),
+            None if spread is None else spread.high,
             n,
             warning="; ".join(warnings) or None,
             details=details,

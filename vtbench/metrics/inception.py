@@ -22,6 +22,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+from vtbench.metrics import weights
+from vtbench.metrics._precision import full_float32
 from vtbench.types.errors import VtbenchError
 from vtbench.types.metric import Extractor
 
@@ -177,8 +179,6 @@ class _Shared:
     def __init__(self, path: Path, device: str) -> None:
         import torch
 
-        from vtbench.metrics import weights
-
         state = weights.load_state(WEIGHTS, path)
         net = network().to_empty(device="cpu")
         # The counters of batch normalisation play no part in evaluation.
@@ -217,24 +217,6 @@ class _Shared:
 _loaded: dict[tuple[str, str, str], _Shared] = {}
 
 
-def full_float32() -> Any:
-    """A context in which matrix products and convolutions are true float32 (no TF32), on any device."""
-    import contextlib
-
-    import torch
-
-    @contextlib.contextmanager
-    def inside() -> Any:
-        before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-        try:
-            yield
-        finally:
-            torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
-
-    return inside()
-
-
 class InceptionFeatures(Extractor):
     """uint8 RGB (B, 3, H, W) -> float32 (B, dim) of one output of Inception 2015-12-05.
 
@@ -251,23 +233,14 @@ class InceptionFeatures(Extractor):
     @property
     def id(self) -> str:  # type: ignore[override]
         """Names network, weights, resize and output: what a cached feature depends on."""
-        from vtbench.metrics import weights
-
-        chosen = self.path or weights.given(WEIGHTS)
-        if chosen is not None and not chosen.is_file():
-            raise VtbenchError(f"{chosen} does not exist: give the file of Inception 2015-12-05")
-        own = "" if self.unverified() is None or chosen is None else f"-unverified-{weights.sha256(chosen)[:16]}"
+        own = weights.unverified_mark(WEIGHTS, self.path)
         return f"{WEIGHTS}{own}/{self.resize}/{self.output}"
 
     def unverified(self) -> str | None:
         """The sentence that marks numbers made with a file that is not the released one; None if all is well."""
-        from vtbench.metrics import weights
-
         return weights.unverified(WEIGHTS, self.path)
 
     def load(self, device: str = "cpu") -> None:
-        from vtbench.metrics import weights
-
         path = weights.find(WEIGHTS, self.path)
         key = (str(path), weights.sha256(path), device)
         if key not in _loaded:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtbench.metrics.inception import WEIGHTS, InceptionFeatures
-from vtbench.metrics.statistics import Statistics
+from vtbench.metrics.moments import Statistics
 from vtbench.types.metric import Extractor, MetricCard, SetMetric, SetValue
 
 Floats = NDArray[np.float64]
@@ -31,7 +31,7 @@ def probabilities(logits: Any) -> Floats:
     return total
 
 
-def score(p: Floats) -> float:
+def score_of_split(p: Floats) -> float:
     """exp(mean KL(p(y|x) || p(y))) of one split, p (n, classes); 0 log 0 counts 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         terms = np.where(p > 0, p * (np.log(p) - np.log(p.mean(axis=0, keepdims=True))), 0.0)
@@ -43,12 +43,12 @@ def shuffled(logits: Any, splits: int = SPLITS, seed: int = SEED) -> list[float]
     n = len(logits)
     order = np.random.RandomState(seed).permutation(n)
     parts = [np.sort(order[i * n // splits : (i + 1) * n // splits]) for i in range(splits)]
-    return [score(probabilities(logits[part])) for part in parts]
+    return [score_of_split(probabilities(logits[part])) for part in parts]
 
 
 def in_order(logits: Any, split: int = ADM_SPLIT) -> list[float]:
     """Scores of consecutive parts of `split` images."""
-    return [score(probabilities(logits[i : i + split])) for i in range(0, len(logits), split)]
+    return [score_of_split(probabilities(logits[i : i + split])) for i in range(0, len(logits), split)]
 
 
 class InceptionScore(SetMetric):

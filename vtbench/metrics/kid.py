@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vtbench.intervals import Interval, jackknife
 from vtbench.metrics.inception import WEIGHTS, InceptionFeatures, Resize
-from vtbench.metrics.statistics import Statistics
+from vtbench.metrics.moments import Statistics
 from vtbench.types.metric import Extractor, MetricCard, SetMetric, SetValue
 
 Floats = NDArray[np.float64]
@@ -67,7 +68,7 @@ def kid(reference: Any, candidate: Any) -> float:
     return _unbiased(xx, yy, xy, len(reference), len(candidate))
 
 
-def kid_interval(reference: Any, candidate: Any, groups: int = _GROUPS) -> tuple[float, Any]:
+def kid_interval(reference: Any, candidate: Any, groups: int = _GROUPS) -> tuple[float, Interval | None]:
     """(unbiased KID, its delete-a-group jackknife): one pass over the kernel serves all groups.
 
     The interval is None below ten images a group.
@@ -75,8 +76,6 @@ def kid_interval(reference: Any, candidate: Any, groups: int = _GROUPS) -> tuple
     m, n = len(reference), len(candidate)
     if min(m, n) < 10 * groups:
         return kid(reference, candidate), None
-    from vtbench.statistics.intervals import jackknife
-
     xx, yy = _group_sums(reference, None, groups), _group_sums(candidate, None, groups)
     xy = _group_sums(reference, candidate, groups)
     value = _unbiased(xx.sum(), yy.sum(), xy.sum(), m, n)
@@ -92,14 +91,14 @@ def kid_interval(reference: Any, candidate: Any, groups: int = _GROUPS) -> tuple
 def kid_subsets(reference: Any, candidate: Any, subsets: int = SUBSETS, subset: int = SUBSET, seed: int = SEED) -> Any:
     """(mean, standard deviation over subsets) as torch-fidelity draws them: candidate first, RandomState(seed)."""
     rng = np.random.RandomState(seed)
-    found = []
+    values = []
     for _ in range(subsets):
         y = np.asarray(candidate[rng.choice(len(candidate), subset, replace=False)], dtype=np.float64)
         x = np.asarray(reference[rng.choice(len(reference), subset, replace=False)], dtype=np.float64)
         xx, yy = _cube(x, x), _cube(y, y)
         sums = xx.sum() - np.trace(xx), yy.sum() - np.trace(yy), _cube(x, y).sum()
-        found.append(_unbiased(float(sums[0]), float(sums[1]), float(sums[2]), subset, subset))
-    return float(np.mean(found)), float(np.std(found))
+        values.append(_unbiased(float(sums[0]), float(sums[1]), float(sums[2]), subset, subset))
+    return float(np.mean(values)), float(np.std(values))
 
 
 class Kernel(SetMetric):
@@ -130,11 +129,11 @@ class Kernel(SetMetric):
             return SetValue(mean, n=n, warning=warning, details=details)
         if min(m, n) < 2:
             return SetValue(None, n=n, why="the unbiased estimate needs at least two images of each set")
-        value, found = kid_interval(reference, candidate)
-        if found is None:
+        value, spread = kid_interval(reference, candidate)
+        if spread is None:
             return SetValue(value, n=n, warning=warning, details=details)
-        details["interval"] = found.method
-        return SetValue(value, found.low, found.high, n, warning=warning, details=details)
+        details["interval"] = spread.method
+        return SetValue(value, spread.low, spread.high, n, warning=warning, details=details)
 
 
 def _card(name: str, title: str, source: str, of: str | None) -> MetricCard:

@@ -46,8 +46,8 @@ def fit(height: Any, right: Any, chars: Any, start: Any = None) -> tuple[float, 
         return float(value), -gradient
 
     bounds = [(x.min() - 1, x.max() + 1), (math.log(SLOPES[0]), math.log(SLOPES[1])), (0.0, LAPSE)]
-    starts = [start] if start is not None else [[m, math.log(s), 0.02] for m in np.quantile(x, [0.2, 0.5, 0.8])
-                                                for s in (2.0, 8.0)]  # fmt: skip
+    middles = np.quantile(x, [0.2, 0.5, 0.8])
+    starts = [start] if start is not None else [[m, math.log(s), 0.02] for m in middles for s in (2.0, 8.0)]
     best = min((minimize(loss, s, jac=True, method="L-BFGS-B", bounds=bounds) for s in starts), key=lambda r: r.fun)
     return float(best.x[0]), float(np.exp(best.x[1])), float(best.x[2])
 
@@ -77,20 +77,28 @@ class Legibility(RowMetric):
         self._field = field
         whose = "" if input == "cer" else ", of the original"
         self.card = MetricCard(
-            name=name, title="Smallest readable x-height" + whose, version=1, unit="px", better="lower", kind="run",
+            name=name,
+            title="Smallest readable x-height" + whose,
+            version=1,
+            unit="px",
+            better="lower",
+            kind="run",
             source="x-height at which half of the characters are right: logistic fit with lapse, lines read by EasyOCR "
-            "at their true boxes", bounds=(0.0, None), needs=("easyocr-english-g2",),
-            reduction="one fit over the lines of all images", convention_of=None if input == "cer" else "legibility",
-        )  # fmt: skip
+            "at their true boxes",
+            bounds=(0.0, None),
+            needs=("easyocr-english-g2",),
+            reduction="one fit over the lines of all images",
+            convention_of=None if input == "cer" else "legibility",
+        )
 
     def finish(self, rows: Sequence[Mapping[str, Any]], items: Sequence[Item]) -> SetValue:
         import numpy as np
 
         lines = [
-            (float(n["x_height"]), float(n[self._field]), float(n["chars"]))
+            (float(line["x_height"]), float(line[self._field]), float(line["chars"]))
             for row in rows
-            for n in row.get("lines") or ()
-            if n.get("x_height") and n.get("chars") and n.get(self._field) is not None
+            for line in row.get("lines") or ()
+            if line.get("x_height") and line.get("chars") and line.get(self._field) is not None
         ]
         n = sum(bool(row.get("lines")) for row in rows)
         if len(lines) < MIN_LINES:
@@ -108,19 +116,19 @@ class Legibility(RowMetric):
                 f"less than half of the characters are right at every x-height, up to {high:g} px: the limit lies above"
             )
             return SetValue(None, n=n, why=why, details=details)
-        found = fit(height, right, chars)
-        value = half(*found)
-        details |= {"middle": math.exp(found[0]), "slope": found[1], "lapse": found[2]}
+        middle, slope, lapse = fit(height, right, chars)
+        value = half(middle, slope, lapse)
+        details |= {"middle": math.exp(middle), "slope": slope, "lapse": lapse}
         if not low <= value <= high:
             why = f"the fitted limit of {value:.1f} px lies outside the x-heights shown, {low:g} to {high:g} px"
             return SetValue(None, n=n, why=why, details=details)
         rng = np.random.default_rng(0)
-        start = [found[0], math.log(found[1]), found[2]]
-        made = []
+        start = [middle, math.log(slope), lapse]
+        limits = []
         for _ in range(RESAMPLES):
             pick = rng.integers(0, len(lines), len(lines))
-            made.append(half(*fit(height[pick], right[pick], chars[pick], start)))
-        ends = np.quantile(made, [0.025, 0.975])
+            limits.append(half(*fit(height[pick], right[pick], chars[pick], start)))
+        ends = np.quantile(limits, [0.025, 0.975])
         details["interval"] = f"percentile bootstrap over lines, {RESAMPLES} resamples, seed 0"
         return SetValue(value, float(ends[0]), float(ends[1]), n=n, details=details)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vtbench.metrics import weights
-from vtbench.metrics.inception import full_float32
+from vtbench.metrics._precision import full_float32
 from vtbench.types.errors import VtbenchError
 from vtbench.types.metric import Batch, ImageMetric, MetricCard, Value
 
@@ -111,8 +111,8 @@ def stage_maps(batch: Batch, net: Net, network: Network) -> list[list[Any]]:
             batch.reference.kept[key] = fresh
         return out
 
-    made: list[list[Any]] = batch.once(("lpips-maps", net), make)
-    return made
+    maps: list[list[Any]] = batch.once(("lpips-maps", net), make)
+    return maps
 
 
 def worst_tile(maps: Sequence[Any], height: int, width: int) -> float:
@@ -136,10 +136,17 @@ def worst_tile(maps: Sequence[Any], height: int, width: int) -> float:
 
 def _card(name: str, title: str, net: Net, smallest: int = MIN_SIZE, **more: Any) -> MetricCard:
     return MetricCard(
-        name=name, title=title, version=1, unit="", better="lower", bounds=(0.0, None), min_size=smallest,
+        name=name,
+        title=title,
+        version=1,
+        unit="",
+        better="lower",
+        bounds=(0.0, None),
+        min_size=smallest,
         source=f"Zhang et al. 2018, v0.1, net={net}, inputs in [-1, 1]; package lpips",
-        needs=(BACKBONES[net], f"lpips-{net}-linear"), **more,
-    )  # fmt: skip
+        needs=(BACKBONES[net], f"lpips-{net}-linear"),
+        **more,
+    )
 
 
 class _LPIPS(ImageMetric):
@@ -185,9 +192,12 @@ class LPIPSSqueeze(_LPIPS):
 class WorstTileLPIPS(_LPIPS):
     net = "alex"
     card = _card(
-        "worst-tile-lpips", "LPIPS, worst tile", "alex", TILE,
+        "worst-tile-lpips",
+        "LPIPS, worst tile",
+        "alex",
+        TILE,
         reduction="mean of each image's worst tile (64 px, spatial map of lpips-alex)",
-    )  # fmt: skip
+    )
 
     def measure(self, batch: Batch) -> Sequence[Value]:
         height, width = int(batch.candidate.shape[2]), int(batch.candidate.shape[3])

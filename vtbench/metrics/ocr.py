@@ -11,6 +11,7 @@ import contextlib
 import functools
 import hashlib
 import importlib.metadata
+import io
 import json
 import os
 import shutil
@@ -50,10 +51,10 @@ class Engine(ABC):
         raise Unavailable(f"{self.name} is used without its detector here")
 
 
-def reading_order(found: Sequence[tuple[Box, Any]]) -> list[tuple[Box, Any]]:
+def reading_order(boxes: Sequence[tuple[Box, Any]]) -> list[tuple[Box, Any]]:
     """Rows from the top, each from the left. A box joins the row whose first box covers its vertical centre."""
     rows: list[list[tuple[Box, Any]]] = []
-    for box, text in sorted(found, key=lambda f: (f[0][1] + f[0][3], f[0][0])):
+    for box, text in sorted(boxes, key=lambda b: (b[0][1] + b[0][3], b[0][0])):
         centre = (box[1] + box[3]) / 2
         for row in rows:
             if row[0][0][1] <= centre < row[0][0][3]:
@@ -61,7 +62,7 @@ def reading_order(found: Sequence[tuple[Box, Any]]) -> list[tuple[Box, Any]]:
                 break
         else:
             rows.append([(box, text)])
-    return [f for row in rows for f in sorted(row, key=lambda f: f[0][0])]
+    return [b for row in rows for b in sorted(row, key=lambda b: b[0][0])]
 
 
 class EasyOCR(Engine):
@@ -86,10 +87,9 @@ class EasyOCR(Engine):
             _same_md5(model, easyocr.config.recognition_models["gen2"]["english_g2"])
             with contextlib.redirect_stdout(None), contextlib.redirect_stderr(None):
                 # Without its networks: it would unpickle their files.
-                reader = easyocr.Reader(
-                    ["en"], gpu=False, detector=False, recognizer=False, download_enabled=False, quantize=False,
-                    verbose=False, model_storage_directory=str(model.parent), user_network_directory=str(model.parent),
-                )  # fmt: skip
+                off = dict.fromkeys(("gpu", "detector", "recognizer", "download_enabled", "quantize", "verbose"), False)
+                folders = dict.fromkeys(("model_storage_directory", "user_network_directory"), str(model.parent))
+                reader = easyocr.Reader(["en"], **off, **folders)
         self._reader = self._with_recognizer(reader, device)
         self._device = device
         version = importlib.metadata.version("easyocr")
@@ -121,11 +121,16 @@ class EasyOCR(Engine):
             # torch speaks of pinned memory on machines without an accelerator.
             warnings.simplefilter("ignore")
             for left, top, right, bottom in boxes:
-                found = self._reader.recognize(
-                    grey, horizontal_list=[[left, right, top, bottom]], free_list=[], decoder="greedy", batch_size=1,
-                    workers=0, reformat=False,
-                )  # fmt: skip
-                out.append(" ".join(str(text) for _, text, _ in found))
+                pieces = self._reader.recognize(
+                    grey,
+                    horizontal_list=[[left, right, top, bottom]],
+                    free_list=[],
+                    decoder="greedy",
+                    batch_size=1,
+                    workers=0,
+                    reformat=False,
+                )
+                out.append(" ".join(str(text) for _, text, _ in pieces))
         return out
 
     def page(self, image: Any) -> list[tuple[Box, str]]:
@@ -177,16 +182,19 @@ class RapidOCR(Engine):
         path = weights.find("rapidocr-ppocrv6-rec")
         engine = rapidocr.RapidOCR(
             params={
-                "Global.use_det": False, "Global.use_cls": False, "Global.log_level": "critical",
-                "Rec.model_path": str(path), "Rec.rec_batch_num": 1,
+                "Global.use_det": False,
+                "Global.use_cls": False,
+                "Global.log_level": "critical",
+                "Rec.model_path": str(path),
+                "Rec.rec_batch_num": 1,
                 # Sums of several threads may come in any order.
                 "EngineConfig.onnxruntime.intra_op_num_threads": 1,
             }
-        )  # fmt: skip
+        )
 
         def read(crop: Any) -> str:
-            found = engine.recognize_txt([crop]).txts
-            return str(found[0]) if found else ""
+            texts = engine.recognize_txt([crop]).txts
+            return str(texts[0]) if texts else ""
 
         self._read = read
         version = importlib.metadata.version("rapidocr")
@@ -220,19 +228,20 @@ class Tesseract(Engine):
         self.id = f"tesseract-{version}/eng@{weights.sha256(model)[:16]}/psm7"
 
     def lines(self, image: Any, boxes: Sequence[Box]) -> list[str]:
-        import io
-
         from PIL import Image
 
         out = []
         for left, top, right, bottom in boxes:
-            held = io.BytesIO()
-            Image.fromarray(image[top:bottom, left:right]).save(held, "PNG")
-            done = subprocess.run(
-                [self._program, "stdin", "stdout", "--psm", "7", "-l", "eng"], input=held.getvalue(),
-                capture_output=True, check=True, env={**os.environ, "OMP_THREAD_LIMIT": "1"},
-            )  # fmt: skip
-            out.append(done.stdout.decode("utf-8").strip())
+            picture = io.BytesIO()
+            Image.fromarray(image[top:bottom, left:right]).save(picture, "PNG")
+            process = subprocess.run(
+                [self._program, "stdin", "stdout", "--psm", "7", "-l", "eng"],
+                input=picture.getvalue(),
+                capture_output=True,
+                check=True,
+                env={**os.environ, "OMP_THREAD_LIMIT": "1"},
+            )
+            out.append(process.stdout.decode("utf-8").strip())
         return out
 
 
@@ -241,9 +250,9 @@ ENGINES: dict[str, type[Engine]] = {e.name: e for e in (EasyOCR, RapidOCR, Tesse
 
 @functools.cache
 def _loaded(name: str, device: str) -> Engine:
-    made = ENGINES[name]()
-    made.load(device)
-    return made
+    reader = ENGINES[name]()
+    reader.load(device)
+    return reader
 
 
 def engine(name: str, device: str = "cpu") -> Engine:
@@ -260,9 +269,9 @@ def _grey(image: Any) -> Any:
 
 def _same_md5(path: Path, facts: Any) -> None:
     """Refuses a file that EasyOCR itself would not take."""
-    found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-    if found != facts["md5sum"]:
-        raise Unavailable(f"{path} has md5 {found}, EasyOCR's own config wants {facts['md5sum']}: replace the file")
+    digest = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+    if digest != facts["md5sum"]:
+        raise Unavailable(f"{path} has md5 {digest}, EasyOCR's own config wants {facts['md5sum']}: replace the file")
 
 
 def kept(reader: Engine, image: Any, question: Any, make: Callable[[], Any]) -> Any:
@@ -275,14 +284,14 @@ def kept(reader: Engine, image: Any, question: Any, make: Callable[[], Any]) -> 
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         # Absent, or torn by a crash: read again.
-        made = make()
+        reading = make()
     # A cache that cannot be written costs time only.
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as out:
-            json.dump(made, out, ensure_ascii=False)
+            json.dump(reading, out, ensure_ascii=False)
         os.replace(out.name, path)
-    return made
+    return reading
 
 
 def read_lines(reader: Engine, image: Any, boxes: Sequence[Box]) -> list[str]:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from vtbench.metrics import weights
-from vtbench.metrics.inception import full_float32
+from vtbench.metrics._precision import full_float32
+from vtbench.metrics.dinov2 import MEAN, STD, DinoFeatures, prepare
 from vtbench.types.errors import VtbenchError
 from vtbench.types.metric import Batch, ImageMetric, MetricCard, Value
 
@@ -27,8 +28,8 @@ PIXELS_AT_ONCE = 2**17
 
 
 def _unverified(needs: Sequence[str]) -> str | None:
-    found = [w for w in (weights.unverified(n) for n in needs) if w]
-    return "; ".join(found) or None
+    sentences = [w for w in (weights.unverified(n) for n in needs) if w]
+    return "; ".join(sentences) or None
 
 
 @functools.lru_cache(maxsize=2)
@@ -40,9 +41,9 @@ def _dists(vgg: Path, alpha_beta: Path, device: str) -> Any:
     from torchvision.models import vgg16
 
     backbone = weights.load_state("vgg16", vgg)
-    given = weights.load_state("dists", alpha_beta)
+    shares = weights.load_state("dists", alpha_beta)
     for name in ("alpha", "beta"):
-        if name not in given or given[name].numel() != sum(DISTS_CHANNELS):
+        if name not in shares or shares[name].numel() != sum(DISTS_CHANNELS):
             raise VtbenchError(f"{alpha_beta} has no {name} of {sum(DISTS_CHANNELS)} values: give the weights of DISTS")
     with torch.device("meta"):
         features = vgg16().features
@@ -54,7 +55,7 @@ def _dists(vgg: Path, alpha_beta: Path, device: str) -> Any:
     model.model = model.replace_pooling(features).requires_grad_(False).eval().to(device)
     model.layers = [VGG16_LAYERS[name] for name in ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3")]
     model.weights = [
-        part for name in ("alpha", "beta") for part in torch.split(given[name].reshape(1, -1, 1, 1), DISTS_CHANNELS, 1)
+        part for name in ("alpha", "beta") for part in torch.split(shares[name].reshape(1, -1, 1, 1), DISTS_CHANNELS, 1)
     ]
     model.mean = torch.tensor(IMAGENET_MEAN).view(1, -1, 1, 1)
     model.std = torch.tensor(IMAGENET_STD).view(1, -1, 1, 1)
@@ -64,9 +65,16 @@ def _dists(vgg: Path, alpha_beta: Path, device: str) -> Any:
 
 class DISTS(ImageMetric):
     card = MetricCard(
-        name="dists", title="DISTS", version=1, unit="", better="lower", bounds=(0.0, None), min_size=32,
-        source="Ding et al. 2020 (arXiv:2004.07728); piq.DISTS", needs=("vgg16", "dists"),
-    )  # fmt: skip
+        name="dists",
+        title="DISTS",
+        version=1,
+        unit="",
+        better="lower",
+        bounds=(0.0, None),
+        min_size=32,
+        source="Ding et al. 2020 (arXiv:2004.07728); piq.DISTS",
+        needs=("vgg16", "dists"),
+    )
 
     def __init__(self) -> None:
         self.unverified: str | None = None
@@ -133,19 +141,22 @@ class _Similarity(ImageMetric):
 
 @functools.lru_cache(maxsize=2)
 def _dino(file: Path, device: str) -> Any:
-    from vtbench.metrics.dinov2 import DinoFeatures
-
-    made = DinoFeatures(file, DINO_MODEL)
-    made.load(device)
-    return made.extract
+    features = DinoFeatures(file, DINO_MODEL)
+    features.load(device)
+    return features.extract
 
 
 class DinoSimilarity(_Similarity):
     card = MetricCard(
-        name="dino-sim", title="Similarity of DINOv2 features", version=1, unit="", better="higher",
+        name="dino-sim",
+        title="Similarity of DINOv2 features",
+        version=1,
+        unit="",
+        better="higher",
         source="cosine of DINOv2 ViT-S/14 class tokens (Oquab et al. 2023), Pillow bicubic to 224 x 224; timm",
-        bounds=(-1.0, 1.0), needs=("dinov2-vit-s14",),
-    )  # fmt: skip
+        bounds=(-1.0, 1.0),
+        needs=("dinov2-vit-s14",),
+    )
 
     def _build(self, file: Path, device: str) -> Any:
         return _dino(file, device)
@@ -156,8 +167,6 @@ def _clip(file: Path, device: str, verified: bool) -> Any:
     import numpy as np
     import open_clip
     import torch
-
-    from vtbench.metrics.dinov2 import prepare
 
     if verified:
         # OpenAI's release is a TorchScript archive; its sha256 was compared in full.
@@ -175,13 +184,11 @@ def _clip(file: Path, device: str, verified: bool) -> Any:
     model.requires_grad_(False).eval().to(device)
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (CLIP_MEAN, CLIP_STD))
     # `prepare` normalises by ImageNet's numbers: back to [0, 1], then CLIP's own.
-    from vtbench.metrics.dinov2 import MEAN, STD
-
-    own_mean, own_std = (torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))
+    imagenet_mean, imagenet_std = (torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))
 
     def extract(images: Any) -> Any:
         with torch.inference_mode(), full_float32():
-            x = (prepare(images) * own_std + own_mean - mean) / std
+            x = (prepare(images) * imagenet_std + imagenet_mean - mean) / std
             return np.asarray(model.encode_image(x.to(device)).float().cpu().numpy())
 
     return extract
@@ -189,10 +196,16 @@ def _clip(file: Path, device: str, verified: bool) -> Any:
 
 class ClipSimilarity(_Similarity):
     card = MetricCard(
-        name="clip-sim", title="Similarity of CLIP features", version=1, unit="", better="higher",
+        name="clip-sim",
+        title="Similarity of CLIP features",
+        version=1,
+        unit="",
+        better="higher",
         source="cosine of image embeddings of OpenAI CLIP ViT-B/32 (Radford et al. 2021), Pillow bicubic to 224 x 224; "
-        "open_clip", bounds=(-1.0, 1.0), needs=("clip-vit-b32-openai",),
-    )  # fmt: skip
+        "open_clip",
+        bounds=(-1.0, 1.0),
+        needs=("clip-vit-b32-openai",),
+    )
 
     def _build(self, file: Path, device: str) -> Any:
         return _clip(file, device, self.unverified is None)

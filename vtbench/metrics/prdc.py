@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtbench.metrics.inception import WEIGHTS, InceptionFeatures
-from vtbench.metrics.statistics import Statistics
+from vtbench.metrics.moments import Statistics
 from vtbench.types.metric import Extractor, MetricCard, SetMetric, SetValue
 
 Floats = NDArray[np.float64]
@@ -25,11 +25,11 @@ _BLOCK = 2048
 
 def squared_distances(x: Floats, y: Floats) -> Floats:
     """Squared Euclidean distance of every pair: (n, d), (m, d) -> (n, m), not below 0."""
-    found: Floats = x @ y.T
-    found *= -2
-    found += (x * x).sum(axis=1)[:, None]
-    found += (y * y).sum(axis=1)[None]
-    return np.maximum(found, 0, out=found)
+    distances: Floats = x @ y.T
+    distances *= -2
+    distances += (x * x).sum(axis=1)[:, None]
+    distances += (y * y).sum(axis=1)[None]
+    return np.maximum(distances, 0, out=distances)
 
 
 def _block(features: Any, start: int, centre: Floats) -> Floats:
@@ -93,13 +93,13 @@ _last: list[tuple[Any, Any, tuple[int, bool], Manifold]] = []
 
 def _shared(reference: Any, candidate: Any, k: int, strict: bool) -> Manifold:
     """One computation for the measures of the same sets; only the latest is kept."""
-    for a, b, key, found in _last:
-        if _same(a, reference) and _same(b, candidate) and key == (k, strict):
-            return found
-    found = manifold(reference, candidate, k, strict=strict)
-    kept = [e for e in _last if _same(e[0], reference) and _same(e[1], candidate)]
-    _last[:] = [*kept, (reference, candidate, (k, strict), found)]
-    return found
+    of_these = [e for e in _last if _same(e[0], reference) and _same(e[1], candidate)]
+    for *_, key, measures in of_these:
+        if key == (k, strict):
+            return measures
+    measures = manifold(reference, candidate, k, strict=strict)
+    _last[:] = [*of_these, (reference, candidate, (k, strict), measures)]
+    return measures
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -130,9 +130,9 @@ class Neighbours(SetMetric):
         m, n = len(reference), len(candidate)
         if min(m, n) <= self._k:
             return SetValue(None, n=n, why=f"{min(m, n)} images have no {self._k} neighbours each")
-        found = _shared(reference, candidate, self._k, self._strict)
+        measures = _shared(reference, candidate, self._k, self._strict)
         details = {"extractor": self._extractor.id, "k": self._k, "n_reference": m}
-        value = float(getattr(found, self._measure))
+        value = float(getattr(measures, self._measure))
         return SetValue(value, n=n, warning=self._extractor.unverified(), details=details)
 
 

@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from vtbench.intervals import mean_interval
 from vtbench.metrics._pixels import each, planes
 from vtbench.types.metric import Batch, ImageMetric, MetricCard, RowMetric, SetValue, Value
 
@@ -45,9 +46,14 @@ def errors(batch: Batch) -> list[float]:
 
 class MSE(ImageMetric):
     card = MetricCard(
-        name="mse", title="Mean squared error", version=1, unit="grey levels²", better="lower",
-        source="definition; over all RGB samples of an image, uint8", bounds=(0.0, PEAK**2),
-    )  # fmt: skip
+        name="mse",
+        title="Mean squared error",
+        version=1,
+        unit="grey levels²",
+        better="lower",
+        source="definition; over all RGB samples of an image, uint8",
+        bounds=(0.0, PEAK**2),
+    )
 
     def measure(self, batch: Batch) -> Sequence[Value]:
         return [Value(e) for e in errors(batch)]
@@ -55,10 +61,15 @@ class MSE(ImageMetric):
 
 class PSNR(ImageMetric):
     card = MetricCard(
-        name="psnr", title="PSNR", version=1, unit="dB", better="higher",
+        name="psnr",
+        title="PSNR",
+        version=1,
+        unit="dB",
+        better="higher",
         source="10 log10(255² / MSE) over all RGB samples; scikit-image peak_signal_noise_ratio(data_range=255)",
-        bounds=(0.0, None), reduction="mean of per-image PSNR; identical images are counted apart",
-    )  # fmt: skip
+        bounds=(0.0, None),
+        reduction="mean of per-image PSNR; identical images are counted apart",
+    )
 
     def measure(self, batch: Batch) -> Sequence[Value]:
         return [Value(decibels(e)) if e > 0 else Value(None, why=LOSSLESS) for e in errors(batch)]
@@ -68,32 +79,36 @@ class PooledPSNR(RowMetric):
     """PSNR of the squared error of all samples of all images; finite unless every image is identical."""
 
     card = MetricCard(
-        name="psnr-pooled", title="PSNR, pooled", version=1, unit="dB", better="higher", kind="run",
+        name="psnr-pooled",
+        title="PSNR, pooled",
+        version=1,
+        unit="dB",
+        better="higher",
+        kind="run",
         source="10 log10(255² / MSE over all samples of all images); torchmetrics PeakSignalNoiseRatio(data_range=255)",
-        bounds=(0.0, None), convention_of="psnr", reduction="one value from the pooled squared error",
-    )  # fmt: skip
+        bounds=(0.0, None),
+        convention_of="psnr",
+        reduction="one value from the pooled squared error",
+    )
     inputs = ("mse",)
 
     def finish(self, rows: Sequence[Mapping[str, Any]], items: Sequence[Item]) -> SetValue:
-        from vtbench.statistics.intervals import mean_interval
-
         values, pixels = [], []
         for row in rows:
             error = row["values"].get("mse")
             if error is not None:
                 values.append(float(error))
                 pixels.append(float(row["size"][0] * row["size"][1]))
-        made = mean_interval(values, pixels, bounds=(0.0, PEAK**2))
-        if made is None:
+        mean = mean_interval(values, pixels, bounds=(0.0, PEAK**2))
+        if mean is None:
             return SetValue(None, n=0, why="no image has a squared error")
-        if made.value <= 0:
-            return SetValue(None, n=made.n, why=LOSSLESS)
+        if mean.value <= 0:
+            return SetValue(None, n=mean.n, why=LOSSLESS)
         # A decreasing function of the mean squared error: its interval's ends change places.
-        ends = [None if e is None or e <= 0 else decibels(e) for e in (made.high, made.low)]
-        return SetValue(
-            decibels(made.value), low=ends[0], high=ends[1], n=made.n,
-            details={"mse": made.value, "n_lossless": sum(v == 0 for v in values), "interval": made.why or made.method},
-        )  # fmt: skip
+        low, high = (None if e is None or e <= 0 else decibels(e) for e in (mean.high, mean.low))
+        lossless = sum(v == 0 for v in values)
+        details = {"mse": mean.value, "n_lossless": lossless, "interval": mean.why or mean.method}
+        return SetValue(decibels(mean.value), low=low, high=high, n=mean.n, details=details)
 
 
 METRICS = (PSNR, MSE, PooledPSNR)

@@ -14,7 +14,7 @@ import functools
 import re
 from collections.abc import Callable, Sequence
 
-from vtbench.metrics import ocr
+from vtbench.metrics import ocr, weights
 from vtbench.metrics._pixels import pairs
 from vtbench.metrics.text import NORMALISER, edits, ned, normalise, words_kept
 from vtbench.types.metric import Batch, ImageMetric, MetricCard, Value
@@ -24,17 +24,18 @@ BUCKETS = ((1, 8), (9, 20), (21, 40), (41, 80))
 NO_QUOTE = "the prompt quotes no string"
 NEEDS = ("easyocr-english-g2", "easyocr-craft")
 
-_CURLY = re.compile(r'"([^"]+)"|\N{LEFT DOUBLE QUOTATION MARK}([^\N{RIGHT DOUBLE QUOTATION MARK}]+)'
-                    r"\N{RIGHT DOUBLE QUOTATION MARK}")  # fmt: skip
+_STRAIGHT = r'"([^"]+)"'
+_CURLY = r"\N{LEFT DOUBLE QUOTATION MARK}([^\N{RIGHT DOUBLE QUOTATION MARK}]+)\N{RIGHT DOUBLE QUOTATION MARK}"
+_QUOTED = re.compile(f"{_STRAIGHT}|{_CURLY}")
 
 
 def quote(meta: dict[str, object] | None) -> str:
     """The normalised string that the image should hold, or the empty string."""
-    given = (meta or {}).get("quote")
-    if given is not None:
-        return normalise(str(given))
-    found = _CURLY.search(str((meta or {}).get("prompt") or ""))
-    return normalise(found[1] or found[2]) if found else ""
+    stated = (meta or {}).get("quote")
+    if stated is not None:
+        return normalise(str(stated))
+    match = _QUOTED.search(str((meta or {}).get("prompt") or ""))
+    return normalise(match[1] or match[2]) if match else ""
 
 
 Measure = Callable[[str, str], tuple[float, float]]
@@ -66,8 +67,6 @@ class QuoteMetric(ImageMetric):
         self._reader: ocr.Engine | None = None
 
     def load(self, device: str = "cpu") -> None:
-        from vtbench.metrics import weights
-
         weights.find("easyocr-craft")
         self._reader = ocr.engine("easyocr", device)
 
@@ -97,8 +96,8 @@ class QuoteMetric(ImageMetric):
         def read() -> list[str]:
             return [normalise(ocr.read_page(reader, image)) for _, image in pairs(batch)]
 
-        made: list[str] = batch.once(("page", reader.id), read)
-        return made
+        readings: list[str] = batch.once(("page", reader.id), read)
+        return readings
 
 
 _KINDS: dict[str, tuple[str, Measure, str, tuple[float, float | None], str]] = {
@@ -114,12 +113,18 @@ def _metric(kind: str, bucket: tuple[int, int] | None) -> QuoteMetric:
     title, measure, better, bounds, weight = _KINDS[kind]
     name = kind if bucket is None else f"{kind}-{bucket[0]}-{bucket[1]}"
     card = MetricCard(
-        name=name, title=title if bucket is None else f"{title}, {bucket[0]} to {bucket[1]} characters", version=1,
-        unit="", better=better,  # type: ignore[arg-type]
-        source=f"EasyOCR over the whole image, boxes in reading order; {NORMALISER}, case kept", bounds=bounds,
-        needs=NEEDS, reduction=f"micro-average over {weight}", paired=False,
+        name=name,
+        title=title if bucket is None else f"{title}, {bucket[0]} to {bucket[1]} characters",
+        version=1,
+        unit="",
+        better=better,  # type: ignore[arg-type]
+        source=f"EasyOCR over the whole image, boxes in reading order; {NORMALISER}, case kept",
+        bounds=bounds,
+        needs=NEEDS,
+        reduction=f"micro-average over {weight}",
+        paired=False,
         convention_of=None if bucket is None else kind,
-    )  # fmt: skip
+    )
     return QuoteMetric(card, measure, bucket)
 
 

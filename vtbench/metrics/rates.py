@@ -3,8 +3,8 @@
 The bits are those that `Tokens.bits` states: for codes the sum of log2 of the alphabets (plus the length of a
 variable-length code), for latents the width of the counted dtype, for a codec the bytes of its bitstream, headers
 included. Pixels are those of the scored image, padding not counted (CompressAI counts the same way,
-compressai/utils/bench/codecs.py). What an entropy coder would make of the tokens stands in `codebook.py` under names
-of its own: a flat prior, an estimate and written bytes are never mixed.
+compressai/utils/bench/codecs.py). What an entropy coder would make of the tokens stands in `cross_entropy.py` (an
+estimate) and `entropy_coding.py` (written bytes) under names of their own: the three are never mixed.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def png_bits(batch: Batch) -> list[int]:
             sizes.append(8 * out.tell())
         return sizes
 
-    found: list[int] = batch.reference.once(("png-bits", 9), make)
-    return found
+    sizes_in_bits: list[int] = batch.reference.once(("png-bits", 9), make)
+    return sizes_in_bits
 
 
 class Rate(ImageMetric):

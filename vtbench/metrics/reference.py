@@ -110,9 +110,15 @@ def _lpips(xs: Sequence[Any], ys: Sequence[Any], on: str) -> list[Comparison]:
                 theirs = model(stack(xs).float() / 127.5 - 1, stack(ys).float() / 127.5 - 1).flatten().tolist()
         gap = max(abs(a - b) for a, b in zip(ours, theirs, strict=True))
         out.append(
-            Comparison(kind.card.name, version("lpips"), f"{on}; random backbone", gap, 1e-6,
-                       "float32 both, other memory layout and order of sums")
-        )  # fmt: skip
+            Comparison(
+                kind.card.name,
+                version("lpips"),
+                f"{on}; random backbone",
+                gap,
+                1e-6,
+                "float32 both, other memory layout and order of sums",
+            )
+        )
     return out
 
 
@@ -160,9 +166,14 @@ def _mtf50() -> Comparison:
         wanted = math.sqrt(math.log(2) / 2) / (math.pi * sigma) * 512
         gap = max(gap, abs(values(MTF50(), [pair[0]], [pair[1]])[0] / wanted - 1))
     return Comparison(
-        "mtf50", "sqrt(ln 2 / 2) / (pi sigma) of a Gaussian blur", "white noise of 512 px, sigma 1 to 3 px", gap, 0.02,
-        "bands of an eighth of an octave, linear between their centres", True,
-    )  # fmt: skip
+        "mtf50",
+        "sqrt(ln 2 / 2) / (pi sigma) of a Gaussian blur",
+        "white noise of 512 px, sigma 1 to 3 px",
+        gap,
+        0.02,
+        "bands of an eighth of an octave, linear between their centres",
+        True,
+    )
 
 
 def comparisons() -> list[Comparison]:

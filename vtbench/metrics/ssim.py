@@ -104,11 +104,9 @@ def _strip(x: Any, y: Any, window: Window, radius: int, levels: Sequence[float])
     wide = np.uint16 if x.dtype == np.uint8 else np.float64
     difference = cv2.absdiff(x, y)
     planes = _scratch.get(*x.shape)
-    for source, out in (
-        (x, planes[0]), (y, planes[1]), (np.multiply(x, y, dtype=wide), planes[2]),
-        (np.multiply(difference, difference, dtype=wide), planes[3]),
-    ):  # fmt: skip
-        blur(source, out)
+    sources = (x, y, np.multiply(x, y, dtype=wide), np.multiply(difference, difference, dtype=wide))
+    for source, plane in zip(sources, planes, strict=False):
+        blur(source, plane)
     means, offset, covariance, spread, left, light, low = planes[:, radius:-radius]
     np.multiply(means, offset, out=left)
     left += left  # 2 m_x m_y
@@ -143,24 +141,35 @@ def rgb_terms(batch: Batch, window: Window) -> list[Any]:
 
     levels = (255.0,) if window == "gauss11" else (255.0, RANGE2)
     both = planes(batch)
-    return each(
-        batch, ("ssim", window),
-        lambda k: np.stack([terms(x, y, window, levels) for x, y in zip(*both[k], strict=True)], axis=1),
-    )  # fmt: skip
+
+    def by_channel(k: int) -> Any:
+        return np.stack([terms(x, y, window, levels) for x, y in zip(*both[k], strict=True)], axis=1)
+
+    return each(batch, ("ssim", window), by_channel)
 
 
 def _card(name: str, title: str, source: str, smallest: int, **more: Any) -> MetricCard:
     return MetricCard(
-        name=name, title=title, version=1, unit="", better="higher", source=source, bounds=(-1.0, 1.0),
-        min_size=smallest, **more,
-    )  # fmt: skip
+        name=name,
+        title=title,
+        version=1,
+        unit="",
+        better="higher",
+        source=source,
+        bounds=(-1.0, 1.0),
+        min_size=smallest,
+        **more,
+    )
 
 
 class SSIM(ImageMetric):
     card = _card(
-        "ssim", "SSIM", "Wang et al. 2004; scikit-image structural_similarity(gaussian_weights=True, sigma=1.5, "
-        "use_sample_covariance=False, data_range=255, channel_axis=2)", 11,
-    )  # fmt: skip
+        "ssim",
+        "SSIM",
+        "Wang et al. 2004; scikit-image structural_similarity(gaussian_weights=True, sigma=1.5, "
+        "use_sample_covariance=False, data_range=255, channel_axis=2)",
+        11,
+    )
 
     def measure(self, batch: Batch) -> Sequence[Value]:
         return [Value(float(t[0, :, 0].mean())) for t in rgb_terms(batch, "gauss11")]
@@ -175,9 +184,13 @@ class SSIMLuma(ImageMetric):
 
 class SSIMUniform(ImageMetric):
     card = _card(
-        "ssim-uniform7", "SSIM, 7x7 uniform", "scikit-image structural_similarity(data_range=255, channel_axis=2) with "
-        "its other defaults; SEED-Voken evaluation_image.py", 7, convention_of="ssim",
-    )  # fmt: skip
+        "ssim-uniform7",
+        "SSIM, 7x7 uniform",
+        "scikit-image structural_similarity(data_range=255, channel_axis=2) with "
+        "its other defaults; SEED-Voken evaluation_image.py",
+        7,
+        convention_of="ssim",
+    )
 
     def measure(self, batch: Batch) -> Sequence[Value]:
         return [Value(float(t[0, :, 0].mean())) for t in rgb_terms(batch, "uniform7")]
@@ -185,10 +198,13 @@ class SSIMUniform(ImageMetric):
 
 class SSIMRange2(ImageMetric):
     card = _card(
-        "ssim-range2", "SSIM, 7x7 uniform, data range 2", "scikit-image structural_similarity(data_range=2.0) on "
-        "images in [0, 1]: LlamaGen tokenizer/validation (ce98ec4); its constants are four times too large", 7,
+        "ssim-range2",
+        "SSIM, 7x7 uniform, data range 2",
+        "scikit-image structural_similarity(data_range=2.0) on "
+        "images in [0, 1]: LlamaGen tokenizer/validation (ce98ec4); its constants are four times too large",
+        7,
         convention_of="ssim",
-    )  # fmt: skip
+    )
 
     def measure(self, batch: Batch) -> Sequence[Value]:
         return [Value(float(t[1, :, 0].mean())) for t in rgb_terms(batch, "uniform7")]
@@ -209,17 +225,23 @@ def halve(x: Any) -> Any:
 
 def pyramid(plane: Any) -> list[Any]:
     """uint8 (H, W) -> its four halvings, float64."""
-    made = [plane.astype("float64")]
+    scales = [plane.astype("float64")]
     for _ in SCALES[1:]:
-        made.append(halve(made[-1]))
-    return made[1:]
+        scales.append(halve(scales[-1]))
+    return scales[1:]
 
 
 class MSSSIM(ImageMetric):
     card = MetricCard(
-        name="ms-ssim", title="MS-SSIM", version=1, unit="", better="higher", bounds=(0.0, 1.0), min_size=MS_MIN_SIZE,
+        name="ms-ssim",
+        title="MS-SSIM",
+        version=1,
+        unit="",
+        better="higher",
+        bounds=(0.0, 1.0),
+        min_size=MS_MIN_SIZE,
         source="Wang, Simoncelli, Bovik 2003; piq.multi_scale_ssim in float64",
-    )  # fmt: skip
+    )
 
     def measure(self, batch: Batch) -> Sequence[Value]:
         import numpy as np

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vtbench.metrics import ocr
+from vtbench.metrics import ocr, weights
 from vtbench.metrics._pixels import pairs
 from vtbench.types.metric import Batch, ImageMetric, MetricCard, Value
 
@@ -133,20 +133,20 @@ def readings(batch: Batch, reader: ocr.Engine, original: bool) -> list[list[str]
                 out.append(why)
                 continue
             boxes = [tuple(int(v) for v in line["box"]) for line in batch.reference.items[k].meta["lines"]]
-            found = ocr.read_lines(reader, pair[0 if original else 1], boxes)  # type: ignore[arg-type]
-            out.append([normalise(t) for t in found])
+            lines = ocr.read_lines(reader, pair[0 if original else 1], boxes)  # type: ignore[arg-type]
+            out.append([normalise(t) for t in lines])
         return out
 
-    keeper = batch.reference if original else batch
-    made: list[list[str] | str] = keeper.once(("readings", reader.id), read)
-    return made
+    side = batch.reference if original else batch
+    of_images: list[list[str] | str] = side.once(("readings", reader.id), read)
+    return of_images
 
 
-def keep_lines(batch: Batch, field: str, found: Sequence[list[str] | str]) -> None:
+def keep_lines(batch: Batch, field: str, of_images: Sequence[list[str] | str]) -> None:
     """Notes every line in batch.kept["lines"], from where the runner writes row["lines"] and `legibility` reads them:
     {"x_height", "chars", field: the reading, field + "_right": characters right = max(0, chars - edits)}."""
     notes = batch.once("lines", lambda: [[] for _ in range(len(batch))])
-    for k, lines in enumerate(found):
+    for k, lines in enumerate(of_images):
         if isinstance(lines, str):
             continue
         true = batch.reference.items[k].meta["lines"]
@@ -179,15 +179,16 @@ class LineMetric(ImageMetric):
         if self._reader is None:
             self.load()
         assert self._reader is not None
-        found = readings(batch, self._reader, original=self._side == "ceiling")
+        of_images = readings(batch, self._reader, original=self._side == "ceiling")
         if self._engine == "easyocr" and self._side != "self":
-            keep_lines(batch, "original_read" if self._side == "ceiling" else "read", found)
+            keep_lines(batch, "original_read" if self._side == "ceiling" else "read", of_images)
         originals = readings(batch, self._reader, original=True) if self._side == "self" else None
-        return [self._one(batch, k, lines, originals) for k, lines in enumerate(found)]
+        return [self._one(batch, k, lines, originals) for k, lines in enumerate(of_images)]
 
-    def _one(self, batch: Batch, k: int, found: list[str] | str, originals: Sequence[list[str] | str] | None) -> Value:
-        if isinstance(found, str):
-            return Value(None, why=found)
+    def _one(self, batch: Batch, k: int, read: list[str] | str, originals: Sequence[list[str] | str] | None) -> Value:
+        """Image k's value; `read`: its lines as read, or why there are none."""
+        if isinstance(read, str):
+            return Value(None, why=read)
         meta = batch.reference.items[k].meta
         if self._words and meta.get("script", "latin") in UNSEGMENTED:
             return Value(None, why=f"{meta['script']} is written without spaces: it has no words to count")
@@ -196,7 +197,7 @@ class LineMetric(ImageMetric):
             truths = list(originals[k])
         height = int(batch.reference.images.shape[2])
         heights = [100 * (t["box"][3] - t["box"][1]) / height for t in meta["lines"]]
-        lines = [Line(*parts) for parts in zip(truths, found, heights, strict=True) if parts[0]]
+        lines = [Line(*parts) for parts in zip(truths, read, heights, strict=True) if parts[0]]
         total, weight = self._measure(lines)
         if weight <= 0:
             where = "in this range of heights " if isinstance(self._measure, functools.partial) else ""
@@ -209,18 +210,22 @@ class PageCER(ImageMetric):
     """CER of the whole page: detector, recognizer, and one rule of reading order for truth and reading."""
 
     card = MetricCard(
-        name="cer-page", title="CER of the page, with a detector", version=1, unit="", better="lower",
+        name="cer-page",
+        title="CER of the page, with a detector",
+        version=1,
+        unit="",
+        better="lower",
         source="Levenshtein distance over reference characters; boxes of EasyOCR's CRAFT, rows from the top and each "
-        "from the left, for the truth's boxes too; nfkc-ws", bounds=(0.0, None),
-        needs=("easyocr-english-g2", "easyocr-craft"), reduction="micro-average over reference characters",
-    )  # fmt: skip
+        "from the left, for the truth's boxes too; nfkc-ws",
+        bounds=(0.0, None),
+        needs=("easyocr-english-g2", "easyocr-craft"),
+        reduction="micro-average over reference characters",
+    )
 
     def __init__(self) -> None:
         self._reader: ocr.Engine | None = None
 
     def load(self, device: str = "cpu") -> None:
-        from vtbench.metrics import weights
-
         weights.find("easyocr-craft")
         self._reader = ocr.engine("easyocr", device)
 
@@ -248,34 +253,66 @@ _DISTANCE = "Levenshtein distance over reference characters at true line boxes; 
 _KINDS: dict[str, tuple[str, Measure, str, str, str, tuple[float, float | None]]] = {
     # name: title, measure, direction, source, weight, bounds
     "cer": ("Character error rate", _cer, "lower", _DISTANCE, "reference characters", (0, None)),
-    "wer": ("Word error rate", _wer, "lower", "Levenshtein distance of words over reference words", "reference words",
-            (0, None)),
-    "word-accuracy": ("Words read right", _words, "higher", "longest common subsequence of words over reference words",
-                      "reference words", (0, 1)),
-    "ned": ("1 - normalised edit distance", _ned, "higher", "ICDAR 2019 1-N.E.D.: 1 - d / max(len) a line", "lines",
-            (0, 1)),
+    "wer": (
+        "Word error rate",
+        _wer,
+        "lower",
+        "Levenshtein distance of words over reference words",
+        "reference words",
+        (0, None),
+    ),
+    "word-accuracy": (
+        "Words read right",
+        _words,
+        "higher",
+        "longest common subsequence of words over reference words",
+        "reference words",
+        (0, 1),
+    ),
+    "ned": (
+        "1 - normalised edit distance",
+        _ned,
+        "higher",
+        "ICDAR 2019 1-N.E.D.: 1 - d / max(len) a line",
+        "lines",
+        (0, 1),
+    ),
     "ocr-empty": ("Lines read as nothing", _empty, "lower", "share of lines", "lines", (0, 1)),
     "ocr-overlong": ("Lines read over three times too long", _overlong, "lower", "share of lines", "lines", (0, 1)),
-}  # fmt: skip
+}
 _SIDES = {"candidate": "", "ceiling": ", of the original (OCR ceiling)", "self": ", against the original's reading"}
 
 
 def _metric(name: str, kind: str, engine: str = "easyocr", side: str = "candidate") -> LineMetric:
     title, measure, better, source, weight, bounds = _KINDS[kind]
     card = MetricCard(
-        name=name, title=f"{title}, {engine}{_SIDES[side]}", version=1, unit="", better=better,  # type: ignore[arg-type]
-        source=source, bounds=bounds, needs=NEEDS[engine], reduction=f"micro-average over {weight}",
+        name=name,
+        title=f"{title}, {engine}{_SIDES[side]}",
+        version=1,
+        unit="",
+        better=better,  # type: ignore[arg-type]
+        source=source,
+        bounds=bounds,
+        needs=NEEDS[engine],
+        reduction=f"micro-average over {weight}",
         convention_of=kind if name != kind else None,
-    )  # fmt: skip
+    )
     return LineMetric(card, measure, engine, side)
 
 
 def _height(low: int, high: int) -> LineMetric:
     card = MetricCard(
-        name=f"cer-h{low}-{high}", title=f"CER of lines {low} to {high} % of the image high", version=1, unit="",
-        better="lower", source=_DISTANCE + "; mean over lines whose box height is in the range", bounds=(0.0, None),
-        needs=NEEDS["easyocr"], reduction="mean over lines", convention_of="cer",
-    )  # fmt: skip
+        name=f"cer-h{low}-{high}",
+        title=f"CER of lines {low} to {high} % of the image high",
+        version=1,
+        unit="",
+        better="lower",
+        source=_DISTANCE + "; mean over lines whose box height is in the range",
+        bounds=(0.0, None),
+        needs=NEEDS["easyocr"],
+        reduction="mean over lines",
+        convention_of="cer",
+    )
     return LineMetric(card, functools.partial(_bucket, low, high))
 
 
@@ -293,9 +330,6 @@ METRICS: tuple[Callable[[], ImageMetric], ...] = (
         for name in ("cer", "word-accuracy")
     ),
     _make("cer-rapidocr-ceiling", "cer", "rapidocr", "ceiling"),
-    *(
-        functools.partial(_height, low, high)
-        for low, high in itertools.pairwise(HEIGHT_EDGES)
-    ),
+    *(functools.partial(_height, low, high) for low, high in itertools.pairwise(HEIGHT_EDGES)),
     PageCER,
-)  # fmt: skip
+)

