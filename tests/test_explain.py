@@ -11,7 +11,7 @@ from PIL import Image
 from skimage.data import astronaut, chelsea, coffee, rocket
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from vtbench import protocols
+from vtbench.images import protocols
 from vtbench.explain import explain
 from vtbench.images import FITS
 from vtbench.images.views import View

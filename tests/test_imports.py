@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NEVER_TORCH = [
     "vtbench.leaderboard",
     "vtbench.results",
-    "vtbench.aggregate",
+    "vtbench.reporting.runs",
     "vtbench.registry",
     "vtbench.listing",
     "vtbench.cli",

@@ -36,10 +36,8 @@ LOCAL_IMPORTS = ("cli", "api")
 LEFT_TO_MOVE = frozenset(
     word
     for line in (
-        "aggregate api checkpoint cli compare contract explain explain_runs folders generate generation honesty",
-        "identify images intervals listing merge metrics_references metrics_references_codes metrics_report network",
-        "parity parity_gen prompts protocols provenance quickstart registry rescore results run scoring sets show",
-        "speed store subject suite weights",
+        "cli contract explain explain_runs honesty intervals listing metrics_references metrics_references_codes",
+        "metrics_report parity parity_gen quickstart show",
     )
     for word in line.split()
 )

@@ -43,7 +43,7 @@ def test_every_manifest_has_its_card(shared: Path) -> None:
 
 def test_what_upstream_needs_not_is_named_on_the_network(shared: Path) -> None:
     """Training-only entries of official files are left out by the network's own list or the loader's rule."""
-    from vtbench import weights
+    from vtbench.models import weights
     from vtbench.models.network import build_network
 
     for m in _manifests(shared):

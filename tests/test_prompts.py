@@ -9,7 +9,7 @@ import pytest
 
 from vtbench.images.prompts import open_prompts
 from vtbench.images.seeds import sample_seed
-from vtbench.prompts import builtin
+from vtbench.images.prompts import builtin_prompts as builtin
 from vtbench.tasks import geneval_prompts
 from vtbench.tasks.geneval import COMPLETE, TASKS, Detection, verdict
 from vtbench.types.errors import VtbenchError

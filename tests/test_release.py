@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import vtbench
-from vtbench import provenance
+from vtbench.results import provenance
 
 
 def test_release_json_is_of_this_tree() -> None:

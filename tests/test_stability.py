@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from vtbench.metrics import stability
-from vtbench.subject import ModelSubject
+from vtbench.models.system import ModelSystem as ModelSubject
 from vtbench.types.adapter import Tokenizer
 from vtbench.types.cards import Card
 from vtbench.types.tokens import Bitstream, Codes, Latents, Tokens

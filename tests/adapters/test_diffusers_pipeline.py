@@ -9,7 +9,7 @@ import pytest
 import torch
 from vtbench.generate import generate, load
 
-from vtbench.prompts import open_prompts
+from vtbench.images.prompts import open_prompts
 from vtbench.types.adapter import Prompt
 from vtbench.types.errors import VtbenchError
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from vtbench.rescore import add_metrics
 
 import vtbench
 from vtbench.contract import photograph
@@ -22,8 +23,7 @@ from vtbench.models.pictures import SavedPictures
 from vtbench.models.saved_tokens import SavedTokens
 from vtbench.models.system import ModelSystem
 from vtbench.registry import family
-from vtbench.rescore import add_metrics
-from vtbench.results import Run
+from vtbench.results.record import Run
 from vtbench.types.errors import VtbenchError
 
 OPTIONS = {"encoder_ch_mult": "1:1", "decoder_ch_mult": "1:1", "z_channels": "16", "codebook_size": "64"}

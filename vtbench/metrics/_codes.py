@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vtbench.intervals import mean_interval
+from vtbench.statistics.intervals import mean_interval
 from vtbench.types.metric import MetricCard, SetValue, TokenMetric
 from vtbench.types.tokens import Codes, Latents, Tokens
 

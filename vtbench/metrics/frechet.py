@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vtbench import intervals
+from vtbench.statistics import intervals
 from vtbench.metrics import moments
 from vtbench.metrics.inception import WEIGHTS, InceptionFeatures, Output, Resize
 from vtbench.metrics.kid import kid

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vtbench.intervals import Interval, jackknife
 from vtbench.metrics.inception import WEIGHTS, InceptionFeatures, Resize
 from vtbench.metrics.moments import Statistics
+from vtbench.statistics.intervals import Interval, jackknife
 from vtbench.types.metric import Extractor, MetricCard, SetMetric, SetValue
 
 Floats = NDArray[np.float64]

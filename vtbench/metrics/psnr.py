@@ -12,8 +12,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vtbench.intervals import mean_interval
 from vtbench.metrics._pixels import each, planes
+from vtbench.statistics.intervals import mean_interval
 from vtbench.types.metric import Batch, ImageMetric, MetricCard, RowMetric, SetValue, Value
 
 if TYPE_CHECKING:

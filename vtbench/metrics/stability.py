@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from vtbench.images import to_float, to_uint8
+from vtbench.images.rounding import to_float, to_uint8
 from vtbench.metrics.psnr import LOSSLESS
 from vtbench.types.metric import Batch, ImageMetric, MetricCard, Value
 from vtbench.types.tokens import Codes, Latents
@@ -28,7 +28,7 @@ from vtbench.types.tokens import Codes, Latents
 if TYPE_CHECKING:
     import torch
 
-    from vtbench.subject import Subject
+    from vtbench.models.system import System as Subject
     from vtbench.types.item import Item
     from vtbench.types.tokens import Tokens
 

@@ -16,7 +16,7 @@ from vtbench import registry
 from vtbench.images.opening import open_set
 from vtbench.images.sets import BATCH, ImageSet
 from vtbench.images.views import View
-from vtbench.metrics.statistics import Moments
+from vtbench.metrics.moments import Moments
 from vtbench.results.folder import RunFolder
 from vtbench.running import pipeline
 from vtbench.running.extracting import FeatureSink

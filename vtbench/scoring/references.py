@@ -10,10 +10,10 @@ from typing import Literal
 from vtbench.images.arrays import open_npz
 from vtbench.images.opening import open_set
 from vtbench.images.sets import ImageSet
-from vtbench.metrics import statistics as moments
+from vtbench.metrics import moments
 from vtbench.metrics.dinov2 import DinoFrechet
 from vtbench.metrics.frechet import Frechet
-from vtbench.metrics.statistics import Statistics
+from vtbench.metrics.moments import Statistics
 from vtbench.types.errors import VtbenchError
 from vtbench.types.metric import SetMetric
 
