@@ -83,7 +83,7 @@ class TokensUsed(ImageMetric):
     card = MetricCard(
         name="tokens",
         title="Tokens per image",
-        version=1,
+        version=2,
         unit="tokens",
         better="lower",
         source="positions of the tokens that the decoder gets; residual and product codes are books of one position",
@@ -94,10 +94,16 @@ class TokensUsed(ImageMetric):
     def measure(self, batch: Batch) -> Sequence[Value]:
         if batch.tokens is None:
             return [Value(None, why=NO_BITS)] * len(batch)
-        why = "a bitstream has no tokens"
-        return [
-            Value(None, why=why) if count is None else Value(float(count), why=None) for count in batch.tokens.positions
-        ]
+        # The tiles of one image follow each other, and what the image costs is all of them.
+        counts, tiles = batch.tokens.positions, len(batch.tokens) // len(batch)
+        return [_counted(counts[k * tiles : (k + 1) * tiles]) for k in range(len(batch))]
+
+
+def _counted(positions: Sequence[int | None]) -> Value:
+    known = [n for n in positions if n is not None]
+    if len(known) < len(positions):
+        return Value(None, why="a bitstream has no tokens")
+    return Value(float(sum(known)))
 
 
 def _card(name: str, title: str, unit: str, better: Any, **more: Any) -> MetricCard:

@@ -31,6 +31,8 @@ class System(ABC):
 
     card: Card
     options: Mapping[str, Any]
+    states_kind: bool = True
+    """False for an object of a training loop, whose card is a placeholder: its tokens say of what kind it is."""
 
     @abstractmethod
     def produce(

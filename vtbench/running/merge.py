@@ -105,6 +105,9 @@ def _join_rows(shards: Sequence[Run], folder: RunFolder) -> None:
         kept = TokenFile(shard.path)
         waiting: list[Mapping[str, Any]] = []
         for index, row in enumerate(RunFolder(shard.path).read_rows()):
+            if shard is not shards[0]:
+                # Stated once a run, with its first image.
+                row.pop("kind", None)
             waiting.append(row)
             if kept.exists():
                 tokens.append([kept.blob(index)])

@@ -98,7 +98,7 @@ class Writer:
         if macs:
             rows[0]["seconds"]["macs"] = {"encode": macs[-1][0], "decode": macs[-1][1]}
         kinds = [p.output.kind for p in work.parts if p.output.kind is not None]
-        if kinds and self.done == 0:
+        if kinds and self.done == 0 and self.system is not None and not self.system.states_kind:
             # What an object of a training loop is shows in its tokens; kept with the rows, as a killed run goes on.
             rows[0]["kind"] = kinds[0]
         for files in self.features:

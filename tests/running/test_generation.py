@@ -9,24 +9,30 @@ import pytest
 import torch
 from PIL import Image
 
-from vtbench import api, generate
-from vtbench.images.prompts import open_prompts
+from vtbench import api
+from vtbench.images.prompts import PromptSuite, open_prompts
 from vtbench.images.seeds import sample_seed
 from vtbench.metrics import inception
+from vtbench.models.load import Loaded, load
+from vtbench.running.draw import Drawing, Order, draw, read_drawing
 from vtbench.types.adapter import Prompt
 from vtbench.types.errors import VtbenchError
 
 
 @pytest.fixture(scope="module")
-def loaded() -> generate.Loaded:
-    return generate.load("ngram-kmeans", {"size": "64"}, None, "cpu", "float32")
+def loaded() -> Loaded:
+    return load("ngram-kmeans", {"size": "64"})
+
+
+def generate(loaded: Loaded, prompts: PromptSuite, per_prompt: int, out: Path, progress=None, **more: int) -> Drawing:
+    return draw(loaded, Order(prompts, per_prompt, **more), out, progress)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted((folder / "images").rglob("*.png"))}
 
 
-def test_four_at_once_are_four_of_one_and_the_classes_differ(loaded: generate.Loaded) -> None:
+def test_four_at_once_are_four_of_one_and_the_classes_differ(loaded: Loaded) -> None:
     prompts = [Prompt(str(k), label=k % 2) for k in range(4)]
     together = loaded.generator.generate(prompts, [3, 3, 5, 6])
     alone = torch.cat([loaded.generator.generate([p], [s]) for p, s in zip(prompts, (3, 3, 5, 6), strict=True)])
@@ -35,8 +41,8 @@ def test_four_at_once_are_four_of_one_and_the_classes_differ(loaded: generate.Lo
     assert not torch.equal(together[0], together[1])
 
 
-def test_the_images_stand_where_the_lines_say(loaded: generate.Loaded, tmp_path: Path) -> None:
-    made = generate.generate(loaded, open_prompts("classes:2"), 3, tmp_path / "o", seed=4, batch_size=4)
+def test_the_images_stand_where_the_lines_say(loaded: Loaded, tmp_path: Path) -> None:
+    made = generate(loaded, open_prompts("classes:2"), 3, tmp_path / "o", seed=4, batch_size=4)
     assert [(r["label"], r["sample"]) for r in made.rows] == [(c, k) for c in (0, 1) for k in range(3)]
     row = made.rows[4]
     assert row["seed"] == sample_seed(4, "class-0001", 1)
@@ -45,10 +51,10 @@ def test_the_images_stand_where_the_lines_say(loaded: generate.Loaded, tmp_path:
     assert np.array_equal((again[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy(), read)
 
 
-def test_a_stop_anywhere_goes_on_to_the_same_bytes(loaded: generate.Loaded, tmp_path: Path) -> None:
+def test_a_stop_anywhere_goes_on_to_the_same_bytes(loaded: Loaded, tmp_path: Path) -> None:
     suite = open_prompts("classes:2")
-    whole = generate.generate(loaded, suite, 3, tmp_path / "whole", batch_size=2)
-    generate.generate(loaded, suite, 3, tmp_path / "cut", batch_size=2)
+    whole = generate(loaded, suite, 3, tmp_path / "whole", batch_size=2)
+    generate(loaded, suite, 3, tmp_path / "cut", batch_size=2)
     cut = tmp_path / "cut"
     lines = (cut / "samples.jsonl").read_bytes().splitlines(keepends=True)
     # A kill between picture and line, in the middle of a line, and a picture that somebody removed.
@@ -57,37 +63,37 @@ def test_a_stop_anywhere_goes_on_to_the_same_bytes(loaded: generate.Loaded, tmp_
     torn = cut / "images" / "class-0001" / ".00000.png.g5wphovi"
     torn.write_bytes(b"half")
     drawn: list[int] = []
-    generate.generate(loaded, suite, 3, cut, batch_size=1, progress=lambda done, _: drawn.append(done))
+    generate(loaded, suite, 3, cut, batch_size=1, progress=lambda done, _: drawn.append(done))
     assert drawn == [1, 2, 3, 4, 5, 6]
     assert not torn.exists()
     assert contents(cut) == contents(tmp_path / "whole")
 
 
-def test_another_question_is_refused(loaded: generate.Loaded, tmp_path: Path) -> None:
+def test_another_question_is_refused(loaded: Loaded, tmp_path: Path) -> None:
     suite = open_prompts("classes:2")
-    generate.generate(loaded, suite, 1, tmp_path, seed=1)
+    generate(loaded, suite, 1, tmp_path, seed=1)
     with pytest.raises(VtbenchError, match="another question"):
-        generate.generate(loaded, suite, 1, tmp_path, seed=2)
+        generate(loaded, suite, 1, tmp_path, seed=2)
     with pytest.raises(VtbenchError, match="belongs to --n 1"):
-        generate.generate(loaded, suite, 2, tmp_path, seed=1)
+        generate(loaded, suite, 2, tmp_path, seed=1)
     with pytest.raises(VtbenchError, match="class-conditional"):
-        generate.generate(loaded, open_prompts("starter-objects"), 1, tmp_path / "b")
+        generate(loaded, open_prompts("starter-objects"), 1, tmp_path / "b")
     with pytest.raises(VtbenchError, match=r"classes 0 .* and 1"):
-        generate.generate(loaded, open_prompts("classes:3-3"), 1, tmp_path / "c")
+        generate(loaded, open_prompts("classes:3-3"), 1, tmp_path / "c")
 
 
 @pytest.mark.parametrize("damage", ["{", "[1]", "\x00"])
-def test_a_damaged_record_is_refused(loaded: generate.Loaded, tmp_path: Path, damage: str) -> None:
-    generate.generate(loaded, open_prompts("classes:2"), 1, tmp_path)
+def test_a_damaged_record_is_refused(loaded: Loaded, tmp_path: Path, damage: str) -> None:
+    generate(loaded, open_prompts("classes:2"), 1, tmp_path)
     (tmp_path / "generate.json").write_text(damage)
     suite = open_prompts("classes:2")
-    for again in (lambda: generate.read(tmp_path), lambda: generate.generate(loaded, suite, 1, tmp_path)):
+    for again in (lambda: read_drawing(tmp_path), lambda: generate(loaded, suite, 1, tmp_path)):
         with pytest.raises(VtbenchError, match=r"generate\.json"):
             again()
 
 
 def test_nan_is_refused_and_what_was_made_stays(
-    loaded: generate.Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    loaded: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inner = loaded.generator.generate
 
@@ -97,7 +103,7 @@ def test_nan_is_refused_and_what_was_made_stays(
 
     monkeypatch.setattr(loaded.generator, "generate", spoiled)
     with pytest.raises(VtbenchError, match="NaN or infinity for the prompt class-0001"):
-        generate.generate(loaded, open_prompts("classes:2"), 1, tmp_path, batch_size=1)
+        generate(loaded, open_prompts("classes:2"), 1, tmp_path, batch_size=1)
     assert list(contents(tmp_path)) == ["images/class-0000/00000.png"]
 
 

@@ -108,7 +108,7 @@ def test_batch_size_does_not_move_scores(images: Path, tmp_path: Path) -> None:
 
 
 def test_shards_merge_to_one_pass(images: Path, tmp_path: Path) -> None:
-    from vtbench.merge import merge
+    from vtbench.running.merge import merge
 
     whole = evaluate("slow", images, tmp_path / "whole", batch_size=3).runs[0]
     for i in (1, 2, 3):
@@ -238,7 +238,7 @@ def test_images_that_somebody_has(images: Path, tmp_path: Path) -> None:
 
 
 def test_metrics_added_to_a_run_from_its_images_and_from_its_tokens(images: Path, tmp_path: Path) -> None:
-    from vtbench.rescore import add_metrics
+    from vtbench.running.rescore import add_metrics
 
     whole = vtbench.evaluate(
         f"{FILE}@slow", images=images, view="native", tasks=["reconstruction"], out=tmp_path / "w", limit=5
@@ -298,6 +298,8 @@ def test_a_model_of_one_size_is_resized_beside_its_ceiling_or_tiled(images: Path
     # Four tiles of 64 x 64 x 24 bits over 96 x 96 pixels: padding is paid for, and never counted as pixels.
     assert tiled.score("bpp")["value"] == pytest.approx(4 * 64 * 64 * 24 / 96**2)  # type: ignore[index]
     rate = vtbench.evaluate(model, limit=4, fit="tiles", **{**more, "tasks": ["compression"]}).runs[0]
+    # What the image costs is all of its tiles.
+    assert rate.score("tokens")["value"] == 4 * 64 * 64  # type: ignore[index]
     assert "tiles" in rate.score("entropy-bpp")["why"]  # type: ignore[index]
     for wrong in ({"fit": "stretch"}, {"fit": "tiles", "save": ["tokens"]}):
         with pytest.raises(VtbenchError, match=r"--fit|tiles"):
@@ -353,7 +355,7 @@ def test_a_model_that_fails_in_mid_run_is_no_wrong_question(images: Path, tmp_pa
 
 
 def test_a_merge_begins_anew_and_keeps_samples(images: Path, tmp_path: Path) -> None:
-    from vtbench.merge import merge
+    from vtbench.running.merge import merge
 
     whole = evaluate("slow", images, tmp_path / "whole", batch_size=3).runs[0].path
     for i in (1, 2):
@@ -413,9 +415,9 @@ def test_a_wrong_file_of_metric_weights_is_the_reason_of_a_null(
     monkeypatch.setenv("VTBENCH_METRIC_WEIGHTS", f"alexnet={tmp_path / 'alexnet.pth'}")
     from vtbench.scoring.loading import load_metrics
 
-    ready, unavailable = load_metrics(["lpips-alex", "psnr"], "cpu")
-    assert list(ready) == ["psnr"]
-    assert "\n" not in unavailable["lpips-alex"]
+    metrics = load_metrics(["lpips-alex", "psnr"], "cpu")
+    assert list(metrics.ready) == ["psnr"]
+    assert "\n" not in metrics.unavailable["lpips-alex"]
 
 
 def test_multiply_accumulates_of_a_network_are_counted(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ import pytest
 import torch
 from PIL import Image
 
-from vtbench import registry, sets
+from vtbench import registry
+from vtbench.running import sets
 from vtbench.metrics import frechet, inception, statistics
 from vtbench.metrics.inception import InceptionFeatures
 from vtbench.types.errors import VtbenchError
