@@ -3,8 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 FOLDERS := vtbench adapters tasks leaderboard tests
+OLDEST := .venv-oldest
+# What depends on other packages' numbers and needs no minute: types, metrics, images, results, layers, the command line.
+QUICK := $(wildcard $(addprefix tests/, types statistics results images metrics cli running/test_quickstart_numbers.py \
+	test_layers.py test_metrics_*.py test_tokens.py test_images.py test_suite.py test_results.py test_codebook.py \
+	test_rates.py))
 
-.PHONY: demo test check lint release clean
+.PHONY: demo test check lint release oldest clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -34,6 +39,14 @@ check: lint test
 
 release: $(BIN)/python
 	$(BIN)/python -m vtbench.provenance
+
+# By hand, not in CI: the lowest version of every requirement that pyproject.toml admits. Python 3.11 to 3.13, for which
+# torch 2.6 exists; its Linux build brings CUDA along, 7 GB in all.
+oldest:
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install -q uv
+	$(OLDEST)/bin/python -m uv pip install -q --python $(OLDEST)/bin/python --resolution lowest-direct -e '.[test]'
+	VTBENCH_OFFLINE=1 $(OLDEST)/bin/python -m pytest $(QUICK)
 
 clean:
 	rm -rf build dist out *.egg-info

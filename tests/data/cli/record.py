@@ -28,7 +28,7 @@ LISTS = {
     "models": ("name", "kind", "family", "tokens_at_256"),
     "families": ("name",),
     "suites": ("name", "n"),
-    "tasks": ("name", "version", "off_by_default", "metrics"),
+    "tasks": ("name", "version", "metrics"),
     "metrics": ("name", "version", "unit", "better", "kind"),
 }
 """{what `vtbench list` shows: the facts of it that are held}"""
