@@ -47,16 +47,18 @@ NOT_WALKED = ("networks", "fits", "suites", "prompts")
 def _modules(package: str) -> list[ModuleType]:
     """The modules of a package and of its sub-packages at any depth, imported, by their own names."""
     # By their own names, so that the order of a list does not hang on the folder that a file lies in.
-    return [importlib.import_module(name) for name in sorted(_names(package), key=lambda n: n.rpartition(".")[::-1])]
+    names = sorted(names_of_modules(package), key=lambda name: name.rpartition(".")[::-1])
+    return [importlib.import_module(name) for name in names]
 
 
-def _names(package: str) -> Iterator[str]:
+def names_of_modules(package: str) -> Iterator[str]:
+    """Dotted names of the modules of a package and of its sub-packages, `NOT_WALKED` aside."""
     for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
         name = f"{package}.{module.name}"
         if module.name.startswith("_") or (module.ispkg and module.name in NOT_WALKED):
             continue
         if module.ispkg:
-            yield from _names(name)
+            yield from names_of_modules(name)
         else:
             yield name
 
@@ -190,7 +192,8 @@ def _wrapped(wrapping: Wrapping, name: str) -> Entry:
     """The entry of a family's model over the model `name`."""
     inner = model(name)
     family, file = _all().wrapping.get(wrapping.prefix)
-    return Entry(wrapping.card_for(inner.card), family, file, True, inner)
+    builtin = _all().wrapping.source(wrapping.prefix).builtin and inner.builtin
+    return Entry(wrapping.card_for(inner.card), family, file, builtin, inner)
 
 
 def split_options(entry: Entry, texts: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:

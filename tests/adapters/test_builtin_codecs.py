@@ -107,15 +107,21 @@ def test_dct_pays_for_its_length() -> None:
 @pytest.mark.parametrize(
     ("name", "knob", "values", "least"),
     [
-        ("jpeg", "quality", (5, 30, 75, 95), 20), ("webp", "quality", (5, 50, 90), 25),
-        ("jpeg2000", "db", (25, 35, 45), 24.5), ("avif", "quality", (10, 45, 90), 25),
-        ("pca", "dims", (2, 8, 16, 64), 18), ("kmeans-vq", "codebook", (256, 1024, 4096), 18),
-        ("residual-vq", "depth", (1, 2, 4, 8), 18), ("dct", "budget", (0.375, 0.5, 1.0, 2.0, 4.0), 18),
-        ("resize", "factor", (16, 8, 4, 2), 18), ("product-quant", "books", (2, 4, 8), 20),
-        ("pca-fsq", "levels", (5, 6, 7, 8), 19), ("pca-signs", "bits", (4, 8, 18, 36), 18),
+        ("jpeg", "quality", (5, 30, 75, 95), 20),
+        ("webp", "quality", (5, 50, 90), 25),
+        ("jpeg2000", "db", (25, 35, 45), 24.5),
+        ("avif", "quality", (10, 45, 90), 25),
+        ("pca", "dims", (2, 8, 16, 64), 18),
+        ("kmeans-vq", "codebook", (256, 1024, 4096), 18),
+        ("residual-vq", "depth", (1, 2, 4, 8), 18),
+        ("dct", "budget", (0.375, 0.5, 1.0, 2.0, 4.0), 18),
+        ("resize", "factor", (16, 8, 4, 2), 18),
+        ("product-quant", "books", (2, 4, 8), 20),
+        ("pca-fsq", "levels", (5, 6, 7, 8), 19),
+        ("pca-signs", "bits", (4, 8, 18, 36), 18),
         ("quadtree", "budget", (0.0625, 0.125, 0.25, 0.5), 18),
     ],
-)  # fmt: skip
+)
 def test_more_bits_better_picture(name: str, knob: str, values: tuple[Any, ...], least: float) -> None:
     """On a photograph that nothing was fitted on, every step of the knob costs more and is nearer."""
     image = cat()

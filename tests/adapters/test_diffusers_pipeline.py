@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from vtbench.generate import generate, load
 
 from vtbench.images.prompts import open_prompts
+from vtbench.models.load import Loaded, load
+from vtbench.running.draw import Order, draw
 from vtbench.types.adapter import Prompt
 from vtbench.types.errors import VtbenchError
 
@@ -22,25 +23,38 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     torch.manual_seed(0)
     net = DiTTransformer2DModel(
-        num_attention_heads=2, attention_head_dim=8, in_channels=4, out_channels=8, num_layers=1, sample_size=4,
-        patch_size=2, norm_num_groups=4, num_embeds_ada_norm=1000,
-    )  # fmt: skip
-    vae = AutoencoderKL(block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2,
-                        up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=4, norm_num_groups=4)  # fmt: skip
+        num_attention_heads=2,
+        attention_head_dim=8,
+        in_channels=4,
+        out_channels=8,
+        num_layers=1,
+        sample_size=4,
+        patch_size=2,
+        norm_num_groups=4,
+        num_embeds_ada_norm=1000,
+    )
+    vae = AutoencoderKL(
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        latent_channels=4,
+        norm_num_groups=4,
+    )
     folder = tmp_path_factory.mktemp("dit")
     DiTPipeline(net, vae, DDIMScheduler()).save_pretrained(folder)
     return folder
 
 
-def ready(folder: Path, **options: str):
-    return load("diffusers-pipeline", {"steps": "2", **options}, folder, "cpu", "float32")
+def ready(folder: Path, **options: str) -> Loaded:
+    return load("diffusers-pipeline", {"steps": "2", **options}, checkpoint=folder)
 
 
 def test_images_are_those_of_the_library_called_by_hand(pipeline: Path) -> None:
     ours = ready(pipeline).generator.generate([Prompt("a", label=3)], [11])
     pipe = diffusers.DiTPipeline.from_pretrained(pipeline)
-    theirs = pipe(class_labels=[3], generator=torch.Generator().manual_seed(11), num_inference_steps=2,
-                  output_type="np").images[0]  # fmt: skip
+    theirs = pipe(
+        class_labels=[3], generator=torch.Generator().manual_seed(11), num_inference_steps=2, output_type="np"
+    ).images[0]
     assert torch.equal(ours[0], torch.from_numpy(theirs).permute(2, 0, 1))
 
 
@@ -56,7 +70,7 @@ def test_a_batch_is_its_images_and_evaluations_are_counted(pipeline: Path) -> No
 
 
 def test_a_folder_of_images(pipeline: Path, tmp_path: Path) -> None:
-    drawn = generate(ready(pipeline), open_prompts("classes:2"), 2, tmp_path / "out", batch_size=3)
+    drawn = draw(ready(pipeline), Order(open_prompts("classes:2"), 2, batch_size=3), tmp_path / "out")
     assert [r["label"] for r in drawn.rows] == [0, 0, 1, 1]
     assert len({r["sha256"] for r in drawn.rows}) == 4
     record = json.loads((tmp_path / "out" / "generate.json").read_text())
@@ -75,7 +89,7 @@ def test_black_images_are_counted_and_named(pipeline: Path, tmp_path: Path, monk
         return out
 
     monkeypatch.setattr(loaded.generator.pipe.__class__, "__call__", blacked)
-    drawn = generate(loaded, open_prompts("classes:2"), 1, tmp_path / "out", batch_size=1)
+    drawn = draw(loaded, Order(open_prompts("classes:2"), batch_size=1), tmp_path / "out")
     assert drawn.black == ["images/class-0001/00000.png"]
     assert drawn.rows[1]["cost"]["safety_blackouts"] == 1
     assert drawn.info["black"] == drawn.black

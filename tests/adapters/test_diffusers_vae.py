@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_diffusers as tiny
 import torch
 
 from vtbench import registry
@@ -16,121 +17,29 @@ from vtbench.types.cards import Fixed
 from vtbench.types.errors import VtbenchError
 from vtbench.types.tokens import Codes, Latents, unpack
 
-diffusers = pytest.importorskip("diffusers", reason="NOT TESTED: diffusers is not installed (extra hub)")
-
 CLOSE = 1e-5
 """The adapter multiplies latents by the scale and divides again: a rounding of float32, passed through the decoder."""
 
-SD = {"block_out_channels": (8, 16), "norm_num_groups": 4, "latent_channels": 4, "layers_per_block": 1}
-DOWN, UP = ("DownEncoderBlock2D",) * 2, ("UpDecoderBlock2D",) * 2
-
-
-def kl(**more: Any) -> Any:
-    return diffusers.AutoencoderKL(down_block_types=DOWN, up_block_types=UP, **{**SD, **more})
-
-
-def flux2() -> Any:
-    model = diffusers.AutoencoderKLFlux2(down_block_types=DOWN, up_block_types=UP, **{**SD, "latent_channels": 2})
-    model.bn.running_mean.normal_()
-    model.bn.running_var.uniform_(0.5, 2)
-    return model
-
-
-def dc() -> Any:
-    return diffusers.AutoencoderDC(
-        latent_channels=4, attention_head_dim=4, encoder_block_out_channels=(8, 16), decoder_block_out_channels=(8, 16),
-        encoder_layers_per_block=(1, 1), decoder_layers_per_block=(1, 1), encoder_qkv_multiscales=((), ()),
-        decoder_qkv_multiscales=((), ()), scaling_factor=0.41407,
-    )  # fmt: skip
-
-
-def tiny() -> Any:
-    return diffusers.AutoencoderTiny(
-        encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8), num_encoder_blocks=(1, 1),
-        num_decoder_blocks=(1, 1), latent_channels=4, scaling_factor=2.0, shift_factor=0.5,
-    )  # fmt: skip
-
-
-def asymmetric() -> Any:
-    return diffusers.AsymmetricAutoencoderKL(
-        down_block_types=DOWN, down_block_out_channels=(8, 16), up_block_types=UP, up_block_out_channels=(8, 16),
-        norm_num_groups=4,
-    )  # fmt: skip
-
-
-def hunyuan() -> Any:
-    return diffusers.AutoencoderKLHunyuanImage(
-        in_channels=3, out_channels=3, latent_channels=4, block_out_channels=(32, 32), layers_per_block=1,
-        spatial_compression_ratio=2, sample_size=32, scaling_factor=0.7,
-    )  # fmt: skip
-
-
-def qwen() -> Any:
-    return diffusers.AutoencoderKLQwenImage(base_dim=8, dim_mult=[1, 1], num_res_blocks=1, temperal_downsample=[False])
-
-
-def wan() -> Any:
-    return diffusers.AutoencoderKLWan(
-        base_dim=8, dim_mult=[1, 1], num_res_blocks=1, temperal_downsample=[False], scale_factor_spatial=2
-    )
-
-
-def cosmos() -> Any:
-    return diffusers.AutoencoderKLCosmos(
-        encoder_block_out_channels=(8, 8, 8), decode_block_out_channels=(8, 8, 8), attention_resolutions=(),
-        num_layers=1, resolution=32, patch_size=2, spatial_compression_ratio=4, temporal_compression_ratio=2,
-    )  # fmt: skip
-
-
-def vidtok(regularizer: str = "kl") -> Any:
-    return diffusers.AutoencoderVidTok(
-        ch=32, ch_mult=[1, 1], z_channels=3, num_res_blocks=1, spatial_ds=[1], spatial_us=[1], tempo_ds=[0],
-        tempo_us=[1], regularizer=regularizer, double_z=regularizer == "kl", codebook_size=512,
-    )  # fmt: skip
-
-
-def consistency() -> Any:
-    return diffusers.ConsistencyDecoderVAE(
-        encoder_block_out_channels=(8, 8), encoder_down_block_types=DOWN, encoder_norm_num_groups=4,
-        encoder_layers_per_block=1, decoder_block_out_channels=(8, 8), decoder_norm_num_groups=4,
-        decoder_layers_per_block=1, decoder_down_block_types=("ResnetDownsampleBlock2D",) * 2,
-        decoder_up_block_types=("ResnetUpsampleBlock2D",) * 2,
-    )  # fmt: skip
-
-
-def rae() -> Any:
-    return diffusers.AutoencoderRAE(
-        encoder_type="mae", encoder_hidden_size=64, encoder_patch_size=4, encoder_num_hidden_layers=1,
-        encoder_input_size=16, patch_size=4, decoder_hidden_size=16, decoder_num_hidden_layers=1,
-        decoder_num_attention_heads=2, decoder_intermediate_size=16, scaling_factor=0.5,
-    )  # fmt: skip
-
-
-def kvae() -> Any:
-    return diffusers.AutoencoderKLKVAE(channels=32, num_enc_blocks=1, num_dec_blocks=1, z_channels=4, ch_mult=(1, 1))
-
-
-def vq(**more: Any) -> Any:
-    arch = {**SD, "num_vq_embeddings": 32, "latent_channels": 4, **more}
-    return diffusers.VQModel(down_block_types=DOWN, up_block_types=UP, **arch)
-
-
+STATISTICS = {"latents_mean": [0.1, 0.2, 0, -1], "latents_std": [1, 2, 3, 0.5]}
 CONTINUOUS: dict[str, tuple[Callable[[], Any], int]] = {
-    "AutoencoderKL": (lambda: kl(scaling_factor=0.3611, shift_factor=0.1159), 16),
-    "AutoencoderKL without quant_conv": (lambda: kl(use_quant_conv=False, use_post_quant_conv=False), 16),
-    "AutoencoderKL with latents_mean": (lambda: kl(latents_mean=[0.1, 0.2, 0, -1], latents_std=[1, 2, 3, 0.5]), 16),
-    "AutoencoderKLFlux2": (flux2, 16),
-    "AutoencoderDC": (dc, 16),
-    "AutoencoderTiny": (tiny, 16),
-    "AsymmetricAutoencoderKL": (asymmetric, 16),
-    "AutoencoderKLHunyuanImage": (hunyuan, 16),
-    "AutoencoderKLQwenImage": (qwen, 16),
-    "AutoencoderKLWan": (wan, 16),
-    "AutoencoderKLCosmos": (cosmos, 32),
-    "AutoencoderVidTok": (vidtok, 16),
-    "ConsistencyDecoderVAE": (consistency, 16),
-    "AutoencoderRAE": (rae, 16),
-    "AutoencoderKLKVAE": (kvae, 16),
+    "AutoencoderKL": (lambda: tiny.kl(scaling_factor=0.3611, shift_factor=0.1159), 16),
+    "AutoencoderKL without quant_conv": (lambda: tiny.kl(use_quant_conv=False, use_post_quant_conv=False), 16),
+    "AutoencoderKL with latents_mean": (
+        lambda: tiny.kl(**STATISTICS),
+        16,
+    ),
+    "AutoencoderKLFlux2": (tiny.flux2, 16),
+    "AutoencoderDC": (tiny.dc, 16),
+    "AutoencoderTiny": (tiny.tiny_autoencoder, 16),
+    "AsymmetricAutoencoderKL": (tiny.asymmetric, 16),
+    "AutoencoderKLHunyuanImage": (tiny.hunyuan, 16),
+    "AutoencoderKLQwenImage": (tiny.qwen, 16),
+    "AutoencoderKLWan": (tiny.wan, 16),
+    "AutoencoderKLCosmos": (tiny.cosmos, 32),
+    "AutoencoderVidTok": (tiny.vidtok, 16),
+    "ConsistencyDecoderVAE": (tiny.consistency, 16),
+    "AutoencoderRAE": (tiny.rae, 16),
+    "AutoencoderKLKVAE": (tiny.kvae, 16),
 }
 
 
@@ -176,10 +85,12 @@ def test_continuous_equals_the_library(name: str, tmp_path: Path) -> None:
         encoded = model.encode(pixels[:, :, None] if frames else pixels)
         z = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded[0]
         if class_name == "ConsistencyDecoderVAE":
-            out = torch.cat([
-                model.decode(one[None], generator=torch.Generator().manual_seed(s)).sample
-                for one, s in zip(z, seeds, strict=True)
-            ])  # fmt: skip
+            out = torch.cat(
+                [
+                    model.decode(one[None], generator=torch.Generator().manual_seed(s)).sample
+                    for one, s in zip(z, seeds, strict=True)
+                ]
+            )
         else:
             out = model.decode(z)
     out = getattr(out, "sample", out)
@@ -195,7 +106,7 @@ def test_continuous_equals_the_library(name: str, tmp_path: Path) -> None:
 
 
 def test_latents_are_scaled_as_the_pipelines_do(tmp_path: Path) -> None:
-    model = saved(lambda: kl(scaling_factor=0.3611, shift_factor=0.1159), tmp_path)
+    model = saved(lambda: tiny.kl(scaling_factor=0.3611, shift_factor=0.1159), tmp_path)
     x = images(16, 1)
     z = model.encode(x * 2 - 1).latent_dist.mode()
     got = adapter(tmp_path, latent_dtype="float32").encode(x, [0]).values
@@ -206,7 +117,7 @@ def test_latents_are_scaled_as_the_pipelines_do(tmp_path: Path) -> None:
 def test_flux2_latents_are_those_of_its_pipeline(tmp_path: Path) -> None:
     from diffusers.pipelines.flux2.pipeline_flux2 import Flux2Pipeline
 
-    model = saved(flux2, tmp_path)
+    model = saved(tiny.flux2, tmp_path)
     x = images(16, 2)
     packed = Flux2Pipeline._patchify_latents(model.encode(x * 2 - 1).latent_dist.mode())
     spread = torch.sqrt(model.bn.running_var + model.config.batch_norm_eps)
@@ -217,7 +128,7 @@ def test_flux2_latents_are_those_of_its_pipeline(tmp_path: Path) -> None:
 
 
 def test_sampling_follows_the_image_seed(tmp_path: Path) -> None:
-    model = saved(kl, tmp_path)
+    model = saved(tiny.kl, tmp_path)
     tokenizer = adapter(tmp_path, posterior="sample", latent_dtype="float32")
     x = images(16)
     four = tokenizer.encode(x, [1, 2, 3, 4]).values
@@ -232,7 +143,7 @@ VQ = [{}, {"lookup_from_codebook": True}, {"norm_type": "spatial", "vq_embed_dim
 
 @pytest.mark.parametrize("more", VQ, ids=str)
 def test_vq_model_equals_the_library(more: dict[str, Any], tmp_path: Path) -> None:
-    model = saved(lambda: vq(**more), tmp_path)
+    model = saved(lambda: tiny.vq(**more), tmp_path)
     with torch.no_grad():
         model.quantize.embedding.weight.normal_()
     model.save_pretrained(str(tmp_path), safe_serialization=True)
@@ -250,7 +161,7 @@ def test_vq_model_equals_the_library(more: dict[str, Any], tmp_path: Path) -> No
 
 
 def test_vidtok_fsq_equals_the_library(tmp_path: Path) -> None:
-    model = saved(lambda: vidtok("fsq"), tmp_path)
+    model = saved(lambda: tiny.vidtok("fsq"), tmp_path)
     tokenizer = adapter(tmp_path)
     x = images(16)
     tokens = tokenizer.encode(x, [0] * 4)
@@ -263,14 +174,14 @@ def test_vidtok_fsq_equals_the_library(tmp_path: Path) -> None:
 
 
 def test_a_pipeline_folder_will_do(tmp_path: Path) -> None:
-    saved(kl, tmp_path / "vae")
+    saved(tiny.kl, tmp_path / "vae")
     assert adapter(tmp_path).card.latent_channels == 4
 
 
 def test_bad_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(VtbenchError, match=r"no config\.json"):
         adapter(tmp_path)
-    saved(kl, tmp_path)
+    saved(tiny.kl, tmp_path)
     with pytest.raises(VtbenchError, match="another model"):
         adapter(tmp_path, "sd15-vae")
     weights = tmp_path / "diffusion_pytorch_model.safetensors"
@@ -286,7 +197,7 @@ def test_bad_folders_are_refused(tmp_path: Path) -> None:
 def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
-    saved(kl, tmp_path)
+    saved(tiny.kl, tmp_path)
     path = tmp_path / "diffusion_pytorch_model.safetensors"
     tensors = load_file(str(path))
     name = next(iter(tensors))
@@ -305,7 +216,7 @@ def test_only_listed_classes_are_built(tmp_path: Path) -> None:
 
 
 def test_a_class_without_posterior_does_not_sample(tmp_path: Path) -> None:
-    saved(tiny, tmp_path)
+    saved(tiny.tiny_autoencoder, tmp_path)
     with pytest.raises(VtbenchError, match="no posterior"):
         adapter(tmp_path, posterior="sample")
     with pytest.raises(VtbenchError, match="give mode or sample"):

@@ -130,8 +130,11 @@ def test_bits_of_a_binary_tokenizer(tmp_path: Path) -> None:
     generator.attach(_Tokenizer((2,) * 8))
     generator.of_codes(torch.tensor([[5, 128, 0, 255]]), 32, 1)
     assert generator.tokenizer.decoded.indices[0].tolist() == [
-        [1, 0, 1, 0, 0, 0, 0, 0], [0] * 7 + [1], [0] * 8, [1] * 8
-    ]  # fmt: skip
+        [1, 0, 1, 0, 0, 0, 0, 0],
+        [0] * 7 + [1],
+        [0] * 8,
+        [1] * 8,
+    ]
 
 
 def test_what_an_adapter_refuses(tmp_path: Path) -> None:

@@ -17,9 +17,18 @@ from vtbench.models.made_weights import fill_
 from vtbench.types.errors import VtbenchError
 
 PHI = {
-    4: "0123", 5: "01223", 6: "001233", 7: "0012233", 8: "00112233", 9: "001122233", 10: "0011122333",
-    11: "00011222333", 12: "000111222333", 13: "0001112222333", 14: "00011112222333",
-}  # fmt: skip
+    4: "0123",
+    5: "01223",
+    6: "001233",
+    7: "0012233",
+    8: "00112233",
+    9: "001122233",
+    10: "0011122333",
+    11: "00011222333",
+    12: "000111222333",
+    13: "0001112222333",
+    14: "00011112222333",
+}
 """Which of four Phi each scale gets: the table of parity_notes_conv.md, computed with upstream's own expressions."""
 
 
@@ -30,9 +39,12 @@ def test_phi_is_dealt_out_as_upstream_deals_it(scales: int) -> None:
 
 @pytest.mark.parametrize(
     ("share", "keys"),
-    [(0, ["quant_resi.0", "quant_resi.1", "quant_resi.2"]), (1, ["quant_resi.qresi"]),
-     (2, ["quant_resi.qresi_ls.0", "quant_resi.qresi_ls.1"])],
-)  # fmt: skip
+    [
+        (0, ["quant_resi.0", "quant_resi.1", "quant_resi.2"]),
+        (1, ["quant_resi.qresi"]),
+        (2, ["quant_resi.qresi_ls.0", "quant_resi.qresi_ls.1"]),
+    ],
+)
 def test_multi_scale_sum_and_keys(share: int, keys: list[str]) -> None:
     quantizer = multiscale.MultiScaleVQ(16, 3, [(1, 1), (2, 3), (4, 6)], share=share)
     fill_(quantizer)

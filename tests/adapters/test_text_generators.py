@@ -19,8 +19,12 @@ from vtbench.types.cards import Fixed
 from vtbench.types.errors import VtbenchError
 
 WORDS = ("a", "photo", "of", "red", "cat", "two", "dogs", "on", "the", "grass")
-PROMPTS = [Prompt("0", text="a photo of a cat"), Prompt("1", text="two dogs"), Prompt("2", text="red"),
-           Prompt("3", text="two dogs on the grass on the grass")]  # fmt: skip
+PROMPTS = [
+    Prompt("0", text="a photo of a cat"),
+    Prompt("1", text="two dogs"),
+    Prompt("2", text="red"),
+    Prompt("3", text="two dogs on the grass on the grass"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +70,9 @@ class _Tokenizer:
         return (tokens.indices[..., 0].float() / 128).reshape(len(seeds), 1, 4, 4).expand(-1, 3, -1, -1)
 
 
-@pytest.mark.parametrize(("name", "model"), [("llamagen-gpt__t2i", "llamagen-t2i-xl-stage1-256"),
-                                             ("nar__t2i", "nar-t2i-xl-stage1-256")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "model"), [("llamagen-gpt__t2i", "llamagen-t2i-xl-stage1-256"), ("nar__t2i", "nar-t2i-xl-stage1-256")]
+)
 def test_captions_steer_and_a_batch_is_its_images(name: str, model: str, t5: Any, tmp_path: Path) -> None:
     generator = _generator(name, model, t5(24), tmp_path, 64)
     generator.attach(_Tokenizer())

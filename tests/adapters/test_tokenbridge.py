@@ -110,8 +110,16 @@ class Pooled(Tokenizer):
         return torch.nn.functional.interpolate((z + 2) / 4, scale_factor=4)
 
 
-CARD = Card("pooled", "test", "continuous", "Means of 4 x 4", Multiple(4, 4), latent_channels=3, downsample=4,
-            options={"latent_dtype": "float16"})  # fmt: skip
+CARD = Card(
+    "pooled",
+    "test",
+    "continuous",
+    "Means of 4 x 4",
+    Multiple(4, 4),
+    latent_channels=3,
+    downsample=4,
+    options={"latent_dtype": "float16"},
+)
 
 
 @pytest.mark.parametrize("layout", ["map", "last", "sequence"])
@@ -233,8 +241,10 @@ def test_the_registry_says_what_is_wrapped() -> None:
     entry = registry.model("tokenbridge:pca")
     assert entry.inner == registry.model("pca")
     assert (entry.card.name, entry.family.name, entry.file) == (
-        "tokenbridge:pca", "tokenbridge", Path(str(tokenbridge.__file__)),
-    )  # fmt: skip
+        "tokenbridge:pca",
+        "tokenbridge",
+        Path(str(tokenbridge.__file__)),
+    )
     own, rest = registry.split_options(entry, {"bits": "3", "channels": "8"})
     assert own == {**tokenbridge.OPTIONS, "bits": 3}
     assert rest == {"channels": "8"}

@@ -20,17 +20,31 @@ transformers = pytest.importorskip("transformers", reason="NOT TESTED: transform
 
 def janus() -> Any:
     config = transformers.JanusVQVAEConfig(
-        embed_dim=4, num_embeddings=32, latent_channels=8, base_channels=32, channel_multiplier=[1, 1],
-        num_res_blocks=1, num_patches=8, projection_dim=8, image_token_embed_dim=8,
-    )  # fmt: skip
+        embed_dim=4,
+        num_embeddings=32,
+        latent_channels=8,
+        base_channels=32,
+        channel_multiplier=[1, 1],
+        num_res_blocks=1,
+        num_patches=8,
+        projection_dim=8,
+        image_token_embed_dim=8,
+    )
     return transformers.JanusVQVAE(config)
 
 
 def emu3() -> Any:
     config = transformers.Emu3VQVAEConfig(
-        codebook_size=48, embed_dim=4, latent_channels=4, base_channels=32, channel_multiplier=[1, 1],
-        num_res_blocks=1, attn_resolutions=[1], hidden_size=32, temporal_downsample_factor=2,
-    )  # fmt: skip
+        codebook_size=48,
+        embed_dim=4,
+        latent_channels=4,
+        base_channels=32,
+        channel_multiplier=[1, 1],
+        num_res_blocks=1,
+        attn_resolutions=[1],
+        hidden_size=32,
+        temporal_downsample_factor=2,
+    )
     return transformers.Emu3VQVAE(config)
 
 
