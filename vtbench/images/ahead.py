@@ -30,3 +30,10 @@ def read_ahead(
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def in_batches(results: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size` results, the last one shorter."""
+    rest = iter(results)
+    while batch := list(itertools.islice(rest, size)):
+        yield batch

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import glob as globbing
-import hashlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vtbench.images.identity import WHOLE, digests
 from vtbench.images.suite import Suite
 from vtbench.types.errors import VtbenchError
 from vtbench.types.item import Item
@@ -25,10 +25,15 @@ WORDNET = re.compile(r"n\d{8}")
 class FolderSuite(Suite):
     """Files below one root. Items keep only the relative path; the root stands once."""
 
-    root: Path
+    def __init__(self, name: str, root: Path, items: Sequence[Item]) -> None:
+        super().__init__(name, items)
+        self.root = root
 
     def path(self, item: Item) -> Path:
         return self.root / str(item.place)
+
+    def contents(self) -> Iterator[str]:
+        return digests(((str(self.path(item)), (WHOLE,)) for item in self.items), self.root)
 
 
 def open_folder(root: Path) -> Suite:
@@ -53,21 +58,16 @@ def open_glob(pattern: str) -> Suite:
 
 def suite_of_paths(name: str, root: Path, paths: Sequence[Path]) -> Suite:
     """The files `paths` below `root`, in this order; in ImageNet's layout each knows its class."""
-    digest = hashlib.sha256()
     items = []
     nothing: Mapping[str, Any] = {}
     classes: dict[str, Mapping[str, Any]] = {}
     for path in paths:
         relative = path.relative_to(root).as_posix()
-        facts = path.stat()
-        digest.update(f"{relative}\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode())
         # The items of a class share one mapping; 50,000 of their own would be 12 MB.
         parent = path.parent.name
         meta = classes.setdefault(parent, {"class": parent}) if WORDNET.fullmatch(parent) else nothing
         items.append(Item(relative, relative, meta=meta))
-    suite = FolderSuite(name, items, digest.hexdigest())
-    suite.root = root
-    return suite
+    return FolderSuite(name, root, items)
 
 
 def _images_below(root: Path) -> list[Path]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vtbench.images.suite import Suite
+from vtbench.images.suite import Suite, gone
 from vtbench.types.environment import offline
 from vtbench.types.errors import MissingExtra, Unavailable, VtbenchError, near
 from vtbench.types.item import Item
@@ -32,10 +32,16 @@ is, and the suite's version and hash are the commit's."""
 
 
 class HubSuite(Suite):
-    """Rows of a Hugging Face data set, memory-mapped by the datasets library; bytes as stored, decoded by our rule."""
+    """Rows of a Hugging Face data set, memory-mapped by the datasets library; bytes as stored, decoded by our rule.
 
-    rows: Any
-    column: str
+    A commit says which bytes they are. A local folder has none, so its identity is that of the rows as they are read:
+    names, bytes and texts. (The library's own fingerprint follows the folder's path and the files' times.)
+    """
+
+    def __init__(self, name: str, rows: Any, columns: tuple[str, str | None], version: str, hash_: str | None) -> None:
+        self.rows, (self.column, texts) = rows, columns
+        text_of = None if texts is None else (lambda i: rows[i][texts])
+        super().__init__(name, HubItems(len(rows), text_of), hash_, version=version)
 
     def read(self, item: Item) -> bytes:
         cell = self.rows[int(item.place)][self.column]
@@ -43,8 +49,16 @@ class HubSuite(Suite):
             if cell.get("bytes") is not None:
                 return bytes(cell["bytes"])
             if cell.get("path"):
-                return Path(cell["path"]).read_bytes()
+                try:
+                    return Path(cell["path"]).read_bytes()
+                except OSError as bad:
+                    raise gone(item, bad) from bad
         raise VtbenchError(f"{item.id} of {self.name} holds no image bytes in column {self.column!r}")
+
+    def contents(self) -> Iterator[str]:
+        for item, content in zip(self.items, super().contents(), strict=True):
+            text = item.meta.get("text")
+            yield content if text is None else hashlib.sha256(f"{content}\0{text}".encode()).hexdigest()
 
 
 class HubItems(Sequence[Item]):
@@ -74,24 +88,19 @@ def open_hub(spec: str) -> Suite:
     if not at or not name or not revision:
         raise VtbenchError(f"{spec!r} names no revision: write hf:NAME@REVISION, so that the images stay the same")
     config, _, split = part.partition("/")
-    splits, revision = _load(name, revision, config)
+    local = Path(name).expanduser().is_dir()
+    splits, revision = _load(name, revision, config, local)
     rows = _rows_of(splits, split, name)
-    column, texts = _columns(rows, name)
+    columns = _columns(rows, name)
     import datasets
 
-    rows = rows.cast_column(column, datasets.Image(decode=False))
-    text_of = None if texts is None else (lambda i: rows[i][texts])
-    key = hashlib.sha256(
-        f"{name}\0{revision}\0{part}\0{getattr(rows, '_fingerprint', '')}\0{len(rows)}".encode()
-    ).hexdigest()
-    suite = HubSuite(f"{name}{f'#{part}' if part else ''}", HubItems(len(rows), text_of), key, version=revision)
-    suite.rows, suite.column = rows, column
-    return suite
+    rows = rows.cast_column(columns[0], datasets.Image(decode=False))
+    commit = hashlib.sha256(f"{name}\0{revision}\0{part}\0{len(rows)}".encode()).hexdigest()
+    return HubSuite(f"{name}{f'#{part}' if part else ''}", rows, columns, revision, None if local else commit)
 
 
-def _load(name: str, revision: str, config: str) -> tuple[Any, str]:
+def _load(name: str, revision: str, config: str, local: bool) -> tuple[Any, str]:
     """({split: rows}, revision) of a local folder, or of the commit that `revision` stands for on the hub."""
-    local = Path(name).expanduser().is_dir()
     if not local and offline():
         raise Unavailable(
             f"{name} is a data set on the hub, and VTBENCH_OFFLINE forbids the network: give a local folder"

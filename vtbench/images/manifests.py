@@ -1,12 +1,21 @@
-"""Built-in suites: manifests, one line an image, with the hashes that every image must have."""
+"""Suites by manifest: a JSONL file with a header line, then one image a line, with the hash that it must have.
+
+    {"suite": "mine", "version": "1", "title": "My photographs", "licence": "CC0-1.0"}
+    {"item": "cat", "file": "images/cat.png", "sha256_file": "…", "sha256_rgb": "…", "meta": {…}}
+
+`file` is relative to the manifest and lies below its folder, or `skimage:NAME`, an image of scikit-image's wheel. One
+of the two hashes is needed; sha256_rgb, over shape and pixels, decides where both are there. Built-in manifests stand
+in `vtbench/tasks/suites/`, others anywhere.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
 import json
-from collections.abc import Iterator
-from pathlib import Path
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vtbench.images.suite import Suite
@@ -15,23 +24,32 @@ from vtbench.types.errors import VtbenchError
 from vtbench.types.item import Item
 
 MANIFESTS = package_folder("vtbench.tasks.suites")
+"""Where the built-in manifests stand."""
+FORM = (
+    'wanted a header such as {"suite": "mine", "version": "1"}, then one image a line such as '
+    '{"item": "cat", "file": "images/cat.png", "sha256_file": "…"}'
+)
 
 
 class ManifestSuite(Suite):
-    """Images beside the manifest, or (`skimage:NAME`) in scikit-image's wheel."""
+    """Images below the manifest's folder, or (`skimage:NAME`) in scikit-image's wheel."""
+
+    def __init__(self, folder: Path, head: Mapping[str, Any], items: Sequence[Item], *, builtin: bool = False) -> None:
+        digest = hashlib.sha256()
+        for item in items:
+            content = f"file:{item.sha256_file}" if item.sha256_rgb is None else item.sha256_rgb
+            digest.update(f"{item.id}\0{content}\0{json.dumps(item.meta, sort_keys=True)}\n".encode())
+        licence = head.get("licence")
+        super().__init__(
+            str(head["suite"]), items, digest.hexdigest(), version=str(head.get("version", "1")), licence=licence
+        )
+        self.folder = folder
+        if builtin:
+            self.remedy = "reinstall the package that carries it"
 
     def path(self, item: Item) -> Path:
-        package, colon, inner = str(item.place).partition(":")
-        if not colon:
-            return MANIFESTS / str(item.place)
-        if package != "skimage":
-            raise VtbenchError(f"{self.name} names a file of {package}, which no suite may use")
-        spec = importlib.util.find_spec("skimage")
-        if spec is None or spec.origin is None:
-            raise VtbenchError(
-                "scikit-image, which carries images of the built-in suites, is not installed: reinstall vtbench"
-            )
-        return Path(spec.origin).parent / "data" / inner
+        place = str(item.place)
+        return _scikit_image() / place.partition(":")[2] if ":" in place else self.folder / place
 
 
 def builtin_suites() -> list[str]:
@@ -41,11 +59,21 @@ def builtin_suites() -> list[str]:
 
 def manifest_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The header, then one image a line."""
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as bad:
+        raise VtbenchError(f"{path} cannot be read as a manifest ({bad}): {FORM}") from bad
+    # Not splitlines: JSON's strings may hold U+2028 and its like as they are.
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
         try:
-            yield json.loads(line)
+            entry = json.loads(line)
         except ValueError as bad:
             raise VtbenchError(f"{path.name} line {number} is not JSON ({bad}): the manifest is damaged") from bad
+        if not isinstance(entry, dict):
+            raise VtbenchError(f"{path.name} line {number} is a {type(entry).__name__}: {FORM}")
+        yield entry
 
 
 def builtin_lines(name: str) -> list[dict[str, Any]]:
@@ -55,9 +83,59 @@ def builtin_lines(name: str) -> list[dict[str, Any]]:
 
 def open_builtin(name: str) -> Suite:
     """The suite of the built-in manifest `name`."""
-    head, *lines = builtin_lines(name)
-    items = [Item(str(x["item"]), x["file"], x.get("sha256_file"), x["sha256_rgb"], x.get("meta", {})) for x in lines]
-    digest = hashlib.sha256()
-    for item in items:
-        digest.update(f"{item.id}\0{item.sha256_rgb}\0{json.dumps(item.meta, sort_keys=True)}\n".encode())
-    return ManifestSuite(name, items, digest.hexdigest(), version=str(head["version"]), licence=head.get("licence"))
+    suite = open_manifest(MANIFESTS / f"{name}.jsonl", builtin=True)
+    if suite.name != name:
+        raise VtbenchError(
+            f"the manifest {name}.jsonl calls itself {suite.name!r}: its file and its suite are one name"
+        )
+    return suite
+
+
+def open_manifest(path: Path, *, builtin: bool = False) -> Suite:
+    """The suite of a manifest; every line is checked, no image is read. Raises VtbenchError with the line."""
+    head, *lines = list(manifest_lines(path)) or [{}]
+    if not isinstance(head.get("suite"), str) or not head["suite"].strip():
+        raise VtbenchError(f"{path} names no suite in its first line: {FORM}")
+    if not lines:
+        raise VtbenchError(f"{path} lists no image: {FORM}")
+    items: dict[str, Item] = {}
+    for number, entry in enumerate(lines, 1):
+        item = _item(entry, f"image {number} of {path}")
+        if item.id in items:
+            raise VtbenchError(f"{path} has the item {item.id!r} twice: every name must be its own")
+        items[item.id] = item
+    return ManifestSuite(path.parent, head, list(items.values()), builtin=builtin)
+
+
+def _item(entry: Mapping[str, Any], where: str) -> Item:
+    name, file, meta = entry.get("item"), entry.get("file"), entry.get("meta", {})
+    if not isinstance(name, str) or not name or not isinstance(file, str) or not isinstance(meta, dict):
+        raise VtbenchError(f"{where} has no item and file, or a meta that is no object: {FORM}")
+    hashes = entry.get("sha256_file"), entry.get("sha256_rgb")
+    if hashes == (None, None):
+        raise VtbenchError(f"{where} ({name}) states no sha256: give sha256_file (of the file) or sha256_rgb")
+    for value in hashes:
+        if value is not None and not (isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value)):
+            raise VtbenchError(f"{where} ({name}) states the sha256 {value!r}: wanted 64 hexadecimal digits")
+    _refuse_escape(file, f"{where} ({name})")
+    return Item(name, file, *hashes, meta)
+
+
+def _refuse_escape(file: str, where: str) -> None:
+    """A manifest may name what lies below its own folder, and nothing else: it may come from anywhere."""
+    package, colon, inner = file.partition(":")
+    if colon and package != "skimage":
+        raise VtbenchError(f"{where} names a file of {package}, which no suite may use: copy it beside the manifest")
+    path = PurePosixPath(inner if colon else file)
+    if path.is_absolute() or ".." in path.parts or "\\" in file or not path.parts:
+        raise VtbenchError(f"{where} names the file {file!r}: give a relative path below the manifest's folder")
+
+
+def _scikit_image() -> Path:
+    """The folder of scikit-image's pictures."""
+    spec = importlib.util.find_spec("skimage")
+    if spec is None or spec.origin is None:
+        raise VtbenchError(
+            "scikit-image, which carries images of the built-in suites, is not installed: reinstall vtbench"
+        )
+    return Path(spec.origin).parent / "data"

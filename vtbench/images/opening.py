@@ -11,7 +11,7 @@ from typing import Any
 from vtbench.images.arrays import open_npz
 from vtbench.images.folders import FolderSuite, open_folder, open_glob, suite_of_paths
 from vtbench.images.hub import REMOTE, open_hub
-from vtbench.images.manifests import builtin_lines, builtin_suites, open_builtin
+from vtbench.images.manifests import builtin_lines, builtin_suites, open_builtin, open_manifest
 from vtbench.images.sets import ImageSet, set_of_suite
 from vtbench.images.shards import open_shards
 from vtbench.images.suite import Suite
@@ -21,9 +21,12 @@ from vtbench.types.item import Item
 
 
 def open_suite(spec: str) -> Suite:
-    """A built-in name, DIR, GLOB, `hf:NAME@REVISION[#CONFIG[/SPLIT]]`, or tar shards (`x-{0000..0009}.tar`)."""
+    """A built-in name, DIR, GLOB, MANIFEST.jsonl, `hf:NAME@REVISION[#CONFIG[/SPLIT]]`, or tar shards
+    (`x-{0000..0009}.tar`). Lists the images; reads and hashes none."""
     if not spec.strip():
-        raise VtbenchError("--images is empty: give a suite, a folder, a glob, tar shards or hf:NAME@REVISION")
+        raise VtbenchError(
+            "--images is empty: give a suite, a folder, a glob, a manifest, tar shards or hf:NAME@REVISION"
+        )
     if spec.startswith("hf:"):
         return open_hub(spec)
     if spec in builtin_suites():
@@ -37,6 +40,8 @@ def open_suite(spec: str) -> Suite:
         return open_shards(spec)
     if any(c in spec for c in "*?["):
         return open_glob(spec)
+    if path.is_file() and path.suffix == ".jsonl":
+        return open_manifest(path)
     if path.is_file():
         return suite_of_paths(path.name, path.parent, [path])
     names = [*builtin_suites(), *REMOTE]
@@ -55,7 +60,7 @@ def list_suites() -> list[dict[str, Any]]:
                 "name": name,
                 "title": head.get("title", ""),
                 "n": len(images),
-                "version": head["version"],
+                "version": head.get("version", "1"),
                 "licence": head.get("licence"),
                 "state": "ready",
                 "needs": "",

@@ -119,7 +119,8 @@ def _geneval() -> Path:
 
 def _read(path: Path, name: str) -> PromptSuite:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines: a prompt may hold U+2028 and its like as they are.
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as bad:
         raise VtbenchError(f"{path} cannot be read as prompts ({bad}): give a JSONL file") from bad
     head: dict[str, Any] = {}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import glob as globbing
-import hashlib
+import itertools
 import os
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from vtbench.images.folders import SUFFIXES
-from vtbench.images.suite import Suite
+from vtbench.images.identity import digests
+from vtbench.images.suite import Suite, gone
 from vtbench.types.errors import VtbenchError
 from vtbench.types.item import Item
 
@@ -22,16 +24,23 @@ class ShardSuite(Suite):
 
     def read(self, item: Item) -> bytes:
         shard, offset, size = item.place
-        with Path(shard).open("rb") as source:
-            source.seek(offset)
-            return source.read(size)
+        try:
+            with Path(shard).open("rb") as source:
+                source.seek(offset)
+                return source.read(size)
+        except OSError as bad:
+            raise gone(item, bad) from bad
+
+    def contents(self) -> Iterator[str]:
+        shards = itertools.groupby((item.place for item in self.items), key=lambda place: place[0])
+        files = [(shard, [(offset, size) for _, offset, size in places]) for shard, places in shards]
+        return digests(files, Path(os.path.commonpath([os.path.dirname(os.path.abspath(s)) for s, _ in files])))
 
 
 def open_shards(spec: str) -> Suite:
     """Every image of the shards, in their order; `spec` is a name, a glob, or `x-{0000..0009}.tar`."""
     names = [path for name in _braces(os.path.expanduser(spec)) for path in (sorted(globbing.glob(name)) or [name])]
     items: list[Item] = []
-    digest = hashlib.sha256()
     for name in names:
         try:
             with tarfile.open(name, "r:") as archive:
@@ -40,11 +49,9 @@ def open_shards(spec: str) -> Suite:
                         items.append(Item(f"{Path(name).stem}/{member.name}", (name, member.offset_data, member.size)))
         except (OSError, tarfile.TarError) as bad:
             raise VtbenchError(f"the shard {name} cannot be read ({bad}): give whole, uncompressed tar files") from bad
-        facts = Path(name).stat()
-        digest.update(f"{Path(name).name}\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode())
     if not items:
         raise VtbenchError(f"{spec} holds no image: shards hold files such as 000001.jpg")
-    return ShardSuite(spec, items, digest.hexdigest())
+    return ShardSuite(spec, items)
 
 
 def _braces(spec: str) -> list[str]:

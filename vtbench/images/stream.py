@@ -10,13 +10,12 @@ there are no pixels, so that the others go on.
 
 from __future__ import annotations
 
-import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from vtbench.images.ahead import THREADS, read_ahead
+from vtbench.images.ahead import THREADS, in_batches, read_ahead
 from vtbench.images.reading import rgb_sha256
 from vtbench.images.suite import Suite
 from vtbench.images.views import View
@@ -92,13 +91,6 @@ def batches(
         return (original, *(_of_its_size(candidate(item), original) for candidate in candidates))
 
     yield from in_batches(read_ahead(read, items, most=BATCHES_AHEAD * size, threads=threads), size)
-
-
-def in_batches(results: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of `size` results, the last one shorter."""
-    rest = iter(results)
-    while batch := list(itertools.islice(rest, size)):
-        yield batch
 
 
 def _of_its_size(candidate: Original, original: Original) -> Original:

@@ -6,10 +6,13 @@ Nothing is decoded before it is asked for, and an item is a few hundred bytes: m
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vtbench.images.ahead import read_ahead
+from vtbench.images.identity import THREADS, UNREADABLE
 from vtbench.images.reading import BadImage, decode, rgb_sha256
 from vtbench.types.errors import VtbenchError
 from vtbench.types.item import Item
@@ -17,15 +20,62 @@ from vtbench.types.item import Item
 if TYPE_CHECKING:
     from vtbench.images.reading import RGB
 
+SAME_FILE = "its file is the same, so Pillow decodes it otherwise here: install a release of Pillow with libjpeg-turbo"
+
 
 class Suite:
-    """A named list of images. `hash` identifies it in the question: contents for manifests, names, sizes and times of
-    change for folders (whose contents are hashed as they are read, into every row)."""
+    """A named list of images, whose identity is its content.
+
+    `hash` is 64 hexadecimal digits over the relative name and the bytes of every item, in order. It knows neither the
+    suite's own name nor its place nor any time: byte-identical copies are one suite. Opening reads no file; the bytes
+    are read when the hash is first asked for, or beforehand by `identify`.
+    """
+
+    remedy = "restore the image that the manifest was written for"
+    """What to do about an image that is not the one that its manifest states."""
 
     def __init__(
-        self, name: str, items: Sequence[Item], hash_: str, *, version: str = "1", licence: str | None = None
+        self,
+        name: str,
+        items: Sequence[Item],
+        hash_: str | None = None,
+        *,
+        version: str = "1",
+        licence: str | None = None,
     ) -> None:
-        self.name, self.items, self.hash, self.version, self.licence = name, items, hash_, version, licence
+        """`hash_`: where it is known without reading the files (a manifest's hashes, a commit of the hub)."""
+        self.name, self.items, self.version, self.licence = name, items, version, licence
+        self.identity_seconds = 0.0
+        """What reading the bytes for the hash took; no part of any model's time."""
+        self._hash = hash_
+
+    @property
+    def hash(self) -> str:
+        return self.identify()
+
+    def identify(self, progress: Callable[[int, int], None] | None = None) -> str:
+        """The hash; reads every file the first time, and tells `progress` (items done, items in all)."""
+        if self._hash is None:
+            began = time.perf_counter()
+            digest = hashlib.sha256()
+            for done, (item, content) in enumerate(zip(self.items, self.contents(), strict=True), 1):
+                digest.update(f"{item.id}\0{content}\n".encode(errors="surrogateescape"))
+                if progress is not None:
+                    progress(done, len(self.items))
+            self._hash = digest.hexdigest()
+            self.identity_seconds = time.perf_counter() - began
+        return self._hash
+
+    def contents(self) -> Iterator[str]:
+        """sha256 of every item's bytes, in order, as hexadecimal digits; UNREADABLE for those that cannot be read."""
+
+        def content(item: Item) -> str:
+            try:
+                return hashlib.sha256(self.read(item)).hexdigest()
+            except (OSError, VtbenchError):
+                return UNREADABLE
+
+        return read_ahead(content, self.items, most=4 * THREADS, threads=THREADS, name="hash")
 
     def path(self, item: Item) -> Path:
         """The item's file, where it has one of its own."""
@@ -36,22 +86,28 @@ class Suite:
         try:
             return self.path(item).read_bytes()
         except OSError as bad:
-            raise BadImage(f"{item.id} cannot be read ({bad.strerror or bad}): was it removed?") from bad
+            raise gone(item, bad) from bad
 
     def load(self, item: Item) -> RGB:
         """uint8 RGB (H, W, 3); BadImage if it cannot be read, VtbenchError by name if it is not the image it was."""
         data = self.read(item)
+        if item.sha256_rgb is None:
+            if item.sha256_file not in (None, hashlib.sha256(data).hexdigest()):
+                raise self._other_image(item, "file", self.remedy)
+            return decode(data, item.id)
         rgb = decode(data, item.id)
-        if item.sha256_rgb is not None and rgb_sha256(rgb) != item.sha256_rgb:
-            same_file = item.sha256_file is not None and hashlib.sha256(data).hexdigest() == item.sha256_file
-            advice = (
-                "its file is the same, so Pillow decodes it otherwise here: install a release of Pillow with "
-                "libjpeg-turbo"
-                if same_file
-                else "reinstall the package that carries it"
-            )
-            raise VtbenchError(
-                f"{item.id} of {self.name} is not the image that its manifest states (sha256 of the pixels differs): "
-                f"{advice}"
-            )
+        if rgb_sha256(rgb) != item.sha256_rgb:
+            same_file = hashlib.sha256(data).hexdigest() == item.sha256_file
+            raise self._other_image(item, "pixels", SAME_FILE if same_file else self.remedy)
         return rgb
+
+    def _other_image(self, item: Item, part: str, advice: str) -> VtbenchError:
+        return VtbenchError(
+            f"{item.id} of {self.name} is not the image that its manifest states (sha256 of the {part} differs): "
+            f"{advice}"
+        )
+
+
+def gone(item: Item, bad: OSError) -> BadImage:
+    """The sentence for an item whose bytes cannot be had."""
+    return BadImage(f"{item.id} cannot be read ({bad.strerror or bad}): was it removed?")

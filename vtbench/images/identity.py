@@ -1,0 +1,145 @@
+"""What the files of a suite hold: sha256 of every item's bytes, remembered for as long as a file stays as it was.
+
+Two folders alike in names, sizes and times may hold other pictures, and a copy elsewhere holds the same: only the bytes
+tell. Reading them takes as long as the disk does, so a digest is kept in the cache under the file's path, size, times
+of change and inode; whoever changes a file's bytes changes one of these.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import stat
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from vtbench.images.ahead import in_batches, read_ahead
+from vtbench.types.environment import cache_dir
+
+Extent = tuple[int, int]
+"""Where an item lies in its file: (offset, length in bytes)."""
+WHOLE: Extent = (0, -1)
+"""The whole file is the item."""
+UNREADABLE = "unreadable"
+"""Stands for the digest of what cannot be read; never remembered."""
+RULE = 1
+"""Goes up when what is remembered comes to mean something else."""
+THREADS = 4
+ITEMS_AT_ONCE = 64
+YOUNG = 2.0
+"""Seconds. A file that changed less than so long ago is not remembered: another change might leave its times as they
+are, where a file system counts them in steps (FAT: two seconds)."""
+
+
+def digests(files: Iterable[tuple[str, Sequence[Extent]]], root: Path) -> Iterator[str]:
+    """sha256 of every item of `files`, in order, as 64 hexadecimal digits, or UNREADABLE. `files`: (path, extents of
+    its items); what is known is remembered for all files of `root` together."""
+    memory = Memory(root)
+
+    def read(chunk: Sequence[tuple[str, Sequence[Extent]]]) -> list[Digest]:
+        return [digest for path, extents in chunk for digest in _of_file(path, extents, memory)]
+
+    for chunk in read_ahead(read, _chunks(files), most=2 * THREADS, threads=THREADS, name="hash"):
+        memory.keep(chunk)
+        yield from (sha256 for sha256, _ in chunk)
+
+
+def _chunks(files: Iterable[tuple[str, Sequence[Extent]]]) -> Iterator[list[tuple[str, Sequence[Extent]]]]:
+    """The files in portions of a few items, so that neither 50,000 small files nor one large shard are one step."""
+    chunk: list[tuple[str, Sequence[Extent]]] = []
+    items = 0
+    for path, extents in files:
+        for part in in_batches(extents, ITEMS_AT_ONCE):
+            chunk.append((path, part))
+            items += len(part)
+            if items >= ITEMS_AT_ONCE:
+                yield chunk
+                chunk, items = [], 0
+    if chunk:
+        yield chunk
+
+
+Digest = tuple[str, str | None]
+"""(sha256, the key under which it is to be remembered or None)."""
+
+
+class Memory:
+    """Digests of the files below one root, in one file of the cache: a line a digest, `key sha256`.
+
+    Several processes may append at once; a line that was torn is passed over. What cannot be written is not remembered.
+    """
+
+    def __init__(self, root: Path) -> None:
+        name = hashlib.sha256(os.fsencode(os.path.abspath(root))).hexdigest()[:32]
+        self._file = cache_dir() / "hashes" / f"{name}.txt"
+        self._known = dict(self._lines())
+
+    def _lines(self) -> Iterator[tuple[str, str]]:
+        with contextlib.suppress(OSError), self._file.open(encoding="ascii", errors="replace") as source:
+            for line in source:
+                if match := re.fullmatch(r"([0-9a-f]{32}) ([0-9a-f]{64})\n", line):
+                    yield match[1], match[2]
+
+    def get(self, key: str) -> str | None:
+        return self._known.get(key)
+
+    def keep(self, digests: Iterable[Digest]) -> None:
+        """Appends what is to be remembered."""
+        lines = "".join(f"{key} {sha256}\n" for sha256, key in digests if key is not None)
+        if not lines:
+            return
+        with contextlib.suppress(OSError):
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            # One unbuffered write in append mode: lines of other processes are not torn apart.
+            with self._file.open("ab", buffering=0) as out:
+                out.write(lines.encode("ascii"))
+
+
+def _of_file(path: str, extents: Sequence[Extent], memory: Memory) -> list[Digest]:
+    try:
+        facts = os.stat(path)
+        if not stat.S_ISREG(facts.st_mode):
+            return [(UNREADABLE, None)] * len(extents)
+        known = [memory.get(key) for key in _keys(path, facts, extents)]
+        whole = [sha256 for sha256 in known if sha256 is not None]
+        if len(whole) == len(extents):
+            return [(sha256, None) for sha256 in whole]
+        with open(path, "rb") as source:
+            before = os.fstat(source.fileno())
+            # Taken before the first byte is read: a change that comes later has later times.
+            old = time.time() - max(before.st_mtime, before.st_ctime) >= YOUNG
+            read = [_sha256(source, extent) for extent in extents]
+            stayed = _same(before, os.fstat(source.fileno()))
+    except OSError:
+        return [(UNREADABLE, None)] * len(extents)
+    keys = _keys(path, before, extents)
+    return [(d, key if old and stayed and d != UNREADABLE else None) for d, key in zip(read, keys, strict=True)]
+
+
+def _keys(path: str, facts: os.stat_result, extents: Sequence[Extent]) -> list[str]:
+    """The names under which a file's digests are remembered: 32 hexadecimal digits each."""
+    times = f"{facts.st_size}\0{facts.st_mtime_ns}\0{facts.st_ctime_ns}\0{facts.st_ino}"
+    file = hashlib.blake2b(os.fsencode(os.path.abspath(path)) + f"\0{RULE}\0{times}".encode(), digest_size=16)
+    keys = []
+    for offset, length in extents:
+        one = file.copy()
+        one.update(f"\0{offset}\0{length}".encode())
+        keys.append(one.hexdigest())
+    return keys
+
+
+def _same(a: os.stat_result, b: os.stat_result) -> bool:
+    return (a.st_size, a.st_mtime_ns, a.st_ctime_ns) == (b.st_size, b.st_mtime_ns, b.st_ctime_ns)
+
+
+def _sha256(source: BinaryIO, extent: Extent) -> str:
+    if extent == WHOLE:
+        return hashlib.file_digest(source, "sha256").hexdigest()
+    offset, length = extent
+    source.seek(offset)
+    data = source.read(length)
+    return hashlib.sha256(data).hexdigest() if len(data) == length else UNREADABLE
