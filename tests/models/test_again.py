@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from vtbench.rescore import add_metrics
 
 import vtbench
 from vtbench.contract import photograph
@@ -24,6 +23,7 @@ from vtbench.models.saved_tokens import SavedTokens
 from vtbench.models.system import ModelSystem
 from vtbench.registry import family
 from vtbench.results.record import Run
+from vtbench.running.rescore import add_metrics
 from vtbench.types.errors import VtbenchError
 
 OPTIONS = {"encoder_ch_mult": "1:1", "decoder_ch_mult": "1:1", "z_channels": "16", "codebook_size": "64"}
@@ -79,7 +79,7 @@ def test_what_was_kept_comes_before_the_model(images: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("save", ["images", "tokens"])
-def test_pixelsthat_have_changed_are_refused_everywhere_in_one_sentence(
+def test_originals_that_have_changed_are_refused_everywhere_in_one_sentence(
     save: str, images: Path, tmp_path: Path
 ) -> None:
     run = evaluated("jpeg", images, tmp_path / "out", save=[save])
