@@ -223,8 +223,8 @@ def _system(
 
 def _of_folder(model: str, subject: Any, suite: Suite) -> _System:
     """Saved pictures: the originals are taken as they are where sizes agree, else cropped to the pictures' size."""
+    from vtbench.images.pairing import pair_names
     from vtbench.images.reading import header_size
-    from vtbench.models.pictures import pair_names
 
     roundings: tuple[Rounding, ...] = ("round", "truncate-both")
     originals = pair_names(suite.items, suite.name)
@@ -391,7 +391,7 @@ def _measure_view(
 
     from vtbench.images.reading import rgb_sha256
     from vtbench.images.rounding import to_float
-    from vtbench.models.pictures import image_seed
+    from vtbench.images.seeds import image_seed
     from vtbench.types.metric import measured
 
     for start in range(0, len(items), batch_size):

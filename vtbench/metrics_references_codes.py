@@ -158,8 +158,8 @@ def models() -> list[Comparison]:
     from vtbench import api, evaluate
     from vtbench.images.reading import rgb_sha256
     from vtbench.images.rounding import to_float
+    from vtbench.images.seeds import image_seed
     from vtbench.metrics_report import photographs
-    from vtbench.models.pictures import image_seed
 
     images = photographs(64)[:4]
     on = f"{len(images)} photographs of 64 px"

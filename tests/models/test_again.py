@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from vtbench.rescore import add_metrics
 
 import vtbench
 from vtbench.contract import photograph
@@ -23,7 +23,8 @@ from vtbench.models.pictures import SavedPictures
 from vtbench.models.saved_tokens import SavedTokens
 from vtbench.models.system import ModelSystem
 from vtbench.registry import family
-from vtbench.results.record import Run
+from vtbench.results.record import Run, read_run
+from vtbench.running.rescore import add_metrics
 from vtbench.types.errors import VtbenchError
 
 OPTIONS = {"encoder_ch_mult": "1:1", "decoder_ch_mult": "1:1", "z_channels": "16", "codebook_size": "64"}
@@ -79,7 +80,7 @@ def test_what_was_kept_comes_before_the_model(images: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("save", ["images", "tokens"])
-def test_pixelsthat_have_changed_are_refused_everywhere_in_one_sentence(
+def test_originals_that_have_changed_are_refused_everywhere_in_one_sentence(
     save: str, images: Path, tmp_path: Path
 ) -> None:
     run = evaluated("jpeg", images, tmp_path / "out", save=[save])
@@ -99,6 +100,16 @@ def test_pixelsthat_have_changed_are_refused_everywhere_in_one_sentence(
             ask()
         said.add(str(refused.value))
     assert len(said) == 1
+
+
+def test_a_run_of_another_identity_rule_is_read_and_not_continued(images: Path, tmp_path: Path) -> None:
+    """Its hash of the suite is of names, sizes and times, so it says nothing of contents."""
+    run = evaluated("jpeg", images, tmp_path / "out", save=["images"])
+    record = json.loads((run.path / "run.json").read_text())
+    del record["identity_rule"]
+    (run.path / "run.json").write_text(json.dumps(record))
+    with pytest.raises(VtbenchError, match="by rule 1 and this vtbench by rule 2"):
+        again(read_run(run.path))
 
 
 def test_an_own_configuration_is_built_again_with_its_arch(images: Path, tmp_path: Path) -> None:

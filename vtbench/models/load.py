@@ -22,7 +22,7 @@ from vtbench.models.pictures import SavedPictures
 from vtbench.models.saved_tokens import SavedTokens
 from vtbench.models.system import GeneratorSystem, ModelSystem, System
 from vtbench.results import sources
-from vtbench.results.record import Run
+from vtbench.results.record import IDENTITY_RULE, Run
 from vtbench.results.stores import TokenFile
 from vtbench.types.adapter import Generator, Tokenizer
 from vtbench.types.errors import VtbenchError
@@ -201,7 +201,7 @@ def _of_object(tokenizer: Any, fit: str) -> Loaded:
 
 def originals(run: Run, spec: str | None = None) -> Suite:
     """The images that a run was made from, at their own address or at `spec`; refused if they are others by now."""
-    address = spec or run.info["suite"].get("spec")
+    address = spec or run.info.suite.spec
     if not address:
         raise VtbenchError(f"{run.path} does not say where its images lie: give --images")
     suite = open_suite(address)
@@ -210,16 +210,21 @@ def originals(run: Run, spec: str | None = None) -> Suite:
 
 
 def _check_originals(run: Run, suite: Suite) -> None:
-    if suite.hash != run.info["suite"]["hash"]:
+    if run.info.identity_rule != IDENTITY_RULE:
+        raise VtbenchError(
+            f"{run.path} tells images apart by rule {run.info.identity_rule} and this vtbench by rule {IDENTITY_RULE}, "
+            "so nothing can be added to it: run evaluate again"
+        )
+    if suite.hash != run.info.suite.hash:
         raise VtbenchError(f"{suite.name} is no longer what {run.path} was made from: run evaluate again")
 
 
 def again(run: Run, *, device: str = "cpu", suite: Suite | None = None, from_model: bool = False) -> Loaded:
     """A finished run's system again, with its originals in `suite`: one rule for rescoring and explaining.
 
-    In this order: the pictures that the run kept, the pictures that a generation run drew, the tokens that it kept,
-    decoded by its model. from_model: the model itself, whatever was kept, for another view of the originals.
-    suite: the originals as `originals` gave them; None opens them.
+    In this order: the pictures that the run kept, or that a generation run drew; the tokens that it kept, decoded by
+    its model. from_model: the model itself, whatever was kept, for another view of the originals. suite: the originals
+    as `originals` gave them; None opens them.
     Raises VtbenchError if the originals or the model's weights are no longer those of the run, if it kept nothing to
     go by, or if its model is gone.
     """
@@ -227,44 +232,48 @@ def again(run: Run, *, device: str = "cpu", suite: Suite | None = None, from_mod
         suite = originals(run)
     else:
         _check_originals(run, suite)
-    drawn = run.path / "generated"
-    kept = drawn / "images" if "prompts" in run.info else run.path / "images"
-    if not from_model and kept.is_dir():
-        record = run.info["model"]
-        return Loaded(
-            SavedPictures(kept, partial=True),
-            {"name": run.name, "options": record["options"]},
-            record["weights"],
-            facts={"spec": record.get("spec"), "checkpoint": record.get("checkpoint")},
-            suite=suite,
-            drawn=drawn if "prompts" in run.info else None,
-        )
+    pictures = None if from_model else _pictures_of(run)
+    if pictures is not None:
+        return replace(pictures, suite=suite)
     if not from_model and not TokenFile(run.path).exists():
         raise VtbenchError(f"{run.path} kept neither images nor tokens: run evaluate with --save images")
     loaded = replace(_model_again(run, device), suite=suite)
-    if from_model:
-        return loaded
-    return replace(loaded, system=SavedTokens(run, _model_system(loaded)))
+    return loaded if from_model else replace(loaded, system=SavedTokens(run, _model_system(loaded)))
+
+
+def _pictures_of(run: Run) -> Loaded | None:
+    """The pictures that a run kept or drew, in place of its model; None if it holds none."""
+    drawn = run.path / "generated" if run.info.prompts is not None else None
+    folder = (drawn or run.path) / "images"
+    if not folder.is_dir():
+        return None
+    model = run.info.model
+    return Loaded(
+        SavedPictures(folder, partial=True),
+        {"name": run.name, "options": model.options},
+        model.weights.as_dict(),
+        facts={"spec": model.spec, "checkpoint": model.checkpoint},
+        drawn=drawn,
+    )
 
 
 def _model_again(run: Run, device: str) -> Loaded:
-    record = run.info["model"]
-    if not record.get("spec"):
+    model = run.info.model
+    if not model.spec:
         raise VtbenchError(f"{run.path} was made by an object that is gone: run evaluate with --save images")
     # A default of None has no text of its own.
-    options = {k: str(v) for k, v in record["options"].items() if v is not None}
+    options = {k: str(v) for k, v in model.options.items() if v is not None}
     loaded = load(
-        record["spec"],
+        model.spec,
         {**options, **arch_options(run.name)},
-        checkpoint=Path(record["checkpoint"]) if record.get("checkpoint") else None,
+        checkpoint=Path(model.checkpoint) if model.checkpoint else None,
         device=device,
-        dtype=str(run.info["dtype"]),
-        fit=str(run.info["task"]["fit"]),
+        dtype=run.info.dtype or "float32",
+        fit=run.info.task.fit or "resize",
         generator=False,
     )
     _model_system(loaded)
-    was = [f["sha256"] for f in record["weights"].get("files", ())]
-    if [f["sha256"] for f in loaded.weights.get("files", ())] != was:
+    if [f["sha256"] for f in loaded.weights.get("files", ())] != [f.sha256 for f in model.weights.files]:
         raise VtbenchError(f"the weights of {run.name} are not those of {run.path}: give the same files")
     return loaded
 

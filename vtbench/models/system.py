@@ -58,20 +58,25 @@ class System(ABC):
 class ModelSystem(System):
     """A loaded Tokenizer or ClosedSystem, served by the task's rule where the image's size does not fit."""
 
-    def __init__(self, model: Tokenizer | ClosedSystem, fit: str, *, states_kind: bool = True) -> None:
+    def __init__(
+        self,
+        model: Tokenizer | ClosedSystem,
+        fit: str,
+        *,
+        states_kind: bool = True,
+        one_at_a_time: threading.Lock | None = None,
+    ) -> None:
         """fit: "resize" or "tiles", as `images.serve` takes it. states_kind: the card says which kind it is; that of an
-        object from a training loop does not, its tokens do."""
+        object from a training loop does not, its tokens do. one_at_a_time: the model's lock, shared by all who ask it:
+        metrics of stability do so from their own thread."""
         self.model, self.card, self.fit = model, model.card, fit
         self.options: Mapping[str, Any] = dict(model.options)
         self.device = model.device
         self.states_kind = states_kind
-        self._one_at_a_time = threading.Lock()
+        self._one_at_a_time = one_at_a_time or threading.Lock()
 
     def served(self, fit: str) -> ModelSystem:
-        other = ModelSystem(self.model, fit, states_kind=self.states_kind)
-        # It is one model: two batches must not go through it at once, whoever asks.
-        other._one_at_a_time = self._one_at_a_time
-        return other
+        return ModelSystem(self.model, fit, states_kind=self.states_kind, one_at_a_time=self._one_at_a_time)
 
     def parameter_count(self) -> int | None:
         return self.model.parameter_count()
@@ -86,7 +91,6 @@ class ModelSystem(System):
         import torch
 
         service = serve(self.card.sizes, int(images.shape[2]), int(images.shape[3]), self.fit)
-        # Metrics of stability ask the model again from their own thread; one batch at a time goes through it.
         with self._one_at_a_time, torch.no_grad():
             if isinstance(self.model, ClosedSystem):
                 return self._reconstruct(self.model, images, seeds, service)
