@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-FOLDERS := vtbench adapters tasks leaderboard tests
+FOLDERS := vtbench adapters tasks leaderboard tests benchmarks
 
 .PHONY: demo test check lint release clean
 

@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 
 from vtbench import registry
-from vtbench.metrics import legibility, ocr, text
+from vtbench.metrics import _strings, legibility, ocr, text
 from vtbench.types.item import Item
 from vtbench.types.metric import Batch, Reference, Value
 
-SUITES = Path(__file__).resolve().parents[1] / "tasks" / "suites"
+SUITES = Path(__file__).resolve().parents[2] / "tasks" / "suites"
 
 
 class Told(ocr.Engine):
@@ -78,10 +78,10 @@ def told(name: str, batch: Batch, *answers: list[str]) -> list[Value]:
     ],
 )
 def test_string_arithmetic(truth: str, reading: str, chars: int, words: int, kept: int, ned: float) -> None:
-    assert text.edits(truth, reading) == chars
-    assert text.edits(truth.split(), reading.split()) == words
-    assert text.words_kept(truth, reading) == kept
-    assert text.ned(truth, reading) == pytest.approx(ned, abs=1e-12)
+    assert _strings.edits(truth, reading) == chars
+    assert _strings.edits(truth.split(), reading.split()) == words
+    assert _strings.words_kept(truth, reading) == kept
+    assert _strings.ned(truth, reading) == pytest.approx(ned, abs=1e-12)
 
 
 def test_levenshtein_against_the_recurrence() -> None:
@@ -93,11 +93,11 @@ def test_levenshtein_against_the_recurrence() -> None:
         for i, c in enumerate(a):
             for j, d in enumerate(b):
                 table[i + 1, j + 1] = min(table[i, j + 1] + 1, table[i + 1, j] + 1, table[i, j] + (c != d))
-        assert text.edits(a, b) == table[-1, -1]
+        assert _strings.edits(a, b) == table[-1, -1]
 
 
 def test_normaliser() -> None:
-    assert text.normalise("  ﬁve\u00a0 fifty\n№ ２ ") == "five fifty No 2"
+    assert _strings.normalise("  ﬁve\u00a0 fifty\n№ ２ ") == "five fifty No 2"
 
 
 def test_micro_average() -> None:
@@ -217,7 +217,7 @@ def test_easyocr_reads_what_it_reads_through_its_own_reader(ladder: tuple[Item, 
             np.array(Image.fromarray(image).convert("L")), horizontal_list=upright, free_list=[], decoder="greedy"
         )
     assert ours == [t for _, t, _ in found]
-    assert [text.normalise(t) for t in ours[1:]] == [k["text"] for k in item.meta["lines"]][1:]
+    assert [_strings.normalise(t) for t in ours[1:]] == [k["text"] for k in item.meta["lines"]][1:]
 
 
 def test_both_engines_on_a_page(ladder: tuple[Item, Any]) -> None:
