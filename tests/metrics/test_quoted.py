@@ -11,7 +11,7 @@ import torch
 
 from vtbench import api, registry
 from vtbench.metrics import ocr, quoted, weights
-from vtbench.tasks.geneval_prompts import quotes
+from vtbench.tasks.prompts.quotes import quotes
 from vtbench.types.errors import VtbenchError
 from vtbench.types.item import Item
 from vtbench.types.metric import Batch, Reference
