@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-FOLDERS := vtbench adapters tasks leaderboard tests
+FOLDERS := vtbench adapters tasks leaderboard tests benchmarks
 OLDEST := .venv-oldest
 # What depends on other packages' numbers and needs no minute: types, metrics, images, results, layers, the command line.
 QUICK := $(wildcard $(addprefix tests/, types statistics results images metrics cli running/test_quickstart_numbers.py \

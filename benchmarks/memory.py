@@ -48,18 +48,18 @@ def main() -> None:
     parser.add_argument("--few", type=int, default=1000)
     parser.add_argument("--many", type=int, default=20000)
     parser.add_argument("--side", type=int, default=64)
-    given = parser.parse_args()
+    args = parser.parse_args()
     print("| images | peak, MiB | seconds |\n|---|---|---|")
-    found = []
-    for count in (given.few, given.many):
+    peaks = []
+    for count in (args.few, args.many):
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / "images"
             folder.mkdir()
-            make(folder, count, given.side)
+            make(folder, count, args.side)
             mib, seconds = peak(folder, Path(scratch) / "out")
-            found.append(mib)
+            peaks.append(mib)
             print(f"| {count} | {mib:.0f} | {seconds:.0f} |", flush=True)
-    print(f"ratio {found[1] / found[0]:.3f}; wanted at most 1.05")
+    print(f"ratio {peaks[1] / peaks[0]:.3f}; wanted at most 1.05")
 
 
 if __name__ == "__main__":

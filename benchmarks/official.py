@@ -82,10 +82,10 @@ def _container(weight: Weights, tensors: Mapping[str, torch.Tensor]) -> Any:
         # Lightning's LitEma: `model_ema.` and the name without dots. Raw zeros that share one element take no room.
         averaged = {f"model_ema.{n.replace('.', '')}": t for n, t in kept.items()}
         kept = {**{n: torch.zeros(1).expand(t.shape) for n, t in kept.items()}, **averaged}
-    made: Any = kept
+    container: Any = kept
     for step in reversed(key.split("/") if key else []):
-        made = {step: made}
-    return made
+        container = {step: container}
+    return container
 
 
 def run(model: str, folder: Path, size: int) -> dict[str, Any]:
@@ -96,15 +96,13 @@ def run(model: str, folder: Path, size: int) -> dict[str, Any]:
     # In a process of its own: a child's peak counts what its parent held when it was started.
     subprocess.run([sys.executable, __file__, "--write", model, "--folder", str(weights)], check=True)
     bytes_ = sum(p.stat().st_size for p in weights.rglob("*") if p.is_file())
-    given = weights if len(entry.card.weights) > 1 else weights / entry.card.weights[0].file
+    checkpoint = weights if len(entry.card.weights) > 1 else weights / entry.card.weights[0].file
     pictures = folder / "images"
     pictures.mkdir()
     _picture(size).save(pictures / "one.png")
     out = folder / "out"
-    command = [
-        sys.executable, "-m", "vtbench", "evaluate", model, "--checkpoint", str(given), "--images", str(pictures),
-        "--task", "compression", "--view", str(size), "--out", str(out),
-    ]  # fmt: skip
+    command = [sys.executable, "-m", "vtbench", "evaluate", model, "--checkpoint", str(checkpoint)]
+    command += ["--images", str(pictures), "--task", "compression", "--view", str(size), "--out", str(out)]
     started = time.perf_counter()
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
@@ -113,12 +111,12 @@ def run(model: str, folder: Path, size: int) -> dict[str, Any]:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{model}: {' '.join(command)} gave {process.returncode}:\n{(folder / 'log').read_text()}")
-    (found,) = out.glob("*/run.json")
-    made = json.loads(found.read_text())
-    state = made["model"]["weights"]["status"]
-    if state != "unverified" or made["ranked"]:
-        raise SystemExit(f"{model}: these weights are not official, yet the run is {state}, ranked {made['ranked']}")
-    scores = {s["metric"]: s["value"] for s in map(json.loads, (found.parent / "scores.jsonl").open())}
+    (record,) = out.glob("*/run.json")
+    info = json.loads(record.read_text())
+    state = info["model"]["weights"]["status"]
+    if state != "unverified" or info["ranked"]:
+        raise SystemExit(f"{model}: these weights are not official, yet the run is {state}, ranked {info['ranked']}")
+    scores = {s["metric"]: s["value"] for s in map(json.loads, (record.parent / "scores.jsonl").open())}
     peak = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {
         "model": model,
@@ -143,17 +141,17 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where the files are written, one model at a time")
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--write", metavar="MODEL", help="only write this model's files into --folder, and keep them")
-    given = parser.parse_args()
-    if given.write:
-        if given.folder is None:
+    args = parser.parse_args()
+    if args.write:
+        if args.folder is None:
             parser.error("--write needs --folder")
-        write(registry.model(given.write).card, parity.manifest_of(given.write), given.folder)
+        write(registry.model(args.write).card, parity.manifest_of(args.write), args.folder)
         return
     print("| model | parameters, M | file, MiB | peak memory, MiB | wall, s | encode + decode, s | bpp |")
     print("|---|---|---|---|---|---|---|")
-    for model in given.models or default_models():
-        with tempfile.TemporaryDirectory(dir=given.folder) as scratch:
-            row = run(model, Path(scratch), given.size)
+    for model in args.models or default_models():
+        with tempfile.TemporaryDirectory(dir=args.folder) as scratch:
+            row = run(model, Path(scratch), args.size)
         print(
             f"| {row['model']} | {row['parameters']:.1f} | {row['file']:.0f} | {row['peak']:.0f} | {row['wall']:.1f} | "
             f"{row['model_seconds']:.2f} | {row['bpp']:.4g} |",

@@ -62,9 +62,8 @@ def whole(ready: api.Prepared, task: Task, folder: Path, batch: int) -> Callable
     def loop() -> None:
         out = Path(tempfile.mkdtemp())
         try:
-            job = Job(ready.subject, task, open_suite(str(folder)), View.parse("native"), ready.identity, ready.weights,
-                      out, batch)  # fmt: skip
-            Runner(job).run()
+            suite, view = open_suite(str(folder)), View.parse("native")
+            Runner(Job(ready.subject, task, suite, view, ready.identity, ready.weights, out, batch)).run()
         finally:
             shutil.rmtree(out)
 
@@ -72,15 +71,15 @@ def whole(ready: api.Prepared, task: Task, folder: Path, batch: int) -> Callable
 
 
 def best(loops: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
-    found: dict[str, list[float]] = {name: [] for name in loops}
+    seconds: dict[str, list[float]] = {name: [] for name in loops}
     for loop in loops.values():
         loop()
     for _ in range(rounds):
         for name, loop in loops.items():
             start = time.perf_counter()
             loop()
-            found[name].append(time.perf_counter() - start)
-    return {name: min(times) for name, times in found.items()}
+            seconds[name].append(time.perf_counter() - start)
+    return {name: min(times) for name, times in seconds.items()}
 
 
 def main() -> None:
@@ -89,26 +88,26 @@ def main() -> None:
     parser.add_argument("--images", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=4)
-    given = parser.parse_args()
+    args = parser.parse_args()
     registry.tasks()
     with tempfile.TemporaryDirectory() as scratch:
-        cases = [("jpeg", None, 1000, 256)] + ([("taef2", given.checkpoint, 48, 256)] if given.checkpoint else [])
-        print(f"{torch.get_num_threads()} threads; seconds, best of {given.rounds}")
+        cases = [("jpeg", None, 1000, 256)] + ([("taef2", args.checkpoint, 48, 256)] if args.checkpoint else [])
+        print(f"{torch.get_num_threads()} threads; seconds, best of {args.rounds}")
         print("| model | images | bare loop | metrics off | ratio | PSNR, SSIM, bits | ratio |")
         print("|---|---|---|---|---|---|---|")
         for name, checkpoint, n, side in cases:
-            folder = given.images or Path(scratch) / name
-            if given.images is None:
+            folder = args.images or Path(scratch) / name
+            if args.images is None:
                 folder.mkdir()
                 make_images(folder, n, side)
             ready = api.prepare(name, {}, checkpoint, "cpu", "float32", "resize")
             model = ready.subject.model  # type: ignore[attr-defined]
             loops = {
-                "bare": bare(model, folder, given.batch_size),
-                "off": whole(ready, OFF, folder, given.batch_size),
-                "on": whole(ready, ON, folder, given.batch_size),
+                "bare": bare(model, folder, args.batch_size),
+                "off": whole(ready, OFF, folder, args.batch_size),
+                "on": whole(ready, ON, folder, args.batch_size),
             }
-            t = best(loops, given.rounds)
+            t = best(loops, args.rounds)
             count = len(list(folder.glob("*.png")))
             off, on = t["off"] / t["bare"], t["on"] / t["bare"]
             print(f"| {name} | {count} | {t['bare']:.2f} | {t['off']:.2f} | {off:.3f} | {t['on']:.2f} | {on:.3f} |")

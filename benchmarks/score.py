@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 BATCH, WORKERS = 8, 4
+ROOT = Path(__file__).resolve().parents[1]
 METRICS = ["psnr", "ssim", "lpips-alex", "rfid"]
 TARGET = {1: 0.6, 8: 0.25}
 ALEXNET = "alexnet-owt-7be5be79.pth"
@@ -34,8 +35,10 @@ def make(folder: Path, pairs: int, size: int, candidates: int) -> None:
     import torchvision
     from PIL import Image
 
+    # Run as a script, Python looks for modules beside this file.
+    sys.path.insert(0, str(ROOT))
+    from benchmarks.metrics.pictures import crops, jpeg
     from vtbench.metrics import inception
-    from vtbench.metrics_report import crops, jpeg
 
     originals = crops(pairs, size)
     for name in ["ref", *(f"cand{k}" for k in range(candidates))]:
@@ -93,8 +96,8 @@ def field(folder: Path, candidates: int, size: int) -> dict[str, Any]:
                 lpips.update(two, one)
                 fid.update((one * 255).clamp(0, 255).to(torch.uint8), real=True)
                 fid.update((two * 255).clamp(0, 255).to(torch.uint8), real=False)
-        made = {"psnr": psnr, "ssim": ssim, "lpips-alex": lpips, "rfid": fid}
-        scores.append({name: float(metric.compute()) for name, metric in made.items()})
+        metrics = {"psnr": psnr, "ssim": ssim, "lpips-alex": lpips, "rfid": fid}
+        scores.append({name: float(metric.compute()) for name, metric in metrics.items()})
     return {"seconds": time.perf_counter() - start, "scores": scores}
 
 
@@ -105,9 +108,9 @@ def ours(folder: Path, candidates: int) -> dict[str, Any]:
     from vtbench import folders
 
     start = time.perf_counter()
-    made = folders.score(folder / "ref", [folder / f"cand{k}" for k in range(candidates)], METRICS)
+    scored = folders.score(folder / "ref", [folder / f"cand{k}" for k in range(candidates)], METRICS)
     seconds = time.perf_counter() - start
-    return {"seconds": seconds, "scores": [{s.metric: s.value for s in c.scores} for c in made.candidates]}
+    return {"seconds": seconds, "scores": [{s.metric: s.value for s in c.scores} for c in scored.candidates]}
 
 
 def run(side: str, folder: Path, args: argparse.Namespace, candidates: int) -> dict[str, Any]:
@@ -124,9 +127,11 @@ def run(side: str, folder: Path, args: argparse.Namespace, candidates: int) -> d
     if args.field_path:
         env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(args.field_path), os.environ.get("PYTHONPATH")]))
     command = [sys.executable, __file__, "--side", side, "--folder", str(folder), "--candidates", str(candidates)]
-    done = subprocess.run([*command, "--size", str(args.size)], env=env, stdout=subprocess.PIPE, check=True, text=True)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    process = subprocess.run(
+        [*command, "--size", str(args.size)], env=env, stdout=subprocess.PIPE, check=True, text=True
+    )
+    answer: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
+    return answer
 
 
 def main() -> int:

@@ -13,8 +13,12 @@ import subprocess
 import sys
 import time
 
-COMMANDS = (["--help"], ["list", "models"], ["list", "models", "--json"], ["list", "families"], ["list", "metrics"],
-            ["list", "suites"], ["list", "tasks"])  # fmt: skip
+COMMANDS = (
+    ["--help"],
+    ["list", "models"],
+    ["list", "models", "--json"],
+    *(["list", what] for what in ("families", "metrics", "suites", "tasks")),
+)
 
 
 def once(words: list[str]) -> tuple[float, float]:

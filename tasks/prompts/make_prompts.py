@@ -9,17 +9,21 @@ import json
 from pathlib import Path
 
 from vtbench.images.prompts import manifest
-from vtbench.tasks.geneval_prompts import make, quotes
+from vtbench.tasks.geneval.prompts import make
+from vtbench.tasks.prompts.quotes import quotes
 from vtbench.types.adapter import Prompt
 
 
 def main() -> None:
     folder = Path(__file__).resolve().parent
-    objects = [Prompt(f"{m['tag']}-{k:03d}".replace("_", "-"), text=m["prompt"], metadata=m)
-               for k, m in enumerate(make(4, 0))]  # fmt: skip
+    objects = [
+        Prompt(f"{m['tag']}-{k:03d}".replace("_", "-"), text=m["prompt"], metadata=m) for k, m in enumerate(make(4, 0))
+    ]
     quoted = [Prompt(q["id"], text=q["text"], metadata=q["metadata"]) for q in quotes(5, 0)]
-    labels = [Prompt("china", label=0, metadata={"name": "a Chinese pavilion"}),
-              Prompt("flower", label=1, metadata={"name": "a flower"})]  # fmt: skip
+    labels = [
+        Prompt("china", label=0, metadata={"name": "a Chinese pavilion"}),
+        Prompt("flower", label=1, metadata={"name": "a flower"}),
+    ]
     for name, title, prompts in (
         ("starter-objects", "Objects, counts, colours, positions", objects),
         ("starter-quotes", "Quoted strings by length", quoted),

@@ -23,8 +23,10 @@ from vtbench.images.reading import decode, rgb_sha256
 HERE = Path(__file__).resolve().parent
 SIDE = 256
 PAGE = 512
-NATURAL = ("astronaut.png", "camera.png", "chelsea.png", "clock_motion.png", "coffee.png", "coins.png", "moon.png",
-           "motorcycle_left.png", "rocket.jpg")  # fmt: skip
+NATURAL = (
+    *("astronaut.png", "camera.png", "chelsea.png", "clock_motion.png", "coffee.png", "coins.png", "moon.png"),
+    *("motorcycle_left.png", "rocket.jpg"),
+)
 TEXTURE = ("brick.png", "grass.png", "gravel.png", "hubble_deep_field.jpg", "ihc.png", "retina.jpg")
 LICENCE = "images of scikit-image (see skimage/data/README.txt) and patterns made by make_starter.py"
 
@@ -105,17 +107,21 @@ def grids() -> np.ndarray[Any, Any]:
     """One-pixel lines every 8 pixels: black on white, white on black, red on blue, green on grey."""
     y, x = np.mgrid[0:SIDE, 0:SIDE]
     on = (y % 8 == 3) | (x % 8 == 3)
-    pairs = (((0, 0, 0), (255, 255, 255)), ((255, 255, 255), (0, 0, 0)), ((220, 30, 30), (20, 40, 160)),
-             ((20, 140, 60), (128, 128, 128)))  # fmt: skip
+    black, white = (0, 0, 0), (255, 255, 255)
+    red_on_blue, green_on_grey = ((220, 30, 30), (20, 40, 160)), ((20, 140, 60), (128, 128, 128))
+    pairs = ((black, white), (white, black), red_on_blue, green_on_grey)
     part = 2 * (y >= SIDE // 2) + (x >= SIDE // 2)
     table = np.array(pairs, dtype=np.uint8)
     return table[part, np.where(on, 0, 1)]
 
 
 PATTERNS: Mapping[str, Callable[[], np.ndarray[Any, Any]]] = {
-    "zone-plate": zone_plate, "siemens-star": siemens_star, "line-pairs": line_pairs, "checkerboards": checkerboards,
+    "zone-plate": zone_plate,
+    "siemens-star": siemens_star,
+    "line-pairs": line_pairs,
+    "checkerboards": checkerboards,
     "grids": grids,
-}  # fmt: skip
+}
 
 
 # -- text: truth by construction -------------------------------------------------------------------------------------

@@ -13,10 +13,12 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from vtbench.metrics import ocr, weights
 from vtbench.metrics._pixels import pairs
-from vtbench.metrics.text import NORMALISER, edits, ned, normalise, words_kept
+from vtbench.metrics._strings import NORMALISER, edits, ned, normalise, words_kept
 from vtbench.types.metric import Batch, ImageMetric, MetricCard, Value
 
 BUCKETS = ((1, 8), (9, 20), (21, 40), (41, 80))
@@ -100,38 +102,48 @@ class QuoteMetric(ImageMetric):
         return readings
 
 
-_KINDS: dict[str, tuple[str, Measure, str, tuple[float, float | None], str]] = {
-    # name: title, measure, direction, bounds, weight
-    "quote-exact": ("Quotes written exactly", _exact, "higher", (0, 1), "images"),
-    "quote-cer": ("CER of the quote", _cer, "lower", (0, None), "characters of the quotes"),
-    "quote-ned": ("1 - normalised edit distance of the quote", _ned, "higher", (0, 1), "images"),
-    "quote-word-accuracy": ("Quoted words written", _words, "higher", (0, 1), "words of the quotes"),
+@dataclass(frozen=True)
+class Kind:
+    """A measure of one image's text; `weight`: what the score is a micro-average over."""
+
+    title: str
+    measure: Measure
+    better: Literal["higher", "lower"]
+    weight: str
+    bounds: tuple[float, float | None] = (0, 1)
+
+
+KINDS = {
+    "quote-exact": Kind("Quotes written exactly", _exact, "higher", "images"),
+    "quote-cer": Kind("CER of the quote", _cer, "lower", "characters of the quotes", (0, None)),
+    "quote-ned": Kind("1 - normalised edit distance of the quote", _ned, "higher", "images"),
+    "quote-word-accuracy": Kind("Quoted words written", _words, "higher", "words of the quotes"),
 }
 
 
+def _name(kind: str, bucket: tuple[int, int] | None) -> str:
+    return kind if bucket is None else f"{kind}-{bucket[0]}-{bucket[1]}"
+
+
 def _metric(kind: str, bucket: tuple[int, int] | None) -> QuoteMetric:
-    title, measure, better, bounds, weight = _KINDS[kind]
-    name = kind if bucket is None else f"{kind}-{bucket[0]}-{bucket[1]}"
+    of = KINDS[kind]
     card = MetricCard(
-        name=name,
-        title=title if bucket is None else f"{title}, {bucket[0]} to {bucket[1]} characters",
+        name=_name(kind, bucket),
+        title=of.title if bucket is None else f"{of.title}, {bucket[0]} to {bucket[1]} characters",
         version=1,
         unit="",
-        better=better,  # type: ignore[arg-type]
+        better=of.better,
         source=f"EasyOCR over the whole image, boxes in reading order; {NORMALISER}, case kept",
-        bounds=bounds,
+        bounds=of.bounds,
         needs=NEEDS,
-        reduction=f"micro-average over {weight}",
+        reduction=f"micro-average over {of.weight}",
         paired=False,
         convention_of=None if bucket is None else kind,
     )
-    return QuoteMetric(card, measure, bucket)
+    return QuoteMetric(card, of.measure, bucket)
 
 
-METRICS: tuple[Callable[[], ImageMetric], ...] = tuple(
-    functools.partial(_metric, kind, bucket) for kind in _KINDS for bucket in (None, *BUCKETS)
-)
-NAMES = tuple(
-    kind if bucket is None else f"{kind}-{bucket[0]}-{bucket[1]}" for kind in _KINDS for bucket in (None, *BUCKETS)
-)
+_ALL = tuple((kind, bucket) for kind in KINDS for bucket in (None, *BUCKETS))
+METRICS: tuple[Callable[[], ImageMetric], ...] = tuple(functools.partial(_metric, *each) for each in _ALL)
+NAMES = tuple(_name(*each) for each in _ALL)
 """All of them, for the task."""

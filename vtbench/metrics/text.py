@@ -17,16 +17,15 @@ from __future__ import annotations
 
 import functools
 import itertools
-import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 from vtbench.metrics import ocr, weights
 from vtbench.metrics._pixels import pairs
+from vtbench.metrics._strings import NORMALISER, edits, ned, normalise, words_kept
 from vtbench.types.metric import Batch, ImageMetric, MetricCard, Value
 
-NORMALISER = "nfkc-ws"
 UNSEGMENTED = frozenset({"han", "hiragana", "katakana", "thai", "lao", "khmer", "burmese", "tibetan"})
 """Scripts that write no spaces between words: no word error rate."""
 OVERLONG = 3
@@ -35,30 +34,6 @@ HEIGHT_EDGES = (0, 3, 4, 6, 100)
 NO_TEXT = "no true text is known for this image"
 MOVED = "the view resized or cropped this page, so that its true line boxes no longer hold"
 NEEDS = {"easyocr": ("easyocr-english-g2",), "rapidocr": ("rapidocr-ppocrv6-rec",), "tesseract": ()}
-
-
-def normalise(text: str) -> str:
-    """NFKC, runs of whitespace to one space, ends stripped."""
-    return " ".join(unicodedata.normalize("NFKC", text).split())
-
-
-def edits(truth: Sequence[Any], reading: Sequence[Any]) -> int:
-    """Levenshtein distance: of two strings, or of two lists of words."""
-    from rapidfuzz.distance import Levenshtein
-
-    return int(Levenshtein.distance(truth, reading))
-
-
-def words_kept(truth: str, reading: str) -> int:
-    """True words found again in their order (longest common subsequence of words)."""
-    from rapidfuzz.distance import LCSseq
-
-    return int(LCSseq.similarity(truth.split(), reading.split()))
-
-
-def ned(truth: str, reading: str) -> float:
-    """1 - d / max(len): 1-N.E.D. of ICDAR 2019."""
-    return 1 - edits(truth, reading) / max(len(truth), len(reading), 1)
 
 
 @dataclass(frozen=True)
@@ -74,31 +49,32 @@ Measure = Callable[[Sequence[Line]], tuple[float, float]]
 """Lines with true text -> (sum of what is counted, sum of weights)."""
 
 
-def _cer(lines: Sequence[Line]) -> tuple[float, float]:
+def character_errors(lines: Sequence[Line]) -> tuple[float, float]:
     return sum(edits(k.truth, k.reading) for k in lines), sum(len(k.truth) for k in lines)
 
 
-def _wer(lines: Sequence[Line]) -> tuple[float, float]:
+def word_errors(lines: Sequence[Line]) -> tuple[float, float]:
     return sum(edits(k.truth.split(), k.reading.split()) for k in lines), sum(len(k.truth.split()) for k in lines)
 
 
-def _words(lines: Sequence[Line]) -> tuple[float, float]:
+def words_right(lines: Sequence[Line]) -> tuple[float, float]:
     return sum(words_kept(k.truth, k.reading) for k in lines), sum(len(k.truth.split()) for k in lines)
 
 
-def _ned(lines: Sequence[Line]) -> tuple[float, float]:
+def normalised_distance(lines: Sequence[Line]) -> tuple[float, float]:
     return sum(ned(k.truth, k.reading) for k in lines), len(lines)
 
 
-def _empty(lines: Sequence[Line]) -> tuple[float, float]:
+def read_as_nothing(lines: Sequence[Line]) -> tuple[float, float]:
     return sum(not k.reading for k in lines), len(lines)
 
 
-def _overlong(lines: Sequence[Line]) -> tuple[float, float]:
+def overlong(lines: Sequence[Line]) -> tuple[float, float]:
     return sum(len(k.reading) > OVERLONG * len(k.truth) for k in lines), len(lines)
 
 
-def _bucket(low: float, high: float, lines: Sequence[Line]) -> tuple[float, float]:
+def errors_between(low: float, high: float, lines: Sequence[Line]) -> tuple[float, float]:
+    """Of lines with a height in [low, high), in [low, high] at the upper end of all."""
     inside = [k for k in lines if low <= k.height < high or k.height == high == HEIGHT_EDGES[-1]]
     return sum(edits(k.truth, k.reading) / len(k.truth) for k in inside), len(inside)
 
@@ -164,7 +140,7 @@ class LineMetric(ImageMetric):
 
     def __init__(self, card: MetricCard, measure: Measure, engine: str = "easyocr", side: str = "candidate") -> None:
         self.card, self._measure, self._engine, self._side = card, measure, engine, side
-        self._words = measure in (_wer, _words)
+        self._words = measure in (word_errors, words_right)
         self._reader: ocr.Engine | None = None
 
     def load(self, device: str = "cpu") -> None:
@@ -250,54 +226,50 @@ class PageCER(ImageMetric):
 
 
 _DISTANCE = "Levenshtein distance over reference characters at true line boxes; nfkc-ws"
-_KINDS: dict[str, tuple[str, Measure, str, str, str, tuple[float, float | None]]] = {
-    # name: title, measure, direction, source, weight, bounds
-    "cer": ("Character error rate", _cer, "lower", _DISTANCE, "reference characters", (0, None)),
-    "wer": (
-        "Word error rate",
-        _wer,
-        "lower",
-        "Levenshtein distance of words over reference words",
-        "reference words",
-        (0, None),
-    ),
-    "word-accuracy": (
-        "Words read right",
-        _words,
-        "higher",
-        "longest common subsequence of words over reference words",
-        "reference words",
-        (0, 1),
-    ),
-    "ned": (
-        "1 - normalised edit distance",
-        _ned,
-        "higher",
-        "ICDAR 2019 1-N.E.D.: 1 - d / max(len) a line",
-        "lines",
-        (0, 1),
-    ),
-    "ocr-empty": ("Lines read as nothing", _empty, "lower", "share of lines", "lines", (0, 1)),
-    "ocr-overlong": ("Lines read over three times too long", _overlong, "lower", "share of lines", "lines", (0, 1)),
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A measure of lines; `weight`: what the score is a micro-average over."""
+
+    title: str
+    measure: Measure
+    better: Literal["higher", "lower"]
+    source: str
+    weight: str
+    bounds: tuple[float, float | None] = (0, None)
+
+
+_ERRORS_OF_WORDS = "Levenshtein distance of words over reference words"
+_COMMON_WORDS = "longest common subsequence of words over reference words"
+_ICDAR = "ICDAR 2019 1-N.E.D.: 1 - d / max(len) a line"
+_SHARE = "share of lines"
+KINDS = {
+    "cer": Kind("Character error rate", character_errors, "lower", _DISTANCE, "reference characters"),
+    "wer": Kind("Word error rate", word_errors, "lower", _ERRORS_OF_WORDS, "reference words"),
+    "word-accuracy": Kind("Words read right", words_right, "higher", _COMMON_WORDS, "reference words", (0, 1)),
+    "ned": Kind("1 - normalised edit distance", normalised_distance, "higher", _ICDAR, "lines", (0, 1)),
+    "ocr-empty": Kind("Lines read as nothing", read_as_nothing, "lower", _SHARE, "lines", (0, 1)),
+    "ocr-overlong": Kind("Lines read over three times too long", overlong, "lower", _SHARE, "lines", (0, 1)),
 }
 _SIDES = {"candidate": "", "ceiling": ", of the original (OCR ceiling)", "self": ", against the original's reading"}
 
 
 def _metric(name: str, kind: str, engine: str = "easyocr", side: str = "candidate") -> LineMetric:
-    title, measure, better, source, weight, bounds = _KINDS[kind]
+    of = KINDS[kind]
     card = MetricCard(
         name=name,
-        title=f"{title}, {engine}{_SIDES[side]}",
+        title=f"{of.title}, {engine}{_SIDES[side]}",
         version=1,
         unit="",
-        better=better,  # type: ignore[arg-type]
-        source=source,
-        bounds=bounds,
+        better=of.better,
+        source=of.source,
+        bounds=of.bounds,
         needs=NEEDS[engine],
-        reduction=f"micro-average over {weight}",
+        reduction=f"micro-average over {of.weight}",
         convention_of=kind if name != kind else None,
     )
-    return LineMetric(card, measure, engine, side)
+    return LineMetric(card, of.measure, engine, side)
 
 
 def _height(low: int, high: int) -> LineMetric:
@@ -313,7 +285,7 @@ def _height(low: int, high: int) -> LineMetric:
         reduction="mean over lines",
         convention_of="cer",
     )
-    return LineMetric(card, functools.partial(_bucket, low, high))
+    return LineMetric(card, functools.partial(errors_between, low, high))
 
 
 def _make(name: str, kind: str, engine: str = "easyocr", side: str = "candidate") -> Callable[[], LineMetric]:
@@ -321,7 +293,7 @@ def _make(name: str, kind: str, engine: str = "easyocr", side: str = "candidate"
 
 
 METRICS: tuple[Callable[[], ImageMetric], ...] = (
-    *(_make(name, name) for name in _KINDS),
+    *(_make(name, name) for name in KINDS),
     *(_make(f"{name}-ceiling", name, side="ceiling") for name in ("cer", "wer", "word-accuracy", "ned")),
     _make("cer-self", "cer", side="self"),
     *(

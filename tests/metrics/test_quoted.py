@@ -11,7 +11,7 @@ import torch
 
 from vtbench import api, registry
 from vtbench.metrics import ocr, quoted, weights
-from vtbench.tasks.geneval_prompts import quotes
+from vtbench.tasks.prompts.quotes import quotes
 from vtbench.types.errors import VtbenchError
 from vtbench.types.item import Item
 from vtbench.types.metric import Batch, Reference
@@ -86,9 +86,9 @@ def test_by_hand(
     monkeypatch: pytest.MonkeyPatch, said: str, exact: float, cer: float, words: float, near: float
 ) -> None:
     meta = {"quote": "open door"}
-    found = {n: measured(f"quote-{n}", meta, said, monkeypatch) for n in ("exact", "cer", "word-accuracy", "ned")}
-    assert [v.value for v in found.values()] == pytest.approx([exact, cer, words, near])
-    assert [v.weight for v in found.values()] == [1, 9, 2, 1]
+    by_measure = {n: measured(f"quote-{n}", meta, said, monkeypatch) for n in ("exact", "cer", "word-accuracy", "ned")}
+    assert [v.value for v in by_measure.values()] == pytest.approx([exact, cer, words, near])
+    assert [v.weight for v in by_measure.values()] == [1, 9, 2, 1]
     assert measured("quote-cer-9-20", meta, said, monkeypatch).value == pytest.approx(cer)
     assert measured("quote-cer-1-8", meta, said, monkeypatch).why == "the quote has 9 characters"
 
@@ -111,11 +111,11 @@ def test_the_quote(meta: dict[str, Any] | None, truth: str, monkeypatch: pytest.
 
 
 def test_prompts_fill_their_buckets() -> None:
-    for made in quotes(5):
-        low, high = (int(v) for v in made["metadata"]["bucket"].split("-"))
+    for prompt in quotes(5):
+        low, high = (int(v) for v in prompt["metadata"]["bucket"].split("-"))
         assert (low, high) in quoted.BUCKETS
-        assert low <= len(made["metadata"]["quote"]) <= high
-        assert quoted.quote({"prompt": made["text"]}) == made["metadata"]["quote"]
+        assert low <= len(prompt["metadata"]["quote"]) <= high
+        assert quoted.quote({"prompt": prompt["text"]}) == prompt["metadata"]["quote"]
 
 
 def test_a_run_of_a_generator_that_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +146,7 @@ def test_texts_are_for_generators_that_read(tmp_path: Path) -> None:
 def test_without_the_readers_weights_the_reason_stands(tmp_path: Path) -> None:
     (tmp_path / "writer.py").write_text(WRITER)
     run = api.evaluate(f"{tmp_path / 'writer.py'}@writer", tasks=["written"], per_prompt=1, out=tmp_path / "o").runs[0]
-    found = run.score("quote-exact")
-    assert found["value"] is None or np.isfinite(found["value"])
-    if found["value"] is None:
-        assert "is not here" in found["why"] or "needs" in found["why"]
+    score = run.score("quote-exact")
+    assert score["value"] is None or np.isfinite(score["value"])
+    if score["value"] is None:
+        assert "is not here" in score["why"] or "needs" in score["why"]

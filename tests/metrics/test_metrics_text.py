@@ -14,24 +14,24 @@ import torch
 from PIL import Image
 
 from vtbench import registry
-from vtbench.metrics import legibility, ocr, text
+from vtbench.metrics import _strings, legibility, ocr, text
 from vtbench.types.item import Item
 from vtbench.types.metric import Batch, Reference, Value
 
-SUITES = Path(__file__).resolve().parents[1] / "tasks" / "suites"
+SUITES = Path(__file__).resolve().parents[2] / "tasks" / "suites"
 
 
-class Told(ocr.Engine):
+class Fixed(ocr.Engine):
     """A reader for tests that answers from a list, whatever the picture."""
 
-    name = "told"
+    name = "fixed"
     scripts = frozenset({"latin", "han"})
 
     def __init__(self, *answers: list[str]) -> None:
         self.answers = list(answers)
         self.asked = 0
         # Its readings are nobody else's.
-        self.id = f"told-{uuid.uuid4()}"
+        self.id = f"fixed-{uuid.uuid4()}"
 
     def load(self, device: str) -> None:
         return
@@ -58,9 +58,9 @@ def batch_of(*items: Item, sha256: str = "same") -> Batch:
     return Batch(Reference(images[:n], items, [sha256] * n), images[n:])
 
 
-def told(name: str, batch: Batch, *answers: list[str]) -> list[Value]:
+def values_of(name: str, batch: Batch, *answers: list[str]) -> list[Value]:
     metric = registry.metric(name)
-    metric._reader = Told(*answers)
+    metric._reader = Fixed(*answers)
     return list(metric.measure(batch))
 
 
@@ -78,10 +78,10 @@ def told(name: str, batch: Batch, *answers: list[str]) -> list[Value]:
     ],
 )
 def test_string_arithmetic(truth: str, reading: str, chars: int, words: int, kept: int, ned: float) -> None:
-    assert text.edits(truth, reading) == chars
-    assert text.edits(truth.split(), reading.split()) == words
-    assert text.words_kept(truth, reading) == kept
-    assert text.ned(truth, reading) == pytest.approx(ned, abs=1e-12)
+    assert _strings.edits(truth, reading) == chars
+    assert _strings.edits(truth.split(), reading.split()) == words
+    assert _strings.words_kept(truth, reading) == kept
+    assert _strings.ned(truth, reading) == pytest.approx(ned, abs=1e-12)
 
 
 def test_levenshtein_against_the_recurrence() -> None:
@@ -93,85 +93,97 @@ def test_levenshtein_against_the_recurrence() -> None:
         for i, c in enumerate(a):
             for j, d in enumerate(b):
                 table[i + 1, j + 1] = min(table[i, j + 1] + 1, table[i + 1, j] + 1, table[i, j] + (c != d))
-        assert text.edits(a, b) == table[-1, -1]
+        assert _strings.edits(a, b) == table[-1, -1]
 
 
 def test_normaliser() -> None:
-    assert text.normalise("  ﬁve\u00a0 fifty\n№ ２ ") == "five fifty No 2"
+    assert _strings.normalise("  ﬁve\u00a0 fifty\n№ ２ ") == "five fifty No 2"
 
 
 def test_micro_average() -> None:
     """Two pages, three lines: 1 + 0 of 8 characters, 4 of 4: (1 + 0 + 4) / 12; a mean of images would give 0.5625."""
     items = (page("abcd", "efgh"), page("ijkl"))
-    first, second = told("cer", batch_of(*items), ["abXd", "efgh"], [""])
+    first, second = values_of("cer", batch_of(*items), ["abXd", "efgh"], [""])
     assert (first.value, first.weight) == (1 / 8, 8)
     assert (second.value, second.weight) == (1, 4)
-    assert [v.value for v in told("ocr-empty", batch_of(*items), ["abXd", "efgh"], [""])] == [0, 1]
+    assert [v.value for v in values_of("ocr-empty", batch_of(*items), ["abXd", "efgh"], [""])] == [0, 1]
     # Two words of truth; one reading of 13 characters for 4, and 12 is the limit.
-    long = told("ocr-overlong", batch_of(page("abcd", "efgh")), ["a" * 13, "b" * 12])[0]
+    long = values_of("ocr-overlong", batch_of(page("abcd", "efgh")), ["a" * 13, "b" * 12])[0]
     assert (long.value, long.weight) == (0.5, 2)
-    words = told("word-accuracy", batch_of(page("the cat sat", "on it")), ["the bat sat", "on it"])[0]
+    words = values_of("word-accuracy", batch_of(page("the cat sat", "on it")), ["the bat sat", "on it"])[0]
     assert (words.value, words.weight) == (4 / 5, 5)
-    wer = told("wer", batch_of(page("the cat", "on it")), ["the big fat cat", "on it"])[0]
+    wer = values_of("wer", batch_of(page("the cat", "on it")), ["the big fat cat", "on it"])[0]
     assert (wer.value, wer.weight) == (2 / 4, 4)
 
 
 def test_empty_truth_is_excluded_never_perfect() -> None:
-    value = told("cer", batch_of(page("", "abcd")), ["ghost", "abcd"])[0]
+    value = values_of("cer", batch_of(page("", "abcd")), ["ghost", "abcd"])[0]
     assert (value.value, value.weight) == (0, 4)
-    nothing = told("cer", batch_of(page(" ")), ["ghost"])[0]
+    nothing = values_of("cer", batch_of(page(" ")), ["ghost"])[0]
     assert nothing.value is None
     assert nothing.why == "no line has true text"
-    assert told("cer", batch_of(Item("photo", None)))[0] == Value(None, why=text.NO_TEXT)
+    assert values_of("cer", batch_of(Item("photo", None)))[0] == Value(None, why=text.NO_TEXT)
 
 
 def test_what_cannot_be_read() -> None:
-    assert told("cer", batch_of(page("abc"), sha256="resized"))[0] == Value(None, why=text.MOVED)
+    assert values_of("cer", batch_of(page("abc"), sha256="resized"))[0] == Value(None, why=text.MOVED)
     han = page("一二三", script="han")
-    wer = told("wer", batch_of(han), ["一二三"])[0]
+    wer = values_of("wer", batch_of(han), ["一二三"])[0]
     assert wer.value is None
     assert "without spaces" in (wer.why or "")
-    assert told("cer", batch_of(han), ["一二四"])[0].value == pytest.approx(1 / 3)
-    thai = told("cer", batch_of(page("ก", script="thai")))[0]
+    assert values_of("cer", batch_of(han), ["一二四"])[0].value == pytest.approx(1 / 3)
+    thai = values_of("cer", batch_of(page("ก", script="thai")))[0]
     assert "this text is thai" in (thai.why or "")
     outside = page("abc", height=300)
-    assert "outside the image" in (told("cer", batch_of(outside))[0].why or "")
+    assert "outside the image" in (values_of("cer", batch_of(outside))[0].why or "")
 
 
 def test_ceiling_and_self() -> None:
     items = (page("abcdefgh"),)
-    assert told("cer-ceiling", batch_of(*items), ["abcdefgX"])[0].value == 1 / 8
+    assert values_of("cer-ceiling", batch_of(*items), ["abcdefgX"])[0].value == 1 / 8
     # The candidate is read first, then the original, whose reading becomes the truth.
-    mine = told("cer-self", batch_of(*items), ["abcd"], ["abcX"])[0]
+    mine = values_of("cer-self", batch_of(*items), ["abcd"], ["abcX"])[0]
     assert (mine.value, mine.weight) == (1 / 4, 4)
-    assert told("cer-self", batch_of(*items), ["abcd"], [""])[0].why == "the original is read as empty"
+    assert values_of("cer-self", batch_of(*items), ["abcd"], [""])[0].why == "the original is read as empty"
 
 
 def test_height_buckets() -> None:
     """Boxes of 10 px on 200: 5 %, the third bucket; the mean is over lines, not characters."""
     items = (page("ab", "abcdefgh"),)
-    value = told("cer-h4-6", batch_of(*items), ["aX", "abcdefgh"])[0]
+    value = values_of("cer-h4-6", batch_of(*items), ["aX", "abcdefgh"])[0]
     assert (value.value, value.weight) == (0.25, 2)
-    assert told("cer-h3-4", batch_of(*items), ["aX", "abcdefgh"])[0].value is None
+    assert values_of("cer-h3-4", batch_of(*items), ["aX", "abcdefgh"])[0].value is None
 
 
 def test_lines_are_noted_for_legibility() -> None:
     batch = batch_of(page("abcd", "efgh"), Item("photo", None))
-    told("cer", batch, ["abXd", "zzzzzzzzz"])
-    told("cer-ceiling", batch, ["abcd", "efgX"])
+    values_of("cer", batch, ["abXd", "zzzzzzzzz"])
+    values_of("cer-ceiling", batch, ["abcd", "efgX"])
     assert batch.kept["lines"] == [
         [
-            {"x_height": 5, "chars": 4, "read": "abXd", "read_right": 3, "original_read": "abcd",
-             "original_read_right": 4},
-            {"x_height": 6, "chars": 4, "read": "zzzzzzzzz", "read_right": 0, "original_read": "efgX",
-             "original_read_right": 3},
+            {
+                "x_height": 5,
+                "chars": 4,
+                "read": "abXd",
+                "read_right": 3,
+                "original_read": "abcd",
+                "original_read_right": 4,
+            },
+            {
+                "x_height": 6,
+                "chars": 4,
+                "read": "zzzzzzzzz",
+                "read_right": 0,
+                "original_read": "efgX",
+                "original_read_right": 3,
+            },
         ],
         [],
-    ]  # fmt: skip
+    ]
 
 
 def test_readings_are_kept_by_content() -> None:
-    reader = Told(["one"], ["two"], ["three"])
+    reader = Fixed(["one"], ["two"], ["three"])
     image = np.zeros((20, 30, 3), np.uint8)
     assert ocr.read_lines(reader, image, [(0, 0, 9, 9)]) == ["one"]
     assert ocr.read_lines(reader, image, [(0, 0, 9, 9)]) == ["one"]
@@ -208,16 +220,14 @@ def test_easyocr_reads_what_it_reads_through_its_own_reader(ladder: tuple[Item, 
         import easyocr_en_models
 
         folder = easyocr_en_models.model_dir()
-        reader = easyocr.Reader(
-            ["en"], gpu=False, detector=False, download_enabled=False, quantize=False, verbose=False,
-            model_storage_directory=folder, user_network_directory=folder,
-        )  # fmt: skip
+        off = dict.fromkeys(("gpu", "detector", "download_enabled", "quantize", "verbose"), False)
+        reader = easyocr.Reader(["en"], **off, model_storage_directory=folder, user_network_directory=folder)
         upright = [[a, c, b, d] for a, b, c, d in boxes]
-        found = reader.recognize(
+        pieces = reader.recognize(
             np.array(Image.fromarray(image).convert("L")), horizontal_list=upright, free_list=[], decoder="greedy"
         )
-    assert ours == [t for _, t, _ in found]
-    assert [text.normalise(t) for t in ours[1:]] == [k["text"] for k in item.meta["lines"]][1:]
+    assert ours == [t for _, t, _ in pieces]
+    assert [_strings.normalise(t) for t in ours[1:]] == [k["text"] for k in item.meta["lines"]][1:]
 
 
 def test_both_engines_on_a_page(ladder: tuple[Item, Any]) -> None:
@@ -248,12 +258,12 @@ def test_curve_is_recovered() -> None:
             p = (1 - lapse) / (1 + math.exp(-slope * (math.log(height) - math.log(middle))))
             lines = [{"x_height": height, "chars": 30, "read_right": int(rng.binomial(30, p))} for _ in range(4)]
             rows.append({"lines": lines})
-        made = legibility.Legibility().finish(rows, [])
-        assert made.value == pytest.approx(truth, rel=0.06)
-        assert made.low is not None
-        assert made.high is not None
-        inside += made.low <= truth <= made.high
-        assert made.details["lapse"] == pytest.approx(lapse, abs=0.06)
+        fitted = legibility.Legibility().finish(rows, [])
+        assert fitted.value == pytest.approx(truth, rel=0.06)
+        assert fitted.low is not None
+        assert fitted.high is not None
+        inside += fitted.low <= truth <= fitted.high
+        assert fitted.details["lapse"] == pytest.approx(lapse, abs=0.06)
     assert inside >= 3
 
 

@@ -18,8 +18,10 @@ from vtbench.types.metric import Batch, Reference
 
 CAT = data.chelsea()
 XS = [CAT[:70, 20:90], CAT[100:170, 200:270]]
-YS = [np.clip(x.astype(int) + np.random.default_rng(k).integers(-30, 30, x.shape), 0, 255).astype(np.uint8)
-      for k, x in enumerate(XS)]  # fmt: skip
+YS = [
+    np.clip(x.astype(int) + np.random.default_rng(k).integers(-30, 30, x.shape), 0, 255).astype(np.uint8)
+    for k, x in enumerate(XS)
+]
 
 
 def stack(images: Any) -> torch.Tensor:
@@ -31,8 +33,8 @@ def batch_of(xs: Any, ys: Any) -> Batch:
 
 
 def give(monkeypatch: pytest.MonkeyPatch, **files: Path) -> None:
-    given = os.pathsep.join(f"{name.replace('_', '-')}={path}" for name, path in files.items())
-    monkeypatch.setenv(weights.VARIABLE, given)
+    named = os.pathsep.join(f"{name.replace('_', '-')}={path}" for name, path in files.items())
+    monkeypatch.setenv(weights.VARIABLE, named)
 
 
 def test_dists_is_piqs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,15 +51,15 @@ def test_dists_is_piqs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     }
     shares = torch.rand(2, 1475, generator=generator)
     shares /= shares.sum()
-    given = {"alpha": shares[0].view(1, -1, 1, 1), "beta": shares[1].view(1, -1, 1, 1)}
+    alpha_and_beta = {"alpha": shares[0].view(1, -1, 1, 1), "beta": shares[1].view(1, -1, 1, 1)}
     torch.save(backbone, tmp_path / "vgg.pth")
-    torch.save(given, tmp_path / "dists.pth")
+    torch.save(alpha_and_beta, tmp_path / "dists.pth")
     give(monkeypatch, vgg16=tmp_path / "vgg.pth", dists=tmp_path / "dists.pth")
     metric = perceptual.DISTS()
     metric.load()
     assert "dists" in (metric.unverified or "")
     assert "vgg16" in (metric.unverified or "")
-    found = [v.value for v in metric.measure(batch_of(XS, YS))]
+    ours = [v.value for v in metric.measure(batch_of(XS, YS))]
 
     def no_download(**_: Any) -> Any:
         with torch.device("meta"):
@@ -66,12 +68,12 @@ def test_dists_is_piqs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         model.features.load_state_dict(features, assign=True)
         return model
 
-    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda *_, **__: given)
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda *_, **__: alpha_and_beta)
     monkeypatch.setattr("piq.perceptual.vgg16", no_download)
     with torch.inference_mode():
         wanted = piq.DISTS(reduction="none")(stack(XS).float() / 255, stack(YS).float() / 255).tolist()
     # Both float32 in one order of operations; the batches are cut alike.
-    assert found == pytest.approx(wanted, abs=1e-6)
+    assert ours == pytest.approx(wanted, abs=1e-6)
     assert min(wanted) > 1e-3
     assert metric.measure(batch_of(XS, XS))[0].value == pytest.approx(0, abs=1e-6)
 
@@ -90,17 +92,17 @@ def test_dino_similarity_is_timms(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     torch.save(model.state_dict(), tmp_path / "dino.pth")
     give(monkeypatch, dinov2_vit_s14=tmp_path / "dino.pth")
     metric = perceptual.DinoSimilarity()
-    found = [v.value for v in metric.measure(batch_of(XS, YS))]
+    ours = [v.value for v in metric.measure(batch_of(XS, YS))]
 
     def features(image: Any) -> torch.Tensor:
-        made = np.asarray(Image.fromarray(image).resize((224, 224), Image.Resampling.BICUBIC)) / 255
-        x = (made - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+        enlarged = np.asarray(Image.fromarray(image).resize((224, 224), Image.Resampling.BICUBIC)) / 255
+        x = (enlarged - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
         with torch.inference_mode():
             return model(torch.from_numpy(x).float().permute(2, 0, 1)[None])[0]
 
     wanted = [float(torch.cosine_similarity(features(x), features(y), dim=0)) for x, y in zip(XS, YS, strict=True)]
     # Pillow rounds the enlarged bytes where ours stays in floats.
-    assert found == pytest.approx(wanted, abs=2e-3)
+    assert ours == pytest.approx(wanted, abs=2e-3)
     assert max(wanted) < 0.99
     assert metric.measure(batch_of(XS, XS))[0].value == pytest.approx(1, abs=1e-6)
 
@@ -113,10 +115,10 @@ def test_clip_similarity_is_open_clips(tmp_path: Path, monkeypatch: pytest.Monke
     torch.manual_seed(0)
     vision = {"image_size": 224, "layers": 2, "width": 64, "head_width": 32, "patch_size": 32}
     text = {"context_length": 8, "vocab_size": 16, "width": 32, "heads": 2, "layers": 1}
-    made: dict[str, Any] = {}
+    options_of: dict[str, Any] = {}
 
     def small(name: str, **options: Any) -> Any:
-        made[name] = options
+        options_of[name] = options
         return CLIP(embed_dim=32, vision_cfg=vision, text_cfg=text, quick_gelu=options["force_quick_gelu"])
 
     model = small("ViT-B-32", force_quick_gelu=True).eval()
@@ -124,8 +126,8 @@ def test_clip_similarity_is_open_clips(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(open_clip, "create_model", small)
     give(monkeypatch, clip_vit_b32_openai=tmp_path / "clip.pt")
     metric = perceptual.ClipSimilarity()
-    found = [v.value for v in metric.measure(batch_of(XS, YS))]
-    assert made["ViT-B-32"] == {"pretrained": None, "force_quick_gelu": True}
+    ours = [v.value for v in metric.measure(batch_of(XS, YS))]
+    assert options_of["ViT-B-32"] == {"pretrained": None, "force_quick_gelu": True}
     transform = open_clip.image_transform(224, is_train=False, mean=perceptual.CLIP_MEAN, std=perceptual.CLIP_STD)
     with torch.inference_mode():
         x, y = (
@@ -133,7 +135,7 @@ def test_clip_similarity_is_open_clips(tmp_path: Path, monkeypatch: pytest.Monke
             for side in (XS, YS)
         )
     # Square images: open_clip's resize and crop is a plain bicubic resize, rounded to bytes.
-    assert found == pytest.approx(torch.cosine_similarity(x, y).tolist(), abs=2e-3)
+    assert ours == pytest.approx(torch.cosine_similarity(x, y).tolist(), abs=2e-3)
 
 
 @pytest.mark.parametrize("kind", [perceptual.DISTS, perceptual.ClipSimilarity, perceptual.DinoSimilarity])

@@ -13,9 +13,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from vtbench.cli import app
-from vtbench.tasks import geneval, geneval_detector
-from vtbench.tasks.geneval_detector import Colours, Detector, Found
-from vtbench.tasks.geneval_prompts import COCO
+from vtbench.tasks.geneval.colours import Colours, crop
+from vtbench.tasks.geneval.detect import detections, pictures
+from vtbench.tasks.geneval.detector import Detector, Instance, instances
+from vtbench.tasks.geneval.verdicts import Detection, verdict
+from vtbench.tasks.geneval.vocabulary import COCO, COLORS
 from vtbench.types.errors import VtbenchError
 
 CLAUSE = {"class": "cat", "count": 1, "color": "red"}
@@ -33,13 +35,23 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     torch.manual_seed(0)
     swin = SwinConfig(
-        image_size=32, embed_dim=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 2, 2], window_size=4,
+        image_size=32,
+        embed_dim=8,
+        depths=[1, 1, 1, 1],
+        num_heads=[1, 1, 2, 2],
+        window_size=4,
         out_features=["stage1", "stage2", "stage3", "stage4"],
-    )  # fmt: skip
+    )
     config = Mask2FormerConfig(
-        backbone_config=swin, feature_size=32, mask_feature_size=32, hidden_dim=32, encoder_feedforward_dim=16,
-        encoder_layers=1, decoder_layers=2, num_attention_heads=2, dim_feedforward=16, num_queries=7, num_labels=80,
-    )  # fmt: skip
+        backbone_config=swin,
+        **dict.fromkeys(("feature_size", "mask_feature_size", "hidden_dim"), 32),
+        **dict.fromkeys(("encoder_feedforward_dim", "dim_feedforward"), 16),
+        encoder_layers=1,
+        decoder_layers=2,
+        num_attention_heads=2,
+        num_queries=7,
+        num_labels=80,
+    )
     folder = tmp_path_factory.mktemp("mask2former")
     Mask2FormerForUniversalSegmentation(config).save_pretrained(folder, safe_serialization=True)
     Mask2FormerImageProcessor(size={"shortest_edge": 64, "longest_edge": 128}).save_pretrained(folder)
@@ -52,14 +64,14 @@ def test_mmdets_steps_by_arithmetic() -> None:
     masks = torch.full((2, 6, 8), -5.0)
     masks[0, 1:3, 2:5] = 2.0
     masks[1, 5, 7] = 1.0
-    found = geneval_detector.instances(classes, masks)
-    assert [f.detection.cls for f in found[:2]] == ["cat", "dog"]
+    seen = instances(classes, masks)
+    assert [i.detection.cls for i in seen[:2]] == ["cat", "dog"]
     # A mask of equal logits has their sigmoid as mean.
-    assert found[0].detection.score == pytest.approx(0.9 / (1 + np.exp(-2)), rel=1e-5)
-    assert found[0].detection.box == (2, 1, 5, 3)
-    assert found[1].detection.box == (7, 5, 8, 6)
-    assert len(found) == 100
-    empty = geneval_detector.instances(classes, torch.full((2, 4, 4), -1.0))[0].detection
+    assert seen[0].detection.score == pytest.approx(0.9 / (1 + np.exp(-2)), rel=1e-5)
+    assert seen[0].detection.box == (2, 1, 5, 3)
+    assert seen[1].detection.box == (7, 5, 8, 6)
+    assert len(seen) == 100
+    empty = instances(classes, torch.full((2, 4, 4), -1.0))[0].detection
     assert (empty.box, empty.score) == ((0, 0, 0, 0), 0)
 
 
@@ -67,26 +79,26 @@ def test_a_crop_is_the_object_on_grey() -> None:
     rgb = np.full((4, 6, 3), 200, np.uint8)
     mask = np.zeros((4, 6), bool)
     mask[1, 2:4] = mask[2, 2] = True
-    made = np.asarray(geneval_detector.crop(rgb, Found(geneval.Detection("cat", (2, 1, 4, 3), 0.9), mask)))
-    assert made.tolist() == [[[200] * 3, [200] * 3], [[200] * 3, [0x99] * 3]]
+    pixels = np.asarray(crop(rgb, Instance(Detection("cat", (2, 1, 4, 3), 0.9), mask)))
+    assert pixels.tolist() == [[[200] * 3, [200] * 3], [[200] * 3, [0x99] * 3]]
 
 
 class _Clip:
     """Features that name a colour: of a text the colour in it, of an image its greatest channel."""
 
     def encode_text(self, texts: Any) -> torch.Tensor:
-        hot = [[float(c in t) for c in geneval.COLORS] for t in texts]
+        hot = [[float(c in t) for c in COLORS] for t in texts]
         return torch.tensor(hot) + 0.01
 
     def encode_image(self, images: torch.Tensor) -> torch.Tensor:
-        places = [geneval.COLORS.index(c) for c in ("red", "green", "blue")]
+        places = [COLORS.index(c) for c in ("red", "green", "blue")]
         out = torch.zeros(len(images), 10)
         out[torch.arange(len(images)), torch.tensor(places)[images.argmax(dim=1)]] = 1.0
         return out
 
 
 def _colours(asked: list[str]) -> Colours:
-    made = object.__new__(Colours)
+    colours = object.__new__(Colours)
 
     class Texts(list[str]):
         def to(self, device: str) -> Texts:
@@ -96,9 +108,9 @@ def _colours(asked: list[str]) -> Colours:
         asked.extend(texts)
         return Texts(texts)
 
-    made.network, made.texts, made.device, made._heads = _Clip(), tokens, "cpu", {}
-    made.prepare = lambda image: torch.from_numpy(np.asarray(image).astype(np.float32)).mean(dim=(0, 1))
-    return made
+    colours.network, colours.texts, colours.device, colours._heads = _Clip(), tokens, "cpu", {}
+    colours.prepare = lambda image: torch.from_numpy(np.asarray(image).astype(np.float32)).mean(dim=(0, 1))
+    return colours
 
 
 def test_colours_are_asked_of_the_objects_that_count() -> None:
@@ -108,26 +120,25 @@ def test_colours_are_asked_of_the_objects_that_count() -> None:
     left[:, :4] = right[:, 4:] = True
 
     class Fixed:
-        def detect(self, rgb: Any) -> list[Found]:
-            made = [
-                ("cat", (0, 0, 4, 8), 0.9, left),
-                ("cat", (4, 0, 8, 8), 0.8, right),
-                ("dog", (0, 0, 4, 8), 0.7, left),
+        def detect(self, rgb: Any) -> list[Instance]:
+            return [
+                Instance(Detection("cat", (0, 0, 4, 8), 0.9), left),
+                Instance(Detection("cat", (4, 0, 8, 8), 0.8), right),
+                Instance(Detection("dog", (0, 0, 4, 8), 0.7), left),
             ]
-            return [Found(geneval.Detection(n, b, s), m) for n, b, s, m in made]  # type: ignore[arg-type]
 
     asked: list[str] = []
     colours = _colours(asked)
     metadata = {"tag": "colors", "include": [CLAUSE], "prompt": "a photo of a red cat"}
-    made = geneval_detector.case(rgb, metadata, Fixed(), lambda: colours)  # type: ignore[arg-type]
-    assert [d.color for d in made] == ["red", None, None]
-    assert geneval.verdict(made, metadata).correct
+    seen = detections(rgb, metadata, Fixed(), lambda: colours)  # type: ignore[arg-type]
+    assert [d.color for d in seen] == ["red", None, None]
+    assert verdict(seen, metadata).correct
     two = {"tag": "colors", "include": [{**CLAUSE, "count": 2}]}
-    made = geneval_detector.case(rgb, two, Fixed(), lambda: colours)  # type: ignore[arg-type]
-    assert [d.color for d in made] == ["red", "blue", None]
+    seen = detections(rgb, two, Fixed(), lambda: colours)  # type: ignore[arg-type]
+    assert [d.color for d in seen] == ["red", "blue", None]
     assert asked[:3] == ["a photo of a red cat", "a photo of a red-colored cat", "a photo of a red object"]
     # A set that asks for no colour needs no CLIP.
-    geneval_detector.case(rgb, {"tag": "single_object", "include": []}, Fixed(), lambda: pytest.fail("asked"))  # type: ignore[arg-type]
+    detections(rgb, {"tag": "single_object", "include": []}, Fixed(), lambda: pytest.fail("asked"))  # type: ignore[arg-type]
 
 
 def _folder(root: Path) -> Path:
@@ -181,16 +192,16 @@ def test_what_the_detector_refuses(tiny: Path, tmp_path: Path) -> None:
         Detector(str(other))
     for folder, match in ((tmp_path / "none", "is no folder"), (other, "neither samples.jsonl")):
         with pytest.raises(VtbenchError, match=match):
-            geneval_detector.pictures(folder)
-    place = tmp_path / "made"
+            pictures(folder)
+    place = tmp_path / "drawn"
     place.mkdir()
     line = {"file": "images/a/0.png", "metadata": {"tag": "colors", "include": [CLAUSE]}}
     (place / "samples.jsonl").write_text(json.dumps(line) + "\n")
     with pytest.raises(VtbenchError, match="is missing"):
-        geneval_detector.pictures(place)
+        pictures(place)
     (place / "samples.jsonl").write_text(json.dumps({"file": "x.png"}) + "\n")
     with pytest.raises(VtbenchError, match="without GenEval's metadata"):
-        geneval_detector.pictures(place)
+        pictures(place)
 
 
 def test_a_damaged_picture_leaves_nothing(tiny: Path, tmp_path: Path) -> None:

@@ -9,38 +9,38 @@ import pytest
 from typer.testing import CliRunner
 
 from vtbench.cli import app
-from vtbench.tasks import geneval
+from vtbench.tasks.geneval.scores import score_file, summarise
+from vtbench.tasks.geneval.verdicts import Detection, Verdict, kept, relations, verdict
+from vtbench.tasks.geneval.vocabulary import COMPLETE
 from vtbench.types.errors import VtbenchError
 
 
 def test_every_case_agrees_with_the_reference(shared: Path) -> None:
     path = shared / "data" / "geneval" / "cases.jsonl"
     expected = [json.loads(line)["expected"] for line in path.read_text().splitlines()]
-    made = geneval.score_file(path)
-    assert len(made.cases) == len(expected) == 120
-    for ours, theirs in zip(made.cases, expected, strict=True):
+    scores = score_file(path)
+    assert len(scores.cases) == len(expected) == 120
+    for ours, theirs in zip(scores.cases, expected, strict=True):
         assert ours.correct == theirs["correct"]
         assert set(ours.reasons) == set(theirs["reasons"])
 
 
-def found(
-    cls: str, box: tuple[float, float, float, float], score: float = 0.95, color: str | None = None
-) -> geneval.Detection:
-    return geneval.Detection(cls, box, score, color)
+def cat(box: tuple[float, float, float, float], score: float = 0.95) -> Detection:
+    return Detection("cat", box, score)
 
 
 def test_counting_wants_more_confidence() -> None:
-    cats = [found("cat", (0, 0, 9, 9), s) for s in (0.95, 0.91, 0.9, 0.5)]
+    cats = [cat((0, 0, 9, 9), s) for s in (0.95, 0.91, 0.9, 0.5)]
     clause = [{"class": "cat", "count": 3}]
-    assert geneval.verdict(cats, {"tag": "counting", "include": clause}).reasons == ("expected cat>=3, found 2",)
-    assert geneval.verdict(cats, {"tag": "single_object", "include": clause}).correct
+    assert verdict(cats, {"tag": "counting", "include": clause}).reasons == ("expected cat>=3, found 2",)
+    assert verdict(cats, {"tag": "single_object", "include": clause}).correct
     extra = {"tag": "counting", "include": [{"class": "cat", "count": 1}], "exclude": [{"class": "cat", "count": 2}]}
-    assert geneval.verdict(cats, extra).reasons == ("expected cat<2, found 2",)
+    assert verdict(cats, extra).reasons == ("expected cat<2, found 2",)
 
 
 def test_at_most_sixteen_objects_a_class() -> None:
-    many = [found("cat", (i, i, i + 5, i + 5)) for i in range(20)]
-    assert len(geneval.kept(many, "counting")["cat"]) == 16
+    many = [cat((i, i, i + 5, i + 5)) for i in range(20)]
+    assert len(kept(many, "counting")["cat"]) == 16
 
 
 @pytest.mark.parametrize(
@@ -55,21 +55,24 @@ def test_at_most_sixteen_objects_a_class() -> None:
     ],
 )
 def test_relations(box: tuple[float, float, float, float], wanted: set[str]) -> None:
-    assert geneval.relations(box, (100, 100, 110, 110)) == wanted
+    assert relations(box, (100, 100, 110, 110)) == wanted
 
 
 def test_overall_is_the_mean_of_task_means() -> None:
-    right, wrong = geneval.Verdict(True, ()), geneval.Verdict(False, ("no",))
-    made = geneval.summarise(["colors", "colors", "colors", "counting"], [right, right, wrong, wrong])
-    assert made.overall == pytest.approx((2 / 3 + 0) / 2)
-    assert made.warnings
+    right, wrong = Verdict(True, ()), Verdict(False, ("no",))
+    scores = summarise(["colors", "colors", "colors", "counting"], [right, right, wrong, wrong])
+    assert scores.overall == pytest.approx((2 / 3 + 0) / 2)
+    assert scores.warnings
 
 
 CASE = {
-    "metadata": {"tag": "position", "include": [{"class": "cat", "count": 1},
-                 {"class": "dog", "count": 1, "position": ["above", 0]}], "prompt": "a photo"},
+    "metadata": {
+        "tag": "position",
+        "include": [{"class": "cat", "count": 1}, {"class": "dog", "count": 1, "position": ["above", 0]}],
+        "prompt": "a photo",
+    },
     "detections": [{"cls": "cat", "box": [0, 0, 9, 9], "score": 0.9, "color": None}],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(
@@ -120,9 +123,9 @@ def test_no_cases(tmp_path: Path, data: bytes, sentence: str) -> None:
     path = tmp_path / "cases.jsonl"
     path.write_bytes(data)
     with pytest.raises(VtbenchError, match=sentence):
-        geneval.score_file(path)
+        score_file(path)
     with pytest.raises(VtbenchError, match="cannot be read"):
-        geneval.score_file(tmp_path / "none.jsonl")
+        score_file(tmp_path / "none.jsonl")
 
 
 def test_the_json_keeps_the_order(tmp_path: Path) -> None:
@@ -131,27 +134,27 @@ def test_the_json_keeps_the_order(tmp_path: Path) -> None:
     second = {"metadata": {"tag": "single_object", "include": []}, "detections": []}
     path.write_text("".join(json.dumps(c) + "\n" for c in (first, second, first)))
     assert CliRunner().invoke(app, ["geneval", "score", str(path), "--json", str(out)]).exit_code == 0
-    made = json.loads(out.read_text())
-    assert [c["correct"] for c in made["cases"]] == [False, True, False]
-    assert made["cases"][0]["reasons"] == ["expected cat>=1, found 0"]
-    assert (made["overall"], made["tasks"]) == (0.5, {"single_object": 1.0, "counting": 0.0})
+    scores = json.loads(out.read_text())
+    assert [c["correct"] for c in scores["cases"]] == [False, True, False]
+    assert scores["cases"][0]["reasons"] == ["expected cat>=1, found 0"]
+    assert (scores["overall"], scores["tasks"]) == (0.5, {"single_object": 1.0, "counting": 0.0})
 
 
 def test_a_class_of_another_list_is_warned_of(tmp_path: Path) -> None:
     path = tmp_path / "cases.jsonl"
-    found = {"cls": "mouse", "box": [0, 0, 1, 1], "score": 0.9}
-    path.write_text(json.dumps({"metadata": {"tag": "colors", "include": []}, "detections": [found]}) + "\n")
-    assert "beside GenEval's 80 (1): mouse (did you mean" in geneval.score_file(path).warnings[-1]
+    mouse = {"cls": "mouse", "box": [0, 0, 1, 1], "score": 0.9}
+    path.write_text(json.dumps({"metadata": {"tag": "colors", "include": []}, "detections": [mouse]}) + "\n")
+    assert "beside GenEval's 80 (1): mouse (did you mean" in score_file(path).warnings[-1]
 
 
 def test_the_whole_set_is_553_prompts_of_four() -> None:
-    right = geneval.Verdict(True, ())
-    whole = [(t, f"{t} {k}") for t, n in geneval.COMPLETE.items() for k in range(n) for _ in range(4)]
+    right = Verdict(True, ())
+    whole = [(t, f"{t} {k}") for t, n in COMPLETE.items() for k in range(n) for _ in range(4)]
     assert len(whole) == 553 * 4
-    assert not geneval.summarise([t for t, _ in whole], [right] * len(whole), [p for _, p in whole]).warnings
+    assert not summarise([t for t, _ in whole], [right] * len(whole), [p for _, p in whole]).warnings
     # As many images, but one prompt drawn eight times instead of another.
     other = [(t, p if p != "colors 1" else "colors 0") for t, p in whole]
-    made = geneval.summarise([t for t, _ in other], [right] * len(other), [p for _, p in other])
-    assert "'colors 0' has 8" in made.warnings[0]
-    made = geneval.summarise([t for t, _ in whole[:-1]], [right] * (len(whole) - 1))
-    assert "color_attr 399 of 400" in made.warnings[0]
+    uneven = summarise([t for t, _ in other], [right] * len(other), [p for _, p in other])
+    assert "'colors 0' has 8" in uneven.warnings[0]
+    incomplete = summarise([t for t, _ in whole[:-1]], [right] * (len(whole) - 1))
+    assert "color_attr 399 of 400" in incomplete.warnings[0]

@@ -57,16 +57,16 @@ def test_latents_count_their_dtype_and_bitstreams_their_bytes() -> None:
 
 def test_a_folder_has_no_rate_and_says_so() -> None:
     for factory in rates.METRICS:
-        (found,) = factory().measure(batch_of(None, (32, 32)))
-        assert found.value is None
-        assert "unknown" in (found.why or "")
+        (value,) = factory().measure(batch_of(None, (32, 32)))
+        assert value.value is None
+        assert "unknown" in (value.why or "")
 
 
 def test_ratio_of_a_set_is_the_ratio_of_the_means() -> None:
     stream = Bitstream([b"x" * 50, b"x" * 150], (40, 20))
     batch = batch_of(stream, (40, 20))
-    found = rates.ratio().measure(batch)
-    score = sum(v.value * v.weight for v in found) / sum(v.weight for v in found)  # type: ignore[operator]
+    ratios = rates.ratio().measure(batch)
+    score = sum(v.value * v.weight for v in ratios) / sum(v.weight for v in ratios)  # type: ignore[operator]
     assert score == pytest.approx(24 / ((400 / 800 + 1200 / 800) / 2), rel=1e-14)
 
 
@@ -85,5 +85,5 @@ def test_kodak_png_ratio_is_that_of_the_files(shared: Path) -> None:
     path = shared / "data" / "kodak" / "kodim03.png"
     images = torch.from_numpy(np.asarray(Image.open(path).convert("RGB")).copy()).permute(2, 0, 1)[None]
     batch = batch_of(Bitstream([b"x"], (512, 768)), (512, 768), images)
-    (found,) = rates.png_bits(batch)
-    assert found / 8 == pytest.approx(path.stat().st_size, rel=0.1)
+    (bits,) = rates.png_bits(batch)
+    assert bits / 8 == pytest.approx(path.stat().st_size, rel=0.1)

@@ -128,11 +128,11 @@ def test_jackknife_interval_holds_the_spread_of_new_samples() -> None:
     values = [frechet.distance(reference, moments.of(x)) for x in drawn]
     widths = []
     for x in drawn[:10]:
-        found = frechet.interval(reference, x, paired=False)
-        assert found is not None
-        assert found.low is not None
-        assert found.high is not None
-        widths.append(found.high - found.low)
+        interval = frechet.interval(reference, x, paired=False)
+        assert interval is not None
+        assert interval.low is not None
+        assert interval.high is not None
+        widths.append(interval.high - interval.low)
     assert 0.5 < np.mean(widths) / (2 * 2.26 * np.std(values)) < 2  # t with 9 degrees: 2.26
     pair = frechet.interval(drawn[0], drawn[0] + 0.01, paired=True)
     assert pair is not None
@@ -165,9 +165,9 @@ def test_extrapolation_removes_the_bias_of_few_images() -> None:
     reference = moments.of(rng.normal(0, 1, (20_000, 32)))
     x = rng.normal(0, 1, (800, 32))
     plain = frechet.frechet(reference, x)
-    found = frechet.extrapolate(reference, x)
-    assert found is not None
-    assert abs(found[0]) < 0.25 * plain
+    infinite = frechet.extrapolate(reference, x)
+    assert infinite is not None
+    assert abs(infinite[0]) < 0.25 * plain
 
 
 def test_kid_is_the_unbiased_sum_written_out() -> None:
@@ -184,12 +184,12 @@ def test_kid_is_the_unbiased_sum_written_out() -> None:
 
 def test_kid_in_blocks_equals_kid_in_one_and_its_jackknife_leaves_groups_out(monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = features(150, 16, 13), features(130, 16, 14, 0.1)
-    whole, found = kid.kid_interval(a, b)
+    whole, interval = kid.kid_interval(a, b)
     monkeypatch.setattr(kid, "_BLOCK", 37)
     assert kid.kid(a, b) == pytest.approx(whole, rel=1e-9)
     left = [kid.kid(np.delete(a, slice(g, None, 10), 0), np.delete(b, slice(g, None, 10), 0)) for g in range(10)]
     error = np.sqrt(9 / 10 * ((np.array(left) - np.mean(left)) ** 2).sum())
-    assert found.high - found.low == pytest.approx(2 * 2.2621571628 * error, rel=1e-6)
+    assert interval.high - interval.low == pytest.approx(2 * 2.2621571628 * error, rel=1e-6)
 
 
 def test_kid_by_subsets_equals_torch_fidelity() -> None:
@@ -272,15 +272,15 @@ def test_rfid_with_given_weights_is_marked_unverified_and_agrees_with_float64(we
     metric = frechet.Frechet(frechet.rfid().card, path=weights)
     metric.load()
     a, b = metric.extractor().extract(images), metric.extractor().extract(noisy.to(torch.uint8))
-    found = metric.finish(a, b)
+    score = metric.finish(a, b)
     stats = [metric_fid.fid_features_to_statistics(torch.from_numpy(x.astype(np.float64))) for x in (a, b)]
     span = np.linalg.qr(np.concatenate([a, b]).astype(np.float64).T)[0]  # exact coordinates of all 24 features
-    assert found.value == pytest.approx(fid_by_sqrtm(a @ span, b @ span), rel=1e-6)
+    assert score.value == pytest.approx(fid_by_sqrtm(a @ span, b @ span), rel=1e-6)
     wanted = metric_fid.fid_statistics_to_metric(stats[0], stats[1], False)["frechet_inception_distance"]
-    assert found.value == pytest.approx(wanted, rel=5e-5)
-    assert "unverified" in (found.warning or "")
-    assert "too few" in (found.warning or "")
-    assert found.details["kid"] == pytest.approx(kid.kid(a, b))
+    assert score.value == pytest.approx(wanted, rel=5e-5)
+    assert "unverified" in (score.warning or "")
+    assert "too few" in (score.warning or "")
+    assert score.details["kid"] == pytest.approx(kid.kid(a, b))
     assert "unverified" in metric.extractor().id
 
 
@@ -299,8 +299,8 @@ def test_an_unverified_file_in_the_hub_cache_is_refused_by_name_and_hash(
     metric = frechet.rfid()
     metric.load()
     assert "unverified" in metric.extractor().id
-    found = metric.finish(features(20, 8, 0), features(20, 8, 1))
-    assert "unverified weights" in (found.warning or "")
+    score = metric.finish(features(20, 8, 0), features(20, 8, 1))
+    assert "unverified weights" in (score.warning or "")
 
 
 def test_a_file_that_is_no_inception_is_refused(tmp_path: Path) -> None:
@@ -336,10 +336,10 @@ def test_precision_and_recall_equal_torch_fidelity() -> None:
     wanted = metric_prc.prc_features_to_metric(
         torch.from_numpy(fake).double(), torch.from_numpy(real).double(), prc_neighborhood=3, verbose=False
     )
-    found = prdc.manifold(real, fake, 3, strict=False)
-    assert found.precision == pytest.approx(wanted["precision"], abs=1e-4)
-    assert found.recall == pytest.approx(wanted["recall"], abs=1e-4)
-    assert 0.2 < found.precision < 1
+    measures = prdc.manifold(real, fake, 3, strict=False)
+    assert measures.precision == pytest.approx(wanted["precision"], abs=1e-4)
+    assert measures.recall == pytest.approx(wanted["recall"], abs=1e-4)
+    assert 0.2 < measures.precision < 1
 
 
 def prdc_written_out(real: np.ndarray, fake: np.ndarray, k: int) -> tuple[float, float, float, float]:
@@ -359,17 +359,17 @@ def prdc_written_out(real: np.ndarray, fake: np.ndarray, k: int) -> tuple[float,
 def test_prdc_equals_the_formulas_written_out(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prdc, "_BLOCK", block)
     real, fake = features(200, 16, 22).astype(np.float64) + 30, features(170, 16, 23, 0.15).astype(np.float64) + 30
-    found = prdc.manifold(real, fake, 5, strict=True)
-    got = (found.precision, found.recall, found.density, found.coverage)
+    measures = prdc.manifold(real, fake, 5, strict=True)
+    got = (measures.precision, measures.recall, measures.density, measures.coverage)
     assert got == pytest.approx(prdc_written_out(real, fake, 5), abs=1e-4)
 
 
 def test_neighbour_metrics_share_one_computation_and_refuse_moments() -> None:
     real, fake = features(60, 8, 24), features(50, 8, 25)
-    found = {m().card.name: m().finish(real, fake) for m in prdc.METRICS}
-    assert set(found) == {"precision-k3", "recall-k3", "precision-k5", "recall-k5", "density-k5", "coverage-k5"}
+    by_name = {m().card.name: m().finish(real, fake) for m in prdc.METRICS}
+    assert set(by_name) == {"precision-k3", "recall-k3", "precision-k5", "recall-k5", "density-k5", "coverage-k5"}
     assert len(prdc._last) == 2
-    assert found["density-k5"].value == pytest.approx(prdc_written_out(real, fake, 5)[2])
+    assert by_name["density-k5"].value == pytest.approx(prdc_written_out(real, fake, 5)[2])
     assert prdc.METRICS[0]().finish(moments.of(real), fake).value is None
     assert prdc.METRICS[0]().finish(real[:3], fake).value is None
 

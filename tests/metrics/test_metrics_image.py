@@ -126,13 +126,13 @@ def test_pooled_psnr() -> None:
         {"values": {}, "size": [5, 5], "why": {"mse": "broken"}},
         {"values": {"mse": 16.0}, "size": [30, 10]},
     ]
-    made = psnr.PooledPSNR().finish(rows, [None] * 4)  # type: ignore[list-item]
+    score = psnr.PooledPSNR().finish(rows, [None] * 4)  # type: ignore[list-item]
     pooled = (4 * 100 + 16 * 300) / 600
-    assert made.value == pytest.approx(10 * math.log10(255**2 / pooled), abs=1e-12)
-    assert made.n == 3
-    assert made.details["n_lossless"] == 1
-    assert made.low is not None
-    assert made.low < made.value
+    assert score.value == pytest.approx(10 * math.log10(255**2 / pooled), abs=1e-12)
+    assert score.n == 3
+    assert score.details["n_lossless"] == 1
+    assert score.low is not None
+    assert score.low < score.value
     nothing = psnr.PooledPSNR().finish([{"values": {"mse": 0.0}, "size": [4, 4]}], [None])  # type: ignore[list-item]
     assert nothing.value is None
     assert nothing.why == "lossless (identical pixels)"
@@ -219,9 +219,9 @@ def test_lpips_is_the_packages(perceptual: Any) -> None:
     model = package_lpips(net, path)
     with torch.inference_mode():
         wanted = model(stack(*xs).float() / 127.5 - 1, stack(*ys).float() / 127.5 - 1).flatten().tolist()
-    found = [v.value for v in metric.measure(batch_of(xs, ys))]
+    ours = [v.value for v in metric.measure(batch_of(xs, ys))]
     # Both float32; layouts and the order of sums differ.
-    assert found == pytest.approx(wanted, rel=2e-6, abs=1e-6)
+    assert ours == pytest.approx(wanted, rel=2e-6, abs=1e-6)
     assert min(wanted) > 1e-3
 
 
@@ -246,9 +246,8 @@ def test_worst_tile_lpips(tmp_path: Any) -> None:
     y[70:120, 70:120] = noisy(y[70:120, 70:120], 40)
     value = one(metric, x, y).value
     with torch.inference_mode():
-        whole = package_lpips("alex", path, spatial=True)(
-            stack(x).float() / 127.5 - 1, stack(y).float() / 127.5 - 1
-        )[0, 0]  # fmt: skip
+        model = package_lpips("alex", path, spatial=True)
+        whole = model(stack(x).float() / 127.5 - 1, stack(y).float() / 127.5 - 1)[0, 0]
     corners = [(a, b) for a in (0, 64, 86) for b in (0, 64, 128, 136)]
     tiles = [float(whole[a : a + 64, b : b + 64].double().mean()) for a, b in corners]
     assert value == pytest.approx(max(tiles), rel=1e-5)
@@ -336,7 +335,7 @@ def test_bias() -> None:
     x = np.clip(CAT, 10, 240).astype(np.uint8)
     y = x + np.array([3, 0, 0], np.uint8)
     y[..., 2] -= 7
-    found = [one(f(), x, y).value for f in colour.METRICS[2:]]
-    assert found == pytest.approx([3, 0, -7], abs=1e-9)
+    shifts = [one(f(), x, y).value for f in colour.METRICS[2:]]
+    assert shifts == pytest.approx([3, 0, -7], abs=1e-9)
     assert [f().card.name for f in colour.METRICS[2:]] == ["bias-r", "bias-g", "bias-b"]
     assert one(colour.DeltaE(), x, x).value == 0

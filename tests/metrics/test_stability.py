@@ -44,30 +44,30 @@ def images() -> torch.Tensor:
 
 
 def test_an_idempotent_tokenizer_does_not_drift(images: torch.Tensor) -> None:
-    found = stability.measure_stability(subject(Steps), images, [1, 2]).values
-    psnr = [[v.value for v in found[f"drift-psnr-{n}"]] for n in (1, 2, 5)]
+    values = stability.measure_stability(subject(Steps), images, [1, 2]).values
+    psnr = [[v.value for v in values[f"drift-psnr-{n}"]] for n in (1, 2, 5)]
     assert psnr[0] == psnr[1] == psnr[2]
-    assert [v.value for v in found["drift-tokens-5"]] == [0.0, 0.0]
+    assert [v.value for v in values["drift-tokens-5"]] == [0.0, 0.0]
     error = ((images // 16 * 16 + 8).double() - images.double()).square().mean(dim=(1, 2, 3))
     assert psnr[0] == pytest.approx((10 * torch.log10(255**2 / error)).tolist(), rel=1e-9)
 
 
 def test_a_tokenizer_that_darkens_drifts_by_one_step_a_cycle(images: torch.Tensor) -> None:
-    found = stability.measure_stability(subject(Darker), images, [1, 2], cycles=(1, 3)).values
-    first, third = (found[f"drift-psnr-{n}"][0].value or 0 for n in (1, 3))
+    values = stability.measure_stability(subject(Darker), images, [1, 2], cycles=(1, 3)).values
+    first, third = (values[f"drift-psnr-{n}"][0].value or 0 for n in (1, 3))
     assert third < first
-    assert found["drift-tokens-3"][0].value == 1.0
+    assert values["drift-tokens-3"][0].value == 1.0
 
 
 def test_shares_equal_a_count_written_out(images: torch.Tensor) -> None:
-    found = stability.measure_stability(subject(Steps), images, [1, 2], cycles=(1,)).values
+    values = stability.measure_stability(subject(Steps), images, [1, 2], cycles=(1,)).values
     moved = torch.roll(images, 1, dims=-1)
     moved[..., 0] = images[..., 0]
     share = (moved // 16 != images // 16).double().mean(dim=(1, 2, 3)).tolist()
-    assert [v.value for v in found["shift-tokens"]] == pytest.approx(share, rel=1e-12)
+    assert [v.value for v in values["shift-tokens"]] == pytest.approx(share, rel=1e-12)
     other = stability.noisy(images, [1, 2])
     share = (other // 16 != images // 16).double().mean(dim=(1, 2, 3)).tolist()
-    assert [v.value for v in found["noise2-tokens"]] == pytest.approx(share, rel=1e-12)
+    assert [v.value for v in values["noise2-tokens"]] == pytest.approx(share, rel=1e-12)
 
 
 def test_disturbances_are_mild_and_seeded(images: torch.Tensor) -> None:

@@ -31,32 +31,32 @@ def test_a_uniform_source_never_reads_as_fewer_bits_than_it_has() -> None:
     rng = np.random.default_rng(0)
     for images in (2, 20, 330):
         tokens = codes(rng.integers(0, 2**14, (images, 1024)), 2**14)
-        found = finish(cross_entropy.Entropy, tokens)
+        score = finish(cross_entropy.Entropy, tokens)
         coded = finish(entropy_coding.Coded, tokens)
         assert coded.value * 4096 >= 14 * 1024
         if images < 320:
-            assert found.value is None
-            assert "under ten each" in found.why
-            assert "16384 symbols" in found.why
+            assert score.value is None
+            assert "under ten each" in score.why
+            assert "16384 symbols" in score.why
         else:
-            assert 14.0 <= found.details["bits_per_position"] < 14.2
-            assert found.value == pytest.approx(found.details["bits_per_position"] * 1024 / 4096)
+            assert 14.0 <= score.details["bits_per_position"] < 14.2
+            assert score.value == pytest.approx(score.details["bits_per_position"] * 1024 / 4096)
 
 
 def test_order_0_equals_the_cross_entropy_counted_again_and_nears_the_source() -> None:
     rng = np.random.default_rng(1)
     p = np.array([0.5, 0.25, 0.125, 0.125])
     tokens = codes(rng.choice(4, (60, 500), p=p), 4)
-    found = finish(cross_entropy.Entropy, tokens)
+    score = finish(cross_entropy.Entropy, tokens)
     fold = _codes.folds(tokens)
     assert sorted(fold) == [0] * 30 + [1] * 30
     for i in (0, 17, 59):
         others = np.concatenate([t.indices.numpy().ravel() for f, t in zip(fold, tokens, strict=True) if f != fold[i]])
         q = [(float((others == s).sum()) + 0.5) / (len(others) + 2) for s in range(4)]
         bits = -sum(math.log2(q[s]) for s in tokens[i].indices.numpy().ravel())
-        assert found.per_image[i] == pytest.approx(bits / 4096, rel=1e-12)
-    assert found.details["bits_per_position"] == pytest.approx(1.75, rel=0.01)
-    assert found.low < found.value < found.high
+        assert score.per_image[i] == pytest.approx(bits / 4096, rel=1e-12)
+    assert score.details["bits_per_position"] == pytest.approx(1.75, rel=0.01)
+    assert score.low < score.value < score.high
 
 
 def test_order_of_images_does_not_matter_and_twins_share_a_fold() -> None:
@@ -83,10 +83,10 @@ def test_neighbours_tell_what_is_a_function_of_them() -> None:
         for x in range(1, 16):
             table[:, y, x] = (table[:, y - 1, x] ^ table[:, y, x - 1]) ^ flips[:, y, x]
     tokens = codes(table.reshape(80, 256), 2, grid=(16, 16))
-    plain, given = finish(cross_entropy.Entropy, tokens), finish(cross_entropy.EntropyNeighbours, tokens)
+    plain, with_neighbours = finish(cross_entropy.Entropy, tokens), finish(cross_entropy.EntropyNeighbours, tokens)
     inner, border = 225 / 256, 31 / 256
     assert plain.details["bits_per_position"] == pytest.approx(1.0, abs=0.01)
-    assert given.details["bits_per_position"] == pytest.approx(inner * 0.5436 + border, abs=0.01)
+    assert with_neighbours.details["bits_per_position"] == pytest.approx(inner * 0.5436 + border, abs=0.01)
     few = finish(cross_entropy.EntropyNeighbours, codes(rng.integers(0, 64, (20, 256)), 64, grid=(16, 16)))
     assert few.value is None
     assert "cells" in few.why
@@ -118,9 +118,9 @@ def test_variable_lengths_and_gaps_are_written_and_read_back() -> None:
     table = rng.integers(0, 16, (30, 40, 2))
     for i in range(30):
         table[i, rng.integers(1, 300) % 41 :] = -1
-    found = finish(entropy_coding.Coded, codes(table, 16, 16, variable=True))
-    assert found.value is not None
-    assert found.details["header_bytes_per_image"] == 2
+    score = finish(entropy_coding.Coded, codes(table, 16, 16, variable=True))
+    assert score.value is not None
+    assert score.details["header_bytes_per_image"] == 2
     table[:, 3, 1] = -1
     table[:, 0] = 1
     gaps = finish(entropy_coding.Coded, codes(table, 16, 16))
@@ -131,9 +131,9 @@ def test_variable_lengths_and_gaps_are_written_and_read_back() -> None:
 
 def test_large_alphabets_can_be_written() -> None:
     rng = np.random.default_rng(6)
-    found = finish(entropy_coding.Coded, codes(rng.integers(0, 2**18, (6, 64)), 2**18))
-    assert found.value is not None
-    assert found.value * 4096 / 64 > 17
+    score = finish(entropy_coding.Coded, codes(rng.integers(0, 2**18, (6, 64)), 2**18))
+    assert score.value is not None
+    assert score.value * 4096 / 64 > 17
 
 
 def test_rarefaction_equals_the_closed_form_and_a_simulation() -> None:
@@ -160,17 +160,17 @@ def test_bits_of_a_binary_code_are_one_codebook_and_residual_books_are_not() -> 
     bits = np.stack([np.arange(64).reshape(4, 16) % 4 >> b & 1 for b in (3, 2, 1, 0)], axis=2)
     assert finish(codebook.Usage, codes(bits, 2, 2, 2, 2)).value == 25.0
     deep = np.stack([np.zeros((4, 16)), np.arange(64).reshape(4, 16)], axis=2)
-    found = finish(codebook.Usage, codes(deep, 4096, 4096))
-    assert found.value == pytest.approx(100 * (1 / 4096 + 64 / 4096) / 2)
-    assert "mean over 2 books" in found.details["counted"]
+    score = finish(codebook.Usage, codes(deep, 4096, 4096))
+    assert score.value == pytest.approx(100 * (1 / 4096 + 64 / 4096) / 2)
+    assert "mean over 2 books" in score.details["counted"]
 
 
 def test_position_entropy_sees_positions_apart() -> None:
     rng = np.random.default_rng(8)
     table = np.stack([np.zeros(4000), rng.integers(0, 4, 4000)], axis=1)
-    found = finish(codebook.PositionEntropy, codes(table, 4))
-    assert found.details["by_position"] == pytest.approx([0.0, 2.0], abs=0.01)
-    assert found.value == pytest.approx(1.0, abs=0.01)
+    score = finish(codebook.PositionEntropy, codes(table, 4))
+    assert score.details["by_position"] == pytest.approx([0.0, 2.0], abs=0.01)
+    assert score.value == pytest.approx(1.0, abs=0.01)
     few = finish(codebook.PositionEntropy, codes(table[:39], 4))
     assert few.value is None
 
