@@ -38,7 +38,7 @@ lint: $(VENV)/.test
 check: lint test
 
 release: $(BIN)/python
-	$(BIN)/python -m vtbench.provenance
+	$(BIN)/python -m vtbench.results.provenance
 
 # By hand, not in CI: the lowest version of every requirement that pyproject.toml admits. Python 3.11 to 3.13, for which
 # torch 2.6 exists; its Linux build brings CUDA along, 7 GB in all.

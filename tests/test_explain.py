@@ -11,9 +11,8 @@ from PIL import Image
 from skimage.data import astronaut, chelsea, coffee, rocket
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from vtbench.images import protocols
 from vtbench.explain import explain
-from vtbench.images import FITS
+from vtbench.images import FITS, protocols
 from vtbench.images.views import View
 from vtbench.scoring.fingerprint import fingerprint_under
 from vtbench.types.errors import VtbenchError

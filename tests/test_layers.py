@@ -35,9 +35,7 @@ LOCAL_IMPORTS = ("cli", "api")
 """Where a function may import our own modules: start-up would load torch otherwise."""
 LEFT_TO_MOVE = frozenset(
     word
-    for line in (
-        "cli contract explain explain_runs honesty listing parity parity_gen quickstart show",
-    )
+    for line in ("cli contract explain explain_runs honesty listing parity parity_gen quickstart show",)
     for word in line.split()
 )
 """Modules of the old flat hall, which keep no floor until they have moved. Ends empty."""

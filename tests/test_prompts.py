@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from vtbench.images.prompts import builtin_prompts as builtin
 from vtbench.images.prompts import open_prompts
 from vtbench.images.seeds import sample_seed
-from vtbench.images.prompts import builtin_prompts as builtin
 from vtbench.tasks import geneval_prompts
-from vtbench.tasks.geneval import COMPLETE, TASKS, Detection, verdict
+from vtbench.tasks.geneval import TASKS
+from vtbench.tasks.geneval.verdicts import Detection, verdict
+from vtbench.tasks.geneval.vocabulary import COMPLETE
 from vtbench.types.errors import VtbenchError
 
 

@@ -498,7 +498,7 @@ def geneval_prompts(
 ) -> None:
     """New prompts in GenEval's six categories; its own 553 are the suite `geneval`."""
     from vtbench.results.files import dumps, write_atomic
-    from vtbench.tasks.geneval_prompts import make
+    from vtbench.tasks.geneval.prompts import make
 
     found = make(per_task, seed)
     write_atomic(out, "".join(dumps(m) + "\n" for m in found))

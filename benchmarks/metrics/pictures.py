@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vtbench.images import View
+from vtbench.images.views import View
 from vtbench.metrics.weights import VARIABLE
 from vtbench.types.metric import Batch, ImageMetric, Reference
 

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from vtbench.subject import image_seed
 
 from benchmarks.metrics.comparison import FLOATS, NUMPY, Comparison, largest, relative, version
 from benchmarks.metrics.pictures import Pixels, photographs, stacked
 from vtbench import api, evaluate
-from vtbench.images import rgb_sha256, to_float
+from vtbench.images.reading import rgb_sha256
+from vtbench.images.rounding import to_float
 from vtbench.metrics import codebook, cross_entropy, entropy_coding
-from vtbench.subject import image_seed
 from vtbench.types.tokens import Codes
 
 

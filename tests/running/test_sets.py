@@ -18,9 +18,9 @@ import torch
 from PIL import Image
 
 from vtbench import registry
-from vtbench.running import sets
 from vtbench.metrics import frechet, inception, statistics
 from vtbench.metrics.inception import InceptionFeatures
+from vtbench.running import sets
 from vtbench.types.errors import VtbenchError
 from vtbench.types.metric import Batch, ImageMetric, MetricCard, Value
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vtbench.intervals import simulate_coverage, simulate_level
+from benchmarks.metrics.coverage import simulate_coverage, simulate_level
 from vtbench.statistics.intervals import counts, jackknife, mean_interval
 from vtbench.types.errors import VtbenchError
 

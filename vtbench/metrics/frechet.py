@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vtbench.statistics import intervals
 from vtbench.metrics import moments
 from vtbench.metrics.inception import WEIGHTS, InceptionFeatures, Output, Resize
 from vtbench.metrics.kid import kid
 from vtbench.metrics.moments import Moments, Statistics
+from vtbench.statistics import intervals
 from vtbench.types.errors import VtbenchError
 from vtbench.types.metric import Extractor, MetricCard, SetMetric, SetValue
 
