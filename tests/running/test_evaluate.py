@@ -25,7 +25,7 @@ from vtbench.results.record import read_run
 from vtbench.types.errors import VtbenchError
 from vtbench.types.tokens import Latents
 
-FILE = Path(__file__).parent / "bad_adapters.py"
+FILE = Path(__file__).parents[1] / "bad_adapters.py"
 
 
 @pytest.fixture(scope="module")

@@ -202,8 +202,8 @@ class Named(ImageMetric):
     card = MetricCard("length", "Length", 1, "", "higher", "test", paired=False)
 
     def measure(self, batch: Batch) -> Sequence[Value]:
-        given = (batch.reference.items[0].meta or {}).get("prompt")
-        return [Value(float(len(given))) if given else Value(None, why="this image was drawn from no text")]
+        prompts = [(item.meta or {}).get("prompt") for item in batch.reference.items]
+        return [Value(float(len(p))) if p else Value(None, why="this image was drawn from no text") for p in prompts]
 
 
 def test_prompts_come_from_what_was_generated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,6 +54,8 @@ def in_order(logits: Any, split: int = ADM_SPLIT) -> list[float]:
 class InceptionScore(SetMetric):
     """A property of the candidate alone; the reference is not looked at."""
 
+    needs_reference = False
+
     def __init__(self, card: MetricCard, *, file_order: bool = False, path: Path | None = None) -> None:
         self.card = card
         self._extractor = InceptionFeatures("logits", "tf1", path)

@@ -143,6 +143,11 @@ def _candidate(
 ) -> Candidate:
     """One set through the pipeline, and its scores with what keeps them from being compared."""
     place = FeaturePlace(scratch)
+    if not images.items:
+        no_prompts = f"{images.name} keeps no prompts: give a folder that `vtbench generate` wrote"
+        asked = dataclasses.replace(
+            asked, metrics=asked.metrics.without({n: no_prompts for n in asked.metrics.per_image()})
+        )
     with RunFolder(scratch) as folder:
         writer = Writer(folder, asked.metrics, place, Keeping(reference=False), device=device)
         lane = pipeline.Lane(images.name, None, writer, side=0)

@@ -155,6 +155,9 @@ class Extractor(ABC):
 class SetMetric(Metric):
     """Compares two sets of features, kept in memory-mapped files: reference and candidate (n, dim) float32."""
 
+    needs_reference: bool = True
+    """False for a property of the candidate alone, which is had without any reference."""
+
     @abstractmethod
     def extractor(self) -> Extractor: ...
 
