@@ -50,7 +50,7 @@ def core_files() -> list[Path]:
     return [path for name in PIPELINES if (path := sources.file_of(name)) is not None]
 
 
-def _found_by_name(package: str) -> Iterator[Path]:
+def _listed(package: str) -> Iterator[Path]:
     """Modules that the registry finds by looking into a folder rather than by an import, and the data beside them."""
     init = sources.file_of(f"{sources.PROJECT}.{package}")
     if init is not None:
@@ -61,8 +61,8 @@ def _found_by_name(package: str) -> Iterator[Path]:
 def source_files() -> list[Path]:
     """Every file that decides a number of some run: the core, all metrics, tasks, suites and adapters, and whatever
     those import."""
-    found = [p for package in ("metrics", "tasks", "adapters") for p in _found_by_name(package)]
-    return list(sources.closure([*core_files(), *found]))
+    listed = [p for package in ("metrics", "tasks", "adapters") for p in _listed(package)]
+    return list(sources.closure([*core_files(), *listed]))
 
 
 def code_digest() -> str:

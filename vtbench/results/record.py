@@ -9,15 +9,16 @@ The JSON schemas of these records are published in docs/schema/ (`python -m vtbe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from vtbench.results.files import read_json, read_lines
 from vtbench.results.html import scores_html
+from vtbench.results.typed import Record, validated
 from vtbench.types.errors import VtbenchError
 
 SCHEMA = 1
@@ -27,58 +28,6 @@ image, and every file of the project that decides a number. Runs of another rule
 
 Json = Any
 """A value of JSON: null, a boolean, a number, a text, a list or an object."""
-
-
-class Record(BaseModel):
-    """An object of JSON with named fields; also a read-only mapping of the keys that the file had."""
-
-    model_config = ConfigDict(
-        strict=True, allow_inf_nan=False, extra="allow", frozen=True, populate_by_name=True, protected_namespaces=()
-    )
-
-    def __getitem__(self, key: str) -> Any:
-        extra = self.__pydantic_extra__ or {}
-        if key in extra:
-            return extra[key]
-        name = self._field(key)
-        if name is None:
-            raise KeyError(key)
-        return getattr(self, name)
-
-    @classmethod
-    def _field(cls, key: str) -> str | None:
-        fields = cls.model_fields
-        return key if key in fields else next((n for n, f in fields.items() if f.alias == key), None)
-
-    def get(self, key: str, default: Any = None) -> Any:
-        try:
-            return self[key]
-        except KeyError:
-            return default
-
-    def keys(self) -> list[str]:
-        """The keys that were stated, in the order of the fields, then the unknown ones."""
-        stated = [f.alias or n for n, f in type(self).model_fields.items() if n in self.model_fields_set]
-        return [*stated, *(self.__pydantic_extra__ or {})]
-
-    def __contains__(self, key: object) -> bool:
-        return key in self.keys()
-
-    def __len__(self) -> int:
-        return len(self.keys())
-
-    def __iter__(self) -> Iterator[str]:  # type: ignore[override]
-        return iter(self.keys())
-
-    def items(self) -> list[tuple[str, Any]]:
-        return [(k, self[k]) for k in self.keys()]
-
-    def as_dict(self) -> dict[str, Any]:
-        """A plain copy of what was stated, ready for JSON."""
-        return self.model_dump(by_alias=True, exclude_unset=True)
-
-
-Mapping.register(Record)
 
 
 class WeightsFile(Record):
@@ -268,23 +217,6 @@ class Score(Record):
     def line(self) -> dict[str, Any]:
         """Every field, stated or not, as scores.jsonl keeps it."""
         return self.model_dump(by_alias=True)
-
-
-R = TypeVar("R", bound=Record)
-
-
-def validated(record: type[R], value: Any, where: str) -> R:
-    """`value` as the record, or one sentence that names the field, what stands there and what was wanted."""
-    try:
-        return record.model_validate(value)
-    except ValidationError as bad:
-        first = bad.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the whole"
-        shown = repr(first.get("input"))
-        raise VtbenchError(
-            f"{where}: {place} is {shown if len(shown) <= 60 else shown[:57] + '…'} ({first['msg']}): the file is "
-            "damaged, or no result of vtbench"
-        ) from bad
 
 
 def check_schema(schema: Any, path: Path) -> None:

@@ -102,8 +102,7 @@ def _beside(path: Path, level: int, module: str, names: tuple[str, ...]) -> Iter
             tops.append(folder)
     for top in tops:
         place = top.joinpath(*module.split(".")) if module else top
-        found = [*(place / n for n in names), place]
-        for one in found:
+        for one in [*(place / n for n in names), place]:
             for file in (one.with_name(one.name + ".py"), one / "__init__.py"):
                 if file.is_file():
                     yield file

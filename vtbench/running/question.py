@@ -14,7 +14,8 @@ from vtbench.models.devices import peak_memory
 from vtbench.results import provenance
 from vtbench.results.files import plain
 from vtbench.results.folder import RunFolder
-from vtbench.results.record import IDENTITY_RULE, SCHEMA, RunInfo, validated
+from vtbench.results.record import IDENTITY_RULE, SCHEMA, RunInfo
+from vtbench.results.typed import validated
 from vtbench.running.job import Job
 from vtbench.scoring.costs import Costs
 from vtbench.scoring.loading import Metrics

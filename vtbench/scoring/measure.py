@@ -102,10 +102,10 @@ def extract(extractor: Extractor, images: torch.Tensor, items: Sequence[str]) ->
         raise _named(f"the feature network {extractor.id}", bad, items[0]) from bad
 
 
-def finish(name: str, made: Callable[[], SetValue]) -> SetValue:
+def finish(name: str, compute: Callable[[], SetValue]) -> SetValue:
     """A metric's number over all images; what cannot be had and what is no number is null with its reason."""
     try:
-        result = made()
+        result = compute()
     except Unavailable as bad:
         return SetValue(None, why=str(bad))
     except VtbenchError:

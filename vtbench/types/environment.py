@@ -9,9 +9,9 @@ from pathlib import Path
 
 def cache_dir() -> Path:
     """`$VTBENCH_CACHE`, else `$XDG_CACHE_HOME/vtbench`, else `~/.cache/vtbench`. Not created here."""
-    given = os.environ.get("VTBENCH_CACHE")
-    if given:
-        return Path(given)
+    chosen = os.environ.get("VTBENCH_CACHE")
+    if chosen:
+        return Path(chosen)
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "vtbench"
 
