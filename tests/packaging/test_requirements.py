@@ -1,0 +1,64 @@
+"""What the shipped code imports is what pyproject.toml asks for."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+ONLY_FOR_MAKERS = {"matplotlib": "tasks/suites/make_starter.py"}
+"""{package of the test extra: the shipped script of maintainers that uses it}"""
+
+
+def distribution(requirement: str) -> str:
+    name = re.match(r"[\w.-]+", requirement)
+    assert name is not None
+    return re.sub(r"[-_.]+", "-", name[0]).lower()
+
+
+DECLARED = {distribution(r) for r in PROJECT["dependencies"]} | {
+    distribution(r) for extra, lines in PROJECT["optional-dependencies"].items() if extra != "test" for r in lines
+}
+
+
+def imported() -> dict[str, set[str]]:
+    """{top-level module of another project: files that import it}, imports inside functions included."""
+    out: dict[str, set[str]] = {}
+    for folder in ("vtbench", "adapters", "tasks", "leaderboard"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            name = path.relative_to(ROOT).as_posix()
+            if name.startswith(("vtbench/adapters/", "vtbench/tasks/", "vtbench/leaderboard/")):
+                continue
+            for node in ast.walk(ast.parse(path.read_text())):
+                modules = []
+                if isinstance(node, ast.Import):
+                    modules = [alias.name for alias in node.names]
+                elif isinstance(node, ast.ImportFrom) and not node.level:
+                    modules = [node.module or ""]
+                for module in modules:
+                    top = module.partition(".")[0]
+                    if top not in sys.stdlib_module_names and top != "vtbench":
+                        out.setdefault(top, set()).add(name)
+    return out
+
+
+def test_every_import_is_of_a_declared_requirement() -> None:
+    places = importlib.metadata.packages_distributions()
+    found = imported()
+    assert {"torch", "numpy", "PIL"} <= set(found)
+    undeclared = {}
+    for module, files in found.items():
+        owners = {distribution(d) for d in places.get(module, [module])}
+        if not owners & DECLARED and {*files} - {ONLY_FOR_MAKERS.get(module)}:
+            undeclared[module] = sorted(files)
+    assert undeclared == {}, "add to dependencies, or to an extra, in pyproject.toml"
+
+
+def test_no_requirement_is_without_a_lower_bound() -> None:
+    lines = [*PROJECT["dependencies"], *(r for v in PROJECT["optional-dependencies"].values() for r in v)]
+    assert [r for r in lines if ">=" not in r and not r.startswith("vtbench[")] == []
