@@ -181,8 +181,9 @@ class PixelFlow(nn.Module):
 
         text: features, mask, null features, null mask. `trace` gets the latents after stage 0 and the timesteps.
         """
-        one = isinstance(num_inference_steps, int)
-        steps = [num_inference_steps] * len(self.stages.table) if one else list(num_inference_steps)
+        if isinstance(num_inference_steps, int):
+            num_inference_steps = [num_inference_steps] * len(self.stages.table)
+        steps = list(num_inference_steps)
         if len(steps) != len(self.stages.table) or min(steps) < 1:
             raise VtbenchError(f"num_inference_steps is {steps}, but must be positive, one or {len(self.stages.table)}")
         guided, x, used = guidance_scale > 0, start, []
