@@ -13,13 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from image_files import picture
 from PIL import Image
 
 from vtbench.images import folders, identity, shards
 from vtbench.images.opening import open_suite
-from vtbench.images.suite import Suite
 
 
 @pytest.fixture(autouse=True)
@@ -47,10 +46,6 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(identity, "_sha256", noted)
     return names
-
-
-def picture(seed: int) -> np.ndarray[Any, Any]:
-    return np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
 
 
 def folder(path: Path, seeds: Sequence[int] = (0, 1, 2)) -> Path:
@@ -300,59 +295,3 @@ def test_several_processes_remember_at_once(tmp_path: Path, cache: Path) -> None
     lines = memory.read_text().splitlines()
     assert all(len(line) == 97 for line in lines)
     assert len(set(lines)) == 200
-
-
-# -- the hub's layout ------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def no_hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import datasets
-
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf-cache")
-
-
-def parquet(home: Path, seeds: Sequence[int], texts: Sequence[str] | None = None) -> Path:
-    import io
-
-    import datasets
-
-    cells = []
-    for seed in seeds:
-        out = io.BytesIO()
-        Image.fromarray(picture(seed)).save(out, "BMP")
-        cells.append({"bytes": out.getvalue(), "path": None})
-    features: dict[str, Any] = {"image": datasets.Image()}
-    columns: dict[str, Any] = {"image": cells}
-    if texts is not None:
-        features["text"], columns["text"] = datasets.Value("string"), list(texts)
-    home.mkdir(parents=True)
-    table = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
-    table.to_parquet(str(home / "train-00000-of-00001.parquet"))
-    return home
-
-
-def hub(home: Path) -> Suite:
-    return open_suite(f"hf:{home}@local")
-
-
-@pytest.mark.usefixtures("no_hub_cache")
-def test_a_local_data_set_is_its_rows_wherever_it_lies(tmp_path: Path) -> None:
-    one = parquet(tmp_path / "one", (0, 1))
-    copy = tmp_path / "elsewhere" / "two"
-    shutil.copytree(one, copy, copy_function=shutil.copyfile)
-    suite = hub(one)
-    assert suite.identity_seconds == 0
-    assert suite.hash == hub(one).hash == hub(copy).hash
-    assert suite.identity_seconds > 0
-    assert suite.hash == by_hand([(i.id, suite.read(i)) for i in suite.items])
-    assert hub(parquet(tmp_path / "three", (0, 2))).hash != suite.hash
-
-
-@pytest.mark.usefixtures("no_hub_cache")
-def test_texts_of_a_data_set_are_part_of_it(tmp_path: Path) -> None:
-    hashes = {
-        hub(parquet(tmp_path / str(k), (0, 1), texts)).hash
-        for k, texts in enumerate((("a", "b"), ("a", "c"), ("ab", ""), None))
-    }
-    assert len(hashes) == 4

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from image_files import picture, save
 from PIL import Image
 
 from vtbench.images.ahead import read_ahead
@@ -27,18 +28,14 @@ from vtbench.types.item import Item
 NATIVE = View.parse("native")
 
 
-def noise(seed: int, height: int = 6, width: int = 8) -> np.ndarray[Any, Any]:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def save(path: Path, rgb: np.ndarray[Any, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(rgb).save(path)
+def wide(seed: int) -> Any:
+    """A picture of 8 x 6 pixels."""
+    return picture(seed, 6, 8)
 
 
 def folder(path: Path, count: int) -> Path:
     for k in range(count):
-        save(path / f"{k}.png", noise(k))
+        save(path / f"{k}.png", wide(k))
     return path
 
 
@@ -52,7 +49,7 @@ def items(count: int) -> list[Item]:
 def test_order_is_the_items_whoever_is_first_to_be_read() -> None:
     def slow_at_first(item: Item) -> Original:
         time.sleep(0.02 if item.place % 3 == 0 else 0)
-        return Original(item, noise(item.place))
+        return Original(item, wide(item.place))
 
     read = list(batches([slow_at_first], items(11), 4))
     assert [len(b) for b in read] == [4, 4, 3]
@@ -69,7 +66,7 @@ def test_it_reads_ahead_and_no_further_than_two_batches(size: int) -> None:
         nonlocal begun
         with lock:
             begun += 1
-        return Original(item, noise(0))
+        return Original(item, wide(0))
 
     taken = 0
     ahead = []
@@ -90,7 +87,7 @@ def test_pictures_that_were_taken_are_not_kept() -> None:
 
     def watched(item: Item) -> Original:
         nonlocal most
-        rgb = noise(item.place)
+        rgb = wide(item.place)
         alive.add(item.place)
         weakref.finalize(rgb, alive.discard, item.place)
         return Original(item, rgb)
@@ -135,10 +132,10 @@ def test_an_exception_is_raised_where_its_result_is_taken() -> None:
 
 
 def test_an_original_is_the_view_with_its_hash(tmp_path: Path) -> None:
-    save(tmp_path / "a.png", noise(1, 40, 60))
+    save(tmp_path / "a.png", picture(1, 40, 60))
     suite = open_suite(str(tmp_path))
     original = read_original(suite, View.parse("32"), suite.items[0])
-    pixels, _ = View.parse("32").apply(noise(1, 40, 60))
+    pixels, _ = View.parse("32").apply(picture(1, 40, 60))
     assert original.rgb is not None
     assert np.array_equal(original.rgb, pixels)
     assert (original.sha256, original.why, dict(original.flags)) == (rgb_sha256(pixels), None, {})
@@ -162,7 +159,7 @@ def test_a_bad_image_is_named_in_its_place_and_the_others_go_on(tmp_path: Path, 
             assert original.sha256 == ""
         else:
             assert original.rgb is not None
-            assert np.array_equal(original.rgb, noise(k))
+            assert np.array_equal(original.rgb, wide(k))
     assert [p for group in by_size(read) for p in group.positions] == [k for k in range(7) if k not in broken]
 
 
@@ -187,9 +184,9 @@ def sides(tmp_path: Path) -> tuple[Path, Path, Path]:
     """A reference and two candidates of six pictures; the candidates are JPEGs by another suffix."""
     reference, *candidates = (tmp_path / n for n in ("reference", "one", "two"))
     for k in range(6):
-        save(reference / f"{k}.png", noise(k))
+        save(reference / f"{k}.png", wide(k))
         for number, candidate in enumerate(candidates):
-            save(candidate / f"{k}.jpg", noise(100 * (number + 1) + k))
+            save(candidate / f"{k}.jpg", wide(100 * (number + 1) + k))
     return reference, *candidates
 
 
@@ -217,7 +214,7 @@ def test_a_candidates_failure_is_its_own_and_the_references_is_everybodys(sides:
     (reference / "0.png").write_bytes(b"torn")
     (one / "2.jpg").write_bytes(b"torn")
     (one / "3.jpg").unlink()
-    save(two / "5.jpg", noise(1, 6, 9))
+    save(two / "5.jpg", picture(1, 6, 9))
     rows = read_sides(*sides)
     failed = [[o.why is not None for o in row] for row in rows]
     assert failed == [
@@ -242,11 +239,11 @@ def test_candidates_of_a_failed_original_are_not_read() -> None:
     asked: list[str] = []
 
     def reference(item: Item) -> Original:
-        return Original(item, None if item.place == 1 else noise(0), why="torn" if item.place == 1 else None)
+        return Original(item, None if item.place == 1 else wide(0), why="torn" if item.place == 1 else None)
 
     def candidate(item: Item) -> Original:
         asked.append(item.id)
-        return Original(item, noise(1))
+        return Original(item, wide(1))
 
     rows = [row for batch in batches([reference, candidate], items(3), 2) for row in batch]
     assert sorted(asked) == ["000", "002"]
@@ -259,7 +256,7 @@ def test_candidates_of_a_failed_original_are_not_read() -> None:
 def test_groups_of_one_size_are_channels_last_in_memory() -> None:
     shapes = [(6, 8), (8, 6), (6, 8), None, (6, 8), (8, 6)]
     pictures = [
-        Original(Item(str(k), k), None if shape is None else noise(k, *shape), why="bad" if shape is None else None)
+        Original(Item(str(k), k), None if shape is None else picture(k, *shape), why="bad" if shape is None else None)
         for k, shape in enumerate(shapes)
     ]
     groups = by_size(pictures)
@@ -268,17 +265,17 @@ def test_groups_of_one_size_are_channels_last_in_memory() -> None:
         assert group.images.dtype == torch.uint8
         assert group.images.shape[1] == 3
         assert group.images.is_contiguous(memory_format=torch.channels_last)
-        for image, picture in zip(group.images, group.of(pictures), strict=True):
-            assert np.array_equal(image.permute(1, 2, 0).numpy(), picture.rgb)
+        for image, original in zip(group.images, group.of(pictures), strict=True):
+            assert np.array_equal(image.permute(1, 2, 0).numpy(), original.rgb)
     assert by_size([]) == by_size([pictures[3]]) == []
 
 
 def test_what_has_no_pixels_is_black_with_its_reason() -> None:
-    pictures = [Original(Item("a", 0), None, why="torn"), Original(Item("b", 1), noise(1))]
+    pictures = [Original(Item("a", 0), None, why="torn"), Original(Item("b", 1), wide(1))]
     images, why = stacked(pictures, (6, 8))
     assert why == {0: "torn"}
     assert not images[0].any()
-    assert np.array_equal(images[1].permute(1, 2, 0).numpy(), noise(1))
+    assert np.array_equal(images[1].permute(1, 2, 0).numpy(), wide(1))
 
 
 def test_a_missing_manifest_image_is_named_too(tmp_path: Path) -> None:

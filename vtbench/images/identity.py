@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
 import re
 import stat
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 from vtbench.images.ahead import in_batches, read_ahead
 from vtbench.types.environment import cache_dir
@@ -136,7 +136,7 @@ def _same(a: os.stat_result, b: os.stat_result) -> bool:
     return (a.st_size, a.st_mtime_ns, a.st_ctime_ns) == (b.st_size, b.st_mtime_ns, b.st_ctime_ns)
 
 
-def _sha256(source: BinaryIO, extent: Extent) -> str:
+def _sha256(source: io.BufferedReader, extent: Extent) -> str:
     if extent == WHOLE:
         return hashlib.file_digest(source, "sha256").hexdigest()
     offset, length = extent

@@ -179,12 +179,12 @@ def checked(prompts: Sequence[Prompt], where: str) -> tuple[Prompt, ...]:
 def manifest(name: str, title: str, licence: str, prompts: Iterable[Prompt]) -> str:
     """The JSONL of a suite of ours."""
     lines: list[dict[str, Any]] = [{"prompts": name, "version": "1", "title": title, "licence": licence}]
-    for p in prompts:
-        one: dict[str, Any] = {"id": p.id}
-        one |= {"text": p.text} if p.text is not None else {"label": p.label}
-        if p.rewritten:
-            one["rewritten"] = True
-        if p.metadata:
-            one["metadata"] = dict(p.metadata)
-        lines.append(one)
-    return "".join(json.dumps(x, ensure_ascii=False) + "\n" for x in lines)
+    for prompt in prompts:
+        line: dict[str, Any] = {"id": prompt.id}
+        line |= {"text": prompt.text} if prompt.text is not None else {"label": prompt.label}
+        if prompt.rewritten:
+            line["rewritten"] = True
+        if prompt.metadata:
+            line["metadata"] = dict(prompt.metadata)
+        lines.append(line)
+    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)

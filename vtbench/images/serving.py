@@ -28,12 +28,12 @@ def serve(sizes: Sizes, height: int, width: int, rule: str) -> Service:
     if isinstance(sizes, Fixed):
         side = sizes.size
         if (height, width) == (side, side):
-            return Service(lambda x: x, lambda y: y)
+            return Service(_as_it_is, _as_it_is)
         if rule == "tiles" and min(height, width) >= side:
             return _tiles(side, height, width)
         return Service(
-            lambda x: _resize(x, side, side),
-            lambda y: _resize(y.clamp(0, 1), height, width),
+            lambda images: _resize(images, side, side),
+            lambda images: _resize(images.clamp(0, 1), height, width),
             {"served": f"resized to {side} x {side} and back (bicubic, antialiased)"},
             resizes=True,
         )
@@ -41,12 +41,16 @@ def serve(sizes: Sizes, height: int, width: int, rule: str) -> Service:
     wide = max(sizes.at_least, -(-width // sizes.of) * sizes.of)
     tall, wide = (-(-side // sizes.of) * sizes.of for side in (tall, wide))
     if (tall, wide) == (height, width):
-        return Service(lambda x: x, lambda y: y)
+        return Service(_as_it_is, _as_it_is)
     return Service(
-        lambda x: _pad(x, tall - height, wide - width),
-        lambda y: y[:, :, :height, :width],
+        lambda images: _pad(images, tall - height, wide - width),
+        lambda images: images[:, :, :height, :width],
         {"served": f"padded by reflection to {wide} x {tall} and cropped back"},
     )
+
+
+def _as_it_is(images: torch.Tensor) -> torch.Tensor:
+    return images
 
 
 def _resize(images: torch.Tensor, height: int, width: int) -> torch.Tensor:
@@ -70,13 +74,13 @@ def _tiles(side: int, height: int, width: int) -> Service:
     """Tiles of the model's size without overlap, the last row and column padded by reflection."""
     rows, columns = -(-height // side), -(-width // side)
 
-    def cut(x: torch.Tensor) -> torch.Tensor:
-        whole = _pad(x, rows * side - height, columns * side - width)
+    def cut(images: torch.Tensor) -> torch.Tensor:
+        whole = _pad(images, rows * side - height, columns * side - width)
         parts = whole.unfold(2, side, side).unfold(3, side, side)
         return parts.permute(0, 2, 3, 1, 4, 5).reshape(-1, 3, side, side)
 
-    def join(y: torch.Tensor) -> torch.Tensor:
-        parts = y.reshape(-1, rows, columns, 3, side, side).permute(0, 3, 1, 4, 2, 5)
+    def join(tiles: torch.Tensor) -> torch.Tensor:
+        parts = tiles.reshape(-1, rows, columns, 3, side, side).permute(0, 3, 1, 4, 2, 5)
         return parts.reshape(-1, 3, rows * side, columns * side)[:, :, :height, :width]
 
     return Service(cut, join, {"served": f"{rows * columns} tiles of {side} x {side}"})

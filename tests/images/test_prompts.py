@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vtbench.images.prompts import builtin_prompts as builtin
-from vtbench.images.prompts import open_prompts
+from vtbench.images.prompts import builtin_prompts, open_prompts
 from vtbench.images.seeds import sample_seed
 from vtbench.tasks import geneval_prompts
 from vtbench.tasks.geneval import TASKS
@@ -31,9 +30,9 @@ def test_the_reference_file_is_read_as_it_is(shared: Path) -> None:
 def test_classes() -> None:
     assert [p.label for p in open_prompts("classes:3").prompts] == [0, 1, 2]
     assert [p.label for p in open_prompts("classes:7-9").prompts] == [7, 8, 9]
-    for odd in ("classes:0", "classes:9-7", "classes:x"):
+    for wrong in ("classes:0", "classes:9-7", "classes:x"):
         with pytest.raises(VtbenchError, match="class"):
-            open_prompts(odd)
+            open_prompts(wrong)
 
 
 @pytest.mark.parametrize(
@@ -56,6 +55,24 @@ def test_refused(tmp_path: Path, lines: list, says: str) -> None:
         open_prompts(str(path))
 
 
+def test_a_manifest_of_ones_own_is_a_suite(tmp_path: Path) -> None:
+    """One file, wherever it lies: a header, then one prompt a line; U+2028 in a text ends no line."""
+    path = tmp_path / "mine.jsonl"
+    lines = [
+        {"prompts": "mine", "version": "2", "title": "Mine", "licence": "CC0-1.0"},
+        {"id": "a", "text": "a red\u2028cube", "metadata": {"count": 1}},
+        {"id": "b", "text": "two cubes", "rewritten": True},
+    ]
+    path.write_text("".join(json.dumps(x, ensure_ascii=False) + "\n" for x in lines), encoding="utf-8")
+    suite = open_prompts(str(path))
+    assert (suite.name, suite.version, suite.licence, suite.conditioning) == ("mine", "2", "CC0-1.0", "text")
+    assert [(p.id, p.text, p.rewritten) for p in suite.prompts] == [
+        ("a", "a red\u2028cube", False),
+        ("b", "two cubes", True),
+    ]
+    assert suite.prompts[0].metadata == {"count": 1}
+
+
 def test_offline_geneval_says_where_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VTBENCH_CACHE", str(tmp_path))
     monkeypatch.setenv("VTBENCH_OFFLINE", "1")
@@ -72,7 +89,7 @@ def test_seeds_differ_in_all_three() -> None:
 
 
 def test_builtin_suites_and_the_rewritten_flag() -> None:
-    assert set(builtin()) == {"starter-classes", "starter-objects", "starter-quotes"}
+    assert set(builtin_prompts()) == {"starter-classes", "starter-objects", "starter-quotes"}
     for p in open_prompts("starter-quotes").prompts:
         low, high = map(int, p.metadata["bucket"].split("-"))
         assert low <= len(p.metadata["quote"]) <= high
@@ -83,15 +100,15 @@ def test_builtin_suites_and_the_rewritten_flag() -> None:
 
 
 def test_our_geneval_prompts_can_be_met_and_missed() -> None:
-    made = geneval_prompts.make(20, 3)
-    assert made == geneval_prompts.make(20, 3) != geneval_prompts.make(20, 4)
-    assert [sum(m["tag"] == t for m in made) for t in TASKS] == [20] * 6
+    prompts = geneval_prompts.make(20, 3)
+    assert prompts == geneval_prompts.make(20, 3) != geneval_prompts.make(20, 4)
+    assert [sum(m["tag"] == t for m in prompts) for t in TASKS] == [20] * 6
     places = {"left of": (0, 100), "right of": (400, 100), "above": (200, 0), "below": (200, 400), None: (200, 200)}
-    for m in made:
-        found = []
+    for m in prompts:
+        drawn = []
         for clause in m["include"]:
             x, y = places[clause.get("position", [None])[0]]
-            found += [Detection(clause["class"], (x, y, x + 40, y + 40), 0.95, clause.get("color"))] * clause["count"]
+            drawn += [Detection(clause["class"], (x, y, x + 40, y + 40), 0.95, clause.get("color"))] * clause["count"]
             assert clause["class"] in m["prompt"] or m["tag"] == "counting"
-        assert verdict(found, m).correct, m
-        assert not verdict(found[1:], m).correct
+        assert verdict(drawn, m).correct, m
+        assert not verdict(drawn[1:], m).correct
