@@ -4,7 +4,8 @@ A fixture holds upstream's outputs for a small configuration whose weights are m
 our network, filled by the same rule, must give the same numbers. One code path for every family:
 
 1. the network is built from `arch` alone, and its names and shapes must equal the file's (`optional` ones aside);
-2. it is filled, the input is encoded, tokens are compared exactly and latents within the file's tolerance;
+2. it is filled, the input is encoded, tokens must be equal and latents within the file's tolerance, both of what our
+   network gives in float64, so that no processor's rounding decides (`vtbench.proving.rounding`);
 3. a fresh, equally filled network decodes from the tokens (or the latent, if continuous) alone;
 4. every further entry of `runs` is done the same way.
 
@@ -19,7 +20,8 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,11 +30,11 @@ from vtbench import registry
 from vtbench.models.made_weights import fill_ as fill_
 from vtbench.models.made_weights import values as values
 from vtbench.models.names import compare_names as compare_names
-from vtbench.models.names import is_optional
 from vtbench.models.names import manifest as manifest
 from vtbench.models.names import manifest_of as manifest_of
 from vtbench.models.names import names_of as names_of
-from vtbench.models.network import Encoded, build_network
+from vtbench.models.network import build_network
+from vtbench.proving.rounding import Array, greatest_difference, measure
 from vtbench.types.errors import VtbenchError
 
 if TYPE_CHECKING:
@@ -40,22 +42,28 @@ if TYPE_CHECKING:
     import torch
 
 SCHEMA = 1
-optional_name = is_optional
 ENCODED = ("pre_quant", "quantized", "latent_mean")
 _NOT_SETTINGS = frozenset({"array", "from", "tokens", "stage", "what", "encode", "arch", "arrays"})
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The greatest absolute difference of an array from upstream's, and how great it may be."""
+    """The greatest absolute difference of our float32 array from upstream's, and how it was judged."""
 
     array: str
     greatest: float
     allowed: float
+    """How far upstream's array and ours may each be from our network's in float64."""
+    ok: bool
+    exact: float | None = None
+    """Greatest difference of upstream's array from ours in float64; None if our network has no float64."""
+    raised: bool = False
+    """Is `allowed` more than the fixture's limit, because rounding moves this array further?"""
 
-    @property
-    def ok(self) -> bool:
-        return self.greatest <= self.allowed  # False for NaN
+    def text(self) -> str:
+        """`sample 9.2e-04`, and where the limit is raised, what float64 says of it."""
+        more = f" (float64 {self.exact:.1e}, rounding up to {self.allowed:.1e})" if self.raised else ""
+        return f"{self.array} {self.greatest:.1e}{more}"
 
 
 @dataclass
@@ -66,6 +74,10 @@ class Report:
     differences: list[Difference] = field(default_factory=list)
     equal_tokens: float | None = None
     """Share of equal tokens over all encodings; None if continuous."""
+    ties: int = 0
+    """Tokens that differ where rounding alone decides, as float64 shows."""
+    no_float64: str | None = None
+    """Why our network gives nothing in float64, so that float32 is held to the plain limits."""
     reasons: list[str] = field(default_factory=list)
     """Why it failed; empty if it passed."""
 
@@ -77,9 +89,46 @@ class Report:
         """One line: verdict, name, share of equal tokens, greatest differences, reasons."""
         parts = [f"{'pass' if self.ok else 'FAIL'}  {self.name}"]
         if self.equal_tokens is not None:
-            parts.append(f"tokens {self.equal_tokens:.2%} equal")
-        parts += [f"{d.array} {d.greatest:.1e}" for d in self.differences]
+            at_ties = f" ({self.ties} at a tie)" if self.ties else ""
+            parts.append(f"tokens {self.equal_tokens:.2%} equal{at_ties}")
+        parts += [d.text() for d in self.differences]
+        if self.no_float64 is not None:
+            parts.append(f"no float64: {self.no_float64}")
         return "  ".join(parts) + (f"  ({'; '.join(self.reasons)})" if self.reasons else "")
+
+    def judge(self, named: Iterable[tuple[str, Array]]) -> None:
+        """Writes down what `measure` found of each array."""
+        equal = total = 0
+        for name, array in named:
+            strays = int(array.strays().sum())
+            if array.recorded.is_floating_point():
+                self.differences.append(_difference(name, array, ok=not strays))
+                if strays:
+                    self.reasons.append(_reason(self.differences[-1], array))
+                continue
+            same, count = array.ours == array.recorded, array.recorded.numel()
+            equal, total = equal + int(same.sum()), total + count
+            self.ties += count - strays - int((same & ~array.strays()).sum())
+            if strays:
+                self.reasons.append(f"{strays} of {count} {name} differ")
+        self.equal_tokens = equal / total if total else None
+
+
+def _difference(name: str, array: Array, *, ok: bool) -> Difference:
+    exact = None if array.exact is None else greatest_difference(array.recorded, array.exact)
+    greatest, allowed = greatest_difference(array.ours, array.recorded), array.allowed
+    raised = allowed > array.plain and max(greatest, exact or 0.0, array.off(array.ours)) > array.plain
+    return Difference(name, greatest, allowed, ok, exact, raised)
+
+
+def _reason(difference: Difference, array: Array) -> str:
+    """Why a float array fails: in float64 too, which is a real deviation, or in float32 alone."""
+    d, ours = difference, array.off(array.ours)
+    if d.exact is None:
+        return f"{d.array} differs by {d.greatest:.2e}, allowed are {d.allowed:.2e}"
+    if not d.exact <= d.allowed:
+        return f"{d.array} differs by {d.greatest:.2e} (in float64 by {d.exact:.2e}), allowed are {d.allowed:.2e}"
+    return f"{d.array} in float32 differs by {ours:.2e} from our own float64, allowed are {d.allowed:.2e}"
 
 
 def merge(base: Mapping[str, Any], change: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -182,6 +231,19 @@ def _check_shapes(facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any,
             raise VtbenchError(f"the array {name} of the NPZ {found}, the fixture says {shape}: copy both files again")
 
 
+@dataclass(frozen=True)
+class _Step:
+    """One call of a network: an encoding, or the decoding of an entry."""
+
+    arch: Mapping[str, Any]
+    settings: Mapping[str, Any] | None
+    arrays: Mapping[str, str]
+    """{what: name of upstream's array} of an encoding; {"recon": name} of a decoding."""
+    tolerances: tuple[str, ...]
+    """The keys whose tolerance counts, the first that the file states; an encoding's own `what` comes after."""
+    decodes: bool = False
+
+
 class _Check:
     """The steps, on one fixture."""
 
@@ -189,25 +251,95 @@ class _Check:
         _check_form(facts)
         self.facts, self.arrays, self.report = facts, arrays, report
         self.family = registry.family(facts["family"])
-        self.equal = self.total = 0
+        self.plan = self.steps()
 
     def run(self) -> None:
+        import torch
+
         facts = self.facts
-        network = self.network(facts["arch"])
+        network = build_network(self.family, facts["arch"], random=False)
         self.report.reasons += compare_names(names_of(network), facts["state_dict"], facts.get("optional") or ())
         if self.report.reasons:
             return
+        ours = self.evaluate(torch.float32, nullcontext())
+        arrays: dict[str, tuple[str, Array]] = {}
+        for k, step in enumerate(self.plan):
+            for what, name in step.arrays.items():
+                array = self.compared(step, what, name, ours[f"{k} {what}"])
+                if array is not None:
+                    arrays[f"{k} {what}"] = name, array
+        self.report.no_float64 = measure({key: array for key, (_, array) in arrays.items()}, self.evaluate)
+        self.report.judge(arrays.values())
+
+    def steps(self) -> list[_Step]:
+        facts = self.facts
         kept = {name: name for name in ("tokens_canonical", *ENCODED) if name in self.arrays}
-        self.compare_encoded(self.encode(network, facts.get("encode")), kept, run=False)
-        self.compare_decoded(facts["arch"], facts["decode"], tolerance="recon")
+        out = [_Step(facts["arch"], facts.get("encode"), kept, ())]
+        out.append(_Step(facts["arch"], facts["decode"], {"recon": facts["decode"]["array"]}, ("recon",), True))
         for entry in facts.get("runs") or ():
             arch = merge(facts["arch"], entry.get("arch"))
             if entry.get("arrays"):
                 settings = merge(facts.get("encode") or {}, entry.get("encode"))
-                self.compare_encoded(self.encode(self.network(arch), settings), entry["arrays"], run=True)
-            self.compare_decoded(arch, entry, tolerance="runs")
-        if self.total:
-            self.report.equal_tokens = self.equal / self.total
+                out.append(_Step(arch, settings, entry["arrays"], ("runs",)))
+            out.append(_Step(arch, entry, {"recon": entry["array"]}, ("runs", "recon"), True))
+        return out
+
+    def evaluate(self, dtype: torch.dtype, rounding: AbstractContextManager[Any]) -> dict[str, torch.Tensor]:
+        """{"step what": array} of every step; what a network does not give is left out and said in the report."""
+        import torch
+
+        out: dict[str, torch.Tensor] = {}
+        for k, step in enumerate(self.plan):
+            # A fresh one each time: a decoder must not have seen what the encoder saw.
+            network = self.network(step.arch).to(dtype)
+            call = self.decoded if step.decodes else self.encoded
+            with torch.inference_mode(), rounding:
+                results = call(network, step, dtype)
+            out |= {f"{k} {what}": results[what] for what in step.arrays}
+        return out
+
+    def encoded(self, network: Any, step: _Step, dtype: torch.dtype) -> dict[str, Any]:
+        settings = {key: value for key, value in (step.settings or {}).items() if value is not None}
+        further = {name: self.array(name, dtype) for name in self.facts.get("encode_with") or ()}
+        encoded = network.encode(self.array(self.facts["input"]["array"], dtype), **settings, **further)
+        return {w: encoded.tokens if w == "tokens_canonical" else getattr(encoded, w, None) for w in step.arrays}
+
+    def decoded(self, network: Any, step: _Step, dtype: torch.dtype) -> dict[str, Any]:
+        entry = step.settings or {}
+        first, *others = entry["from"]
+        latent = self.array(first, dtype)
+        if entry.get("tokens") is not None:
+            # Positions are axis 1, of tokens and of (B, L, C); a one-dimensional NCHW latent has them last.
+            axis = 1 if first.startswith("tokens") or self.facts.get("latent_layout") != "NCHW" else latent.ndim - 1
+            latent = latent.narrow(axis, 0, min(int(entry["tokens"]), latent.shape[axis]))
+        settings = {name: self.array(name, dtype) for name in others}
+        for key, value in entry.items():
+            if key not in _NOT_SETTINGS and value is not None:
+                named = isinstance(value, str) and value in self.arrays
+                settings[key] = self.array(value, dtype) if named else value
+        if entry.get("stage") not in (None, "recon"):
+            settings["stage"] = entry["stage"]
+        height, width = self.array(self.facts["input"]["array"]).shape[2:]
+        return {"recon": network.decode(latent, size=(int(height), int(width)), **settings)}
+
+    def compared(self, step: _Step, what: str, name: str, ours: torch.Tensor | None) -> Array | None:
+        """Upstream's array beside ours in float32; None, and a reason, if they cannot be compared."""
+        theirs = self.array(name)
+        if ours is None:
+            self.report.reasons.append(f"our network gives no {what}")
+        elif tuple(ours.shape) != tuple(theirs.shape):
+            self.report.reasons.append(f"{name} is {tuple(ours.shape)}, upstream's {tuple(theirs.shape)}")
+        else:
+            kinds = step.tolerances if step.decodes else (*step.tolerances, what)
+            return Array(theirs, self.limit(theirs, kinds) if theirs.is_floating_point() else 0.0, ours.cpu())
+        return None
+
+    def limit(self, theirs: torch.Tensor, kinds: tuple[str, ...]) -> float:
+        """The tolerance of the first of the `kinds` that the file has one for."""
+        stated = next((self.facts["tolerance"][k] for k in kinds if self.facts["tolerance"].get(k) is not None), None)
+        if stated is None:
+            raise VtbenchError(f"the fixture states no tolerance for {kinds[0]}")
+        return float(stated["rtol"]) * float(theirs.double().abs().max()) if isinstance(stated, Mapping) else float(stated)
 
     def network(self, arch: Mapping[str, Any]) -> Any:
         """A fresh network, filled as the fixture's was: by name, tied entries and formula constants put right."""
@@ -234,77 +366,11 @@ class _Check:
             return self.array(value)
         return torch.tensor(value)
 
-    def array(self, name: str) -> torch.Tensor:
+    def array(self, name: str, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """The array of the NPZ; floats as `dtype` if that is given."""
         import torch
 
         if name not in self.arrays:
             raise VtbenchError(f"the NPZ lacks the array {name}, which the fixture names")
-        return torch.from_numpy(self.arrays[name])
-
-    @property
-    def input(self) -> torch.Tensor:
-        return self.array(self.facts["input"]["array"])
-
-    def encode(self, network: Any, settings: Mapping[str, Any] | None) -> Encoded:
-        import torch
-
-        given = {key: value for key, value in (settings or {}).items() if value is not None}
-        further = {name: self.array(name) for name in self.facts.get("encode_with") or ()}
-        with torch.inference_mode():
-            made: Encoded = network.encode(self.input, **given, **further)
-        return made
-
-    def compare_encoded(self, made: Encoded, names: Mapping[str, str], *, run: bool) -> None:
-        """`names`: {what: name of upstream's array}."""
-        for what, name in names.items():
-            theirs = self.array(name)
-            ours = made.tokens if what == "tokens_canonical" else getattr(made, what, None)
-            if ours is None:
-                self.report.reasons.append(f"our network gives no {what}")
-            elif tuple(ours.shape) != tuple(theirs.shape):
-                self.report.reasons.append(f"{name} is {tuple(ours.shape)}, upstream's {tuple(theirs.shape)}")
-            elif what == "tokens_canonical":
-                same = int((ours.cpu() == theirs).sum())
-                self.equal, self.total = self.equal + same, self.total + theirs.numel()
-                if same < theirs.numel():
-                    self.report.reasons.append(f"{theirs.numel() - same} of {theirs.numel()} {name} differ")
-            else:
-                self.difference(name, ours, theirs, ("runs", what) if run else (what,))
-
-    def compare_decoded(self, arch: Mapping[str, Any], entry: Mapping[str, Any], *, tolerance: str) -> None:
-        import torch
-
-        theirs = self.array(entry["array"])
-        first, *others = entry["from"]
-        latent = self.array(first)
-        if entry.get("tokens") is not None:
-            # Positions are axis 1, of tokens and of (B, L, C); a one-dimensional NCHW latent has them last.
-            axis = 1 if first.startswith("tokens") or self.facts.get("latent_layout") != "NCHW" else latent.ndim - 1
-            latent = latent.narrow(axis, 0, min(int(entry["tokens"]), latent.shape[axis]))
-        settings = {name: self.array(name) for name in others}
-        for key, value in entry.items():
-            if key not in _NOT_SETTINGS and value is not None:
-                named = isinstance(value, str) and value in self.arrays
-                settings[key] = self.array(value) if named else value
-        if entry.get("stage") not in (None, "recon"):
-            settings["stage"] = entry["stage"]
-        size = (int(self.input.shape[2]), int(self.input.shape[3]))
-        with torch.inference_mode():
-            ours = self.network(arch).decode(latent, size=size, **settings)
-        if tuple(ours.shape) != tuple(theirs.shape):
-            self.report.reasons.append(f"{entry['array']} is {tuple(ours.shape)}, upstream's {tuple(theirs.shape)}")
-            return
-        self.difference(entry["array"], ours, theirs, (tolerance, "recon"))
-
-    def difference(self, name: str, ours: torch.Tensor, theirs: torch.Tensor, kinds: tuple[str, ...]) -> None:
-        """Compares with the first of the `kinds` that the file has a tolerance for."""
-        stated = next((self.facts["tolerance"][k] for k in kinds if self.facts["tolerance"].get(k) is not None), None)
-        if stated is None:
-            raise VtbenchError(f"the fixture states no tolerance for {kinds[0]}")
-        wide = theirs.double()
-        if isinstance(stated, Mapping):
-            stated = float(stated["rtol"]) * float(wide.abs().max())
-        found = Difference(name, float((ours.cpu().double() - wide).abs().max()), float(stated))
-        self.report.differences.append(found)
-        if not found.ok:
-            self.report.reasons.append(f"{name} differs by {found.greatest:.1e}, allowed are {found.allowed:.1e}")
+        array = torch.from_numpy(self.arrays[name])
+        return array.to(dtype) if dtype is not None and array.is_floating_point() else array

@@ -7,7 +7,8 @@ One code path for every family:
    file calls optional aside); helper networks (`aux_state_dicts`) are compared in the same way;
 2. it is filled by names (`not_filled` keeps the constant of the network, `post_fill_scale` and `tied` are applied);
 3. `network.replay(given)` gets the arrays listed in `inputs`, never those of `outputs`, and computes every array of
-   `outputs`: integers must be equal, floats within `allowed`.
+   `outputs`: integers must be equal, floats within `RELATIVE` of their spread, both of what the network gives in
+   float64, so that no processor's rounding decides (`vtbench.proving.rounding`).
 
 Sampler settings stand in a fixture as `name=value` pairs in the description of an output ("generate(cfg_scale=3.0,
 top_k=40)"): `pairs` reads exactly those, and each network refuses a setting that it does not know.
@@ -16,19 +17,24 @@ top_k=40)"): `pairs` reads exactly those, and each network refuses a setting tha
 from __future__ import annotations
 
 import ast
+import copy
 import json
 import math
 import re
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtbench import registry
+from vtbench.models.made_weights import values
+from vtbench.models.names import compare_names, is_optional, names_of
 from vtbench.models.network import build_network, load_class
-from vtbench.parity import Difference, Report, compare_names, names_of, optional_name, values
+from vtbench.parity import Report
+from vtbench.proving.rounding import Array, measure
 from vtbench.types.errors import VtbenchError
 
 if TYPE_CHECKING:
@@ -40,11 +46,8 @@ _PAIR = re.compile(
     r"(\[[^\]]*\]|'[^']*'|\"[^\"]*\"|-?\d+(?:\.\d+)?(?:e-?\d+)?(?=[\s,):;\]]|$)|[A-Za-z][\w-]*(?=[,):;]|$))"
 )
 RELATIVE = 1e-4
-"""A float array may differ by this share of its spread: the project's limit for logits, whose spread is about one.
-What one forward pass gives is held to it."""
-RERUN_FACTOR = 10.0
-"""What a sampler makes of many passes: upstream's float32 differs from its own float64 by
-`worst_max_abs_error_over_std`, ours may by ten times that (as may the array that is named as the worst)."""
+"""A float array may differ by this share of its spread: the project's limit for logits, whose spread is about one. Where
+a sampler of many passes amplifies rounding beyond that, `vtbench.proving.rounding` measures how far."""
 
 
 def pairs(text: str) -> dict[str, Any]:
@@ -74,8 +77,6 @@ class Given:
     texts: Mapping[str, str]
     """The descriptions of the outputs."""
     noise_shapes: Mapping[str, Iterable[Iterable[int]]]
-    sampled: set[str] = field(default_factory=set)
-    """The sampler's runs, once a network has asked for them."""
 
     def runs(self, *endings: str, marks: Iterable[str]) -> dict[str, dict[str, Any]]:
         """{run: settings} of the sampler's runs, whose outputs are `run` or `run_ENDING`.
@@ -86,12 +87,7 @@ class Given:
         for name, found in self.settings.items():
             if marks & set(found):
                 out.setdefault(_stem(name, endings), {}).update(found)
-        self.sampled.update(out)
         return out
-
-    def drawn(self, name: str) -> bool:
-        """Is this output the sampler's?"""
-        return any(name == run or name.startswith(f"{run}_") for run in self.sampled)
 
     def wanted(self, run: str, ending: str) -> bool:
         return f"{run}_{ending}" in self.settings
@@ -141,53 +137,54 @@ def check_fixture(path: Path) -> Report:
 def _check(path: Path, report: Report) -> None:
     import torch
 
-    facts, arrays = _read(path)
+    facts, recorded = _read(path)
     network = _filled(facts, report)
     if report.reasons:
         return
-    given = Given(
-        facts["config"],
-        _inputs(facts, arrays),
-        _settings(facts["outputs"]),
-        facts["outputs"],
-        facts.get("noise_shapes") or {},
-    )
-    with torch.inference_mode():
-        ours = network.replay(given)
-    equal = total = 0
+    inputs = _inputs(facts, recorded)
+
+    def evaluate(dtype: torch.dtype, rounding: AbstractContextManager[Any]) -> dict[str, torch.Tensor]:
+        given = Given(
+            facts["config"],
+            Arrays({name: t.to(dtype) if t.is_floating_point() else t for name, t in inputs.items()}),
+            _settings(facts["outputs"]),
+            facts["outputs"],
+            facts.get("noise_shapes") or {},
+        )
+        cast = _as(network, dtype)
+        with torch.inference_mode(), rounding:
+            arrays: dict[str, torch.Tensor] = cast.replay(given)
+        return arrays
+
+    ours = evaluate(torch.float32, nullcontext())
+    arrays: dict[str, Array] = {}
     for name in facts["outputs"]:
-        if name not in arrays:
+        if name not in recorded:
             raise VtbenchError(f"the NPZ lacks the output {name}, which the JSON lists")
-        theirs = torch.from_numpy(arrays[name])
+        theirs = torch.from_numpy(recorded[name])
         if name not in ours:
             report.reasons.append(f"our network gives no {name}")
         elif tuple(ours[name].shape) != tuple(theirs.shape):
             report.reasons.append(f"{name} is {tuple(ours[name].shape)}, upstream's {tuple(theirs.shape)}")
-        elif not theirs.is_floating_point():
-            same = int((ours[name].cpu() == theirs).sum())
-            equal, total = equal + same, total + theirs.numel()
-            if same < theirs.numel():
-                report.reasons.append(f"{theirs.numel() - same} of {theirs.numel()} {name} differ")
         else:
-            greatest = float((ours[name].double().cpu() - theirs.double()).abs().max()) if theirs.numel() else 0.0
-            difference = Difference(name, greatest, allowed(name, theirs, facts, drawn=given.drawn(name)))
-            report.differences.append(difference)
-            if not difference.ok:
-                report.reasons.append(f"{name} differs by {greatest:.2e}, allowed {difference.allowed:.2e}")
-    report.equal_tokens = equal / total if total else None
+            array = Array(theirs, 0.0, ours[name].cpu())
+            if theirs.is_floating_point():
+                array.plain = RELATIVE * array.spread
+            arrays[name] = array
+    report.no_float64 = measure(arrays, evaluate)
+    report.judge(arrays.items())
 
 
-def allowed(name: str, theirs: torch.Tensor, facts: Mapping[str, Any], *, drawn: bool) -> float:
-    """std x 1e-4; for a sampler's array std x max(1e-4, 10 x upstream's float32 error relative to std), at most 1%.
+def _as(network: Any, dtype: torch.dtype) -> Any:
+    """A copy of the network and its helpers in another dtype; the network itself if that is its own."""
+    import torch
 
-    An array without spread (one element, all equal) is measured by its greatest magnitude instead.
-    """
-    rerun = facts.get("float64_rerun") or {}
-    worst = float(rerun.get("worst_max_abs_error_over_std") or 0.0)
-    wide = theirs.double()
-    scale = float(wide.std()) if wide.numel() > 1 else 0.0
-    share = RERUN_FACTOR * worst if drawn or name == rerun.get("worst_array") else 0.0
-    return (scale or (float(wide.abs().max()) if wide.numel() else 0.0)) * min(max(RELATIVE, share), 0.01)
+    if dtype == torch.float32:
+        return network
+    network = copy.deepcopy(network).to(dtype)
+    for helper in getattr(network, "helpers", {}).values():
+        helper.to(dtype)
+    return network
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
@@ -269,7 +266,7 @@ def fill(network: Any, facts: Mapping[str, Any]) -> Any:
     state = network.state_dict()
     with torch.no_grad():
         for name, tensor in state.items():
-            if tensor.is_floating_point() and name not in kept and not optional_name(name, optional):
+            if tensor.is_floating_point() and name not in kept and not is_optional(name, optional):
                 made = torch.from_numpy(np.asarray(values(name, tuple(tensor.shape)))).to(tensor.dtype)
                 tensor.copy_(made * scale.get(name, 1.0))
         for alias, used in tied.items() if isinstance(tied, Mapping) else ():

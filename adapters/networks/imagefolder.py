@@ -65,7 +65,8 @@ class _Trunk(nn.Module):
         cls, grid = self.pos_embed[:, :1], self.pos_embed[:, 1:]
         if side != self.side:
             square = grid.reshape(1, self.side, self.side, -1).permute(0, 3, 1, 2)
-            square = F.interpolate(square.float(), size=(side, side), mode="bicubic", antialias=True)
+            wide = square if square.dtype == torch.float64 else square.float()
+            square = F.interpolate(wide, size=(side, side), mode="bicubic", antialias=True)
             grid = square.to(grid.dtype).flatten(2).transpose(1, 2)
         return cls, grid
 

@@ -98,11 +98,13 @@ class KlAutoencoder(nn.Module):
         tokens = indices.flatten(2).transpose(1, 2)
         if self.latent_channels == 1:
             tokens = tokens[..., 0]
-        return Encoded(tokens=tokens, pre_quant=scaled, quantized=self.bins.values(indices), latent_mean=latent)
+        quantized = self.bins.values(indices, scaled.dtype)
+        return Encoded(tokens=tokens, pre_quant=scaled, quantized=quantized, latent_mean=latent)
 
     def decode(self, latent: Tensor, *, size: tuple[int, int]) -> Tensor:
         """latent: tokens, or a latent as it left the encoder, unscaled; returns (B, C, *size), unclamped."""
         ((h, w),) = self.grids(size)
+        dtype = next(self.decoder.parameters()).dtype
         if not latent.is_floating_point():
             if self.bins is None:
                 raise VtbenchError("this autoencoder has no quantizer (arch.quantizer is null): it decodes latents")
@@ -112,6 +114,6 @@ class KlAutoencoder(nn.Module):
                     f"there are {tokens.shape[1]} positions of {tokens.shape[2]} tokens for an image of {size[0]} x "
                     f"{size[1]}, which needs {h * w} of {self.latent_channels}"
                 )
-            latent = self.bins.values(tokens.transpose(1, 2).unflatten(2, (h, w))) / self.latent_scale
-        out: Tensor = self.decoder(self.post_quant_conv(latent.to(next(self.decoder.parameters()).dtype)))
+            latent = self.bins.values(tokens.transpose(1, 2).unflatten(2, (h, w)), dtype) / self.latent_scale
+        out: Tensor = self.decoder(self.post_quant_conv(latent.to(dtype)))
         return out

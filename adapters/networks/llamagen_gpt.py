@@ -31,8 +31,7 @@ class LlamaGenGpt(Trunk):
         turn = self.turn(torch.arange(start, start + x.shape[1], device=x.device))
         for i, layer in enumerate(self.layers):
             x = layer(x, turn, mask, cache, i)
-        out: Tensor = self.output(self.norm(x)).float()
-        return sampling.finite(out, "LlamaGen")
+        return sampling.finite(sampling.widened(self.output(self.norm(x))), "LlamaGen")
 
     def teacher_forced(self, condition: Tensor, tokens: Tensor, text_mask: Tensor | None) -> Tensor:
         """(B, N, V): logits[:, i] predicts token i given the tokens before it."""

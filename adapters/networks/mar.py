@@ -57,7 +57,7 @@ class _Time(nn.Module):
 
     def forward(self, t: Tensor) -> Tensor:
         weight = next(self.mlp.parameters())
-        out: Tensor = self.mlp(sinusoid(t, 256).to(weight.dtype))
+        out: Tensor = self.mlp(sinusoid(t, 256, dtype=weight.dtype))
         return out
 
 

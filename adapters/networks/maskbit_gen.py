@@ -154,7 +154,7 @@ class MaskBitGenerator(nn.Module):
             tables = [e.weight.T[:, : self.vocabulary] for e in self.tok_emb_list]  # type: ignore[index]
             each = [(x @ t)[:, : self.length] + b for t, b in zip(tables, self.bias, strict=True)]
             logits = torch.stack(each, dim=2)
-        return sampling.finite(logits.float(), "MaskBit")
+        return sampling.finite(sampling.widened(logits), "MaskBit")
 
     def generate(
         self,

@@ -181,7 +181,7 @@ class MaskGit(nn.Module):
         net: nn.Module = self if isinstance(self._net[0], UViTBert) else self._net[0]
         ids = torch.cat([(labels + self.vocabulary + 1)[:, None], tokens], dim=1)
         logits: Tensor = UViTBert.forward(self, ids) if net is self else net(ids)  # type: ignore[arg-type]
-        return sampling.finite(logits[:, 1:].float(), "MaskGIT")
+        return sampling.finite(sampling.widened(logits[:, 1:]), "MaskGIT")
 
     def generate(
         self,

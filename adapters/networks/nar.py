@@ -39,8 +39,9 @@ class Nar(Trunk):
             x = layer(x, turn, mask, cache, i)
             if i + 1 == self.depth:
                 right = x
-        heads = self.output(self.norm(right)), self.medusa_output(self.medusa_norm(x))
-        return sampling.finite(heads[0].float(), "NAR"), sampling.finite(heads[1].float(), "NAR")
+        below = sampling.widened(self.medusa_output(self.medusa_norm(x)))
+        beside = sampling.widened(self.output(self.norm(right)))
+        return sampling.finite(beside, "NAR"), sampling.finite(below, "NAR")
 
     @property
     def diagonal(self) -> Tensor:

@@ -89,9 +89,11 @@ class _Embedder(nn.Module):
         self.linear_1, self.linear_2 = nn.Linear(256, dim), nn.Linear(dim, dim)
 
     def forward(self, t: Tensor) -> Tensor:
-        freqs = torch.exp(-math.log(10000) * torch.arange(128, dtype=torch.float32, device=t.device) / 127)
-        angles = t[:, None].float() * freqs
-        waves = torch.cat([angles.cos(), angles.sin()], dim=-1).to(self.linear_1.weight.dtype)
+        dtype = self.linear_1.weight.dtype
+        wide = torch.promote_types(dtype, torch.float32)
+        freqs = torch.exp(-math.log(10000) * torch.arange(128, dtype=wide, device=t.device) / 127)
+        angles = t[:, None].to(wide) * freqs
+        waves = torch.cat([angles.cos(), angles.sin()], dim=-1).to(dtype)
         out: Tensor = self.linear_2(F.silu(self.linear_1(waves)))
         return out
 

@@ -104,7 +104,7 @@ class Rar(nn.Module):
         """(B, n, dim) -> logits (B, n, V) float32."""
         for i, block in enumerate(self.blocks):
             x = block(x, c, mask, cache, i)
-        return sampling.finite(self.lm_head(self.adaln_before_head(x, c)).float(), "RAR")
+        return sampling.finite(sampling.widened(self.lm_head(self.adaln_before_head(x, c))), "RAR")
 
     def forward(self, tokens: Tensor, labels: Tensor, orders: Tensor | None = None) -> Tensor:
         """tokens (B, N) raster -> (B, N + 1, V): row i predicts the i-th token of the order."""

@@ -183,7 +183,7 @@ class VarGenerator(nn.Module):
         condition = self.shared_ada_lin(classes)[:, None].unflatten(-1, (6, -1)) if self.shared else classes
         for i, block in enumerate(self.blocks):
             x = block(x, condition, mask, cache, i)
-        return sampling.finite(self.head(self.head_nm(x, classes)).float(), "VAR")
+        return sampling.finite(sampling.widened(self.head(self.head_nm(x, classes))), "VAR")
 
     @property
     def positions(self) -> Tensor:

@@ -34,12 +34,13 @@ def boundaries(bits: int, std_range: float) -> np.ndarray[Any, Any]:
     return np.asarray(norm.ppf(np.linspace(0, 1, 2**bits + 1)).clip(-std_range, std_range))
 
 
-def table(bits: int, std_range: float) -> Tensor:
-    """Value of every index, float32 (2^bits,): the mean of the standard normal truncated to its bin, 0 if it is empty.
+def table(bits: int, std_range: float, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Value of every index, (2^bits,): the mean of the standard normal truncated to its bin, 0 if it is empty.
 
-    In float32 throughout, as upstream: in float64 the values differ in the fifth decimal.
+    In float32 throughout, as upstream: in float64 the values differ in the fifth decimal, since differences of near
+    numbers are divided, and for the same reason two processors differ there. float64 is for measuring that.
     """
-    edges = torch.from_numpy(boundaries(bits, std_range)).float()
+    edges = torch.from_numpy(boundaries(bits, std_range)).float().to(dtype)
     density = torch.exp(-0.5 * edges**2) / math.sqrt(2 * math.pi)
     below = 0.5 * (1 + torch.erf(edges / math.sqrt(2)))
     mass = below[1:] - below[:-1]
@@ -88,10 +89,13 @@ class NormalBins:
         c.done()
         return rule
 
+    def _table(self, dtype: torch.dtype) -> Tensor:
+        return table(self.bits, self.std_range, dtype) if dtype == torch.float64 else self.table
+
     def indices(self, x: Tensor) -> Tensor:
         """int64 of the nearest value, the lowest index where several are equally near."""
-        s, values = self.std_range, self.table.to(x.device)
-        y = (x.float() - self.low) / (self.high - self.low) * (2 * s) - s
+        s, values = self.std_range, self._table(x.dtype).to(x.device)
+        y = (x.to(values.dtype) - self.low) / (self.high - self.low) * (2 * s) - s
         y = y.clamp(-s, s).contiguous()
         if not self._rising:
             parts = y.flatten().split(max(1, _TABLE // len(values)))
@@ -101,8 +105,8 @@ class NormalBins:
         nearer = (y - values[below]).abs() <= (y - values[above]).abs()
         return torch.where(nearer, below, above)
 
-    def values(self, indices: Tensor) -> Tensor:
-        """float32 in [low, high]."""
+    def values(self, indices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """In [low, high]; float32, or float64 if that is the dtype of the network."""
         s = self.std_range
-        scaled = (self.table.to(indices.device) + s) / (2 * s) * (self.high - self.low) + self.low
+        scaled = (self._table(dtype).to(indices.device) + s) / (2 * s) * (self.high - self.low) + self.low
         return scaled[indices]

@@ -60,6 +60,11 @@ class Greedy:
         return torch.zeros(self.batch, *shape)
 
 
+def widened(x: Tensor) -> Tensor:
+    """At least float32: half precision is too coarse for probabilities; float64 stays, as parity's yardstick."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 def finite(logits: Tensor, what: str) -> Tensor:
     """The logits, or VtbenchError if any is NaN (-inf is a legal mask)."""
     if bool(torch.isnan(logits).any()):

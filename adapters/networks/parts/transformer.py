@@ -121,10 +121,13 @@ class Block(nn.Module):
         return out
 
 
-def sinusoid(t: Tensor, dim: int, *, period: float = 10000.0) -> Tensor:
-    """(n,) -> (n, dim) float32: cosines first, then sines, of t / period^(i / (dim/2))."""
-    half = dim // 2
-    steps = torch.arange(half, dtype=torch.float32, device=t.device)
-    freqs = torch.exp(-torch.log(torch.tensor(period, device=t.device)) * steps / half)
-    angles = t[:, None].float() * freqs[None]
-    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+def sinusoid(t: Tensor, dim: int, *, dtype: torch.dtype, period: float = 10000.0) -> Tensor:
+    """(n,) -> (n, dim) of `dtype`: cosines first, then sines, of t / period^(i / (dim/2)).
+
+    Computed in float32, as upstream, but for a network in float64: that is the yardstick for what rounding does.
+    """
+    half, wide = dim // 2, torch.promote_types(dtype, torch.float32)
+    steps = torch.arange(half, dtype=wide, device=t.device)
+    freqs = torch.exp(-torch.log(torch.tensor(period, dtype=wide, device=t.device)) * steps / half)
+    angles = t[:, None].to(wide) * freqs[None]
+    return torch.cat([angles.cos(), angles.sin()], dim=-1).to(dtype)

@@ -1,0 +1,1 @@
+"""Proofs about models: the contract of an adapter, honesty of its tokens, parity with upstream."""
