@@ -339,7 +339,9 @@ class _Check:
         stated = next((self.facts["tolerance"][k] for k in kinds if self.facts["tolerance"].get(k) is not None), None)
         if stated is None:
             raise VtbenchError(f"the fixture states no tolerance for {kinds[0]}")
-        return float(stated["rtol"]) * float(theirs.double().abs().max()) if isinstance(stated, Mapping) else float(stated)
+        return (
+            float(stated["rtol"]) * float(theirs.double().abs().max()) if isinstance(stated, Mapping) else float(stated)
+        )
 
     def network(self, arch: Mapping[str, Any]) -> Any:
         """A fresh network, filled as the fixture's was: by name, tied entries and formula constants put right."""
