@@ -21,6 +21,7 @@ from vtbench.running.job import Job
 from vtbench.running.question import first_record
 from vtbench.scoring.loading import load_metrics
 from vtbench.types.errors import VtbenchError
+from vtbench.types.task import Task
 
 
 def add_metrics(path: Path, names: Sequence[str] | None, *, device: str = "cpu") -> Run:
@@ -32,7 +33,8 @@ def add_metrics(path: Path, names: Sequence[str] | None, *, device: str = "cpu")
     info = run.info
     if not info.finished:
         raise VtbenchError(f"{path} is {info.status}: run evaluate again until it is complete")
-    wanted = list(names) if names else [s.metric for s in run.scores if s.value is None and s.metric in info.metrics]
+    lacking = [s.metric for s in run.scores if s.value is None and s.metric in info.metrics]
+    wanted = registry.metric_names(names) if names else lacking
     if not wanted:
         raise VtbenchError(f"{path} has a value of every metric of its task: name others with --metrics")
     for name in wanted:
@@ -49,14 +51,20 @@ def add_metrics(path: Path, names: Sequence[str] | None, *, device: str = "cpu")
     return read_run(path)
 
 
+def _task(info: RunInfo) -> Task:
+    """The run's task; one that was named by path is known by that path alone, and taken as recorded."""
+    stated, tasks = info.task, registry.tasks()
+    if stated.name in tasks:
+        return tasks.get(stated.name)
+    return Task(stated.name, stated.title or stated.name, stated.version or 1, (), info.view.name, ())
+
+
 def _job(run: Run, loaded: Loaded, wanted: Sequence[str], device: str, out: Path) -> Job:
     """The run's own question with other metrics: its images, batch, limit and shard."""
     info = run.info
     if loaded.suite is None:
         raise VtbenchError(f"{run.path} does not say where its images lie", code=1)
-    task = dataclasses.replace(
-        registry.tasks().get(info.task.name), metrics=tuple(wanted), fit=info.task.fit or "resize"
-    )
+    task = dataclasses.replace(_task(info), metrics=tuple(wanted), fit=info.task.fit or "resize")
     return Job(
         loaded,
         task,

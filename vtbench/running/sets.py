@@ -48,7 +48,7 @@ def score(
     """Every set metric of every candidate against the reference, whose side is computed once."""
     if not candidates:
         raise VtbenchError("no set of images was given: vtbench score REFERENCE IMAGES... --set")
-    names = [SHORT.get(n, n) for n in (metrics or DEFAULT)]
+    names = [SHORT.get(n, n) for n in registry.metric_names(metrics or DEFAULT)]
     for name in names:
         card = registry.card_of(registry.metrics().get(name))
         if card.kind != "set" and (card.kind != "image" or card.paired):
