@@ -184,6 +184,7 @@ def statistics(
     """Saves the set's mean and covariance of `metric`'s features as .npz (mu, sigma, n), to be a REFERENCE later."""
     if out.suffix != ".npz":
         raise VtbenchError(f"--out {out}: statistics are saved as .npz")
+    metric = registry.metrics().name_of(metric)
     loaded = load_metrics([metric], device)
     if metric in loaded.unavailable:
         raise VtbenchError(f"{metric} cannot be computed here: {loaded.unavailable[metric]}")

@@ -51,11 +51,10 @@ class Metrics:
 
 
 def load_metrics(names: Sequence[str], device: str, *, sets: bool = True) -> Metrics:
-    """Loads what can be loaded; a name may be `path/to/file.py@name`. sets: False leaves the networks of set metrics
-    unloaded, where there are too few images for them to be asked."""
+    """Loads what can be loaded. sets: False leaves the networks of set metrics unloaded, where there are too few images
+    for them to be asked."""
     ready: dict[str, Metric] = {}
     unavailable: dict[str, str] = {}
-    names = registry.metric_names(names)
     for name in names:
         _load(name, device, ready, unavailable, sets)
     for metric in list(ready.values()):
