@@ -27,7 +27,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from vtbench import parity, registry
+from vtbench import registry
+from vtbench.models import made_weights
+from vtbench.models.names import manifest_of
 from vtbench.types.cards import Card, Weights
 
 
@@ -42,7 +44,7 @@ def default_models() -> list[str]:
 
 
 def _values(name: str, shape: list[int]) -> torch.Tensor:
-    return torch.from_numpy(np.asarray(parity.values(name, tuple(shape)), dtype=np.float32))
+    return torch.from_numpy(np.asarray(made_weights.values(name, tuple(shape)), dtype=np.float32))
 
 
 def _module(tensors: Mapping[str, torch.Tensor]) -> nn.Module:
@@ -91,7 +93,7 @@ def _container(weight: Weights, tensors: Mapping[str, torch.Tensor]) -> Any:
 def run(model: str, folder: Path, size: int) -> dict[str, Any]:
     """One row of the table."""
     entry = registry.model(model)
-    names = parity.manifest_of(model)
+    names = manifest_of(model)
     weights = folder / "weights"
     # In a process of its own: a child's peak counts what its parent held when it was started.
     subprocess.run([sys.executable, __file__, "--write", model, "--folder", str(weights)], check=True)
@@ -145,7 +147,7 @@ def main() -> None:
     if args.write:
         if args.folder is None:
             parser.error("--write needs --folder")
-        write(registry.model(args.write).card, parity.manifest_of(args.write), args.folder)
+        write(registry.model(args.write).card, manifest_of(args.write), args.folder)
         return
     print("| model | parameters, M | file, MiB | peak memory, MiB | wall, s | encode + decode, s | bpp |")
     print("|---|---|---|---|---|---|---|")

@@ -23,11 +23,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does,
 import numpy as np
 import torch
 from PIL import Image
-from vtbench.run import Job, Runner
 
-from vtbench import api, registry
+from vtbench import registry
 from vtbench.images.opening import open_suite
 from vtbench.images.views import View
+from vtbench.models.load import Loaded, load
+from vtbench.running.evaluate import run
+from vtbench.running.job import Job
 from vtbench.types.task import Task
 
 OFF = Task("overhead-off", "metrics off", 1, (), "native", ())
@@ -58,12 +60,11 @@ def bare(model: Any, folder: Path, batch: int) -> Callable[[], None]:
     return loop
 
 
-def whole(ready: api.Prepared, task: Task, folder: Path, batch: int) -> Callable[[], None]:
+def whole(loaded: Loaded, task: Task, folder: Path, batch: int) -> Callable[[], None]:
     def loop() -> None:
         out = Path(tempfile.mkdtemp())
         try:
-            suite, view = open_suite(str(folder)), View.parse("native")
-            Runner(Job(ready.subject, task, suite, view, ready.identity, ready.weights, out, batch)).run()
+            run(Job(loaded, task, open_suite(str(folder)), View.parse("native"), out, batch))
         finally:
             shutil.rmtree(out)
 
@@ -100,12 +101,11 @@ def main() -> None:
             if args.images is None:
                 folder.mkdir()
                 make_images(folder, n, side)
-            ready = api.prepare(name, {}, checkpoint, "cpu", "float32", "resize")
-            model = ready.subject.model  # type: ignore[attr-defined]
+            loaded = load(name, checkpoint=checkpoint)
             loops = {
-                "bare": bare(model, folder, args.batch_size),
-                "off": whole(ready, OFF, folder, args.batch_size),
-                "on": whole(ready, ON, folder, args.batch_size),
+                "bare": bare(loaded.model, folder, args.batch_size),
+                "off": whole(loaded, OFF, folder, args.batch_size),
+                "on": whole(loaded, ON, folder, args.batch_size),
             }
             t = best(loops, args.rounds)
             count = len(list(folder.glob("*.png")))

@@ -105,7 +105,7 @@ def ours(folder: Path, candidates: int) -> dict[str, Any]:
     """One call for all candidates, as `vtbench score REF CAND…` makes it."""
     import torch  # noqa: F401  the field's side has imported it before its clock starts, too
 
-    from vtbench import folders
+    from vtbench.running import folders
 
     start = time.perf_counter()
     scored = folders.score(folder / "ref", [folder / f"cand{k}" for k in range(candidates)], METRICS)

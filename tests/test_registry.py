@@ -211,6 +211,7 @@ def test_two_files_of_one_name_collide(folder: Path) -> None:
     (folder / "again.py").write_text(WORST_PIXEL)
     spec = "psnr,worst_pixel.py@worst-pixel,again.py@worst-pixel"
     (folder / "a").mkdir()
+    Image.new("RGB", (8, 8)).save(folder / "a" / "0.png")
     ran = vtbench("score", "a", "a", "--metrics", spec, cwd=folder, wanted=2)
     assert "the metric 'worst-pixel' is given by both worst_pixel.py and again.py: rename one of them" in ran.stderr
 

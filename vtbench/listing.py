@@ -141,10 +141,11 @@ def suites() -> list[dict[str, Any]]:
 def tasks() -> list[dict[str, Any]]:
     """Every task, and whether it runs on tokenizers where nobody names a task."""
     default = {t.name for t in registry.default_tasks(images_given=False, generators=False)}
-    lines = [
-        {**dataclasses.asdict(t), "state": "ready" if name in default else "off by default", "needs": ""}
-        for name, t in registry.tasks().items()
-    ]
+    lines = []
+    for name, task in registry.tasks().items():
+        off = name not in default
+        state = "off by default" if off else "ready"
+        lines.append({**dataclasses.asdict(task), "off_by_default": off, "state": state, "needs": ""})
     return [*lines, *_broken(registry.tasks().broken)]
 
 

@@ -40,8 +40,8 @@ class Entry:
     """The model that this one wraps, whose adapter and weights decide its numbers too."""
 
 
-NOT_WALKED = ("networks", "fits", "suites", "prompts")
-"""Folders that hold nothing to register: networks import torch, fits, suites and prompts are data."""
+NOT_WALKED = ("networks", "fits", "suites", "prompts", "geneval")
+"""Folders that hold nothing to register: networks import torch, fits, suites and prompts are data, geneval a scorer."""
 
 
 def _modules(package: str) -> list[ModuleType]:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.metrics.comparison import table
-from vtbench import intervals
 from vtbench.metrics import frechet, moments
+from vtbench.statistics import intervals
+from vtbench.statistics.paired import holm, paired
 
 Draw = Callable[[np.random.Generator, int], tuple[Any, Any]]
 """(generator, n) -> (values, weights or None) of n images, or the values of two systems on the same n images."""
@@ -51,7 +52,7 @@ def simulate_level(draw: Draw, n: int, *, trials: int = 400, seed: int = 0, resa
     hits = {"paired": 0, "sign": 0}
     for trial in range(trials):
         a, b = draw(rng, n)
-        comparison = intervals.paired(list(a), list(b), seed=seed + trial, resamples=resamples)
+        comparison = paired(list(a), list(b), seed=seed + trial, resamples=resamples)
         hits["paired"] += comparison.p is not None and comparison.p < 0.05
         hits["sign"] += comparison.sign_p is not None and comparison.sign_p < 0.05
     return {name: count / trials for name, count in hits.items()}
@@ -133,9 +134,9 @@ def holm_level(trials: int) -> list[str]:
         p = []
         for _ in range(10):
             d = rng.normal(0, 1, 20)
-            p.append(intervals.paired(list(d), [0.0] * 20, seed=trial).p)
+            p.append(paired(list(d), [0.0] * 20, seed=trial).p)
         plain += min(x for x in p if x is not None) < 0.05
-        adjusted += min(x for x in intervals.holm(p) if x is not None) < 0.05
+        adjusted += min(x for x in holm(p) if x is not None) < 0.05
     return [
         f"Ten comparisons at once of equal systems: at least one p below 0.05 in {100 * plain / trials:.1f} % of "
         f"{trials} simulations without correction, in {100 * adjusted / trials:.1f} % with Holm's.",

@@ -12,7 +12,8 @@ from benchmarks.metrics.pictures import GREY, Pixels, jpeg, pages, pairs_of_pict
 from vtbench import registry
 from vtbench.metrics import colour, detail
 from vtbench.metrics.psnr import MSE
-from vtbench.types.metric import Batch, Reference, measured
+from vtbench.scoring.measure import measure
+from vtbench.types.metric import Batch, Reference
 
 OCTAVES = range(1, 5)
 
@@ -26,7 +27,7 @@ def image_comparisons() -> list[Comparison]:
     def ours(name: str) -> list[float]:
         reference = Reference(stacked(originals), [], [str(i) for i in range(len(originals))])
         batch = Batch(reference, stacked(candidates))
-        return [float(v.value) for v in measured(name, registry.metric(name), batch) if v.value is not None]
+        return [float(v.value) for v in measure(name, registry.metric(name), batch) if v.value is not None]
 
     out = []
     for name, package, call, tolerance in _by_library():

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from vtbench.protocols import truncate_through_range
 
 from benchmarks.metrics.comparison import table
 from benchmarks.metrics.pictures import Pixels, jpeg, pages, photographs, stacked
-from vtbench import folders
+from vtbench.images.rounding import truncate_through_range
+from vtbench.running import folders
 
 Pair = tuple[Pixels, Pixels]
 Step = tuple[str, float]

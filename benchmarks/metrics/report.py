@@ -14,12 +14,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from vtbench.protocols import PROTOCOLS
 
 from benchmarks.metrics import coverage, images, libraries, networks, sets, text, tokens
 from benchmarks.metrics.comparison import Comparison, table
 from benchmarks.metrics.peer import peer
 from vtbench import registry
+from vtbench.images.protocols import PROTOCOLS
 
 
 def uncovered(comparisons: Iterable[Comparison]) -> list[str]:

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from vtbench.subject import image_seed
 
 from benchmarks.metrics.comparison import FLOATS, NUMPY, Comparison, largest, relative, version
 from benchmarks.metrics.pictures import Pixels, photographs, stacked
-from vtbench import api, evaluate
+from vtbench import evaluate
 from vtbench.images.reading import rgb_sha256
 from vtbench.images.rounding import to_float
+from vtbench.images.seeds import image_seed
 from vtbench.metrics import codebook, cross_entropy, entropy_coding
+from vtbench.models.load import load
 from vtbench.types.tokens import Codes
 
 
@@ -172,8 +173,7 @@ def _sensitivity(images: Sequence[Pixels], scores: Mapping[str, float], on: str)
     """The DCT tokenizer's tokens of changed pictures."""
     import torch
 
-    tokenizer: Any = api.prepare("dct", {}, None, "cpu", "float32", "resize").subject
-    model = tokenizer.model
+    model: Any = load("dct").model
 
     def indices(x: Pixels) -> Any:
         return model.encode(to_float(stacked([x])), [0]).indices.numpy()

@@ -9,22 +9,21 @@ import pytest
 
 from vtbench.images.prompts import builtin_prompts, open_prompts
 from vtbench.images.seeds import sample_seed
-from vtbench.tasks import geneval_prompts
-from vtbench.tasks.geneval import TASKS
+from vtbench.tasks.geneval.prompts import make
 from vtbench.tasks.geneval.verdicts import Detection, verdict
-from vtbench.tasks.geneval.vocabulary import COMPLETE
+from vtbench.tasks.geneval.vocabulary import CATEGORIES, COCO, COMPLETE
 from vtbench.types.errors import VtbenchError
 
 
 def test_the_reference_file_is_read_as_it_is(shared: Path) -> None:
     path = shared / "data" / "geneval" / "evaluation_metadata.jsonl"
     suite = open_prompts(str(path))
-    counts = {t: sum(p.metadata["tag"] == t for p in suite.prompts) for t in TASKS}
+    counts = {t: sum(p.metadata["tag"] == t for p in suite.prompts) for t in CATEGORIES}
     assert counts == COMPLETE
     assert suite.prompts[0].id == "00000"
     assert dict(suite.prompts[17].metadata) == json.loads(path.read_text().splitlines()[17])
     names = {c["class"] for p in suite.prompts for c in p.metadata["include"]}
-    assert names == set(geneval_prompts.COCO)
+    assert names == set(COCO)
 
 
 def test_classes() -> None:
@@ -100,9 +99,9 @@ def test_builtin_suites_and_the_rewritten_flag() -> None:
 
 
 def test_our_geneval_prompts_can_be_met_and_missed() -> None:
-    prompts = geneval_prompts.make(20, 3)
-    assert prompts == geneval_prompts.make(20, 3) != geneval_prompts.make(20, 4)
-    assert [sum(m["tag"] == t for m in prompts) for t in TASKS] == [20] * 6
+    prompts = make(20, 3)
+    assert prompts == make(20, 3) != make(20, 4)
+    assert [sum(m["tag"] == t for m in prompts) for t in CATEGORIES] == [20] * 6
     places = {"left of": (0, 100), "right of": (400, 100), "above": (200, 0), "below": (200, 400), None: (200, 200)}
     for m in prompts:
         drawn = []

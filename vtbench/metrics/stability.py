@@ -28,7 +28,7 @@ from vtbench.types.tokens import Codes, Latents
 if TYPE_CHECKING:
     import torch
 
-    from vtbench.models.system import System as Subject
+    from vtbench.models.system import System
     from vtbench.types.item import Item
     from vtbench.types.tokens import Tokens
 
@@ -106,7 +106,7 @@ class Stability:
 class _Cycles:
     """A model that gets a batch again and again; `failed` holds {image of the batch: why} of all cycles until now."""
 
-    model: Subject
+    model: System
     seeds: Sequence[int]
     items: Sequence[Item]
     failed: dict[int, str] = field(default_factory=dict)
@@ -122,7 +122,7 @@ class _Cycles:
 
 
 def measure_stability(
-    model: Subject,
+    model: System,
     originals: torch.Tensor,
     seeds: Sequence[int],
     items: Sequence[Item] = (),

@@ -6,7 +6,6 @@ Missing is None and a reason, never NaN.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -110,18 +109,6 @@ class ImageMetric(Metric):
         """One Value an image of the batch. Images under `min_size` never arrive here: the runner nulls them."""
 
 
-def measured(name: str, metric: ImageMetric, batch: Batch) -> Sequence[Value]:
-    """The metric's values, or the reason why images of this size have none; NaN and infinities become a reason too."""
-    short = min(int(batch.candidate.shape[2]), int(batch.candidate.shape[3]))
-    if short < metric.card.min_size:
-        why = f"{name} needs images of at least {metric.card.min_size} px, this one has {short}"
-        return [Value(None, why=why)] * len(batch)
-    return [
-        v if v.value is None or math.isfinite(v.value) else Value(None, why=f"{name} came out as {v.value}")
-        for v in metric.measure(batch)
-    ]
-
-
 @dataclass(frozen=True)
 class SetValue:
     """A score over a set: value (None needs why), 95 % interval, n, and per-image values where they exist.
@@ -163,7 +150,7 @@ class SetMetric(Metric):
 
     @abstractmethod
     def finish(self, reference: Any, candidate: Any) -> SetValue:
-        """`reference`, `candidate`: float32 memory maps (n, dim), or vtbench.metrics.statistics.Statistics."""
+        """`reference`, `candidate`: float32 memory maps (n, dim), or vtbench.metrics.moments.Statistics."""
 
 
 class TokenMetric(Metric):
