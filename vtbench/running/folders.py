@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from vtbench import registry
 from vtbench.images import stream
 from vtbench.images.opening import open_suite
 from vtbench.images.pairing import check_pairs, partners
@@ -87,8 +88,9 @@ def score(
     The reference side (features, statistics, stages of networks) is computed once. Raises VtbenchError if the folders
     do not pair; unreadable files are named in `bad` and left out of every candidate.
     """
+    names = registry.metric_names(metrics or DEFAULT)
     original, systems = _opened(reference, candidates)
-    ready = _without_tokens(load_metrics(list(metrics or DEFAULT), device))
+    ready = _without_tokens(load_metrics(names, device))
     view = View.parse("native", "native")
     asked = Asked(TASK, ready, view.protocol, view.fingerprint())
     with tempfile.TemporaryDirectory(prefix="vtbench-") as scratch, contextlib.ExitStack() as stack:

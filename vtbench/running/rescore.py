@@ -3,11 +3,10 @@ where pictures were saved, and only decodes where tokens were."""
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vtbench import registry
 from vtbench.images.views import View
@@ -21,6 +20,7 @@ from vtbench.running.job import Job
 from vtbench.running.question import first_record
 from vtbench.scoring.loading import load_metrics
 from vtbench.types.errors import VtbenchError
+from vtbench.types.task import Task
 
 
 def add_metrics(path: Path, names: Sequence[str] | None, *, device: str = "cpu") -> Run:
@@ -32,7 +32,8 @@ def add_metrics(path: Path, names: Sequence[str] | None, *, device: str = "cpu")
     info = run.info
     if not info.finished:
         raise VtbenchError(f"{path} is {info.status}: run evaluate again until it is complete")
-    wanted = list(names) if names else [s.metric for s in run.scores if s.value is None and s.metric in info.metrics]
+    without_value = [s.metric for s in run.scores if s.value is None and s.metric in info.metrics]
+    wanted = registry.metric_names(names) if names else without_value
     if not wanted:
         raise VtbenchError(f"{path} has a value of every metric of its task: name others with --metrics")
     for name in wanted:
@@ -54,12 +55,9 @@ def _job(run: Run, loaded: Loaded, wanted: Sequence[str], device: str, out: Path
     info = run.info
     if loaded.suite is None:
         raise VtbenchError(f"{run.path} does not say where its images lie", code=1)
-    task = dataclasses.replace(
-        registry.tasks().get(info.task.name), metrics=tuple(wanted), fit=info.task.fit or "resize"
-    )
     return Job(
         loaded,
-        task,
+        _task(info, wanted),
         loaded.suite,
         View.parse(info.view.name, info.view.protocol or "vtbench"),
         out,
@@ -72,6 +70,13 @@ def _job(run: Run, loaded: Loaded, wanted: Sequence[str], device: str, out: Path
         suite_spec=info.suite.spec or "",
         asked={"rescored": str(run.path)},
     )
+
+
+def _task(info: RunInfo, wanted: Sequence[str]) -> Task:
+    """The run's task as it is recorded: one that was named by path is known by that path alone."""
+    fit: Literal["resize", "tiles"] = "tiles" if info.task.fit == "tiles" else "resize"
+    title, version = info.task.title or info.task.name, info.task.version or 0
+    return Task(info.task.name, title, version, (), info.view.name, tuple(wanted), fit=fit)
 
 
 def _drawn_again(job: Job, folder: Path) -> Run:

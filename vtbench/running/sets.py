@@ -48,7 +48,7 @@ def score(
     """Every set metric of every candidate against the reference, whose side is computed once."""
     if not candidates:
         raise VtbenchError("no set of images was given: vtbench score REFERENCE IMAGES... --set")
-    names = [SHORT.get(n, n) for n in (metrics or DEFAULT)]
+    names = [SHORT.get(n, n) for n in registry.metric_names(metrics or DEFAULT)]
     for name in names:
         card = registry.card_of(registry.metrics().get(name))
         if card.kind != "set" and (card.kind != "image" or card.paired):
@@ -184,6 +184,7 @@ def statistics(
     """Saves the set's mean and covariance of `metric`'s features as .npz (mu, sigma, n), to be a REFERENCE later."""
     if out.suffix != ".npz":
         raise VtbenchError(f"--out {out}: statistics are saved as .npz")
+    metric = registry.metrics().name_of(metric)
     loaded = load_metrics([metric], device)
     if metric in loaded.unavailable:
         raise VtbenchError(f"{metric} cannot be computed here: {loaded.unavailable[metric]}")
