@@ -41,6 +41,36 @@ TASK = Task(
 )
 """
 
+MEAN_COLOUR = """
+from vtbench.types.metric import Extractor, MetricCard, SetMetric, SetValue
+
+
+class Means(Extractor):
+    id, dim = "mean colour", 3
+
+    def load(self, device="cpu"):
+        pass
+
+    def extract(self, images):
+        return images.float().mean(dim=(2, 3)).cpu().numpy()
+
+
+class MeanColour(SetMetric):
+    card = MetricCard(
+        name="mean-colour", title="Distance of mean colours", version=1, unit="grey levels", better="lower",
+        source="Euclidean distance of the sets' mean colours", kind="set", paired=False,
+    )
+
+    def extractor(self):
+        return Means()
+
+    def finish(self, reference, candidate):
+        return SetValue(float(((reference.mean(0) - candidate.mean(0)) ** 2).sum() ** 0.5))
+
+
+METRICS = (MeanColour,)
+"""
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -132,6 +162,39 @@ def test_a_finished_run_takes_a_metric_from_a_file(folder: Path, tmp_path: Path)
     vtbench("score", place.parent, "--metrics", f"{folder}/other.py@other-pixel", cwd=tmp_path)
     scores = {s["metric"]: s["value"] for s in map(json.loads, (place.parent / "scores.jsonl").open())}
     assert scores["other-pixel"] == 0
+
+
+def test_sets_and_statistics_take_a_metric_from_a_file(folder: Path, tmp_path: Path) -> None:
+    """One colour an image: (100 +- 10, 50, 0) beside (103 +- 10, 54, 0) is 5 apart, and its variance is known."""
+    (folder / "mean_colour.py").write_text(MEAN_COLOUR)
+    for name, red, green in (("a", 100, 50), ("b", 103, 54)):
+        (tmp_path / name).mkdir()
+        for k, off in enumerate((-10, 10)):
+            Image.new("RGB", (8, 8), (red + off, green, 0)).save(tmp_path / name / f"{k}.png")
+    spec = f"{folder.name}/mean_colour.py@mean-colour"
+    vtbench("score", "a", "b", "--set", "--metrics", spec, "--json", "scores.json", cwd=tmp_path)
+    (candidate,) = json.loads((tmp_path / "scores.json").read_text())["candidates"]
+    assert candidate["scores"]["mean-colour"]["value"] == pytest.approx(5)
+    vtbench("statistics", "a", "--out", "a.npz", "--metric", spec, cwd=tmp_path)
+    with np.load(tmp_path / "a.npz") as saved:
+        np.testing.assert_allclose(saved["mu"], [100, 50, 0])
+        np.testing.assert_allclose(saved["sigma"], np.diag([200, 0, 0]), atol=1e-9)
+
+
+def test_compare_takes_a_metric_by_its_name_and_by_its_file(folder: Path, tmp_path: Path) -> None:
+    spec = f"{folder}/portraits.py@portraits"
+    vtbench("evaluate", "png", "jpeg", "--task", spec, "--limit", "2", "--out", "out", cwd=tmp_path)
+    runs = sorted((tmp_path / "out").glob("*--portraits--*"))
+    assert len(runs) == 2
+    tables = [
+        vtbench("compare", *runs, "--metrics", name, cwd=tmp_path).stdout
+        for name in ("worst-pixel", f"{folder.name}/worst_pixel.py@worst-pixel")
+    ]
+    assert tables[0] == tables[1]
+    assert "worst-pixel: jpeg - png = +" in tables[0]
+    assert "psnr" not in tables[0]
+    refusal = vtbench("compare", *runs, "--metrics", "nowhere.py@worst-pixel", cwd=tmp_path, wanted=2).stderr
+    assert "nowhere.py does not exist" in refusal
 
 
 def test_what_was_named_by_path_is_neither_listed_nor_a_default(folder: Path, tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ import pytest
 import torch
 from builtin_models import cat, load, there_and_back
 
-from vtbench import contract, honesty, listing, registry
+from vtbench import contract, honesty, registry
+from vtbench.cli import catalogue
 from vtbench.images.serving import serve
 from vtbench.models.network import build_network
 from vtbench.types.adapter import ClosedSystem, Generator, Tokenizer
@@ -123,7 +124,7 @@ def test_no_two_cards_disagree() -> None:
 
 def test_the_list_shows_every_card() -> None:
     """One line a model, with the facts of its card; it can be written as JSON."""
-    lines = {line["name"]: line for line in json.loads(json.dumps(listing.models()))}
+    lines = {line["name"]: line for line in json.loads(json.dumps(catalogue.models()))}
     assert set(lines) == {e.card.name for e in ENTRIES} | set(registry.broken_plugins())
     for entry in ENTRIES:
         line, card = lines[entry.card.name], entry.card
@@ -137,19 +138,19 @@ def test_the_list_shows_every_card() -> None:
 def test_listing_says_what_each_model_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ready here, needs a download, needs an extra, needs the user's own file; every model is in one of the states."""
     card = {e.card.name: e.card for e in ENTRIES}
-    monkeypatch.setattr(listing, "extra_missing", lambda extra: [])
-    monkeypatch.setattr(listing, "weight_here", lambda weight: weight.package is not None)
-    assert listing.state(card["jpeg"]) == ("ready", "")
-    assert listing.state(card["llamagen-vq-ds16-c2i"]) == (
+    monkeypatch.setattr(catalogue, "extra_missing", lambda extra: [])
+    monkeypatch.setattr(catalogue, "weight_here", lambda weight: weight.package is not None)
+    assert catalogue.state(card["jpeg"]) == ("ready", "")
+    assert catalogue.state(card["llamagen-vq-ds16-c2i"]) == (
         "needs download",
         "vq_ds16_c2i.pt from FoundationVision/LlamaGen, or --checkpoint",
     )
-    assert listing.state(card["diffusers-vae"])[0] == "needs checkpoint"
-    assert listing.state(card["sdxl-vae"])[0] == "needs download"
-    monkeypatch.setattr(listing, "extra_missing", lambda extra: ["diffusers"])
-    assert listing.state(card["sdxl-vae"]) == ("needs extra", "pip install 'vtbench[hub]' (diffusers missing)")
+    assert catalogue.state(card["diffusers-vae"])[0] == "needs checkpoint"
+    assert catalogue.state(card["sdxl-vae"])[0] == "needs download"
+    monkeypatch.setattr(catalogue, "extra_missing", lambda extra: ["diffusers"])
+    assert catalogue.state(card["sdxl-vae"]) == ("needs extra", "pip install 'vtbench[hub]' (diffusers missing)")
     known = {"ready", "needs key", "needs extra", "needs download", "needs checkpoint"}
-    assert {listing.state(c)[0] for c in card.values()} <= known
+    assert {catalogue.state(c)[0] for c in card.values()} <= known
 
 
 # -- families and networks -------------------------------------------------------------------------------------------

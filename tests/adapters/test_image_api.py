@@ -197,10 +197,11 @@ def test_loopback() -> None:
 
 
 def test_the_list_says_that_a_key_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    from vtbench import listing, registry
+    from vtbench import registry
+    from vtbench.cli import catalogue
 
     card = registry.model("gpt-image-1").card
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    assert listing.state(card) == ("needs key", "set OPENAI_API_KEY in the environment")
+    assert catalogue.state(card) == ("needs key", "set OPENAI_API_KEY in the environment")
     monkeypatch.setenv("OPENAI_API_KEY", "x")
-    assert listing.state(card)[0] == "ready"
+    assert catalogue.state(card)[0] == "ready"

@@ -487,7 +487,7 @@ def test_batch_size_zero_is_the_fastest_that_was_tried(tmp_path: Path, images: P
 
 
 def test_the_table_says_each_reason_once(tmp_path: Path) -> None:
-    from vtbench import show
+    from vtbench.cli.text import run_scores
 
     for i in range(3):
         Image.fromarray(photograph()[: 20 + i, :30]).save(tmp_path / f"{i}.png")
@@ -495,7 +495,7 @@ def test_the_table_says_each_reason_once(tmp_path: Path) -> None:
     run = vtbench.evaluate(
         f"{FILE}@right", images=tmp_path, view="33", tasks=["reconstruction"], out=tmp_path / "out"
     ).runs[0]
-    text = show.run_scores(run)
+    text = run_scores(run)
     assert text.count("zz.png") == 1
     assert "3 of 4 images are smaller than the view and were enlarged" in text
     assert "3 of 4 images: padded by reflection to 36 x 36 and cropped back" in text

@@ -104,9 +104,9 @@ for generators in (False, True):
 
 
 def test_the_list_of_tasks_says_which_are_off(tmp_path: Path) -> None:
-    from vtbench import listing
+    from vtbench.cli import catalogue
 
-    states = {line["name"]: line["state"] for line in listing.tasks()}
+    states = {line["name"]: line["state"] for line in catalogue.tasks()}
     assert states == {
         **dict.fromkeys(("reconstruction", "detail", "text", "compression"), "ready"),
         **dict.fromkeys(("generation", "stability", "written"), "off by default"),

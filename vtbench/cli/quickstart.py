@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vtbench import api
-from vtbench.results.record import Run
-from vtbench.running.request import Progress
+from vtbench import leaderboard
+from vtbench.running.evaluate import evaluate
+from vtbench.running.request import Progress, Request
 from vtbench.types.errors import VtbenchError
 
 TASKS = ("reconstruction", "detail", "text", "compression")
@@ -22,29 +22,27 @@ POINTS: tuple[tuple[str, Mapping[str, Any], tuple[str, ...]], ...] = (
     ("dct", {"budget": [0.5]}, TASKS),
     ("ngram-kmeans", {}, ("generation",)),
 )
-"""About twelve operating points, three kinds of tokenizer, each with something to compare; and one generator."""
+"""(model, options, tasks): about twelve operating points, three kinds of tokenizer, each with something to compare;
+and one generator."""
 
 
 def run(out: Path, progress: Progress | None = None) -> tuple[Path, dict[str, str]]:
     """Evaluates and builds the page; returns its index.html and the models that failed."""
-    from vtbench import leaderboard
-
     if out.exists() and not out.is_dir():
         raise VtbenchError(f"--out {out} is a file: give a folder")
-    runs: list[Run] = []
+    paths: list[Path] = []
     failures: dict[str, str] = {}
     for model, options, tasks in POINTS:
+        command = f"vtbench quickstart --out {out}"
+        request = Request(models=[model], tasks=tasks, options=options, out=out / "runs", command=command)
         try:
-            made = api.evaluate(
-                [model], tasks=tasks, options=options, out=out / "runs", progress=progress,
-                command=f"vtbench quickstart --out {out}",
-            )  # fmt: skip
+            result = evaluate(request, progress)
         except VtbenchError as bad:
             failures[model] = str(bad)
             continue
-        runs += made.runs
-        failures.update(made.failures)
-    if not runs:
+        paths += [run.path for run in result.runs]
+        failures.update(result.failures)
+    if not paths:
         raise VtbenchError("no model could be evaluated: " + "; ".join(failures.values()), code=1)
-    site = leaderboard.build([r.path for r in runs], out / "site")
+    site = leaderboard.build(paths, out / "site")
     return (site / "index.html" if site.is_dir() else site), failures

@@ -16,7 +16,7 @@ from PIL import Image
 
 from vtbench.contract import photograph
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "README.md").read_text()
 LINES = [
     line.split("#")[0].strip()
@@ -38,25 +38,32 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
             cut = photograph()[40 * i : 40 * i + 192, 100 : 100 + 192].astype(float)
             pixels = np.clip(cut + rng.normal(0, noise, cut.shape), 0, 255).round().astype(np.uint8)
             Image.fromarray(pixels).save(folder / name / f"{i}.png")
-    case = {"metadata": {"tag": "colors", "prompt": "", "include": [{"class": "cat", "count": 1, "color": "red"}]},
-            "detections": [{"cls": "cat", "box": [0, 0, 9, 9], "score": 0.9, "color": "red"}]}  # fmt: skip
+    clause = {"class": "cat", "count": 1, "color": "red"}
+    detection = {"cls": "cat", "box": [0, 0, 9, 9], "score": 0.9, "color": "red"}
+    case = {"metadata": {"tag": "colors", "prompt": "", "include": [clause]}, "detections": [detection]}
     (folder / "cases.jsonl").write_text(json.dumps(case) + "\n")
     return folder
 
 
 def run(line: str, place: Path) -> str:
-    for name in ("[MORE...]", "REFERENCE SAMPLES", "RUN_A RUN_B", "path/to/images"):
-        runs = sorted(str(p.parent) for p in (place / "out").glob("jpeg/*/run.json"))[:2]
-        line = line.replace(name, {
-            "[MORE...]": "MORE", "REFERENCE SAMPLES": "ORIGINALS RECONSTRUCTIONS", "RUN_A RUN_B": " ".join(runs),
-            "path/to/images": "ORIGINALS",
-        }[name])  # fmt: skip
+    runs = sorted(str(p.parent) for p in (place / "out").glob("jpeg/*/run.json"))[:2]
+    for name, meant in {
+        "[MORE...]": "MORE",
+        "REFERENCE SAMPLES": "ORIGINALS RECONSTRUCTIONS",
+        "RUN_A RUN_B": " ".join(runs),
+        "path/to/images": "ORIGINALS",
+    }.items():
+        line = line.replace(name, meant)
     words = shlex.split(line)
     assert words[0] == "vtbench"
     ran = subprocess.run(
-        [sys.executable, "-m", "vtbench", *words[1:]], cwd=place, capture_output=True, text=True, check=False,
+        [sys.executable, "-m", "vtbench", *words[1:]],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        check=False,
         env={**os.environ, "VTBENCH_OFFLINE": "1", "VTBENCH_CACHE": str(place / "cache")},
-    )  # fmt: skip
+    )
     assert ran.returncode == 0, line + "\n" + ran.stdout[-2000:] + ran.stderr[-2000:]
     return ran.stdout
 

@@ -1,0 +1,54 @@
+"""The command and its groups of verbs, and how a verb speaks: results on standard output, complaints on the other."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import typer
+
+app = typer.Typer(
+    name="vtbench",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Measures image tokenizers and the generators built on them: numbers that can be repeated.",
+)
+leaderboard_app = typer.Typer(no_args_is_help=True, help="Build the static leaderboard page from runs.")
+adapter_app = typer.Typer(no_args_is_help=True, help="For authors of adapters: parity with upstream, parameter names.")
+geneval_app = typer.Typer(no_args_is_help=True, help="GenEval: verdicts on detections, the detector, the prompts.")
+
+
+def say(text: str) -> None:
+    typer.echo(text)
+
+
+def complain(sentence: object) -> None:
+    """One line on standard error."""
+    typer.echo(f"vtbench: {sentence}", err=True)
+
+
+def exit_with(sentences: Iterable[str]) -> None:
+    """What failed while the rest went on: a line each, and exit code 1. Nothing where nothing failed."""
+    failed = False
+    for sentence in sentences:
+        complain(sentence)
+        failed = True
+    if failed:
+        raise typer.Exit(1)
+
+
+def save_json(path: Path | None, result: Any) -> None:
+    """Writes everything that a result holds to the file of --json, where one was asked for."""
+    if path is not None:
+        from vtbench.results.files import write_json
+
+        write_json(path, result.as_dict())
+
+
+def command_line() -> str:
+    """What was typed, for the record."""
+    return shlex.join(["vtbench", *sys.argv[1:]])

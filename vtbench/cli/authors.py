@@ -1,0 +1,73 @@
+"""Verbs for authors of adapters: check, parity with upstream, parameters' names."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vtbench.cli import text
+from vtbench.cli.apps import say
+from vtbench.cli.options import AsJson, Checkpoint, Device, Dtype, Option, single
+from vtbench.types.errors import VtbenchError
+
+
+def check(
+    model: Annotated[str, typer.Argument(help="A registered name or path/to/file.py@name.")],
+    checkpoint: Checkpoint = None,
+    option: Option = None,
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
+    as_json: AsJson = False,
+) -> None:
+    """The contract that every adapter must pass, in words."""
+    from vtbench.contract import check as check_contract
+
+    checks = check_contract(
+        model,
+        options=single(option),
+        checkpoint=checkpoint,
+        device=device,
+        dtype=dtype,
+        say=None if as_json else lambda one: say(text.check(one)),
+    )
+    failed = sum(c.status == "failed" for c in checks)
+    if as_json:
+        say(json.dumps([c.as_dict() for c in checks], indent=1))
+    else:
+        skipped = sum(c.status == "not checked" for c in checks)
+        say(f"{model}: {len(checks) - failed - skipped} passed, {failed} failed, {skipped} not checked")
+    if failed:
+        raise typer.Exit(1)
+
+
+def adapter_parity(
+    fixtures: Annotated[list[Path], typer.Argument(help="Fixture .json files; the .npz stands beside.")],
+) -> None:
+    """Our network against upstream's recorded outputs, filled by parameter name."""
+    from vtbench import parity
+
+    failed = 0
+    for path in fixtures:
+        try:
+            report = parity.check_fixture(path)
+        except VtbenchError as bad:
+            failed += 1
+            say(f"{path.name}: FAILED: {bad}")
+            continue
+        failed += not report.ok
+        say(report.line())
+    if failed:
+        raise typer.Exit(1)
+
+
+def adapter_manifest(
+    model: Annotated[str, typer.Argument(help="A model's name or alias.")], as_json: AsJson = False
+) -> None:
+    """Every parameter name and shape that the model expects; allocates no memory."""
+    from vtbench import parity
+
+    shapes = parity.manifest_of(model)
+    say(json.dumps(shapes) if as_json else "\n".join(f"{name} {shape}" for name, shape in shapes.items()))

@@ -1,0 +1,45 @@
+"""Verbs that look at what there is: list, doctor, identify."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vtbench.cli import text
+from vtbench.cli.apps import say
+from vtbench.cli.options import AsJson
+from vtbench.types.errors import VtbenchError, near
+
+
+def list_(
+    what: Annotated[str, typer.Argument(help="models, families, suites, tasks or metrics.")] = "models",
+    as_json: AsJson = False,
+) -> None:
+    """What there is, what each needs, and whether it is here. Imports no torch."""
+    from vtbench.cli.catalogue import LISTS
+
+    if what not in LISTS:
+        raise VtbenchError(f"there is no list of {what!r}{near(what, LISTS)}: give {', '.join(LISTS)}")
+    entries = LISTS[what]()
+    say(json.dumps(entries, ensure_ascii=False, indent=1, default=str) if as_json else text.listing(what, entries))
+
+
+def doctor(as_json: AsJson = False) -> None:
+    """What is installed, which metric weights are here and verified, what a missing thing would enable."""
+    from vtbench.cli import catalogue
+
+    report = catalogue.doctor()
+    say(json.dumps(report, indent=1, default=str) if as_json else text.doctor(report))
+
+
+def identify(file: Annotated[Path, typer.Argument(help="A checkpoint file.")], as_json: AsJson = False) -> None:
+    """Which model a checkpoint is, from its names and shapes."""
+    from vtbench.models.identify import identify_file
+
+    matches = identify_file(file)
+    say(json.dumps([m.as_dict() for m in matches], indent=1) if as_json else text.identified(file, matches))
+    if not matches:
+        raise typer.Exit(1)

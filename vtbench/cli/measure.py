@@ -1,0 +1,211 @@
+"""Verbs that measure: evaluate, score, generate, statistics, merge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vtbench.cli import text
+from vtbench.cli.apps import command_line, complain, exit_with, save_json, say
+from vtbench.cli.options import (
+    Checkpoint,
+    Device,
+    Dtype,
+    JsonFile,
+    MetricNames,
+    MetricWeights,
+    Models,
+    Option,
+    Seed,
+    TokenizerCheckpoint,
+    listed,
+    names_of,
+    options_of,
+    shard_of,
+    single,
+    use_weights,
+)
+from vtbench.cli.progress import counter, progress
+
+if TYPE_CHECKING:
+    from vtbench.running.evaluation import Evaluation
+
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option(help="A task, or path/to/file.py@name; may be repeated. Default: all that fit."),
+]
+Images = Annotated[
+    str | None, typer.Option(metavar="SUITE|DIR|GLOB|hf:NAME@REV", help="Images instead of the task's own suites.")
+]
+View = Annotated[str | None, typer.Option(help="native, or the side of the centre crop: 256, 512, …")]
+Limit = Annotated[int | None, typer.Option(help="Only the first N images; the result is not ranked.")]
+BatchSize = Annotated[int, typer.Option(help="Images at a time; 0: the fastest of 1 to 64, tried first.")]
+Save = Annotated[str | None, typer.Option(help="tokens, images, or both: keep them in the run's folder.")]
+Shard = Annotated[str | None, typer.Option(metavar="i/n", help="Only the i-th of n parts; join with vtbench merge.")]
+Results = Annotated[Path, typer.Option(help="Folder of the results; a run that is there goes on.")]
+Protocol = Annotated[str, typer.Option(help="vtbench, or a named convention: titok, llamagen, var, magvit2, clean.")]
+Fit = Annotated[
+    str | None, typer.Option(help="Serve a model of one fixed size by resize (there and back) or by tiles.")
+]
+Prompts = Annotated[str | None, typer.Option(help="For generators: the prompts, as for vtbench generate.")]
+PerPrompt = Annotated[int | None, typer.Option("--n", help="For generators: images for each prompt or class.")]
+
+
+def evaluate(
+    models: Models,
+    task: Tasks = None,
+    images: Images = None,
+    view: View = None,
+    checkpoint: Checkpoint = None,
+    option: Option = None,
+    limit: Limit = None,
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
+    batch_size: BatchSize = 4,
+    save: Save = None,
+    shard: Shard = None,
+    out: Results = Path("out"),
+    protocol: Protocol = "vtbench",
+    seed: Seed = 0,
+    fit: Fit = None,
+    metric_weights: MetricWeights = None,
+    suite: Prompts = None,
+    n: PerPrompt = None,
+    tokenizer_checkpoint: TokenizerCheckpoint = None,
+) -> None:
+    """Evaluate tokenizers on images; prints the scores and where the results are."""
+    from vtbench.running.evaluate import evaluate as run
+    from vtbench.running.request import Request
+
+    use_weights(metric_weights)
+    request = Request(
+        models=models,
+        tasks=task,
+        images=images,
+        view=view,
+        checkpoint=checkpoint,
+        options=options_of(option),
+        limit=limit,
+        device=device,
+        dtype=dtype,
+        batch_size=batch_size,
+        save=listed(save or ""),
+        shard=shard_of(shard),
+        out=out,
+        protocol=protocol,
+        seed=seed,
+        command=command_line(),
+        prompts=suite,
+        per_prompt=n,
+        tokenizer_checkpoint=tokenizer_checkpoint,
+        fit=fit,
+    )
+    with progress() as update:
+        result = run(request, update)
+    _report(result, out)
+
+
+def _report(result: Evaluation, out: Path) -> None:
+    """The scores; exit code 1 where a model failed or an image could not be scored."""
+    say(text.evaluation(result, out))
+    exit_with(f"{name} failed: {why}" for name, why in result.failures.items())
+    if any(run.info.status == "incomplete" for run in result.runs):
+        raise typer.Exit(1)
+
+
+def score(
+    reference: Annotated[Path, typer.Argument(help="Folder of originals, or a run to add metrics to.")],
+    candidates: Annotated[list[Path] | None, typer.Argument(help="Folders of candidates.")] = None,
+    metrics: MetricNames = None,
+    json_file: JsonFile = None,
+    sets: Annotated[
+        bool, typer.Option("--set", help="Compare sets, not pairs: FID, KID, IS, precision, recall, …")
+    ] = False,
+    device: Device = "cpu",
+    metric_weights: MetricWeights = None,
+) -> None:
+    """Metrics for image folders without any model: one reference, many candidates."""
+    use_weights(metric_weights)
+    names = names_of(metrics)
+    if not candidates and (reference / "run.json").is_file():
+        from vtbench.running import rescore
+
+        say(text.run_scores(rescore.add_metrics(reference, names, device=device)))
+        return
+    from vtbench.running import folders
+    from vtbench.running import sets as image_sets
+
+    score_all = image_sets.score if sets else folders.score
+    with counter("score") as tick:
+        scored = score_all(reference, candidates or [], names, device=device, progress=tick)
+    # The table first: it took long to make, and a full disk must not swallow it.
+    say(text.folders(scored))
+    save_json(json_file, scored)
+    exit_with(f"{item}: {why}" for item, why in scored.bad.items())
+
+
+def generate(
+    model: Annotated[str, typer.Argument(help="A generator's name, or path/to/file.py@name.")],
+    suite: Annotated[
+        str,
+        typer.Option(help="starter-classes, starter-objects, starter-quotes, geneval, classes:N, or a .jsonl file."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the images; one that is there goes on.")],
+    n: Annotated[int, typer.Option("--n", help="Images for each prompt or class.")] = 1,
+    checkpoint: Checkpoint = None,
+    tokenizer_checkpoint: TokenizerCheckpoint = None,
+    option: Option = None,
+    device: Device = "cpu",
+    dtype: Dtype = "float32",
+    batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 4,
+    seed: Seed = 0,
+    rewritten: Annotated[bool, typer.Option("--rewritten", help="The pipeline rewrites prompts: say so.")] = False,
+) -> None:
+    """Images from prompts or class labels, each with its seed; resumable per image."""
+    from vtbench.images.prompts import open_prompts
+    from vtbench.models.load import load
+    from vtbench.running.draw import Order, draw
+
+    prompts = open_prompts(suite, rewritten=rewritten)
+    loaded = load(
+        model,
+        single(option),
+        checkpoint=checkpoint,
+        device=device,
+        dtype=dtype,
+        generator=True,
+        tokenizer_checkpoint=tokenizer_checkpoint,
+    )
+    order = Order(prompts, n, seed, batch_size, device, dtype, command_line())
+    with counter("generate") as tick:
+        drawing = draw(loaded, order, out, tick)
+    say(f"{len(drawing.rows)} images: {drawing.images}")
+    if drawing.black:
+        complain(f"{len(drawing.black)} images are all black (a safety checker?): {drawing.black[0]} …")
+
+
+def statistics(
+    images: Annotated[Path, typer.Argument(help="A folder, a tar, or an .npz with arr_0.")],
+    out: Annotated[Path, typer.Option(help="The .npz to write: mu, sigma and n.")],
+    metric: Annotated[str, typer.Option(help="Whose features: fid, sfid or fd-dinov2.")] = "fid",
+    device: Device = "cpu",
+) -> None:
+    """Save a set's statistics, to be the REFERENCE of `score --set`."""
+    from vtbench.running import sets
+
+    with counter("statistics") as tick:
+        sets.statistics(images, out, metric=metric, device=device, progress=tick)
+    say(str(out))
+
+
+def merge(
+    runs: Annotated[list[Path], typer.Argument(help="Folders that hold all shards.")],
+    out: Annotated[Path, typer.Option(help="Folder of the joined runs.")] = Path("out/merged"),
+) -> None:
+    """Join the shards of evaluate --shard into one run."""
+    from vtbench.running.merge import merge as join
+
+    for path in join(runs, out):
+        say(str(path))

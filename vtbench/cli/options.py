@@ -1,0 +1,96 @@
+"""Options and arguments as several verbs spell them, and how their texts are read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vtbench.types.errors import VtbenchError
+
+Models = Annotated[
+    list[str], typer.Argument(help="A registered name, path/to/file.py@name, or folder:DIR.", show_default=False)
+]
+Option = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option", "-o", metavar="K=V[,V2…]", help="An option of the model; several values make one run each."
+    ),
+]
+Checkpoint = Annotated[Path | None, typer.Option(help="A checkpoint file, or a folder that holds the card's files.")]
+TokenizerCheckpoint = Annotated[Path | None, typer.Option(help="The file of a generator's tokenizer.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or mps.")]
+Dtype = Annotated[
+    str, typer.Option(help="The model's dtype: float32, float16 or bfloat16. Metrics are always float32.")
+]
+Seed = Annotated[int, typer.Option(help="Seed of all noise.")]
+MetricNames = Annotated[
+    str | None,
+    typer.Option(help="Names, or path/to/file.py@name, with commas; `vtbench list metrics` shows all."),
+]
+MetricWeights = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--metric-weights", metavar="NAME=FILE", help="A metric network's file; its numbers are marked unverified."
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Write everything to this file.")]
+
+
+def options_of(texts: list[str] | None) -> dict[str, list[str]]:
+    """`k=v,v2` texts as {k: [v, v2]}."""
+    out: dict[str, list[str]] = {}
+    for text in texts or []:
+        key, equals, values = text.partition("=")
+        if not equals or not key.strip() or not values.strip():
+            raise VtbenchError(f"--option {text!r} is not of the form NAME=VALUE or NAME=VALUE,VALUE2")
+        out.setdefault(key.strip(), []).extend(listed(values))
+    return out
+
+
+def single(texts: list[str] | None) -> dict[str, str]:
+    """Options where one value each is wanted; commas stay (a list-valued size, say)."""
+    out = {}
+    for text in texts or []:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise VtbenchError(f"--option {text!r} is not of the form NAME=VALUE")
+        out[key.strip()] = value.strip()
+    return out
+
+
+def listed(text: str) -> list[str]:
+    """The words between commas, empty ones left out."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def names_of(text: str | None) -> list[str] | None:
+    """--metrics as names; None: the verb's own choice."""
+    return listed(text) if text else None
+
+
+def shard_of(text: str | None) -> tuple[int, int] | None:
+    """--shard i/n as (i, n)."""
+    if text is None:
+        return None
+    part, slash, parts = text.partition("/")
+    if not slash or not part.isdigit() or not parts.isdigit():
+        raise VtbenchError(f"--shard {text!r} is not of the form i/n, e.g. 1/4")
+    return int(part), int(parts)
+
+
+def use_weights(texts: list[str] | None) -> None:
+    """Hands `NAME=FILE` to the metrics, as VTBENCH_METRIC_WEIGHTS does."""
+    if not texts:
+        return
+    from vtbench.metrics import weights
+
+    for name, path in single(texts).items():
+        weights.entry(name)
+        if not Path(path).is_file():
+            raise VtbenchError(f"--metric-weights {name}={path}: there is no such file")
+    before = [os.environ[weights.VARIABLE]] if os.environ.get(weights.VARIABLE) else []
+    os.environ[weights.VARIABLE] = os.pathsep.join([*texts, *before])

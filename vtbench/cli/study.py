@@ -1,0 +1,87 @@
+"""Verbs that study results: compare, explain, the leaderboard's page, and quickstart, which shows all of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vtbench.cli.apps import exit_with, save_json, say
+from vtbench.cli.options import Checkpoint, Device, JsonFile, Option, names_of, single
+from vtbench.cli.progress import progress
+from vtbench.types.errors import VtbenchError
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Two runs or more, on the same images and protocol.")],
+    metrics: Annotated[
+        str | None,
+        typer.Option(help="Names, or path/to/file.py@name, with commas; default: all that both have."),
+    ] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Paired differences on the same images: interval, sign test, win rate, where they differ most."""
+    from vtbench.reporting.compare import compare as differences
+
+    comparison = differences(runs, names_of(metrics))
+    save_json(json_file, comparison)
+    say(comparison.text())
+
+
+def explain(
+    models: Annotated[list[str], typer.Argument(help="A model, a run, or folder:DIR; or two runs.")],
+    claim: Annotated[
+        list[str] | None,
+        typer.Option(help="metric=value as somebody printed it, e.g. ssim=0.675; for two runs: metric."),
+    ] = None,
+    images: Annotated[str | None, typer.Option(help="Originals: suite, folder, glob or hf:NAME@REV.")] = None,
+    checkpoint: Checkpoint = None,
+    option: Option = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first N images.")] = None,
+    device: Device = "cpu",
+    json_file: JsonFile = None,
+) -> None:
+    """Which convention moves the number by how much, largest first."""
+    from vtbench.explain import explain as explain_one
+    from vtbench.explain_runs import explain_runs
+
+    if len(models) == 2:
+        if images or checkpoint or option:
+            raise VtbenchError("two runs state their own images and model: leave out --images, --checkpoint, --option")
+        explanation = explain_runs(Path(models[0]), Path(models[1]), claim or None, limit=limit, device=device)
+    elif len(models) == 1:
+        explanation = explain_one(
+            models[0],
+            single(claim),
+            images=images,
+            checkpoint=checkpoint,
+            options=single(option),
+            limit=limit,
+            device=device,
+        )
+    else:
+        raise VtbenchError(f"{len(models)} systems were given: explain takes a model with --claim, or two runs")
+    save_json(json_file, explanation)
+    say(explanation.text())
+
+
+def leaderboard_build(
+    runs: Annotated[list[Path], typer.Argument(help="Runs, or folders that hold runs.")],
+    out: Annotated[Path, typer.Option(help="Folder of the site.")] = Path("site"),
+) -> None:
+    """Static pages that open from disk without network or JavaScript."""
+    from vtbench import leaderboard
+    from vtbench.results.record import find_runs
+
+    say(str(leaderboard.build(find_runs(runs), out)))
+
+
+def quickstart(out: Annotated[Path, typer.Option(help="Folder of runs and page.")] = Path("out/quick")) -> None:
+    """Built-in tokenizers and a generator on the built-in suites, and the page. Offline, a few minutes."""
+    from vtbench.cli.quickstart import run
+
+    with progress() as update:
+        page, failures = run(out, update)
+    say(f"page: {page}")
+    exit_with(f"{name} failed: {why}" for name, why in failures.items())

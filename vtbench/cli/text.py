@@ -1,0 +1,150 @@
+"""Results as text for a terminal. No logic, no numbers of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vtbench.contract import Check
+    from vtbench.models.identify import Match
+    from vtbench.results.record import Run, Score
+    from vtbench.running.evaluation import Evaluation
+    from vtbench.running.folders import Scored
+
+COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "models": ("name", "family", "kind", "state", "needs"),
+    "families": ("name", "title", "state"),
+    "suites": ("name", "n", "state", "needs"),
+    "tasks": ("name", "version", "title", "suites", "view", "state"),
+    "metrics": ("name", "version", "unit", "better", "kind", "state", "needs"),
+}
+"""{what `vtbench list` shows: the facts of it that fit a terminal}"""
+ARROWS = {"higher": "↑", "lower": "↓"}
+MARKS = {"passed": "passed     ", "failed": "FAILED     ", "not checked": "not checked"}
+
+
+def _table(columns: Sequence[str], lines: Sequence[Sequence[str]], title: str | None = None) -> str:
+    """A plain aligned table; wide ones are cut by nobody, so that they can be piped."""
+    widths = [max(len(c), *(len(line[i]) for line in lines)) if lines else len(c) for i, c in enumerate(columns)]
+    rows = [columns, ["-" * w for w in widths], *lines]
+    text = "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return f"{title}\n{text}" if title else text
+
+
+def number(value: float | None) -> str:
+    """Five significant digits; a dash for missing."""
+    if value is None:
+        return "—"
+    return f"{value:.0f}" if abs(value) >= 1e5 else f"{value:.5g}"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"[{number(low)}, {number(high)}]"
+
+
+def listing(what: str, entries: Sequence[Mapping[str, Any]]) -> str:
+    """The table of `vtbench list`."""
+    columns = COLUMNS[what]
+    lines = [[_cell(entry.get(c)) for c in columns] for entry in entries]
+    return _table(columns, lines) + f"\n{len(entries)} {what}; --json gives all facts"
+
+
+def _cell(value: Any) -> str:
+    text = "" if value is None else ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return text if len(text) <= 90 else text[:87] + "…"
+
+
+def evaluation(result: Evaluation, out: Path) -> str:
+    """Scores of every run, what is missing and why, where the folders are."""
+    parts = [run_scores(run) for run in result.runs]
+    if result.runs:
+        parts.append(f"results: {out}    page: vtbench leaderboard build {out} --out {out}/site")
+    return "\n\n".join(parts)
+
+
+def run_scores(run: Run) -> str:
+    """One run: what was asked, the scores, the reasons of the missing ones, why it is not ranked."""
+    info = run.info
+    options = ", ".join(f"{k}={v}" for k, v in info.model.options.items())
+    head = (
+        f"{run.name}{f' ({options})' if options else ''} · {info.task.name} on {info.suite.name} at "
+        f"{info.view.name} · {info.n} images · weights {info.model.weights.status} · {info.status}"
+    )
+    text = scores_table(run.scores, head)
+    if info.enlarged:
+        text += f"\n{info.enlarged} of {info.n} images are smaller than the view and were enlarged"
+    text += "".join(f"\n{n} of {info.n} images: {how}" for how, n in info.served.items())
+    if info.model.weights.note:
+        text += f"\nweights: {info.model.weights.note}"
+    if not info.ranked:
+        text += f"\nnot ranked: {info.why_not_ranked}"
+    return text
+
+
+def folders(scored: Scored) -> str:
+    """The tables of `vtbench score`."""
+    return "\n\n".join(scores_table(c.scores, c.path) for c in scored.candidates)
+
+
+def scores_table(scores: Sequence[Score], title: str) -> str:
+    """Scores, then every reason and every warning once, with the metrics that it is about."""
+    lines = []
+    why: dict[str, list[str]] = {}
+    warnings: dict[str, list[str]] = {}
+    absent: dict[str, list[str]] = {}
+    for score in scores:
+        if score.value is None:
+            why.setdefault(str(score.why), []).append(score.metric)
+            continue
+        lines.append(_score_cells(score))
+        for warning in filter(None, (score.warning or "").split("; ")):
+            warnings.setdefault(warning, []).append(score.metric)
+        for reason, n in score.details.get("missing", {}).items():
+            absent.setdefault(f"{n} image{'s' if n != 1 else ''}: {reason}", []).append(score.metric)
+    text = _table(("metric", "value", "95 % interval", "n", ""), lines, title)
+    text += "".join(f"\n{', '.join(names)}: null, because {reason}" for reason, names in why.items())
+    text += "".join(f"\nmissing ({', '.join(names)}): {reason}" for reason, names in absent.items())
+    return text + "".join(f"\nwarning ({', '.join(names)}): {warning}" for warning, names in warnings.items())
+
+
+def _score_cells(score: Score) -> list[str]:
+    """One line of the table of scores."""
+    beside = [f"{score.missing} missing"] if score.missing else []
+    resize_only = score.details.get("resize_only")
+    if resize_only is not None:
+        beside.append(f"resize only: {number(resize_only)}")
+    value = f"{number(score.value)} {score.unit}{ARROWS.get(score.better or '', '')}".strip()
+    return [score.metric, value, interval(score.low, score.high), f"n={score.n}", ", ".join(beside)]
+
+
+def check(one: Check) -> str:
+    return f"{MARKS[one.status]}  {one.name}: {one.said}"
+
+
+def doctor(report: Mapping[str, Any]) -> str:
+    """The report of `vtbench doctor`."""
+    release = "" if report["release"] else " (not the release as published: nothing is ranked)"
+    offline = "yes, VTBENCH_OFFLINE is set" if report["offline"] else "no"
+    extras = [[e["name"], e["state"], e["enables"], e["how"]] for e in report["extras"]]
+    weights = [
+        [w["name"], str(w["state"]), _cell(w.get("needed_by")), str(w.get("how") or "")]
+        for w in report["metric_weights"]
+    ]
+    return "\n\n".join(
+        [
+            f"vtbench {report['vtbench']}{release}",
+            f"offline: {offline}    cache: {report['cache']}",
+            _table(("package", "version"), [[k, v] for k, v in report["packages"].items()]),
+            _table(("extra", "state", "enables", "how"), extras),
+            _table(("metric weights", "state", "needed by", "how"), weights),
+            *(f"broken plug-in {name}: {why}" for name, why in report["plugins"].items()),
+        ]
+    )
+
+
+def identified(file: Path, matches: Sequence[Match]) -> str:
+    if not matches:
+        return f"{file}: no model of vtbench has these names and shapes"
+    return "\n".join(f"{file}: {m.text()}" for m in matches)
