@@ -125,8 +125,8 @@ def test_rfid_is_measured_where_there_are_images_enough(
     pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The bar is lowered to the four images here; each resize is then the number that `score` gives."""
-    from vtbench.running import folders
     from vtbench.metrics import inception
+    from vtbench.running import folders
 
     torch.save(inception.random_state(0), tmp_path / "inception.pth")
     monkeypatch.setenv("VTBENCH_METRIC_WEIGHTS", f"inception-2015-12-05={tmp_path / 'inception.pth'}")

@@ -22,12 +22,15 @@ from vtbench.explaining.claims import (
     move,
     published,
 )
-from vtbench.explaining.measure import Measurement, Metrics, Score
+from vtbench.explaining.measure import Measurement, Score, load
 from vtbench.explaining.systems import open_system
 from vtbench.images.protocols import PROTOCOLS
 from vtbench.statistics.intervals import mean_interval
 from vtbench.types.errors import VtbenchError
 from vtbench.types.metric import SetMetric
+
+NAMED = 10
+"""So many images that were left out are named."""
 
 
 def explain(
@@ -54,18 +57,24 @@ def explain(
     items = list(explained.suite.items[:limit])
     if not items:
         raise VtbenchError(f"{explained.suite.name} holds no images")
-    metrics = Metrics.load({name for metric in wanted for name in conventions(metric)}, device, len(items))
+    metrics = load({name for metric in wanted for name in conventions(metric)}, device, len(items))
     with tempfile.TemporaryDirectory(prefix="vtbench-") as scratch:
         measurement = Measurement(explained, items, metrics, Path(scratch), batch_size, seed)
         others = {metric: alternatives(explained, metric) for metric in wanted}
         defaults = [default_choice(explained, metric) for metric in wanted]
         measurement.measure([*defaults, *(other.choice for metric in wanted for other in others[metric])])
         answers = [_explained(measurement, metric, wanted[metric], others[metric]) for metric in wanted]
-    notes = list(explained.notes)
+    notes = [*explained.notes, *left_out(measurement.left_out)]
     if len(explained.suite.items) > len(items):
         notes.append(f"the first {len(items)} of {len(explained.suite.items)} images")
     notes.append("every choice was scored on the same images; the claim's own images may be others")
-    return Explanation(explained.name, explained.suite.name, len(items), tuple(answers), tuple(notes))
+    return Explanation(explained.name, explained.suite.name, measurement.scored, tuple(answers), tuple(notes))
+
+
+def left_out(reasons: Mapping[str, str]) -> list[str]:
+    """Notes that name the images that could not be scored, the first ones with their reasons."""
+    notes = [f"{item} was left out: {why}" for item, why in list(reasons.items())[:NAMED]]
+    return notes + ([f"{len(reasons) - NAMED} more images were left out"] if len(reasons) > NAMED else [])
 
 
 def check_limit(limit: int | None) -> None:
@@ -93,7 +102,7 @@ def _explained(measurement: Measurement, metric: str, claimed: float, others: li
         default.value,
         low,
         high,
-        len(default.pairs) if default.pairs is not None else len(measurement.items),
+        len(default.pairs) if default.pairs is not None else measurement.scored,
         f"{explained.default} view, rounded, {metric}",
         largest_first(moves),
         stated.source if stated else None,

@@ -1,4 +1,4 @@
-"""One system's values under several choices, on the same images: each view is read and reconstructed once."""
+"""One system's values under several choices, on the same images: each view goes once through the pipeline."""
 
 from __future__ import annotations
 
@@ -6,25 +6,29 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from vtbench import registry
 from vtbench.explaining.choices import Choice
 from vtbench.explaining.systems import Explained
-from vtbench.images.reading import rgb_sha256
-from vtbench.images.rounding import Rounding, rounded, to_float
-from vtbench.images.seeds import image_seed
+from vtbench.images.rounding import Rounding, rounded
+from vtbench.images.stream import batches, source_of
 from vtbench.images.views import View
 from vtbench.results.stores import FeatureFile
+from vtbench.running import pipeline
+from vtbench.scoring.loading import Metrics, load_metrics
+from vtbench.scoring.measure import extract, finish, measure
 from vtbench.types.errors import VtbenchError
 from vtbench.types.item import Item
-from vtbench.types.metric import Batch, ImageMetric, Metric, Reference, RowMetric, SetMetric, Value, measured
+from vtbench.types.metric import Batch, ImageMetric, Metric, Reference, RowMetric, SetMetric, Value
 
 FID_IMAGES = 10_000
 """Below so many images a difference between two values of a metric of sets means nothing."""
 
 Wanted = Mapping[Rounding, set[str]]
 """Names of metrics by the rounding under which they are measured."""
+
+
+class MetricFailed(VtbenchError):
+    """A metric or its network raised: no fault of the system that is explained."""
 
 
 def too_few(metric: str, images: int) -> str | None:
@@ -34,42 +38,18 @@ def too_few(metric: str, images: int) -> str | None:
     return f"{images} images: a difference of {metric} means nothing below {FID_IMAGES:,}"
 
 
-@dataclass(frozen=True)
-class Metrics:
-    """The metrics that are ready, by name, and why others are not."""
+def load(names: Iterable[str], device: str, images: int) -> Metrics:
+    """The metrics `names` and what they read. The networks of metrics of sets are left alone where `images` images are
+    too few for them: they are not needed to say so."""
+    return load_metrics(sorted(names), device, sets=images >= FID_IMAGES)
 
-    ready: Mapping[str, Metric]
-    unavailable: Mapping[str, str]
 
-    @classmethod
-    def load(cls, names: Iterable[str], device: str, images: int) -> Metrics:
-        """Those of `names`, and what they read. The networks of metrics of sets are left alone where `images` images
-        are too few for them: they are not needed to say so."""
-        ready: dict[str, Metric] = {}
-        unavailable: dict[str, str] = {}
-        waiting = sorted(names)
-        while waiting:
-            name = waiting.pop()
-            if name in ready or name in unavailable:
-                continue
-            metric = registry.metric(name)
-            if not isinstance(metric, SetMetric) or too_few(name, images) is None:
-                try:
-                    metric.load(device)
-                except VtbenchError as bad:
-                    unavailable[name] = str(bad)
-                    continue
-            ready[name] = metric
-            if isinstance(metric, RowMetric):
-                waiting += metric.inputs
-        return cls(ready, unavailable)
-
-    def measurable(self, name: str, images: int) -> set[str]:
-        """What must be measured on images for the metric `name`: itself, or the metrics that it reads."""
-        metric = self.ready.get(name)
-        inputs = metric.inputs if isinstance(metric, RowMetric) else (name,)
-        kinds = (ImageMetric,) if too_few(name, images) else (ImageMetric, SetMetric)
-        return {i for i in inputs if isinstance(self.ready.get(i), kinds)}
+def read_by(metrics: Metrics, name: str, images: int) -> set[str]:
+    """What must be measured on images for the metric `name`: itself, or the metrics that it reads."""
+    metric = metrics.ready.get(name)
+    inputs = metric.inputs if isinstance(metric, RowMetric) else (name,)
+    kinds = (ImageMetric,) if too_few(name, images) else (ImageMetric, SetMetric)
+    return {i for i in inputs if isinstance(metrics.ready.get(i), kinds)}
 
 
 @dataclass(frozen=True)
@@ -100,12 +80,14 @@ class Measurement:
     values: dict[Choice, dict[str, Value]] = field(default_factory=lambda: defaultdict(dict))
     features: dict[tuple[str, Rounding, str], Features] = field(default_factory=dict)
     sizes: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Images that could not be read or reconstructed -> why."""
 
     def measure(self, choices: Iterable[Choice]) -> None:
         """Measures what the choices need, each view once."""
         wanted: dict[str, dict[Rounding, set[str]]] = defaultdict(lambda: defaultdict(set))
         for choice in choices:
-            wanted[choice.view][choice.rounding] |= self.metrics.measurable(choice.metric, len(self.items))
+            wanted[choice.view][choice.rounding] |= read_by(self.metrics, choice.metric, len(self.items))
         size = self.explained.size
         for fit, roundings in wanted.items():
             if any(roundings.values()):
@@ -113,56 +95,25 @@ class Measurement:
                 self.measure_view(view, fit, roundings)
 
     def measure_view(self, view: View, name: str, wanted: Wanted) -> None:
-        """name: the view's in the choices that will be asked for."""
-        for start in range(0, len(self.items), self.batch_size):
-            groups: dict[tuple[int, ...], list[tuple[Item, Any]]] = defaultdict(list)
-            for item in self.items[start : start + self.batch_size]:
-                rgb = view.apply(self.explained.suite.load(item))[0]
-                groups[rgb.shape].append((item, rgb))
-            for members in groups.values():
-                self._measure_group(name, members, wanted)
+        """name: the view's in the choices that will be asked for. Raises VtbenchError if the system fails, and
+        MetricFailed, with the image, if a metric does."""
+        lane = pipeline.Lane(self.explained.name, self.explained.system, _Sink(self, name, wanted))
+        originals = batches([source_of(self.explained.suite, view)], self.items, self.batch_size)
+        pipeline.run([lane], originals, pipeline.Pace(self.batch_size, 0), seed=self.seed)
 
-    def _measure_group(self, view: str, members: Sequence[tuple[Item, Any]], wanted: Wanted) -> None:
-        """members: items with their uint8 RGB (H, W, 3), all of one size."""
-        import numpy as np
-        import torch
+    def files_of(self, view: str, rounding: Rounding, extractor: str, dim: int) -> Features:
+        """Where the features of one network are kept, `dim` values an image."""
+        key = (view, rounding, extractor)
+        if key not in self.features:
+            where = self.scratch / str(len(self.features))
+            reference, candidate = where.with_suffix(".ref"), where.with_suffix(".f32")
+            self.features[key] = (FeatureFile(reference, dim), FeatureFile(candidate, dim))
+        return self.features[key]
 
-        originals = torch.from_numpy(np.stack([rgb for _, rgb in members])).permute(0, 3, 1, 2).contiguous()
-        hashes = [rgb_sha256(rgb) for _, rgb in members]
-        items = [item for item, _ in members]
-        seeds = [image_seed(self.seed, sha256) for sha256 in hashes]
-        output = self.explained.system.produce(to_float(originals), seeds, items)
-        alive = [i for i in range(len(members)) if i not in output.failed]
-        if not alive:
-            return
-        kept = [items[i] for i in alive]
-        for rounding, names in wanted.items():
-            reference, candidate = rounded(originals[alive], output.images[alive], rounding)
-            # Metrics keep what they computed on an original by its hash: a rounding of its own is another picture.
-            batch = Batch(Reference(reference, kept, [f"{hashes[i]}/{rounding}" for i in alive]), candidate)
-            self._keep_features(view, rounding, names, batch)
-            self._keep_values(view, rounding, names, batch)
-        height, width = int(originals.shape[2]), int(originals.shape[3])
-        self.sizes.update({(view, item.id): (height, width) for item in kept})
-
-    def _keep_features(self, view: str, rounding: Rounding, names: set[str], batch: Batch) -> None:
-        metrics = [self.metrics.ready[name] for name in names]
-        extractors = {e.id: e for metric in metrics if isinstance(metric, SetMetric) for e in [metric.extractor()]}
-        for ident, extractor in extractors.items():
-            key = (view, rounding, ident)
-            if key not in self.features:
-                where = self.scratch / str(len(self.features))
-                files = (where.with_suffix(".ref"), where.with_suffix(".f32"))
-                self.features[key] = (FeatureFile(files[0], extractor.dim), FeatureFile(files[1], extractor.dim))
-            for file, images in zip(self.features[key], (batch.reference.images, batch.candidate), strict=True):
-                file.append(extractor.extract(images))
-
-    def _keep_values(self, view: str, rounding: Rounding, names: set[str], batch: Batch) -> None:
-        for name in sorted(names):
-            metric = self.metrics.ready[name]
-            if isinstance(metric, ImageMetric):
-                for item, value in zip(batch.reference.items, measured(name, metric, batch), strict=True):
-                    self.values[Choice(view, rounding, name)][item.id] = value
+    @property
+    def scored(self) -> int:
+        """Images that were left in."""
+        return len(self.items) - len(self.left_out)
 
     def score(self, choice: Choice) -> Score:
         """The score of a choice that was measured; value None needs why."""
@@ -184,7 +135,7 @@ class Measurement:
         reference, candidate = (file.read() for file in files)
         if too_few(choice.metric, len(candidate)):
             return Score(None, f"only {len(candidate)} images could be scored: {FID_IMAGES:,} are needed")
-        whole = metric.finish(reference, candidate)
+        whole = finish(choice.metric, lambda: metric.finish(reference, candidate))
         return Score(whole.value, whole.why)
 
     def _of_rows(self, choice: Choice, metric: RowMetric) -> Score:
@@ -202,7 +153,7 @@ class Measurement:
                     "why": {name: v.why for name, v in values.items() if v.value is None},
                 }
             )
-        whole = metric.finish(rows, items)
+        whole = finish(choice.metric, lambda: metric.finish(rows, items))
         return Score(whole.value, whole.why)
 
     def _of_images(self, choice: Choice, metric: Metric) -> Score:
@@ -216,3 +167,53 @@ class Measurement:
             return Score(None, "all weights are zero")
         mean = sum(value * weight for value, weight in pairs.values()) / total
         return Score(mean, None, pairs, metric.card.bounds)
+
+
+class _Sink:
+    """Takes the system's output at one view, and measures it under every rounding that is asked for."""
+
+    def __init__(self, measurement: Measurement, view: str, wanted: Wanted) -> None:
+        self.to, self.view, self.wanted = measurement, view, wanted
+
+    def write(self, work: pipeline.Work) -> None:
+        self.to.left_out.update({o.item.id: o.why for o in work.originals if o.why is not None})
+        for part in work.parts:
+            self._part(part)
+
+    def _part(self, part: pipeline.Part) -> None:
+        failed = part.output.failed
+        self.to.left_out.update({part.originals[k].item.id: why for k, why in failed.items()})
+        alive = [k for k in range(len(part.originals)) if k not in failed]
+        if not alive:
+            return
+        items = [part.originals[k].item for k in alive]
+        images = part.reference.images[alive]
+        for rounding, names in self.wanted.items():
+            reference, candidate = rounded(images, part.output.images[alive], rounding)
+            # Metrics keep what they computed on an original by its hash: a rounding of its own is another picture.
+            hashes = [f"{part.originals[k].sha256}/{rounding}" for k in alive]
+            batch = Batch(Reference(reference.contiguous(), items, hashes), candidate.contiguous())
+            try:
+                self._features(rounding, names, batch)
+                self._values(rounding, names, batch)
+            except VtbenchError as bad:
+                raise MetricFailed(str(bad), code=bad.code) from bad
+        height, width = int(images.shape[2]), int(images.shape[3])
+        self.to.sizes.update({(self.view, item.id): (height, width) for item in items})
+
+    def _features(self, rounding: Rounding, names: set[str], batch: Batch) -> None:
+        metrics = [self.to.metrics.ready[name] for name in names]
+        extractors = {e.id: e for metric in metrics if isinstance(metric, SetMetric) for e in [metric.extractor()]}
+        items = [item.id for item in batch.reference.items]
+        for ident, extractor in extractors.items():
+            files = self.to.files_of(self.view, rounding, ident, extractor.dim)
+            for file, images in zip(files, (batch.reference.images, batch.candidate), strict=True):
+                file.append(extract(extractor, images, items))
+
+    def _values(self, rounding: Rounding, names: set[str], batch: Batch) -> None:
+        for name in sorted(names):
+            metric = self.to.metrics.ready[name]
+            if isinstance(metric, ImageMetric):
+                column = self.to.values[Choice(self.view, rounding, name)]
+                for item, value in zip(batch.reference.items, measure(name, metric, batch), strict=True):
+                    column[item.id] = value

@@ -17,8 +17,8 @@ from typing import Any
 from vtbench import registry
 from vtbench.explaining.choices import ALIASES, Choice
 from vtbench.explaining.claims import Claim, Explanation, Move, largest_first, move
-from vtbench.explaining.explain import check_limit
-from vtbench.explaining.measure import Measurement, Metrics, Score, too_few
+from vtbench.explaining.explain import check_limit, left_out
+from vtbench.explaining.measure import Measurement, MetricFailed, Score, load, read_by, too_few
 from vtbench.explaining.systems import Explained
 from vtbench.images.views import View
 from vtbench.models.load import again, originals
@@ -63,7 +63,7 @@ def explain_runs(
     differences = differing(*pair.runs)
     notes = [f"{field}: {a!r} in the first, {b!r} in the second" for field, (a, b) in differences.items()]
     notes = notes or ["the records name the same protocol, weights, options, dtype, device and seed"]
-    there = _under_the_second_view(pair, wanted, device, batch_size)
+    there, unread = _under_the_second_view(pair, wanted, device, batch_size)
     claims = []
     for metric in wanted:
         ours, theirs = (_of_rows(pair, place, metric) for place in (0, 1))
@@ -71,6 +71,7 @@ def explain_runs(
             notes.append(f"{metric}: not explained ({theirs.why or ours.why})")
             continue
         claims.append(_claim(pair, metric, ours, theirs, there.get(metric), list(differences)))
+    notes += left_out(unread)
     notes.append(f"every number is of the {len(pair.shared)} images that both runs have")
     return Explanation(name, facts.suite_name(pair.runs[0]), len(pair.shared), tuple(claims), tuple(notes))
 
@@ -108,25 +109,35 @@ def _claim(
     )
 
 
-def _under_the_second_view(pair: _Pair, wanted: Sequence[str], device: str, batch_size: int) -> dict[str, Score]:
-    """The first run's system scored under the second run's view, by metric; empty where both views are the same."""
+def _under_the_second_view(
+    pair: _Pair, wanted: Sequence[str], device: str, batch_size: int
+) -> tuple[dict[str, Score], dict[str, str]]:
+    """The first run's system scored under the second run's view, by metric, and the images that could not be scored,
+    each with its reason; empty where both views are the same.
+
+    A system that cannot be had again, or fails at that view, is a reason; originals that have changed since, or a
+    metric that fails, are refused.
+    """
     first, view = pair.views
     if first.fingerprint() == view.fingerprint():
-        return {}
+        return {}, {}
     run, images = pair.runs[0], len(pair.shared)
     suite = originals(run)
-    items = [item for item in suite.items if item.id in set(pair.shared)]
-    metrics = Metrics.load(wanted, device, images)
+    metrics = load(wanted, device, images)
+    names = {name for metric in wanted for name in read_by(metrics, metric, images)}
     with tempfile.TemporaryDirectory(prefix="vtbench-") as scratch:
         try:
             system = again(run, device=device, suite=suite, from_model=True).system
             explained = Explained(run.name, system, suite, None, {}, HERE, ("round",), system.card)
+            items = [item for item in suite.items if item.id in set(pair.shared)]
             measurement = Measurement(explained, items, metrics, Path(scratch), batch_size, facts.seed(run) or 0)
-            names = {name for metric in wanted for name in metrics.measurable(metric, images)}
             measurement.measure_view(view, THERE, {"round": names})
+        except MetricFailed:
+            raise
         except VtbenchError as bad:
-            return {metric: Score(None, str(bad)) for metric in wanted}
-        return {metric: measurement.score(Choice(THERE, "round", metric)) for metric in wanted}
+            return {metric: Score(None, str(bad)) for metric in wanted}, {}
+        scores = {metric: measurement.score(Choice(THERE, "round", metric)) for metric in wanted}
+        return scores, measurement.left_out
 
 
 def differing(a: Run, b: Run) -> dict[str, tuple[Any, Any]]:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vtbench.images.opening import open_suite
-from vtbench.images.pairing import check_pairs
+from vtbench.images.pairing import check_pairs, size_of
 from vtbench.images.protocols import PROTOCOLS
-from vtbench.images.reading import header_size
 from vtbench.images.rounding import Rounding
 from vtbench.images.suite import Suite
 from vtbench.models.load import again, load, originals
@@ -72,7 +71,9 @@ def _of_folder(model: str, system: SavedPictures, suite: Suite) -> Explained:
     pairs = check_pairs(suite, system.suite, model, partial=True)
     if not pairs:
         raise VtbenchError(f"no name of {model} is a name of {suite.name}: give the originals of these pictures")
-    sizes = [(header_size(suite.path(a)), header_size(system.suite.path(b))) for a, b in pairs]
+    # What cannot be read has no size here; it is named, and left out, when it is to be scored.
+    both = [(size_of(suite, original), size_of(system.suite, picture)) for original, picture in pairs]
+    sizes = [(original, picture) for original, picture in both if original is not None and picture is not None]
     if all(original == picture for original, picture in sizes):
         why = "saved pictures exist at one view: another crop needs the model"
         return Explained(model, system, suite, None, _views("native", why), "native", OF_PICTURES, system.card)
