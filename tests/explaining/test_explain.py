@@ -8,29 +8,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from skimage.data import astronaut, chelsea, coffee, rocket
+from skimage.data import coffee, rocket
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from vtbench.explain import explain
-from vtbench.images import FITS, protocols
+from vtbench.explaining import measure
+from vtbench.explaining.explain import explain
 from vtbench.images.views import View
-from vtbench.scoring.fingerprint import fingerprint_under
 from vtbench.types.errors import VtbenchError
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Four photographs of 128 px and a blurred, noisy copy of each."""
-    folder = tmp_path_factory.mktemp("pair")
-    for name in ("ref", "cand"):
-        (folder / name).mkdir()
-    rng = np.random.default_rng(0)
-    for i, whole in enumerate((astronaut(), chelsea(), coffee(), rocket())):
-        image = View.parse("128").apply(whole)[0]
-        noisy = np.clip(image * 0.9 + 12 + rng.normal(0, 12, image.shape), 0, 255).astype(np.uint8)
-        Image.fromarray(image).save(folder / "ref" / f"{i}.png")
-        Image.fromarray(noisy).save(folder / "cand" / f"{i}.png")
-    return folder / "ref", folder / "cand"
 
 
 def images(folder: Path) -> list[np.ndarray]:
@@ -41,8 +25,8 @@ def test_a_folders_ssim_is_explained_by_the_data_range(pair: tuple[Path, Path]) 
     """The claim is skimage's SSIM with data_range=2 on [0, 1] images, LlamaGen's: that choice leaves no gap."""
     pairs = list(zip(images(pair[0]), images(pair[1]), strict=True))
     claimed = np.mean([structural_similarity(a / 255, b / 255, channel_axis=2, data_range=2.0) for a, b in pairs])
-    found = explain(f"folder:{pair[1]}", {"ssim": str(claimed)}, images=str(pair[0]))
-    (claim,) = found.claims
+    answer = explain(f"folder:{pair[1]}", {"ssim": str(claimed)}, images=str(pair[0]))
+    (claim,) = answer.claims
     moves = {m.choice: m for m in claim.moves}
     assert moves["ssim-range2"].left == pytest.approx(0, abs=1e-6)
     assert (moves["ssim-range2"].low or 0) > 0
@@ -60,13 +44,13 @@ def test_a_folders_ssim_is_explained_by_the_data_range(pair: tuple[Path, Path]) 
     assert sizes == sorted(sizes, reverse=True)
     assert moves["titok"].value is None
     assert "saved pictures" in (moves["titok"].why or "")
-    text = found.text()
+    text = answer.text()
     assert text.index("ssim-range2") < text.index("not measured")
 
 
 def test_pooled_psnr_and_truncation_are_moves_of_psnr(pair: tuple[Path, Path]) -> None:
-    found = explain(f"folder:{pair[1]}", {"psnr": 20.0}, images=str(pair[0]))
-    (claim,) = found.claims
+    answer = explain(f"folder:{pair[1]}", {"psnr": 20.0}, images=str(pair[0]))
+    (claim,) = answer.claims
     moves = {m.choice: m for m in claim.moves}
     pairs = list(zip(images(pair[0]), images(pair[1]), strict=True))
     mean = np.mean([peak_signal_noise_ratio(a, b, data_range=255) for a, b in pairs])
@@ -79,8 +63,8 @@ def test_pooled_psnr_and_truncation_are_moves_of_psnr(pair: tuple[Path, Path]) -
 
 
 def test_rfid_is_null_under_ten_thousand_images(pair: tuple[Path, Path]) -> None:
-    found = explain(f"folder:{pair[1]}", {"rfid": 2.19}, images=str(pair[0]))
-    (claim,) = found.claims
+    answer = explain(f"folder:{pair[1]}", {"rfid": 2.19}, images=str(pair[0]))
+    (claim,) = answer.claims
     assert claim.value is None
     assert all(m.value is None for m in claim.moves)
     assert "10,000" in next(m.why or "" for m in claim.moves if m.choice == "rfid-clean")
@@ -90,8 +74,8 @@ def test_rfid_is_null_under_ten_thousand_images(pair: tuple[Path, Path]) -> None
 def test_a_model_is_run_again_at_every_crop(tmp_path: Path) -> None:
     """JPEG at 256: VAR's crop zooms in, so its number is another; the default equals skimage on the ADM crop."""
     Image.fromarray(coffee()).save(tmp_path / "coffee.png")
-    found = explain("jpeg", {"psnr": "30"}, images=str(tmp_path), options={"quality": "50"})
-    (claim,) = found.claims
+    answer = explain("jpeg", {"psnr": "30"}, images=str(tmp_path), options={"quality": "50"})
+    (claim,) = answer.claims
     moves = {(m.dimension, m.choice): m for m in claim.moves}
     for protocol, value in (("vtbench", claim.value), ("var", moves["view", "var"].value)):
         view = View.parse("256", protocol).apply(coffee())[0]
@@ -110,37 +94,15 @@ def test_originals_of_another_size_are_cropped_by_every_named_crop(tmp_path: Pat
         (tmp_path / name).mkdir()
     for i, whole in enumerate((coffee(), rocket())):
         Image.fromarray(whole).save(tmp_path / "ref" / f"{i}.png")
-        made = View.parse("128", "titok").apply(whole)[0].astype(int)
-        made[::2, ::2] += 1
-        Image.fromarray(made.clip(0, 255).astype(np.uint8)).save(tmp_path / "cand" / f"{i}.png")
-    found = explain(f"folder:{tmp_path / 'cand'}", {"psnr": 50}, images=str(tmp_path / "ref"))
-    moves = {m.choice: m for m in found.claims[0].moves}
+        picture = View.parse("128", "titok").apply(whole)[0].astype(int)
+        picture[::2, ::2] += 1
+        Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(tmp_path / "cand" / f"{i}.png")
+    answer = explain(f"folder:{tmp_path / 'cand'}", {"psnr": 50}, images=str(tmp_path / "ref"))
+    moves = {m.choice: m for m in answer.claims[0].moves}
     assert (moves["titok"].value or 0) > 50
-    assert (found.claims[0].value or 99) < 45
-    assert found.claims[0].moves[0].choice in ("titok", "clean", "var")
-    assert "cropped to 128 x 128" in found.notes[0]
-
-
-def test_truncation_through_range_moves_ninety_five_grey_levels() -> None:
-    """The count that SEED-Voken's reading of uint8 gives; floats in [0, 1] lose what truncation takes."""
-    grey = torch.arange(256).to(torch.uint8)
-    assert int((protocols.truncate_through_range(grey) != grey).sum()) == 95
-    half = torch.tensor([0.999 / 255, 1.0])
-    assert protocols.truncate(half).tolist() == [0, 255]
-    original, candidate = protocols.rounded(grey, half, "round")
-    assert original is grey
-    assert candidate.tolist() == [1, 255]
-
-
-def test_every_protocol_names_a_view_and_has_its_own_fingerprint() -> None:
-    assert set(protocols.PROTOCOLS) == {*FITS, "native"}
-    prints = {fingerprint_under(p, 256, "ssim") for p in protocols.PROTOCOLS.values()}
-    assert len(prints) == len(protocols.PROTOCOLS)
-    assert protocols.get("llamagen").means("ssim") == "ssim-range2"
-    default = protocols.get("vtbench")
-    assert fingerprint_under(default, 256, "ssim") != fingerprint_under(default, 512, "ssim")
-    with pytest.raises(VtbenchError, match="did you mean titok"):
-        protocols.get("titik")
+    assert (answer.claims[0].value or 99) < 45
+    assert answer.claims[0].moves[0].choice in ("titok", "clean", "var")
+    assert "cropped to 128 x 128" in answer.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -163,13 +125,12 @@ def test_rfid_is_measured_where_there_are_images_enough(
     pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The bar is lowered to the four images here; each resize is then the number that `score` gives."""
-    from vtbench import explain as module
-    from vtbench import folders
     from vtbench.metrics import inception
+    from vtbench.running import folders
 
     torch.save(inception.random_state(0), tmp_path / "inception.pth")
     monkeypatch.setenv("VTBENCH_METRIC_WEIGHTS", f"inception-2015-12-05={tmp_path / 'inception.pth'}")
-    monkeypatch.setattr(module, "FID_IMAGES", 4)
+    monkeypatch.setattr(measure, "FID_IMAGES", 4)
     (claim,) = explain(f"folder:{pair[1]}", {"rfid": "2.19"}, images=str(pair[0])).claims
     wanted = folders.score(pair[0], [pair[1]], ["rfid", "rfid-clean", "rfid-bilinear"]).candidates[0].scores
     moves = {m.choice: m for m in claim.moves}
@@ -177,27 +138,3 @@ def test_rfid_is_measured_where_there_are_images_enough(
     assert moves["rfid-clean"].value == pytest.approx(wanted[1].value, rel=1e-6)
     assert moves["rfid-bilinear"].difference == pytest.approx(wanted[2].value - wanted[0].value, rel=1e-4)
     assert moves["truncate-both"].value not in (None, claim.value)
-
-
-def test_two_runs_are_explained_by_the_view_that_differs(pair: tuple[Path, Path], tmp_path: Path) -> None:
-    """The same codec under two crops: the view moves the first run's number to the second's, and nothing is left."""
-    from vtbench import evaluate
-    from vtbench.explain_runs import explain_runs
-
-    a, b = (
-        evaluate("jpeg", tasks=["reconstruction"], images=pair[0], view="64", protocol=p, out=tmp_path / p).runs[0].path
-        for p in ("vtbench", "magvit2")
-    )
-    found = explain_runs(a, b, ["psnr"])
-    (claim,) = found.claims
-    moves = {m.dimension: m for m in claim.moves}
-    assert found.n == 4
-    assert any("protocol: 'vtbench' in the first, 'magvit2' in the second" in n for n in found.notes)
-    assert moves["both runs"].difference == pytest.approx(claim.claimed - (claim.value or 0))
-    assert moves["view"].left == pytest.approx(0, abs=1e-9)
-    assert moves["view"].difference == pytest.approx(moves["both runs"].difference)
-    assert "magvit2" in found.text()
-    with pytest.raises(VtbenchError, match="has no value in both runs"):
-        explain_runs(a, b, ["rfid"])
-    same = explain_runs(a, a, ["ssim"])
-    assert same.claims[0].moves[0].difference == 0

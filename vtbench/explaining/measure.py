@@ -1,0 +1,219 @@
+"""One system's values under several choices, on the same images: each view goes once through the pipeline."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from vtbench.explaining.choices import Choice
+from vtbench.explaining.systems import Explained
+from vtbench.images.rounding import Rounding, rounded
+from vtbench.images.stream import batches, source_of
+from vtbench.images.views import View
+from vtbench.results.stores import FeatureFile
+from vtbench.running import pipeline
+from vtbench.scoring.loading import Metrics, load_metrics
+from vtbench.scoring.measure import extract, finish, measure
+from vtbench.types.errors import VtbenchError
+from vtbench.types.item import Item
+from vtbench.types.metric import Batch, ImageMetric, Metric, Reference, RowMetric, SetMetric, Value
+
+FID_IMAGES = 10_000
+"""Below so many images a difference between two values of a metric of sets means nothing."""
+
+Wanted = Mapping[Rounding, set[str]]
+"""Names of metrics by the rounding under which they are measured."""
+
+
+class MetricFailed(VtbenchError):
+    """A metric or its network raised: no fault of the system that is explained."""
+
+
+def too_few(metric: str, images: int) -> str | None:
+    """Why `images` images have no value of a metric of sets; None where they are enough."""
+    if images >= FID_IMAGES:
+        return None
+    return f"{images} images: a difference of {metric} means nothing below {FID_IMAGES:,}"
+
+
+def load(names: Iterable[str], device: str, images: int) -> Metrics:
+    """The metrics `names` and what they read. The networks of metrics of sets are left alone where `images` images are
+    too few for them: they are not needed to say so."""
+    return load_metrics(sorted(names), device, sets=images >= FID_IMAGES)
+
+
+def read_by(metrics: Metrics, name: str, images: int) -> set[str]:
+    """What must be measured on images for the metric `name`: itself, or the metrics that it reads."""
+    metric = metrics.ready.get(name)
+    inputs = metric.inputs if isinstance(metric, RowMetric) else (name,)
+    kinds = (ImageMetric,) if too_few(name, images) else (ImageMetric, SetMetric)
+    return {i for i in inputs if isinstance(metrics.ready.get(i), kinds)}
+
+
+@dataclass(frozen=True)
+class Score:
+    """A choice's score: its value, and per-image (value, weight) where the score is their mean."""
+
+    value: float | None
+    why: str | None = None
+    pairs: Mapping[str, tuple[float, float]] | None = None
+    bounds: tuple[float | None, float | None] = (None, None)
+
+
+Features = tuple[FeatureFile, FeatureFile]
+"""Of originals and of candidates, float32 (n, dim) each."""
+
+
+@dataclass
+class Measurement:
+    """Values by choice and item, (height, width) scored by view and item, and for metrics of sets the features of both
+    sides by view, rounding and extractor, in files under `scratch`."""
+
+    explained: Explained
+    items: Sequence[Item]
+    metrics: Metrics
+    scratch: Path
+    batch_size: int
+    seed: int
+    values: dict[Choice, dict[str, Value]] = field(default_factory=lambda: defaultdict(dict))
+    features: dict[tuple[str, Rounding, str], Features] = field(default_factory=dict)
+    sizes: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Images that could not be read or reconstructed -> why."""
+
+    def measure(self, choices: Iterable[Choice]) -> None:
+        """Measures what the choices need, each view once."""
+        wanted: dict[str, dict[Rounding, set[str]]] = defaultdict(lambda: defaultdict(set))
+        for choice in choices:
+            wanted[choice.view][choice.rounding] |= read_by(self.metrics, choice.metric, len(self.items))
+        size = self.explained.size
+        for fit, roundings in wanted.items():
+            if any(roundings.values()):
+                view = View.parse("native" if fit == "native" or size is None else str(size), fit)
+                self.measure_view(view, fit, roundings)
+
+    def measure_view(self, view: View, name: str, wanted: Wanted) -> None:
+        """name: the view's in the choices that will be asked for. Raises VtbenchError if the system fails, and
+        MetricFailed, with the image, if a metric does."""
+        lane = pipeline.Lane(self.explained.name, self.explained.system, _Sink(self, name, wanted))
+        originals = batches([source_of(self.explained.suite, view)], self.items, self.batch_size)
+        pipeline.run([lane], originals, pipeline.Pace(self.batch_size, 0), seed=self.seed)
+
+    def files_of(self, view: str, rounding: Rounding, extractor: str, dim: int) -> Features:
+        """Where the features of one network are kept, `dim` values an image."""
+        key = (view, rounding, extractor)
+        if key not in self.features:
+            where = self.scratch / str(len(self.features))
+            reference, candidate = where.with_suffix(".ref"), where.with_suffix(".f32")
+            self.features[key] = (FeatureFile(reference, dim), FeatureFile(candidate, dim))
+        return self.features[key]
+
+    @property
+    def scored(self) -> int:
+        """Images that were left in."""
+        return len(self.items) - len(self.left_out)
+
+    def score(self, choice: Choice) -> Score:
+        """The score of a choice that was measured; value None needs why."""
+        if choice.metric in self.metrics.unavailable:
+            return Score(None, self.metrics.unavailable[choice.metric])
+        metric = self.metrics.ready[choice.metric]
+        if isinstance(metric, SetMetric):
+            return self._of_sets(choice, metric)
+        if isinstance(metric, RowMetric):
+            return self._of_rows(choice, metric)
+        return self._of_images(choice, metric)
+
+    def _of_sets(self, choice: Choice, metric: SetMetric) -> Score:
+        if why := too_few(choice.metric, len(self.items)):
+            return Score(None, why)
+        files = self.features.get((choice.view, choice.rounding, metric.extractor().id))
+        if files is None:
+            return Score(None, "no image could be scored")
+        reference, candidate = (file.read() for file in files)
+        if too_few(choice.metric, len(candidate)):
+            return Score(None, f"only {len(candidate)} images could be scored: {FID_IMAGES:,} are needed")
+        whole = finish(choice.metric, lambda: metric.finish(reference, candidate))
+        return Score(whole.value, whole.why)
+
+    def _of_rows(self, choice: Choice, metric: RowMetric) -> Score:
+        columns = {name: self.values.get(replace(choice, metric=name), {}) for name in metric.inputs}
+        items = [item for item in self.items if all(item.id in column for column in columns.values())]
+        rows = []
+        for item in items:
+            values = {name: column[item.id] for name, column in columns.items()}
+            rows.append(
+                {
+                    "item": item.id,
+                    "size": self.sizes[choice.view, item.id],
+                    "values": {name: v.value for name, v in values.items()},
+                    "weights": {name: v.weight for name, v in values.items() if v.weight != 1.0},
+                    "why": {name: v.why for name, v in values.items() if v.value is None},
+                }
+            )
+        whole = finish(choice.metric, lambda: metric.finish(rows, items))
+        return Score(whole.value, whole.why)
+
+    def _of_images(self, choice: Choice, metric: Metric) -> Score:
+        column = self.values.get(choice, {})
+        pairs = {item: (v.value, v.weight) for item, v in column.items() if v.value is not None}
+        if not pairs:
+            reasons = [v.why for v in column.values() if v.why]
+            return Score(None, reasons[0] if reasons else "no image could be scored")
+        total = sum(weight for _, weight in pairs.values())
+        if total <= 0:
+            return Score(None, "all weights are zero")
+        mean = sum(value * weight for value, weight in pairs.values()) / total
+        return Score(mean, None, pairs, metric.card.bounds)
+
+
+class _Sink:
+    """Takes the system's output at one view, and measures it under every rounding that is asked for."""
+
+    def __init__(self, measurement: Measurement, view: str, wanted: Wanted) -> None:
+        self.to, self.view, self.wanted = measurement, view, wanted
+
+    def write(self, work: pipeline.Work) -> None:
+        self.to.left_out.update({o.item.id: o.why for o in work.originals if o.why is not None})
+        for part in work.parts:
+            self._part(part)
+
+    def _part(self, part: pipeline.Part) -> None:
+        failed = part.output.failed
+        self.to.left_out.update({part.originals[k].item.id: why for k, why in failed.items()})
+        alive = [k for k in range(len(part.originals)) if k not in failed]
+        if not alive:
+            return
+        items = [part.originals[k].item for k in alive]
+        images = part.reference.images[alive]
+        for rounding, names in self.wanted.items():
+            reference, candidate = rounded(images, part.output.images[alive], rounding)
+            # Metrics keep what they computed on an original by its hash: a rounding of its own is another picture.
+            hashes = [f"{part.originals[k].sha256}/{rounding}" for k in alive]
+            batch = Batch(Reference(reference.contiguous(), items, hashes), candidate.contiguous())
+            try:
+                self._features(rounding, names, batch)
+                self._values(rounding, names, batch)
+            except VtbenchError as bad:
+                raise MetricFailed(str(bad), code=bad.code) from bad
+        height, width = int(images.shape[2]), int(images.shape[3])
+        self.to.sizes.update({(self.view, item.id): (height, width) for item in items})
+
+    def _features(self, rounding: Rounding, names: set[str], batch: Batch) -> None:
+        metrics = [self.to.metrics.ready[name] for name in names]
+        extractors = {e.id: e for metric in metrics if isinstance(metric, SetMetric) for e in [metric.extractor()]}
+        items = [item.id for item in batch.reference.items]
+        for ident, extractor in extractors.items():
+            files = self.to.files_of(self.view, rounding, ident, extractor.dim)
+            for file, images in zip(files, (batch.reference.images, batch.candidate), strict=True):
+                file.append(extract(extractor, images, items))
+
+    def _values(self, rounding: Rounding, names: set[str], batch: Batch) -> None:
+        for name in sorted(names):
+            metric = self.to.metrics.ready[name]
+            if isinstance(metric, ImageMetric):
+                column = self.to.values[Choice(self.view, rounding, name)]
+                for item, value in zip(batch.reference.items, measure(name, metric, batch), strict=True):
+                    column[item.id] = value

@@ -1,0 +1,208 @@
+"""`vtbench explain RUN_A RUN_B`: why two runs print different numbers for the same images.
+
+What differs between their records is named. The second run's number is the claim; the first run's system is scored
+again under the second run's view, on the images that both have, so that the part that the view explains is known with
+its paired interval. Weights, options, dtype, device and seed are not exchanged one by one here: what is left after the
+view is theirs together.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vtbench import registry
+from vtbench.explaining.choices import ALIASES, Choice
+from vtbench.explaining.claims import Claim, Explanation, Move, largest_first, move
+from vtbench.explaining.explain import check_limit, left_out
+from vtbench.explaining.measure import Measurement, MetricFailed, Score, load, read_by, too_few
+from vtbench.explaining.systems import Explained
+from vtbench.images.views import View
+from vtbench.models.load import again, originals
+from vtbench.reporting import runs as facts
+from vtbench.reporting.comparable import OF_METRIC, labels, protocol_fields
+from vtbench.reporting.measured import ImageRow, rows, score, scores
+from vtbench.results.record import Run, read_run
+from vtbench.types.errors import VtbenchError
+from vtbench.types.metric import SetMetric
+
+HERE, THERE = "first", "second"
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Two runs with the rows of the images that each could score, by item; `shared`: items that both have, in order."""
+
+    runs: tuple[Run, Run]
+    rows: tuple[Mapping[str, ImageRow], Mapping[str, ImageRow]]
+    shared: Sequence[str]
+
+    @property
+    def views(self) -> tuple[View, View]:
+        first, second = (View.parse(facts.view_name(run), str(facts.protocol(run))) for run in self.runs)
+        return first, second
+
+
+def explain_runs(
+    first: Path,
+    second: Path,
+    metrics: Sequence[str] | None = None,
+    *,
+    limit: int | None = None,
+    device: str = "cpu",
+    batch_size: int = 4,
+) -> Explanation:
+    """`metrics`: which numbers to explain (default: all that both runs hold per image)."""
+    check_limit(limit)
+    pair = _pair(first, second, limit)
+    wanted = _wanted(pair, metrics)
+    name = " against ".join(labels(pair.runs))
+    differences = differing(*pair.runs)
+    notes = [f"{field}: {a!r} in the first, {b!r} in the second" for field, (a, b) in differences.items()]
+    notes = notes or ["the records name the same protocol, weights, options, dtype, device and seed"]
+    there, unread = _under_the_second_view(pair, wanted, device, batch_size)
+    claims = []
+    for metric in wanted:
+        ours, theirs = (_of_rows(pair, place, metric) for place in (0, 1))
+        if theirs.value is None or ours.value is None:
+            notes.append(f"{metric}: not explained ({theirs.why or ours.why})")
+            continue
+        claims.append(_claim(pair, metric, ours, theirs, there.get(metric), list(differences)))
+    notes += left_out(unread)
+    notes.append(f"every number is of the {len(pair.shared)} images that both runs have")
+    return Explanation(name, facts.suite_name(pair.runs[0]), len(pair.shared), tuple(claims), tuple(notes))
+
+
+def _pair(first: Path, second: Path, limit: int | None) -> _Pair:
+    runs = (read_run(first), read_run(second))
+    of_first, of_second = ({row.item: row for row in rows(run) if "*" not in row.why} for run in runs)
+    shared = [item for item in of_first if item in of_second][:limit]
+    if not shared:
+        raise VtbenchError(f"{first} and {second} have no image in common: give runs on the same images")
+    return _Pair(runs, (of_first, of_second), shared)
+
+
+def _claim(
+    pair: _Pair, metric: str, ours: Score, theirs: Score, there: Score | None, differences: Sequence[str]
+) -> Claim:
+    """ours, theirs: both runs' own scores over the shared images. there: the first run's system under the second run's
+    view; None where the views are the same."""
+    claimed = theirs.value
+    assert claimed is not None
+    moves = [move("both runs", "the second run's own value", ours, theirs, claimed)]
+    rest = [field for field in differences if not field.startswith(("view", "protocol"))]
+    parts = []
+    if there is not None:
+        name = f"{pair.views[1].name} {facts.protocol(pair.runs[1])}, as the second run"
+        parts.append(move("view", name, ours, there, claimed))
+    if rest or there is None:
+        why = f"not exchanged one by one: what the view leaves is theirs ({', '.join(rest) or 'nothing differs'})"
+        parts.append(Move("everything else", "as the second run", None, why=why))
+    images = len(ours.pairs or pair.shared)
+    default = f"{labels(pair.runs)[0]}, its own rows"
+    moves += largest_first(parts)
+    return Claim(
+        metric, claimed, ours.value, None, None, images, default, tuple(moves), str(pair.runs[1].path), ours.why
+    )
+
+
+def _under_the_second_view(
+    pair: _Pair, wanted: Sequence[str], device: str, batch_size: int
+) -> tuple[dict[str, Score], dict[str, str]]:
+    """The first run's system scored under the second run's view, by metric, and the images that could not be scored,
+    each with its reason; empty where both views are the same.
+
+    A system that cannot be had again, or fails at that view, is a reason; originals that have changed since, or a
+    metric that fails, are refused.
+    """
+    first, view = pair.views
+    if first.fingerprint() == view.fingerprint():
+        return {}, {}
+    run, images = pair.runs[0], len(pair.shared)
+    suite = originals(run)
+    metrics = load(wanted, device, images)
+    names = {name for metric in wanted for name in read_by(metrics, metric, images)}
+    with tempfile.TemporaryDirectory(prefix="vtbench-") as scratch:
+        try:
+            system = again(run, device=device, suite=suite, from_model=True).system
+            explained = Explained(run.name, system, suite, None, {}, HERE, ("round",), system.card)
+            items = [item for item in suite.items if item.id in set(pair.shared)]
+            measurement = Measurement(explained, items, metrics, Path(scratch), batch_size, facts.seed(run) or 0)
+            measurement.measure_view(view, THERE, {"round": names})
+        except MetricFailed:
+            raise
+        except VtbenchError as bad:
+            return {metric: Score(None, str(bad)) for metric in wanted}, {}
+        scores = {metric: measurement.score(Choice(THERE, "round", metric)) for metric in wanted}
+        return scores, measurement.left_out
+
+
+def differing(a: Run, b: Run) -> dict[str, tuple[Any, Any]]:
+    """Fields of two records that differ, with both values: protocol, versions, weights, options, dtype, device …"""
+    one, two = ({**protocol_fields(run), **_own_fields(run)} for run in (a, b))
+    names = list(dict.fromkeys([*one, *two]))
+    # A metric that one run lacks is no difference of protocol.
+    common = [name for name in names if not name.startswith(OF_METRIC) or (name in one and name in two)]
+    return {name: (one.get(name), two.get(name)) for name in common if one.get(name) != two.get(name)}
+
+
+def _own_fields(run: Run) -> dict[str, Any]:
+    return {
+        "model": facts.model_name(run),
+        "options": dict(facts.options(run)),
+        "weights": [file.sha256[:16] for file in facts.weights(run).files],
+        "dtype": facts.dtype(run),
+        "device": facts.device(run).kind,
+        "seed": facts.seed(run),
+    }
+
+
+def _wanted(pair: _Pair, metrics: Sequence[str] | None) -> list[str]:
+    """The metrics to explain: those named, or all that both runs hold; refused where a run has no value of one."""
+    known = registry.metrics()
+    first, second = (_held(pair, place) for place in (0, 1))
+    both = [name for name in known if name in first and name in second]
+    if metrics is None:
+        names = [name for name in both if registry.card_of(known.get(name)).kind in ("image", "set", "run")]
+        if not names:
+            paths = [run.path for run in pair.runs]
+            raise VtbenchError(f"{paths[0]} and {paths[1]} hold no metric in common: nothing to explain")
+        return names
+    names = [ALIASES.get(name, name) for name in metrics]
+    for name in names:
+        known.get(name)
+        if name not in both:
+            raise VtbenchError(f"{name} has no value in both runs: they share {', '.join(both)}")
+    return names
+
+
+def _held(pair: _Pair, place: int) -> set[str]:
+    """Metrics that a run has a value of, for a shared image or as a score."""
+    of_images = {name for item in pair.shared for name in pair.rows[place][item].values}
+    return of_images | {stated.metric for stated in scores(pair.runs[place]) if stated.value is not None}
+
+
+def _of_rows(pair: _Pair, place: int, metric: str) -> Score:
+    """A run's own score over the shared images: from its rows, or its score where that is of the same images."""
+    run, of_run = pair.runs[place], pair.rows[place]
+    values = {item: of_run[item].values.get(metric) for item in pair.shared}
+    pairs = {item: (v, _weight(of_run[item], metric)) for item, v in values.items() if v is not None}
+    if pairs:
+        total = sum(weight for _, weight in pairs.values())
+        mean = sum(value * weight for value, weight in pairs.values()) / total if total else None
+        return Score(mean, None, pairs)
+    if len(of_run) != len(pair.shared):
+        why = f"{metric} is of all {len(of_run)} images of {run.path}, and {len(pair.shared)} are common"
+        return Score(None, why)
+    if isinstance(registry.metric(metric), SetMetric) and (why := too_few(metric, len(pair.shared))):
+        return Score(None, why)
+    stated = score(run, metric)
+    return Score(stated.value, stated.why) if stated else Score(None)
+
+
+def _weight(row: ImageRow, metric: str) -> float:
+    weight = row.weights.get(metric)
+    return 1.0 if weight is None else weight

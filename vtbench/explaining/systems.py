@@ -1,0 +1,111 @@
+"""What is explained: a model, saved pictures, or a run, with the originals and the views that it can be scored at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vtbench.images.opening import open_suite
+from vtbench.images.pairing import check_pairs, size_of
+from vtbench.images.protocols import PROTOCOLS
+from vtbench.images.rounding import Rounding
+from vtbench.images.suite import Suite
+from vtbench.models.load import again, load, originals
+from vtbench.models.pictures import SavedPictures
+from vtbench.models.system import System
+from vtbench.reporting.runs import protocol, view_name
+from vtbench.results.record import read_run
+from vtbench.types.cards import Card, Fixed
+from vtbench.types.errors import VtbenchError
+
+OF_MODELS: tuple[Rounding, ...] = ("round", "truncate", "truncate-both")
+OF_PICTURES: tuple[Rounding, ...] = ("round", "truncate-both")
+"""Roundings that can be tried: pictures are whole numbers already, so cutting the candidate alone changes nothing."""
+
+
+@dataclass(frozen=True)
+class Explained:
+    """A system with its originals, and the ways in which it can be scored."""
+
+    name: str
+    system: System
+    suite: Suite
+    size: int | None
+    """Side of the view in pixels, None = as the pictures are."""
+    views: Mapping[str, str]
+    """Protocol of the view -> "" if it can be made here, else why not."""
+    default: str
+    """The protocol that every other one is compared with."""
+    roundings: Sequence[Rounding]
+    card: Card
+    notes: Sequence[str] = ()
+
+
+def open_system(
+    model: str, images: str | None, checkpoint: Path | str | None, options: Mapping[str, str], device: str
+) -> Explained:
+    """model: a name, `folder:DIR`, or a run's folder. images: the originals; by default the run's own, or a suite."""
+    if (Path(model) / "run.json").is_file():
+        if options or checkpoint:
+            raise VtbenchError(f"{model} is a run: it takes no --option and no --checkpoint")
+        return _of_run(Path(model), images, device)
+    if model.startswith("folder:") and images is None:
+        raise VtbenchError(f"{model} needs its originals: give --images FOLDER")
+    path = Path(checkpoint).expanduser() if checkpoint is not None else None
+    system = load(model, options, checkpoint=path, device=device, generator=False).system
+    suite = open_suite(images or "starter-natural")
+    return _of_folder(model, system, suite) if isinstance(system, SavedPictures) else _of_model(system, suite)
+
+
+def _of_model(system: System, suite: Suite) -> Explained:
+    card = system.card
+    fixed = isinstance(card.sizes, Fixed)
+    views = {name: "" for name in PROTOCOLS if name != "native" or not fixed}
+    size = card.sizes.size if isinstance(card.sizes, Fixed) else 256
+    return Explained(card.name, system, suite, size, views, "vtbench", OF_MODELS, card)
+
+
+def _of_folder(model: str, system: SavedPictures, suite: Suite) -> Explained:
+    """Saved pictures: the originals are taken as they are where sizes agree, else cropped to the pictures' size."""
+    pairs = check_pairs(suite, system.suite, model, partial=True)
+    if not pairs:
+        raise VtbenchError(f"no name of {model} is a name of {suite.name}: give the originals of these pictures")
+    # What cannot be read has no size here; it is named, and left out, when it is to be scored.
+    both = [(size_of(suite, original), size_of(system.suite, picture)) for original, picture in pairs]
+    sizes = [(original, picture) for original, picture in both if original is not None and picture is not None]
+    if all(original == picture for original, picture in sizes):
+        why = "saved pictures exist at one view: another crop needs the model"
+        return Explained(model, system, suite, None, _views("native", why), "native", OF_PICTURES, system.card)
+    side = _side(model, sizes)
+    views = {name: "" for name in PROTOCOLS if name != "native"}
+    note = f"the originals were cropped to {side} x {side} by each named crop; the pictures stay as they were saved"
+    return Explained(model, system, suite, side, views, "vtbench", OF_PICTURES, system.card, [note])
+
+
+def _side(model: str, sizes: Sequence[tuple[tuple[int, int], tuple[int, int]]]) -> int:
+    """The side in pixels of pictures that are all squares of one size; `sizes`: (width, height) of both of each pair"""
+    pictures = {picture for _, picture in sizes}
+    if len(pictures) > 1 or len(set(next(iter(pictures)))) > 1:
+        original, picture = next((a, b) for a, b in sizes if a != b)
+        raise VtbenchError(
+            f"{model} holds pictures of {picture[0]} x {picture[1]} for originals of {original[0]} x {original[1]}: "
+            "give originals of their size, or pictures that are all squares of one size"
+        )
+    return next(iter(pictures))[0]
+
+
+def _of_run(path: Path, images: str | None, device: str) -> Explained:
+    run = read_run(path)
+    suite = originals(run, images)
+    system = again(run, device=device, suite=suite).system
+    own = str(protocol(run))
+    views = _views(own, "a run's pictures or tokens exist at one view: explain the model itself to try another")
+    roundings = OF_PICTURES if isinstance(system, SavedPictures) else OF_MODELS
+    size = None if view_name(run) == "native" else int(view_name(run))
+    return Explained(run.name, system, suite, size, views, own, roundings, system.card)
+
+
+def _views(only: str, why: str) -> dict[str, str]:
+    """The one view that exists, and why the others do not."""
+    return {name: why for name in PROTOCOLS if name != only} | {only: ""}
