@@ -13,8 +13,8 @@ from PIL import Image
 
 import vtbench
 from vtbench.contract import photograph
-from vtbench.explain import explain
-from vtbench.explain_runs import explain_runs
+from vtbench.explaining.explain import explain
+from vtbench.explaining.runs import explain_runs
 from vtbench.models.arch import with_options
 from vtbench.models.load import again, load, originals
 from vtbench.models.made_weights import fill_

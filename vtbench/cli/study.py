@@ -43,8 +43,8 @@ def explain(
     json_file: JsonFile = None,
 ) -> None:
     """Which convention moves the number by how much, largest first."""
-    from vtbench.explain import explain as explain_one
-    from vtbench.explain_runs import explain_runs
+    from vtbench.explaining.explain import explain as explain_one
+    from vtbench.explaining.runs import explain_runs
 
     if len(models) == 2:
         if images or checkpoint or option:
