@@ -96,7 +96,8 @@ def check(model: Any, **more: Any) -> list[Check]:
     """The contract that every adapter must pass; further keywords as in `vtbench.proving.contract.check`."""
     from vtbench.proving import contract
 
-    return contract.check(model, **more)
+    checks: list[Check] = contract.check(model, **more)
+    return checks
 
 
 def compare(runs: Sequence[str | Path], metrics: Sequence[str] | None = None) -> Comparison:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import made_runs
 import pytest
@@ -54,26 +56,22 @@ def test_a_newer_schema_and_half_a_record_are_refused_by_name(tmp_path: Path) ->
         read_runs([tmp_path / "half"])
 
 
-def test_sections_that_are_no_sections_read_as_empty(tmp_path: Path) -> None:
-    """A record of an older version, or one that somebody edited: missing is None, never a failure of the page."""
-    (tmp_path / "run.json").write_text(
-        json.dumps(
-            {
-                "schema": 1,
-                "id": "x",
-                "model": {"name": "a", "options": [], "card": "none", "weights": {"files": ["a.bin", {"file": "b"}]}},
-                "task": {"name": "t"},
-                "suite": {"name": "s", "n": "many"},
-                "view": {"name": "v"},
-                "device": "cpu",
-                "metrics": {"psnr": "a metric", "ssim": {"better": "higher", "later": 1}},
-                "limit": "all",
-            }
-        )
-    )
+WHOLE: dict[str, Any] = {
+    "schema": 1,
+    "id": "x",
+    "model": {"name": "a"},
+    "task": {"name": "t"},
+    "suite": {"name": "s"},
+    "view": {"name": "v"},
+}
+
+
+def test_what_a_record_does_not_state_reads_as_empty(tmp_path: Path) -> None:
+    """A record of an older version: missing is None, never a failure of the page."""
+    (tmp_path / "run.json").write_text(json.dumps({**WHOLE, "metrics": {"ssim": {"better": "higher", "later": 1}}}))
     (run,) = read_runs([tmp_path])
     assert (facts.options(run), facts.model_card(run), facts.knob(run)) == ({}, {}, (None, None))
-    assert facts.weights(run) == facts.WeightFacts(files=(facts.WeightFile("b", ""),))
+    assert facts.weights(run) == facts.WeightFacts()
     assert (facts.suite_images(run), facts.limit(run), facts.device(run)) == (None, None, facts.Device())
     assert (facts.provenance(run).release, facts.vtbench_version(run)) == (None, None)
     assert facts.question(run) == ("t", 0, "s", "v", "", "")
@@ -83,9 +81,26 @@ def test_sections_that_are_no_sections_read_as_empty(tmp_path: Path) -> None:
     assert metric_card(run, "psnr") is None
 
 
+@pytest.mark.parametrize(
+    ("place", "section"),
+    [
+        ("model.options", {"model": {"name": "a", "options": []}}),
+        ("model.weights.files", {"model": {"name": "a", "weights": {"files": ["a.bin"]}}}),
+        ("suite.n", {"suite": {"name": "s", "n": "many"}}),
+        ("device", {"device": "cpu"}),
+        ("metrics.psnr", {"metrics": {"psnr": "a metric"}}),
+        ("limit", {"limit": "all"}),
+    ],
+)
+def test_what_somebody_edited_is_refused_by_its_place(tmp_path: Path, place: str, section: dict[str, Any]) -> None:
+    (tmp_path / "run.json").write_text(json.dumps({**WHOLE, **section}))
+    with pytest.raises(VtbenchError, match=rf"run\.json: {re.escape(place)}(\.0)? is .*damaged"):
+        read_runs([tmp_path])
+
+
 def test_a_score_without_a_value_always_has_a_reason(tmp_path: Path) -> None:
     folder = made_runs.write(tmp_path / "a")
-    lines = [{"metric": "psnr", "value": None, "low": float("inf")}, {"metric": "ssim", "value": 0.5, "n": 6}]
+    lines = [{"metric": "psnr", "value": None, "low": None}, {"metric": "ssim", "value": 0.5, "n": 6}]
     (folder / "scores.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (run,) = read_runs([folder])
     psnr, ssim = scores(run)

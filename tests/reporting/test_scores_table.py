@@ -6,10 +6,12 @@ import math
 from pathlib import Path
 
 import made_runs
+import pytest
 from made_runs import score
 
 from vtbench.reporting.runs import read_runs
 from vtbench.reporting.table import COLUMNS, records, scores_table
+from vtbench.types.errors import VtbenchError
 
 
 def test_table_has_a_line_a_score_and_says_what_is_missing(tmp_path: Path) -> None:
@@ -25,8 +27,9 @@ def test_table_has_a_line_a_score_and_says_what_is_missing(tmp_path: Path) -> No
     assert records(read_runs([tmp_path]))[1]["value"] is None
 
 
-def test_not_a_number_is_missing_not_a_value(tmp_path: Path) -> None:
-    made_runs.write(tmp_path / "a", scores=[score("psnr", float("nan")), score("ssim", float("inf"))])
-    lines = records(read_runs([tmp_path]))
-    assert [line["value"] for line in lines] == [None, None]
-    assert all(line["why"] for line in lines)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_no_number_of_json_is_refused(tmp_path: Path, value: float) -> None:
+    """vtbench writes null and a reason; whoever wrote NaN, it is never shown as a value."""
+    made_runs.write(tmp_path / "a", scores=[score("psnr", value)])
+    with pytest.raises(VtbenchError, match=r"scores\.jsonl line 1 is not JSON \((NaN|Infinity) is no number"):
+        read_runs([tmp_path])

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from vtbench import registry
-from vtbench.metrics import frechet, inception, statistics
+from vtbench.metrics import frechet, inception, moments
 from vtbench.metrics.inception import InceptionFeatures
 from vtbench.running import sets
 from vtbench.types.errors import VtbenchError
@@ -55,7 +55,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which moments are compared is what is tested here; the root of a 2048 x 2048 covariance takes ten seconds."""
 
     def distance(a: Any, b: Any) -> float:
-        a, b = (s if isinstance(s, statistics.Statistics) else statistics.of(s) for s in (a, b))
+        a, b = (s if isinstance(s, moments.Statistics) else statistics.of(s) for s in (a, b))
         return float(((a.mean - b.mean) ** 2).sum() + ((a.covariance - b.covariance) ** 2).sum())
 
     monkeypatch.setattr(frechet, "frechet", distance)
@@ -84,7 +84,7 @@ def test_adms_statistics_are_read_back_exactly(tmp_path: Path) -> None:
         tmp_path / "adm.npz", arr_0=real, mu=pool.mean(0), sigma=np.cov(pool.T), mu_s=spatial.mean(0),
         sigma_s=np.cov(spatial.T),
     )  # fmt: skip
-    read = statistics.load(tmp_path / "adm.npz", "spatial")
+    read = moments.load(tmp_path / "adm.npz", "spatial")
     assert np.array_equal(read.mean, spatial.mean(0))
     assert np.array_equal(read.covariance, np.cov(spatial.T))
     names = ("fid", "sfid", "precision", "kid")

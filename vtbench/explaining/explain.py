@@ -112,7 +112,7 @@ def _explained(measurement: Measurement, metric: str, claimed: float, others: li
 
 def _is_open(other: Alternative, metric: str, protocol: str | None) -> bool:
     """Whether a claim under `protocol` leaves this choice open: a source that names its protocol leaves no other."""
-    if protocol not in PROTOCOLS or other.dimension == "protocol" or other.name == protocol:
+    if protocol is None or protocol not in PROTOCOLS or other.dimension == "protocol" or other.name == protocol:
         return True
     stated = PROTOCOLS[protocol]
     return other.name in (stated.name, stated.rounding, stated.means(metric))

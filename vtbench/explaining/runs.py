@@ -197,8 +197,9 @@ def _of_rows(pair: _Pair, place: int, metric: str) -> Score:
     if len(of_run) != len(pair.shared):
         why = f"{metric} is of all {len(of_run)} images of {run.path}, and {len(pair.shared)} are common"
         return Score(None, why)
-    if isinstance(registry.metric(metric), SetMetric) and (why := too_few(metric, len(pair.shared))):
-        return Score(None, why)
+    few = too_few(metric, len(pair.shared)) if isinstance(registry.metric(metric), SetMetric) else None
+    if few:
+        return Score(None, few)
     stated = score(run, metric)
     return Score(stated.value, stated.why) if stated else Score(None)
 

@@ -1,1 +1,1 @@
-"""Pixels and where they come from: reading, views, rounding, serving, suites, pairs, prompts. THE reader is `stream`."""
+"""Pixels and where they come from: reading, views, rounding, serving, suites, pairs, prompts. One reader: `stream`."""

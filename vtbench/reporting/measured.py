@@ -33,12 +33,9 @@ def metric_card(run: Run, metric: str) -> MetricCard | None:
     return _metric_card(metric, facts) if isinstance(facts, Mapping) else None
 
 
-def _score(stated: Mapping[str, Any]) -> Score:
-    numbers = {name: finite(stated.get(name)) for name in ("value", "low", "high")}
-    known = {name: stated[name] for name in stated if name in SCORE_FIELDS and stated[name] is not None}
-    why = stated.get("why") or (NO_REASON if numbers["value"] is None else None)
-    details = {"details": mapping(stated.get("details"))}
-    return Score(**{"task": "", "metric": "", "n": 0, **known, **numbers, **details, "why": why})
+def _score(stated: Score) -> Score:
+    """The score, with a reason where it has no value."""
+    return stated if stated.value is not None or stated.why else stated.model_copy(update={"why": NO_REASON})
 
 
 def scores(run: Run) -> list[Score]:
@@ -53,12 +50,13 @@ def score(run: Run, metric: str) -> Score | None:
 
 def value(run: Run, metric: str) -> float | None:
     stated = run.score(metric)
-    return None if stated is None else finite(stated.get("value"))
+    return None if stated is None else stated.value
 
 
 def metric_version(run: Run, metric: str) -> int:
     """The version of a metric in a run (0 where the run does not have it)."""
-    return int(finite((run.score(metric) or {}).get("version")) or 0)
+    stated = run.score(metric)
+    return 0 if stated is None else stated.version
 
 
 def measured_images(run: Run) -> int:

@@ -306,7 +306,7 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
     for path in find_runs([Path(p) for p in paths]):
         run = read_run(path)
         sections = ("model", "task", "suite", "view")
-        lacking = [f"{name}.name" for name in sections if not isinstance(section(run, name).get("name"), str)]
+        lacking = [f"{name}.name" for name in sections if not section(run, name).get("name")]
         lacking += [] if identity(run) else ["id"]
         if lacking:
             raise VtbenchError(f"{path / 'run.json'} states no {lacking[0]}, so it is no whole record: run it again")

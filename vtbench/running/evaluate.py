@@ -85,7 +85,8 @@ def _of_model(
 
 
 def _job(request: Request, loaded: Loaded, question: Question, target: Path) -> Job:
-    batch, tried = request.batch_size or 4, {}
+    batch = request.batch_size or 4
+    tried: dict[str, Any] = {}
     if not request.batch_size and isinstance(loaded.system, ModelSystem):
         batch, tried = fastest(loaded.system, question.suite, question.view)
     return Job(
