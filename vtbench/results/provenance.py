@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -65,13 +64,10 @@ def source_files() -> list[Path]:
     return list(sources.closure([*core_files(), *listed]))
 
 
+@functools.cache
 def code_digest() -> str:
-    """sha256 over names and contents of `source_files`."""
-    return _digest(sources.hashes(source_files()))
-
-
-def _digest(hashes: dict[str, str]) -> str:
-    return hashlib.sha256("".join(f"{n}\0{h}\n" for n, h in sorted(hashes.items())).encode()).hexdigest()
+    """sha256 over names and contents of `source_files`, as this process first saw them."""
+    return sources.digest_of(source_files())
 
 
 @functools.cache
@@ -90,10 +86,9 @@ def changed(roots: Iterable[Path] | None = None) -> list[str]:
         return ["release.json"]
     known: dict[str, str] = stated.get("files", {})
     paths = source_files() if roots is None else sources.closure([*core_files(), *roots])
-    inside = {p for p in paths if p.is_relative_to(ROOT) or sources.name_of(p) != p.name}
     return [
         name
-        for name, value in sources.hashes(sorted(inside)).items()
+        for name, value in sources.hashes(p for p in paths if sources.is_ours(p))
         if known.get(name) != value and (name in known or not name.startswith("adapters/"))
     ]
 
@@ -153,13 +148,13 @@ def _cpu() -> str:
     return platform.processor() or platform.machine()
 
 
-def facts() -> dict[str, Any]:
-    """What a record says of the code and its surroundings."""
+def facts(roots: Iterable[Path] | None = None) -> dict[str, Any]:
+    """What a record says of the code and its surroundings; `roots`: what the run is made by (None: all)."""
     return {
         "vtbench": VERSION,
         "git": git_commit(),
         "code_sha256": code_digest(),
-        "release": is_release(),
+        "release": is_release(roots),
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "packages": packages(),
@@ -168,8 +163,8 @@ def facts() -> dict[str, Any]:
 
 def write_release() -> Path:
     """Writes release.json for the files as they are now."""
-    hashes = sources.hashes(source_files())
-    stated = {"version": VERSION, "digest": _digest(hashes), "files": dict(sorted(hashes.items()))}
+    files = source_files()
+    stated = {"version": VERSION, "digest": sources.digest_of(files), "files": dict(sources.hashes(files))}
     RELEASE.write_text(json.dumps(stated, indent=1) + "\n")
     return RELEASE
 

@@ -1,7 +1,7 @@
 """Which files decide a number: the import graph of the code that makes it, read from the files themselves.
 
 A run's identity and the release's digest cover what is imported, however deep and wherever it lies, not a list of
-folders: a file in a new sub-package is in it by being imported. Standard library only; nothing is imported to look.
+folders: a file in a new sub-package is in it by being imported. Nothing is imported to look.
 """
 
 from __future__ import annotations
@@ -10,12 +10,18 @@ import functools
 import hashlib
 import importlib.util
 import re
+import sys
+import sysconfig
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from vtbench.types.errors import VtbenchError
 
 PROJECT = "vtbench"
 ROOT = Path(__file__).resolve().parents[1]
 """The folder of the package vtbench."""
+FACE = ROOT / "__init__.py"
+"""Hands out everything lazily; what a file uses of it, it imports from where it stands."""
 
 
 @functools.cache
@@ -48,9 +54,11 @@ def file_of(module: str) -> Path | None:
     return path if path is not None and path.is_file() else None
 
 
+_NAMES = r"\((?:[^)#]|#[^\n]*)*\)|(?:[^\n#;\\]|\\\n)+"
+"""What follows `import`: in parentheses, with comments, or up to the end of the line and of those that it goes on."""
 _IMPORT = re.compile(
-    r"^[ \t]*(?:from[ \t]+(?P<dots>\.*)(?P<module>[\w.]*)[ \t]+import[ \t]+(?P<names>\([^)]*\)|[^\n#]+)"
-    r"|import[ \t]+(?P<modules>[^\n#]+))",
+    rf"(?:^|[;:])[ \t]*(?:from[ \t]+(?P<dots>\.*)(?P<module>[\w.]*)[ \t]+import[ \t]*(?P<names>{_NAMES})"
+    rf"|import[ \t]+(?P<modules>{_NAMES}))",
     re.MULTILINE,
 )
 _FOR_TYPES = re.compile(r"^([ \t]*)if (?:typing\.)?TYPE_CHECKING:\n(?:\1[ \t]+[^\n]*\n|[ \t]*\n)+", re.MULTILINE)
@@ -81,45 +89,68 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def _ours(module: str, names: tuple[str, ...]) -> Iterator[Path]:
-    """The files of `from module import names` within vtbench: the modules that are named, and their packages."""
-    inner = [path for n in names if (path := file_of(f"{module}.{n}")) is not None]
-    own = file_of(module)
-    yield from inner
-    if own is not None and own != ROOT / "__init__.py":
-        yield own
+    """The files of `from module import names` within vtbench: the module, and the names that are modules themselves."""
+    for name in (module, *(f"{module}.{n}" for n in names)):
+        path = file_of(name)
+        if path is not None and path != FACE:
+            yield path
+
+
+LIBRARIES = ("site-packages", "dist-packages")
+
+
+def _is_library(folder: Path) -> bool:
+    """True for folders of installed packages and of Python itself."""
+    return bool({*LIBRARIES} & {*folder.parts}) or folder.is_relative_to(sysconfig.get_path("stdlib"))
+
+
+def _tops(folder: Path, level: int, module: str) -> Iterator[Path]:
+    """Folders in which an import by somebody's own file in `folder` looks. An absolute one looks beside the file, in
+    every folder that Python was told of, and for its own package where that lies; never for installed libraries."""
+    if level:
+        yield from [folder, *folder.parents][level - 1 : level]
+        return
+    for top in (folder, *(Path(p).resolve() for p in sys.path)):
+        if not _is_library(top):
+            yield top
+    package = None
+    while (folder / "__init__.py").is_file():
+        package, folder = folder.name, folder.parent
+    if package is not None and package == module.partition(".")[0]:
+        yield folder
 
 
 def _beside(path: Path, level: int, module: str, names: tuple[str, ...]) -> Iterator[Path]:
-    """The same for somebody's own file: modules in its folder, or in the package that the folder belongs to."""
-    folder = path.parent
-    for _ in range(max(0, level - 1)):
-        folder = folder.parent
-    tops = [folder]
-    if level == 0:
-        # An absolute import within a package starts at the folder that holds the package.
-        while (folder / "__init__.py").is_file():
-            folder = folder.parent
-            tops.append(folder)
-    for top in tops:
-        place = top.joinpath(*module.split(".")) if module else top
-        for one in [*(place / n for n in names), place]:
-            for file in (one.with_name(one.name + ".py"), one / "__init__.py"):
+    """The same for somebody's own file: modules beside it or on Python's path."""
+    for top in _tops(path.parent, level, module):
+        last = top.joinpath(*module.split(".")) if module else top
+        for place in (last, *(last / n for n in names)):
+            for file in (place.with_name(place.name + ".py"), place / "__init__.py"):
                 if file.is_file():
                     yield file
+
+
+def _packages(path: Path) -> Iterator[Path]:
+    """The `__init__.py` of the packages that a file lies in: they run before it."""
+    for folder in path.parents:
+        init = folder / "__init__.py"
+        if not init.is_file() or init == FACE:
+            return
+        yield init
 
 
 @functools.lru_cache(maxsize=4096)
 def _next(path: Path, stamp: tuple[int, int]) -> tuple[Path, ...]:
     """What a file imports within the project or beside itself; `stamp` makes a changed file be read again."""
-    out: dict[Path, None] = {}
-    inside = path.is_relative_to(ROOT) or _is_linked(path)
+    out = {file.resolve(): None for file in _packages(path)}
     for level, module, names in _imports(path):
         if level == 0 and module.partition(".")[0] == PROJECT:
-            for file in _ours(module, names):
-                out[file.resolve()] = None
-        elif not inside:
-            for file in _beside(path, level, module, names):
-                out[file.resolve()] = None
+            files = _ours(module, names)
+        elif level or not is_ours(path):
+            files = _beside(path, level, module, names)
+        else:
+            continue
+        out.update((file.resolve(), None) for file in files)
     out.pop(path, None)
     return tuple(out)
 
@@ -131,8 +162,9 @@ def _linked() -> tuple[tuple[Path, str], ...]:
     return tuple((f.resolve(), n) for n in names if (f := _folder(f"{PROJECT}.{n}")) is not None)
 
 
-def _is_linked(path: Path) -> bool:
-    return any(path.is_relative_to(folder) for folder, _ in _linked())
+def is_ours(path: Path) -> bool:
+    """True for files of vtbench itself."""
+    return path.is_relative_to(ROOT) or any(path.is_relative_to(folder) for folder, _ in _linked())
 
 
 def closure(roots: Iterable[Path]) -> tuple[Path, ...]:
@@ -158,26 +190,30 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
 
 
-def hashes(paths: Iterable[Path]) -> dict[str, str]:
-    """{name: sha256 of the contents}; two files of one name (of somebody's own) are told apart by their folder."""
-    out: dict[str, str] = {}
-    for path in paths:
-        name = name_of(path)
-        if name in out:
-            name = f"{path.parent.name}/{name}"
-        out[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return out
+def hashes(paths: Iterable[Path]) -> list[tuple[str, str]]:
+    """(name, sha256 of the contents) of every file, sorted; files of somebody's own may share a name."""
+    return sorted((name_of(path), hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths)
 
 
-def is_core(path: Path) -> bool:
-    """True for files of vtbench itself that are no adapter, network or fit."""
-    return (path.is_relative_to(ROOT) or _is_linked(path)) and not name_of(path).startswith("adapters/")
+def digest_of(paths: Iterable[Path]) -> str:
+    """sha256 over the names and contents of these files."""
+    return hashlib.sha256("".join(f"{n}\0{h}\n" for n, h in hashes(paths)).encode()).hexdigest()
+
+
+_in_memory: dict[Path, str] = {}
+"""What this process runs: the contents of each file when its digest was first asked for."""
 
 
 def digest(roots: Iterable[Path], *, core: bool = True) -> str:
-    """sha256 over names and contents of `closure(roots)`; core: False leaves the core's files out."""
-    files = [path for path in closure(roots) if core or not is_core(path)]
-    whole = hashlib.sha256()
-    for name, value in sorted(hashes(files).items()):
-        whole.update(f"{name}\0{value}\n".encode())
-    return whole.hexdigest()
+    """sha256 over names and contents of `closure(roots)`; core: False leaves out vtbench's own files that are no
+    adapter, network or fit. Raises VtbenchError if a file changed since this process first asked: what it runs is the
+    older code, and a result would say that it is of the newer."""
+    files = [p for p in closure(roots) if core or not is_ours(p) or name_of(p).startswith("adapters/")]
+    for path in files:
+        content = digest_of([path])
+        if _in_memory.setdefault(path, content) != content:
+            raise VtbenchError(
+                f"{path} has changed since this process read it, so what runs is the older code: run the command again "
+                "(in a notebook, restart the kernel)"
+            )
+    return digest_of(files)

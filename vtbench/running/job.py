@@ -18,6 +18,7 @@ from vtbench.results import sources
 from vtbench.results.files import plain
 from vtbench.results.provenance import core_files
 from vtbench.results.record import IDENTITY_RULE
+from vtbench.scoring.loading import inputs_of
 from vtbench.types.item import Item
 from vtbench.types.task import Task
 
@@ -51,7 +52,8 @@ class Job:
     def source_files(self) -> list[Path]:
         """Where the code begins that decides these numbers: the model's, the task's, the metrics'."""
         metrics, tasks = registry.metrics(), registry.tasks()
-        files = [metrics.source(n).file for n in self.task.metrics]
+        names = dict.fromkeys(name for n in self.task.metrics for name in (n, *inputs_of(n)))
+        files = [metrics.source(n).file for n in names]
         if self.task.name in tasks:
             files.append(tasks.source(self.task.name).file)
         return [*self.loaded.sources, *files]

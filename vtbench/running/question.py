@@ -82,7 +82,7 @@ def first_record(job: Job, metrics: Metrics, batch: int, save: frozenset[str], n
         "unavailable": dict(metrics.unavailable),
         "metrics": {n: dataclasses.asdict(c) for n, c in metrics.cards().items()},
         "command": job.command,
-        "provenance": {**provenance.facts(), "release": not provenance.changed(job.source_files()), "started": now()},
+        "provenance": {**provenance.facts(job.source_files()), "started": now()},
     }
     return validated(RunInfo, plain(stated), "the record of this run")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vtbench import registry
@@ -59,7 +59,7 @@ def load_metrics(names: Sequence[str], device: str, *, sets: bool = True) -> Met
         _load(name, device, ready, unavailable, sets)
     for metric in list(ready.values()):
         # A number made from other per-image values needs those in the rows, asked for or not.
-        for name in _inputs(metric):
+        for name in metric.inputs if isinstance(metric, RowMetric) else ():
             if name not in ready and name not in unavailable:
                 _load(name, device, ready, unavailable, sets)
             if name in unavailable:
@@ -69,8 +69,12 @@ def load_metrics(names: Sequence[str], device: str, *, sets: bool = True) -> Met
     return Metrics(tuple(names), ready, {n: w for n, w in unavailable.items() if n in names})
 
 
-def _inputs(metric: Metric) -> Iterable[str]:
-    return metric.inputs if isinstance(metric, RowMetric) else ()
+def inputs_of(name: str) -> tuple[str, ...]:
+    """The metrics whose per-image values `name` is made from."""
+    if registry.card_of(registry.metrics().get(name)).kind != "run":
+        return ()
+    metric = registry.metric(name)
+    return tuple(metric.inputs) if isinstance(metric, RowMetric) else ()
 
 
 def _load(name: str, device: str, ready: dict[str, Metric], unavailable: dict[str, str], sets: bool) -> None:

@@ -1,0 +1,82 @@
+"""What several tests set up: small pictures, runs of them, and the same runs by another copy of vtbench."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+import vtbench
+from vtbench.contract import photograph
+from vtbench.results.files import read_lines
+from vtbench.running.evaluation import Evaluation
+
+ROOT = Path(__file__).resolve().parents[1]
+BAD_ADAPTERS = ROOT / "tests" / "bad_adapters.py"
+"""Models that are right, slow, or wrong in one way each: `BAD_ADAPTERS@name`."""
+CODE = ("vtbench", "adapters", "tasks", "leaderboard")
+"""The checkout's folders that are the package."""
+
+
+def cuts(folder: Path, n: int = 22, sizes: tuple[tuple[int, int], ...] = ((64, 64), (48, 80), (67, 61))) -> Path:
+    """`n` small cuts of a photograph as `00.png`, `01.png`, …, of these (height, width) in turn."""
+    folder.mkdir(parents=True, exist_ok=True)
+    whole = photograph()
+    for i in range(n):
+        height, width = sizes[i % len(sizes)]
+        top, left = 61 * i % (512 - height), 97 * i % (512 - width)
+        picture = np.ascontiguousarray(whole[top : top + height, left : left + width])
+        Image.fromarray(picture).save(folder / f"{i:02d}.png")
+    return folder
+
+
+def evaluate(name: str, images: Path, out: Path, **more: Any) -> Evaluation:
+    """A model of bad_adapters.py on the task compression, at the images' own sizes."""
+    return vtbench.evaluate(
+        f"{BAD_ADAPTERS}@{name}", images=images, view="native", tasks=["compression"], out=out, **more
+    )
+
+
+def stable(path: Path) -> list[dict[str, Any]]:
+    """A run's rows without their timings."""
+    rows = list(read_lines(path / "rows.jsonl"))
+    for row in rows:
+        row.pop("seconds")
+    return rows
+
+
+def copy_of_vtbench(folder: Path) -> Path:
+    """The package as it stands in this checkout, copied to `folder`, for tests that edit it. Its release.json states
+    the copy as the release."""
+    for name in CODE:
+        # Links inside vtbench/ are left out: the folders that they lead to are copied beside it, and found there.
+        shutil.copytree(
+            ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "*.pyc")
+        )
+    python("from vtbench.results import provenance; provenance.write_release()", checkout=folder)
+    return folder
+
+
+def python(code: str, *words: object, checkout: Path = ROOT, **environment: str) -> str:
+    """What `code` prints in a process of its own that imports vtbench from `checkout`."""
+    return run([sys.executable, "-c", code, *map(str, words)], checkout=checkout, environment=environment)
+
+
+def run(command: list[str], *, checkout: Path = ROOT, environment: Mapping[str, str] | None = None) -> str:
+    ran = subprocess.run(
+        command,
+        cwd=checkout,
+        env={**os.environ, "PYTHONPATH": str(checkout), "VTBENCH_OFFLINE": "1", **(environment or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout
