@@ -55,7 +55,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which moments are compared is what is tested here; the root of a 2048 x 2048 covariance takes ten seconds."""
 
     def distance(a: Any, b: Any) -> float:
-        a, b = (s if isinstance(s, moments.Statistics) else statistics.of(s) for s in (a, b))
+        a, b = (s if isinstance(s, moments.Statistics) else moments.of(s) for s in (a, b))
         return float(((a.mean - b.mean) ** 2).sum() + ((a.covariance - b.covariance) ** 2).sum())
 
     monkeypatch.setattr(frechet, "frechet", distance)
