@@ -63,5 +63,5 @@ def test_the_hall_is_small() -> None:
 
 
 def test_nothing_shims() -> None:
-    """Old names forward in six modules of the vocabulary and nowhere else."""
+    """Old names forward where test_layers lists them, in plain words, and nowhere else."""
     assert [f for f, p in SOURCES.items() if p.read_text().startswith('"""Shim')] == []

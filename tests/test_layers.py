@@ -31,8 +31,8 @@ USES_BESIDE = {"cli": ("tasks", "leaderboard")}
 """Who may import those folders: the command line, whose verbs build the page and score GenEval."""
 FACES = ("", "__main__")
 """The lazy faces: `vtbench` itself and `python -m vtbench`, which may name anything and import it when asked."""
-FORWARDING = ("adapter", "cards", "tokens", "metric", "task", "errors")
-"""Old names that forward to `vtbench.types` for one release."""
+FORWARDING = ("adapter", "cards", "tokens", "metric", "task", "errors", "weights")
+"""Old names that forward for one release."""
 LOCAL_IMPORTS = ("cli", "api")
 """Where a function may import our own modules: start-up would load torch otherwise."""
 LEFT_TO_MOVE: frozenset[str] = frozenset({"contract", "honesty", "parity", "parity_gen"})

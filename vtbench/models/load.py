@@ -28,7 +28,7 @@ from vtbench.types.adapter import Generator, Tokenizer
 from vtbench.types.errors import VtbenchError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Loaded:
     """A system ready to be asked, and what identifies it."""
 
@@ -50,6 +50,10 @@ class Loaded:
     drawn: Path | None = None
     """From `again`, of a generation run: the folder that `vtbench generate` could have written. The system are its
     pictures, which stand for prompts and have no originals."""
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{k}={v}" for k, v in dict(self.identity.get("options", {})).items())
+        return f"<Loaded {self.identity['name']}{f' ({options})' if options else ''}, weights {self.weights['status']}>"
 
     @property
     def model(self) -> Any:

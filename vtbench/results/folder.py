@@ -80,7 +80,7 @@ class RunFolder:
         write_json(self.path / INFO, info.as_dict())
 
     def write_scores(self, scores: Sequence[Score]) -> None:
-        write_atomic(self.path / SCORES, "".join(dumps(s.line()) + "\n" for s in scores))
+        write_atomic(self.path / SCORES, "".join(dumps(s.as_dict()) + "\n" for s in scores))
 
     def clear(self) -> None:
         """Removes rows, scores, tokens and features: the images go through the model once more."""

@@ -214,7 +214,7 @@ class Score(Record):
     """16 hexadecimal digits over view, rounding, reference and metric version: numbers of one may be compared."""
     details: dict[str, Json] = {}
 
-    def line(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """Every field, stated or not, as scores.jsonl keeps it."""
         return self.model_dump(by_alias=True)
 

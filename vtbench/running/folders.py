@@ -47,7 +47,7 @@ class Candidate:
     rows: list[dict[str, Any]]
 
     def as_dict(self) -> dict[str, Any]:
-        scores = {s.metric: {k: v for k, v in s.line().items() if k != "metric"} for s in self.scores}
+        scores = {s.metric: {k: v for k, v in s.as_dict().items() if k != "metric"} for s in self.scores}
         return {"path": self.path, "scores": scores, "rows": self.rows}
 
 
@@ -72,7 +72,7 @@ class Scored:
         """One line a candidate and metric."""
         import pandas as pd
 
-        return pd.DataFrame([{"candidate": c.path, **s.line()} for c in self.candidates for s in c.scores])
+        return pd.DataFrame([{"candidate": c.path, **s.as_dict()} for c in self.candidates for s in c.scores])
 
 
 def score(

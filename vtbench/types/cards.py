@@ -61,7 +61,7 @@ class Published:
     note: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Card:
     """Everything stated about one model. A fact stands once, here."""
 
@@ -104,6 +104,9 @@ class Card:
     conditioning: Literal["class", "text", None] = None
     note: str | None = None
 
+    def __repr__(self) -> str:
+        return f"<Card {self.name}: {self.kind}, {self.title}>"
+
 
 @dataclass(frozen=True)
 class Wrapping:
@@ -123,7 +126,7 @@ class Wrapping:
     """The wrapped model, ready to use, from the loaded model and the wrapper's resolved options."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Family:
     """One adapter file: its cards and how a model is built from one.
 
@@ -140,3 +143,6 @@ class Family:
     network: str | None = None
     fixtures: tuple[str, ...] = ()
     wraps: Wrapping | None = None
+
+    def __repr__(self) -> str:
+        return f"<Family {self.name}: {self.title}, {len(self.cards)} models>"
