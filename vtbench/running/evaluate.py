@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,6 +39,8 @@ def evaluate(request: Request, progress: Progress | None = None) -> Evaluation:
     request = request.checked()
     tell = progress or _silent
     questions, target = request.questions(), request.folder()
+    for question in questions:
+        question.suite.identify(functools.partial(tell, question.spec, "hash"))
     runs: list[Run] = []
     failures: dict[str, str] = {}
     combinations = request.combinations()
