@@ -46,8 +46,8 @@ _PAIR = re.compile(
     r"(\[[^\]]*\]|'[^']*'|\"[^\"]*\"|-?\d+(?:\.\d+)?(?:e-?\d+)?(?=[\s,):;\]]|$)|[A-Za-z][\w-]*(?=[,):;]|$))"
 )
 RELATIVE = 1e-4
-"""A float array may differ by this share of its spread: the project's limit for logits, whose spread is about one. Where
-a sampler of many passes amplifies rounding beyond that, `vtbench.proving.rounding` measures how far."""
+"""A float array may differ by this share of its spread: the project's limit for logits, whose spread is about one.
+Where a sampler of many passes amplifies rounding beyond that, `vtbench.proving.rounding` measures how far."""
 
 
 def pairs(text: str) -> dict[str, Any]:
