@@ -16,9 +16,12 @@ import numpy as np
 import pytest
 import torch
 
-from vtbench import parity, parity_gen
 from vtbench.adapters.networks import mar
 from vtbench.adapters.networks.parts import diffusion, normal_bins
+from vtbench.models.replay import Inputs
+from vtbench.proving import parity, parity_generators
+from vtbench.proving.fixtures import Report, read_arrays, read_facts
+from vtbench.proving.parity_tokenizers import TokenizerCheck
 from vtbench.proving.rounding import Array, measure, random_errors
 
 TESTS = Path(__file__).parents[1]
@@ -108,7 +111,7 @@ def test_a_float32_that_is_wrong_by_itself_fails() -> None:
     arrays = _arrays((x * 3.3).float(), (x * 3.3).float() + 1e-4)
     measure(arrays, evaluate)
     assert bool(arrays["a"].strays().all())
-    report = parity.Report("one")
+    report = Report("one")
     report.judge(arrays.items())
     assert "in float32 differs by 1.00e-04 from our own float64" in report.line()
 
@@ -132,7 +135,7 @@ def test_integers_may_differ_at_a_tie_alone() -> None:
         arrays = {"tokens": Array(torch.tensor(recorded), 0.0, exact)}
         measure(arrays, evaluate)
         assert int(arrays["tokens"].strays().sum()) == strays, recorded
-    report = parity.Report("one")
+    report = Report("one")
     arrays = {"tokens": Array(exact, 0.0, torch.tensor([0, 1, 0]))}
     measure(arrays, evaluate)
     report.judge(arrays.items())
@@ -145,7 +148,7 @@ def test_a_network_without_float64_is_held_to_the_plain_limit() -> None:
 
     x = torch.linspace(0, 1, 8)
     for shift, ok in ((5e-7, True), (5e-6, False)):
-        arrays, report = _arrays(x, x + shift), parity.Report("one")
+        arrays, report = _arrays(x, x + shift), Report("one")
         report.no_float64 = measure(arrays, evaluate)
         report.judge(arrays.items())
         assert report.ok == ok
@@ -164,19 +167,19 @@ class _OtherProcessor:
     def replay(self, inputs: Any) -> dict[str, torch.Tensor]:
         wide = {n: t.double() if t.is_floating_point() else t for n, t in inputs.arrays.items()}
         with random_errors(self.seed, bits_lost=1):
-            arrays = self.network.replay(replace(inputs, arrays=parity_gen.Arrays(wide)))
+            arrays = self.network.replay(replace(inputs, arrays=Inputs(wide)))
         return {n: t.float() if t.is_floating_point() else t for n, t in arrays.items()}
 
 
 @pytest.mark.parametrize("seed", [101, 102, 103])
 @pytest.mark.parametrize("name", AMPLIFYING)
 def test_other_processors_pass(monkeypatch: pytest.MonkeyPatch, name: str, seed: int) -> None:
-    real = parity_gen._as
+    real = parity_generators.in_dtype
 
     def other(network: Any, dtype: torch.dtype) -> Any:
         return _OtherProcessor(real(network, torch.float64), seed) if dtype == torch.float32 else real(network, dtype)
 
-    monkeypatch.setattr(parity_gen, "_as", other)
+    monkeypatch.setattr(parity_generators, "in_dtype", other)
     report = parity.check_fixture(GENERATORS / f"{name}.json")
     assert report.ok, report.line()
 
@@ -289,15 +292,15 @@ def test_a_float32_slip_of_one_network_is_found(monkeypatch: pytest.MonkeyPatch)
 def test_a_token_at_a_tie_may_fall_either_way(tmp_path: Path) -> None:
     """An input between two pictures, moved until one token is about to change: upstream's may be either."""
     source = TOKENIZERS / "vqgan__f4-v128.json"
-    facts, arrays = parity._read(source)
-    check = parity._Check(facts, arrays, parity.Report("tie"))
+    facts, arrays = read_facts(source), read_arrays(source)
+    check = TokenizerCheck(facts, arrays, Report("tie"))
     network = check.network(facts["arch"])
     one, other = torch.from_numpy(arrays["input"]), torch.from_numpy(arrays["input"]).flip(-1) * 0.9
 
     def tokens(share: float) -> torch.Tensor:
         with torch.inference_mode():
-            made = network.double().encode(((1 - share) * one + share * other).float().double())
-        return made.tokens
+            encoded = network.double().encode(((1 - share) * one + share * other).float().double())
+        return encoded.tokens
 
     low, high = 0.0, 0.05
     assert not torch.equal(tokens(low), tokens(high))

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from vtbench import api, contract, honesty
+from vtbench.models.load import load
+from vtbench.proving import checks, contract, honesty
 from vtbench.types.errors import VtbenchError
 
 FILE = Path(__file__).parent / "bad_adapters.py"
@@ -20,9 +21,9 @@ def failures(name: str) -> dict[str, str]:
 
 
 def test_right() -> None:
-    found = contract.check(f"{FILE}@right")
-    assert [c for c in found if c.status != "passed"] == []
-    assert len(found) >= 11
+    every = contract.check(f"{FILE}@right")
+    assert [c for c in every if c.status != "passed"] == []
+    assert len(every) >= 11
 
 
 @pytest.mark.parametrize(
@@ -44,29 +45,29 @@ def test_right() -> None:
     ],
 )
 def test_mistakes(name: str, check: str, words: str) -> None:
-    found = failures(name)
-    assert check in found, found
-    assert words in found[check]
+    failed = failures(name)
+    assert check in failed, failed
+    assert words in failed[check]
 
 
 @pytest.mark.parametrize(
     ("name", "look", "words"),
     [
-        ("remembers", lambda made: honesty.state(made, 256), "in the tokens|shape"),
-        ("by-note", lambda made: honesty.hidden(made, 64), "note of the tokens differs"),
-        ("cut", lambda made: honesty.hidden(made, 64), "variable=True"),
-        ("holes", lambda made: honesty.hidden(made, 64), "in the middle of a code"),
-        ("spender", lambda made: honesty.budget(made, 64), "cut its code to the budget"),
-        ("noisy", lambda made: contract._facts(made, 64), "does not say stochastic"),
-        ("wrong-grid", lambda made: contract._facts(made, 64), "one position for 8 x 8 pixels"),
-        ("right", lambda made: honesty.state(made, 64), "passed"),
-        ("right", lambda made: honesty.hidden(made, 64), "passed"),
+        ("remembers", lambda tokenizer: honesty.state(tokenizer, 256), "in the tokens|shape"),
+        ("by-note", lambda tokenizer: honesty.hidden(tokenizer, 64), "note of the tokens differs"),
+        ("cut", lambda tokenizer: honesty.hidden(tokenizer, 64), "variable=True"),
+        ("holes", lambda tokenizer: honesty.hidden(tokenizer, 64), "in the middle of a code"),
+        ("spender", lambda tokenizer: honesty.budget(tokenizer, 64), "cut its code to the budget"),
+        ("noisy", lambda tokenizer: checks.facts(tokenizer, 64), "does not say stochastic"),
+        ("wrong-grid", lambda tokenizer: checks.facts(tokenizer, 64), "one position for 8 x 8 pixels"),
+        ("right", lambda tokenizer: honesty.state(tokenizer, 64), "passed"),
+        ("right", lambda tokenizer: honesty.hidden(tokenizer, 64), "passed"),
     ],
 )
 def test_quiet_mistakes(name: str, look: Callable[[Any], tuple[str, str]], words: str) -> None:
-    made = api.load(f"{FILE}@{name}", {}, None, "cpu", "float32")[3]
+    tokenizer = load(f"{FILE}@{name}").model
     try:
-        status, said = look(made)
+        status, said = look(tokenizer)
     except RuntimeError as bad:
         # What `check` turns into a failure with the mistake that it usually means.
         status, said = "failed", str(bad)

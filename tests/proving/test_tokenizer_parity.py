@@ -15,10 +15,13 @@ import numpy as np
 import pytest
 import torch
 
-from vtbench import parity
+from vtbench import registry
+from vtbench.models.made_weights import values
+from vtbench.models.names import manifest
+from vtbench.proving import fixtures, parity, parity_tokenizers
 from vtbench.types.errors import VtbenchError
 
-FIXTURES = Path(__file__).parent / "parity"
+FIXTURES = Path(__file__).parents[1] / "parity"
 VQGAN = "vqgan__f4-v128"
 
 
@@ -35,8 +38,8 @@ def changed(tmp_path: Path) -> Callable[..., Path]:
         read = json.loads((FIXTURES / f"{name}.json").read_text())
         facts(read)
         path.write_text(json.dumps(read))
-        with np.load(FIXTURES / f"{name}.npz") as found:
-            table = {key: found[key].copy() for key in found.files}
+        with np.load(FIXTURES / f"{name}.npz") as archive:
+            table = {key: archive[key].copy() for key in archive.files}
         arrays(table)
         np.savez(path.with_suffix(".npz"), **table)
         return path
@@ -65,7 +68,7 @@ def test_a_wrong_epsilon_is_caught(changed: Callable[..., Path]) -> None:
 
 
 def test_a_perturbed_weight_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    fill = parity.fill_
+    fill = parity_tokenizers.fill_
 
     def perturbed(module: torch.nn.Module) -> torch.nn.Module:
         fill(module)
@@ -73,7 +76,7 @@ def test_a_perturbed_weight_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
             module.state_dict()["decoder.up.0.block.1.conv2.weight"][0, 0, 1, 1] += 1e-3
         return module
 
-    monkeypatch.setattr(parity, "fill_", perturbed)
+    monkeypatch.setattr(parity_tokenizers, "fill_", perturbed)
     report = parity.check_fixture(FIXTURES / f"{VQGAN}.json")
     assert [d.array for d in report.differences if not d.ok] == ["recon"], report.line()
 
@@ -197,8 +200,8 @@ def test_further_runs_are_checked_with_their_own_arch_and_arrays(changed: Callab
     report = parity.check_fixture(changed(VQGAN, good))
     assert report.ok, report.line()
     last = report.differences[-1]
-    with np.load(FIXTURES / f"{VQGAN}.npz") as found:
-        assert last.allowed == pytest.approx(1e-4 * np.abs(found["recon"]).max())
+    with np.load(FIXTURES / f"{VQGAN}.npz") as archive:
+        assert last.allowed == pytest.approx(1e-4 * np.abs(archive["recon"]).max())
 
     def other(facts: dict[str, Any]) -> None:
         good(facts)
@@ -226,9 +229,9 @@ def test_the_last_alias_of_tied_weights_is_in_use() -> None:
     """Upstream's shared RQ codebook is one module under four names; the recorded tokens hold only with the last."""
     name = "rq-vae__f4-d4-v128-shared"
     facts = json.loads((FIXTURES / f"{name}.json").read_text())
-    network = parity._Check(facts, {}, parity.Report(name)).network(facts["arch"])
+    network = parity_tokenizers.TokenizerCheck(facts, {}, fixtures.Report(name)).network(facts["arch"])
     state = network.state_dict()
-    wanted = parity.values("quantizer.codebooks.3.weight", (129, 32)).astype(np.float32)
+    wanted = values("quantizer.codebooks.3.weight", (129, 32)).astype(np.float32)
     for depth in range(4):
         assert np.array_equal(state[f"quantizer.codebooks.{depth}.weight"].numpy(), wanted)
 
@@ -237,25 +240,23 @@ def test_the_fill_is_the_rule_of_the_fixtures(shared: Path) -> None:
     """Against the rule's own file, for every kind of name and shape that it tells apart."""
     import importlib.util
 
-    made = importlib.util.spec_from_file_location("fixture_fill", shared / "parity" / "fill.py")
-    assert made is not None
-    assert made.loader is not None
-    rule = importlib.util.module_from_spec(made)
-    made.loader.exec_module(rule)
+    spec = importlib.util.spec_from_file_location("fixture_fill", shared / "parity" / "fill.py")
+    assert spec is not None
+    assert spec.loader is not None
+    rule = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(rule)
     shapes = [(), (5,), (1, 4, 6), (6, 5), (4, 3, 3, 3)]
     for leaf in ("weight", "bias", "gamma", "scale", "running_var", "running_mean"):
         for shape in shapes:
-            assert np.array_equal(parity.values(f"a.b.{leaf}", shape), rule.values(f"a.b.{leaf}", shape))
+            assert np.array_equal(values(f"a.b.{leaf}", shape), rule.values(f"a.b.{leaf}", shape))
 
 
 def test_a_manifest_allocates_nothing_and_needs_a_network() -> None:
     from dataclasses import replace
 
-    from vtbench import registry
-
     family = registry.family("ibq")
     card = next(c for c in family.cards if c.name == "ibq-262144")
-    found = parity.manifest(family, card)
+    found = manifest(family, card)
     assert found["quantize.embedding.weight"] == [262144, 256]
     with pytest.raises(VtbenchError, match="no native network"):
-        parity.manifest(family, replace(card, arch=None))
+        manifest(family, replace(card, arch=None))

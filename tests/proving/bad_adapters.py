@@ -17,7 +17,7 @@ class Blocks(Tokenizer):
     def encode(self, images: Any, seeds: Any, budget: Any = None) -> Any:
         import torch.nn.functional as F
 
-        level = (F.avg_pool2d(self.given(images), 4) * 15).round().clamp(0, 15).long()
+        level = (F.avg_pool2d(self.prepared(images), 4) * 15).round().clamp(0, 15).long()
         height, width = images.shape[2:]
         return Codes(level.flatten(2).transpose(1, 2), (16,) * 3, (height, width), grids=((height // 4, width // 4),))
 
@@ -25,12 +25,12 @@ class Blocks(Tokenizer):
         import torch.nn.functional as F
 
         level = tokens.indices.transpose(1, 2).reshape(len(tokens), 3, *tokens.grids[0]).float() / 15
-        return F.interpolate(self.made(level), size=tokens.size, mode="nearest")
+        return F.interpolate(self.finished(level), size=tokens.size, mode="nearest")
 
-    def given(self, images: Any) -> Any:
+    def prepared(self, images: Any) -> Any:
         return images
 
-    def made(self, images: Any) -> Any:
+    def finished(self, images: Any) -> Any:
         return images
 
 
@@ -48,29 +48,29 @@ class Slow(Blocks):
 
 
 class WrongRange(Blocks):
-    def made(self, images: Any) -> Any:
+    def finished(self, images: Any) -> Any:
         return images * 2 - 1
 
 
 class Bytes255(Blocks):
-    def made(self, images: Any) -> Any:
+    def finished(self, images: Any) -> Any:
         return images * 255
 
 
 class WantsSigned(Blocks):
     """Its network wants [-1, 1] on both sides and nobody converted."""
 
-    def given(self, images: Any) -> Any:
+    def prepared(self, images: Any) -> Any:
         return ((images + 1) / 2).clamp(0, 1)
 
-    def made(self, images: Any) -> Any:
+    def finished(self, images: Any) -> Any:
         return images * 2 - 1
 
 
 class SwappedIn(Blocks):
     """Blue first on the way in, red first on the way out."""
 
-    def given(self, images: Any) -> Any:
+    def prepared(self, images: Any) -> Any:
         return images.flip(1)
 
 
@@ -87,19 +87,19 @@ class Smuggler(Blocks):
 
 
 class BatchMean(Blocks):
-    def given(self, images: Any) -> Any:
+    def prepared(self, images: Any) -> Any:
         return (images - images.mean() + 0.5).clamp(0, 1)
 
 
 class Unseeded(Blocks):
-    def given(self, images: Any) -> Any:
+    def prepared(self, images: Any) -> Any:
         import torch
 
         return (images + 0.3 * (torch.rand_like(images) - 0.5)).clamp(0, 1)
 
 
 class NotANumber(Blocks):
-    def made(self, images: Any) -> Any:
+    def finished(self, images: Any) -> Any:
         return images * float("nan")
 
 

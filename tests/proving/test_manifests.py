@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from vtbench import parity, registry
+from vtbench import registry
+from vtbench.models.names import compare_names, manifest
 
 
 def _manifests(shared: Path) -> list[dict[str, Any]]:
@@ -21,8 +22,8 @@ def test_every_released_checkpoint_would_load(shared: Path) -> None:
     assert len(manifests) >= 40
     wrong = {}
     for m in manifests:
-        ours = parity.manifest(registry.family(m["family"]), m["arch"])
-        problems = parity.compare_names(ours, m["state_dict"], m["optional"])
+        ours = manifest(registry.family(m["family"]), m["arch"])
+        problems = compare_names(ours, m["state_dict"], m["optional"])
         if problems:
             wrong[m["name"]] = problems
     assert not wrong
@@ -67,7 +68,11 @@ def test_every_released_file_is_identified(shared: Path) -> None:
     seen: dict[str, Any] = {}
     for m in _manifests(shared):
         key = json.dumps(m["state_dict"], sort_keys=True)
-        found = seen[key] = seen[key] if key in seen else identify(m["state_dict"])
-        if not found or found[0].how != "exact" or registry.model(m["name"]).card.name not in {f.name for f in found}:
-            wrong[m["name"]] = [f.text() for f in found]
+        matches = seen[key] = seen[key] if key in seen else identify(m["state_dict"])
+        if (
+            not matches
+            or matches[0].how != "exact"
+            or registry.model(m["name"]).card.name not in {m.name for m in matches}
+        ):
+            wrong[m["name"]] = [f.text() for f in matches]
     assert not wrong

@@ -16,12 +16,15 @@ import numpy as np
 import pytest
 import torch
 
-from vtbench import parity, parity_gen, registry
+from vtbench import registry
 from vtbench.adapters.networks.speculative import nearest_codes
+from vtbench.models.names import compare_names, names_of
 from vtbench.models.network import build_network
+from vtbench.models.replay import pairs
+from vtbench.proving import parity, parity_generators
 from vtbench.types.errors import VtbenchError
 
-FIXTURES = Path(__file__).parent / "parity_gen"
+FIXTURES = Path(__file__).parents[1] / "parity_gen"
 NAMES = sorted(p.stem for p in FIXTURES.glob("*.json"))
 LATER = {
     *("cspd", "d-ar-gen", "dit", "enat", "far", "maskgen", "maskgit-sg", "pixeldit", "token-opt", "tokenbridge-gen"),
@@ -56,8 +59,8 @@ def changed(tmp_path: Path) -> Callable[..., Path]:
         read = json.loads((FIXTURES / f"{name}.json").read_text())
         facts(read)
         path.write_text(json.dumps(read))
-        with np.load(FIXTURES / f"{name}.npz") as found:
-            table = {key: found[key].copy() for key in found.files}
+        with np.load(FIXTURES / f"{name}.npz") as archive:
+            table = {key: archive[key].copy() for key in archive.files}
         arrays(table)
         np.savez(path.with_suffix(".npz"), **table)
         return path
@@ -91,12 +94,12 @@ def test_another_constant_is_found(changed: Callable[..., Path], name: str, chan
 @pytest.mark.parametrize("name", ["llamagen-gpt__t2i", "rar__tiny", "maskbit-gen__bert-8bit", "pixelflow__c2i"])
 def test_one_other_weight_is_found(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Every weight takes part: a twentieth more of any one of them, and the fixture fails."""
-    real, names = parity_gen.values, json.loads((FIXTURES / f"{name}.json").read_text())["state_dict"]
+    real, names = parity_generators.values, json.loads((FIXTURES / f"{name}.json").read_text())["state_dict"]
     # A constant over all keys shifts every score alike, so that the softmax is blind to it.
     blind = ("k_norm.bias", "key.bias")
     for other in [n for n in names if not n.endswith(blind)][:: max(1, len(names) // 8)]:
         monkeypatch.setattr(
-            parity_gen, "values", lambda n, shape, other=other: real(n, shape) * (1.05 if n == other else 1.0)
+            parity_generators, "values", lambda n, shape, other=other: real(n, shape) * (1.05 if n == other else 1.0)
         )
         assert not parity.check_fixture(FIXTURES / f"{name}.json").ok, other
 
@@ -170,7 +173,7 @@ def test_outputs_are_computed_from_inputs_alone(changed: Callable[..., Path]) ->
 def test_what_does_not_fit_is_said(
     changed: Callable[..., Path], change: Callable[[dict[str, Any]], object], sentence: str
 ) -> None:
-    report = parity_gen.check_fixture(changed("llamagen-gpt__c2i", facts=change))
+    report = parity.check_fixture(changed("llamagen-gpt__c2i", facts=change))
     assert not report.ok
     assert sentence in report.line()
 
@@ -182,13 +185,13 @@ def test_a_missing_array_file_is_said(tmp_path: Path) -> None:
 
 def test_pairs() -> None:
     text = "sample(cfg=3.0, decay=power-cosine, on=True, n=[2, 1], mask id = V): t = 2*x, tau=max(0.2, 1), s=i/n; k=4"
-    assert parity_gen.pairs(text) == {"cfg": 3.0, "decay": "power-cosine", "on": True, "n": [2, 1], "k": 4}
+    assert pairs(text) == {"cfg": 3.0, "decay": "power-cosine", "on": True, "n": [2, 1], "k": 4}
 
 
 def test_all_shared_fixtures(shared: Path) -> None:
     paths = [p for p in sorted((shared / "parity_gen").glob("*.json")) if p.stem.split("__")[0] not in LATER]
     assert len(paths) >= 17
-    wrong = [r.line() for r in map(parity_gen.check_fixture, paths) if not r.ok]
+    wrong = [r.line() for r in map(parity.check_fixture, paths) if not r.ok]
     assert not wrong
 
 
@@ -202,7 +205,7 @@ def test_every_released_generator_would_load(shared: Path) -> None:
         for config in (m["config"], card.arch):
             with torch.device("meta"):
                 network = build_network(family, config, random=False)
-            assert parity.compare_names(parity.names_of(network), m["state_dict"], ()) == [], m["name"]
+            assert compare_names(names_of(network), m["state_dict"], ()) == [], m["name"]
             whole = {n: list(t.shape) for n, t in network.state_dict().items() if not t.is_floating_point()}
             assert whole == {n: b["shape"] for n, b in m["int_buffers"].items()}, m["name"]
         fids = {p.value for p in card.published if p.metric == "fid"}

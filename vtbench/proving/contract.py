@@ -1,0 +1,179 @@
+"""The contract that every adapter must keep; `vtbench check` and the tests both call it.
+
+Each failure names the mistake that it usually means. What cannot be checked here says so: it is never a pass.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from vtbench import registry
+from vtbench.models.build import build, load_random
+from vtbench.models.load import load
+from vtbench.models.system import ModelSystem
+from vtbench.proving import checks, honesty
+from vtbench.proving.checks import Status, Verdict
+from vtbench.proving.fresh_process import Origin
+from vtbench.proving.pictures import side_near_256
+from vtbench.types.adapter import ClosedSystem, Generator, Tokenizer
+from vtbench.types.errors import Unavailable, VtbenchError
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check, and what it said."""
+
+    name: str
+    status: Status
+    said: str
+
+    def as_dict(self) -> dict[str, str]:
+        return {"name": self.name, "status": self.status, "said": self.said}
+
+
+@dataclass
+class _Sheet:
+    """The checks so far."""
+
+    say: Callable[[Check], None] | None
+    checks: list[Check] = field(default_factory=list)
+
+    def note(self, name: str, status: Status, said: str) -> None:
+        self.checks.append(Check(name, status, said))
+        if self.say is not None:
+            self.say(self.checks[-1])
+
+    def run(self, name: str, mistake: str, of: Callable[[], Verdict]) -> None:
+        """Runs a check. `mistake`: what it usually means if the adapter raises."""
+        try:
+            status, said = of()
+        except VtbenchError as bad:
+            status, said = "failed", str(bad)
+        except Exception as bad:
+            # An adapter may raise anything; the newcomer gets the sentence, the other checks go on.
+            status, said = "failed", f"raised {type(bad).__name__}: {bad}; this usually means {mistake}"
+        self.note(name, status, said)
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """What is checked: the loaded model, how to build it again (None of an object), whether its weights are trained."""
+
+    model: Any
+    origin: Origin | None
+    trained: bool
+
+
+def check(
+    model: Any,
+    *,
+    options: Mapping[str, str] | None = None,
+    checkpoint: Path | None = None,
+    device: str = "cpu",
+    dtype: str = "float32",
+    say: Callable[[Check], None] | None = None,
+) -> list[Check]:
+    """Runs the contract on a model's name, `file.py@name`, or a loaded tokenizer object; returns every check.
+
+    `say` gets each check as it ends. A wrong name or option raises VtbenchError: it is no failure of an adapter.
+    """
+    sheet = _Sheet(say)
+    if isinstance(model, str):
+        path = str(checkpoint.resolve()) if checkpoint else None
+        origin = Origin(model, dict(options or {}), path, device, dtype, False, dict(os.environ), time.time())
+        subject = _by_name(origin, checkpoint, sheet)
+    else:
+        subject = _Subject(load(model).model, None, True)
+        sheet.note("loads", "passed", "an object that is loaded already")
+    if subject is None:
+        return sheet.checks
+    if isinstance(subject.model, Generator):
+        name = subject.model.card.name
+        sheet.note("interface", "failed", f"{name} is a generator: this contract is for tokenizers")
+        return sheet.checks
+    _check_images(subject, sheet)
+    if isinstance(subject.model, ClosedSystem):
+        sheet.note("tokens", "not checked", "a closed system sends no tokens, so there is nothing to pack or count")
+    else:
+        _check_tokens(subject.model, subject.origin, sheet)
+    return sheet.checks
+
+
+def _by_name(origin: Origin, checkpoint: Path | None, sheet: _Sheet) -> _Subject | None:
+    """The model of a spec, loaded; without its weights, filled by name where it can be; None where it cannot."""
+    model, options = origin.model, dict(origin.options)
+    entry = registry.model(model)
+    if entry.inner is not None:
+        registry.split_options(entry, options)
+    elif not model.startswith("family:"):
+        registry.parse_options(entry.card, options)
+    try:
+        built = build(model, options, checkpoint, origin.device, origin.dtype)
+    except Unavailable as bad:
+        filled = load_random(model, options, origin.device, origin.dtype)
+        if filled is None:
+            sheet.note("loads", "not checked", f"{bad}")
+            return None
+        sheet.note("loads", "not checked", f"{bad}; the other checks use numbers made from the parameter names")
+        return _Subject(filled, replace(origin, random=True), False)
+    except VtbenchError as bad:
+        sheet.note("loads", "failed", str(bad))
+        return None
+    except Exception as bad:
+        said = f"load raised {type(bad).__name__}: {bad}; this usually means a wrong file or option"
+        sheet.note("loads", "failed", said)
+        return None
+    sheet.note("loads", "passed", f"weights: {built.files.status}")
+    return _Subject(built.model, origin, built.files.status != "unverified")
+
+
+def _check_images(subject: _Subject, sheet: _Sheet) -> None:
+    """The checks that a closed system can keep too."""
+    system = ModelSystem(subject.model, "resize")
+    side = side_near_256(subject.model.card)
+    sheet.run("output", "a shape or dtype that encode or decode did not expect", lambda: checks.output(system, side))
+    sheet.run(
+        "range and channels",
+        "a wrong value range or channel order",
+        lambda: checks.conventions(system, side, subject.trained),
+    )
+    sheet.run("sizes", "a size that is fixed in the code but not on the card", lambda: checks.sizes(system))
+
+
+def _check_tokens(tokenizer: Tokenizer, origin: Origin | None, sheet: _Sheet) -> None:
+    side = side_near_256(tokenizer.card)
+    rows: list[tuple[str, str, Callable[[], Verdict]]] = [
+        (
+            "batch",
+            "an average over the batch, or noise that is drawn once a batch",
+            lambda: checks.batch(tokenizer, side),
+        ),
+        ("seeds", "noise that does not come from the seeds", lambda: checks.repeatable(tokenizer, side)),
+        (
+            "state",
+            "something that encode leaves on the adapter and decode reads",
+            lambda: honesty.state(tokenizer, side),
+        ),
+        (
+            "fresh process",
+            "features that pass the decoder by another way than the tokens",
+            lambda: honesty.fresh(tokenizer, origin, side),
+        ),
+        ("facts", "a card copied from another model", lambda: checks.facts(tokenizer, side)),
+        (
+            "alphabet",
+            "an alphabet on the card that is not the codebook's size",
+            lambda: checks.alphabet(tokenizer, side),
+        ),
+        ("hidden bits", "information beside the indices", lambda: honesty.hidden(tokenizer, side)),
+    ]
+    if tokenizer.takes_budget:
+        mistake = "an encoder that takes the budget and does not look at it"
+        rows.append(("budget", mistake, lambda: honesty.budget(tokenizer, side)))
+    for name, mistake, of in rows:
+        sheet.run(name, mistake, of)

@@ -1,0 +1,154 @@
+"""Whether the tokens are all that the decoder sees, and all that it sees is counted.
+
+The checks of `vtbench check` that look for what passes beside the tokens; each returns (status, sentence).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from typing import TYPE_CHECKING
+
+from vtbench.images.rounding import to_uint8
+from vtbench.proving.checks import Verdict, encode
+from vtbench.proving.fresh_process import Origin, ask
+from vtbench.proving.pictures import four, photo, seeds_for
+from vtbench.types.adapter import Tokenizer
+from vtbench.types.cards import Fixed
+from vtbench.types.tokens import Codes, Tokens, unpack
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+HEADER = 4096
+"""Bytes: far above what ten scales and their alphabets need, far below a picture."""
+
+
+def _other_photo(tokenizer: Tokenizer, side: int) -> torch.Tensor:
+    """Another picture than `photo(side, side)`, of another shape where the model takes one."""
+    sizes = tokenizer.card.sizes
+    if isinstance(sizes, Fixed):
+        return photo(side, side, at=101)
+    height, width = (-(-max(sizes.at_least, n) // sizes.of) * sizes.of for n in (96, 160))
+    return photo(height, width, at=101)
+
+
+def state(tokenizer: Tokenizer, side: int) -> Verdict:
+    """Tokens of one image, another image encoded, then the first decoded: it must be what it was."""
+    image, seeds = photo(side, side), seeds_for(1)
+    tokens = encode(tokenizer, image)
+    first = tokenizer.decode(tokens, seeds)
+    encode(tokenizer, _other_photo(tokenizer, side), [seeds[0] + 1])
+    again = tokenizer.decode(tokens, seeds)
+    if tuple(again.shape) != tuple(first.shape) or not bool((again == first).all()):
+        return "failed", (
+            "tokens decode to another image after another image was encoded: decode reads something that encode left "
+            "behind (on self, in a global, a file, the environment); everything that it needs must be in the tokens"
+        )
+    return "passed", "what was encoded in between does not move what tokens decode to"
+
+
+def fresh(tokenizer: Tokenizer, origin: Origin | None, side: int) -> Verdict:
+    """A process that gets only the packed bytes must decode the same pixels. origin: None of a loaded object."""
+    import numpy as np
+
+    if origin is None:
+        return "not checked", "an object cannot be built again in another process: register it to check this"
+    seeds = seeds_for(2)
+    blobs: list[bytes] = []
+    here: list[np.ndarray] = []
+    for image, seed in zip((photo(side, side), _other_photo(tokenizer, side)), seeds, strict=True):
+        tokens = encode(tokenizer, image, [seed])
+        (blob,) = tokens.pack()
+        again = unpack(blob)
+        if again.size != tokens.size or not math.isclose(float(again.bits()[0]), float(tokens.bits()[0])):
+            return "failed", "the packed bytes unpack to other tokens: use Codes, Latents or Bitstream as they are"
+        blobs.append(blob)
+        here.append(to_uint8(tokenizer.decode(tokens, [seed]).detach().to("cpu").float())[0].numpy().ravel())
+    answer = ask(origin, blobs, seeds)
+    if answer.returncode:
+        last = answer.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
+        return "failed", (
+            f"a fresh process that got only the packed bytes could not decode them ({last[0][:200]}): "
+            "the decoder needs something that is not in the tokens"
+        )
+    there, wanted = np.frombuffer(answer.stdout, np.uint8), np.concatenate(here)
+    if np.array_equal(there, wanted):
+        return "passed", f"a fresh process decodes the same image from {len(blobs[0])} packed bytes"
+    far = ""
+    if there.size == wanted.size:
+        far = f" (by up to {int(np.abs(wanted.astype(int) - there.astype(int)).max())} grey levels)"
+    return "failed", (
+        f"a fresh process that got only the packed bytes decoded another image{far}: "
+        "the decoder uses something that is not in the tokens"
+    )
+
+
+def hidden(tokenizer: Tokenizer, side: int) -> Verdict:
+    """Whatever differs from image to image must be counted: headers alike, lengths declared, no holes."""
+    images, seeds = four(side), seeds_for(4)
+    tokens = [encode(tokenizer, images[i : i + 1], seeds[i : i + 1]) for i in range(4)]
+    said = _in_headers(tokens) or _in_places([t for t in tokens if isinstance(t, Codes)])
+    if said is not None:
+        return "failed", said
+    return "passed", "images of one size differ in nothing but what is counted"
+
+
+def _in_headers(tokens: list[Tokens]) -> str | None:
+    """What stands beside the tokens of four images, or differs there; None if nothing does."""
+    headers = []
+    for one in tokens:
+        (blob,) = one.pack()
+        (length,) = struct.unpack("<I", blob[4:8])
+        header = json.loads(blob[8 : 8 + length])
+        if length > HEADER:
+            return (
+                f"{length} bytes stand beside the tokens (size, grids, note), which no bit count sees: what the "
+                "decoder needs belongs into the indices, the latents or the bytes"
+            )
+        if isinstance(one, Codes):
+            # Paid for, or fixed: `_in_places` looks at them.
+            header.pop("absent"), header.pop("positions")
+        headers.append(header)
+    differing = sorted({key for h in headers for key in h if h[key] != headers[0].get(key)})
+    if not differing:
+        return None
+    return (
+        f"{', '.join(differing)} of the tokens differs from image to image of one size, and no bit count sees it: what "
+        "the decoder needs belongs into the indices, the latents or the bytes"
+    )
+
+
+def _in_places(codes: list[Codes]) -> str | None:
+    """What the number and the places of the codes of four images tell unpaid; None if nothing."""
+    shapes = {tuple(t.indices.shape) for t in codes}
+    masks = [t.present for t in codes]
+    if codes and not codes[0].variable and (len(shapes) > 1 or any(bool((m != masks[0]).any()) for m in masks)):
+        return "the number of tokens differs from image to image and is not paid for: set variable=True on the Codes"
+    for one in codes:
+        used = one.present[0].any(dim=1)
+        if one.variable and not bool(used[: int(used.sum())].all()):
+            return (
+                "tokens are absent (-1) in the middle of a code, whose places no bit count sees: absent positions "
+                "may only end it"
+            )
+    return None
+
+
+def budget(tokenizer: Tokenizer, side: int) -> Verdict:
+    """Does a smaller budget give fewer bits?"""
+    card, options = tokenizer.card, tokenizer.options
+    if not card.knob or card.knob not in options:
+        return "failed", "the adapter takes a budget, and the card names no option as its knob: set knob and options"
+    values = sorted(float(v) for v in card.knob_values) or [float(options[card.knob]) / 2]
+    low, high = values[0], max(values[-1], float(options[card.knob]))
+    image, seeds = photo(side, side), seeds_for(1)
+    few, many = (float(tokenizer.encode(image, seeds, value).bits()[0]) for value in (low, high))
+    if not few < many:
+        return "failed", (
+            f"a {card.knob} of {low:g} gives {few:.0f} bits and {high:g} gives {many:.0f}: encode must cut its code to "
+            "the budget that it is handed"
+        )
+    return "passed", f"a {card.knob} of {low:g} gives {few:.0f} bits, {high:g} gives {many:.0f}"
