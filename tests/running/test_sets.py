@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from vtbench import registry
-from vtbench.metrics import frechet, inception, statistics
+from vtbench.metrics import frechet, inception, moments
 from vtbench.metrics.inception import InceptionFeatures
 from vtbench.running import sets
 from vtbench.types.errors import VtbenchError
@@ -55,7 +55,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which moments are compared is what is tested here; the root of a 2048 x 2048 covariance takes ten seconds."""
 
     def distance(a: Any, b: Any) -> float:
-        a, b = (s if isinstance(s, statistics.Statistics) else statistics.of(s) for s in (a, b))
+        a, b = (s if isinstance(s, moments.Statistics) else moments.of(s) for s in (a, b))
         return float(((a.mean - b.mean) ** 2).sum() + ((a.covariance - b.covariance) ** 2).sum())
 
     monkeypatch.setattr(frechet, "frechet", distance)
@@ -81,10 +81,14 @@ def test_adms_statistics_are_read_back_exactly(tmp_path: Path) -> None:
     batch = torch.from_numpy(real).permute(0, 3, 1, 2).contiguous()
     pool, spatial = (InceptionFeatures(o).extract(batch).astype(np.float64) for o in ("pool3", "spatial"))
     np.savez(
-        tmp_path / "adm.npz", arr_0=real, mu=pool.mean(0), sigma=np.cov(pool.T), mu_s=spatial.mean(0),
+        tmp_path / "adm.npz",
+        arr_0=real,
+        mu=pool.mean(0),
+        sigma=np.cov(pool.T),
+        mu_s=spatial.mean(0),
         sigma_s=np.cov(spatial.T),
-    )  # fmt: skip
-    read = statistics.load(tmp_path / "adm.npz", "spatial")
+    )
+    read = moments.load(tmp_path / "adm.npz", "spatial")
     assert np.array_equal(read.mean, spatial.mean(0))
     assert np.array_equal(read.covariance, np.cov(spatial.T))
     names = ("fid", "sfid", "precision", "kid")
@@ -144,11 +148,15 @@ def _spoil(path: Path, what: str) -> Path:
             z.writestr("arr_0.npy", held.getvalue() + b"cbuiltins\nprint\n(S'ran'\ntR.")
         return path
     arrays: dict[str, dict[str, Any]] = {
-        "float": {"arr_0": good / 255.0}, "grey": {"arr_0": good[..., 0]}, "grey1": {"arr_0": good[..., :1]},
-        "rgba": {"arr_0": np.concatenate([good, good[..., :1]], -1)}, "nchw": {"arr_0": good.transpose(0, 3, 1, 2)},
-        "other": {"images": good}, "fortran": {"arr_0": np.asfortranarray(good)},
+        "float": {"arr_0": good / 255.0},
+        "grey": {"arr_0": good[..., 0]},
+        "grey1": {"arr_0": good[..., :1]},
+        "rgba": {"arr_0": np.concatenate([good, good[..., :1]], -1)},
+        "nchw": {"arr_0": good.transpose(0, 3, 1, 2)},
+        "other": {"images": good},
+        "fortran": {"arr_0": np.asfortranarray(good)},
         "labels": {"arr_0": good, "arr_1": np.arange(5)},
-    }  # fmt: skip
+    }
     np.savez(path, **arrays.get(what, {"arr_0": good}))
     if what == "half":
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
