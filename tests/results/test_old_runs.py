@@ -22,8 +22,10 @@ from vtbench.results.record import find_runs, read_run
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDED = ROOT / "tests" / "data" / "runs_schema1"
-RUNS = {path.parent.relative_to(RECORDED / "runs").as_posix(): path.parent
-        for path in sorted((RECORDED / "runs").glob("*/*/run.json"))}  # fmt: skip
+RUNS = {
+    path.parent.relative_to(RECORDED / "runs").as_posix(): path.parent
+    for path in sorted((RECORDED / "runs").glob("*/*/run.json"))
+}
 """{kind/folder's name: folder}"""
 STATED = {
     "curve/jpeg--reconstruction--de68661ad2b3": {"psnr": 25.333743146585515, "bpp": 1.44287109375, "rfid": None},
@@ -74,8 +76,12 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def vtbench(*words: object, cwd: Path) -> str:
     ran = subprocess.run(
         [sys.executable, "-m", "vtbench", *map(str, words)],
-        cwd=cwd, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return ran.stdout
 
@@ -155,8 +161,12 @@ def test_runs_of_different_tasks_are_not_compared(place: Path) -> None:
     runs = [path for kind in ("saved_images", "saved_tokens") for path in of_kind(kind)]
     ran = subprocess.run(
         [sys.executable, "-m", "vtbench", "compare", *map(str, runs)],
-        cwd=place, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=place,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert ran.returncode == 2
     assert "compression" in ran.stderr
     assert "reconstruction" in ran.stderr

@@ -81,9 +81,13 @@ def test_adms_statistics_are_read_back_exactly(tmp_path: Path) -> None:
     batch = torch.from_numpy(real).permute(0, 3, 1, 2).contiguous()
     pool, spatial = (InceptionFeatures(o).extract(batch).astype(np.float64) for o in ("pool3", "spatial"))
     np.savez(
-        tmp_path / "adm.npz", arr_0=real, mu=pool.mean(0), sigma=np.cov(pool.T), mu_s=spatial.mean(0),
+        tmp_path / "adm.npz",
+        arr_0=real,
+        mu=pool.mean(0),
+        sigma=np.cov(pool.T),
+        mu_s=spatial.mean(0),
         sigma_s=np.cov(spatial.T),
-    )  # fmt: skip
+    )
     read = moments.load(tmp_path / "adm.npz", "spatial")
     assert np.array_equal(read.mean, spatial.mean(0))
     assert np.array_equal(read.covariance, np.cov(spatial.T))
@@ -144,11 +148,15 @@ def _spoil(path: Path, what: str) -> Path:
             z.writestr("arr_0.npy", held.getvalue() + b"cbuiltins\nprint\n(S'ran'\ntR.")
         return path
     arrays: dict[str, dict[str, Any]] = {
-        "float": {"arr_0": good / 255.0}, "grey": {"arr_0": good[..., 0]}, "grey1": {"arr_0": good[..., :1]},
-        "rgba": {"arr_0": np.concatenate([good, good[..., :1]], -1)}, "nchw": {"arr_0": good.transpose(0, 3, 1, 2)},
-        "other": {"images": good}, "fortran": {"arr_0": np.asfortranarray(good)},
+        "float": {"arr_0": good / 255.0},
+        "grey": {"arr_0": good[..., 0]},
+        "grey1": {"arr_0": good[..., :1]},
+        "rgba": {"arr_0": np.concatenate([good, good[..., :1]], -1)},
+        "nchw": {"arr_0": good.transpose(0, 3, 1, 2)},
+        "other": {"images": good},
+        "fortran": {"arr_0": np.asfortranarray(good)},
         "labels": {"arr_0": good, "arr_1": np.arange(5)},
-    }  # fmt: skip
+    }
     np.savez(path, **arrays.get(what, {"arr_0": good}))
     if what == "half":
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
