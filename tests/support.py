@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 import vtbench
-from vtbench.contract import photograph
+from vtbench.proving.pictures import photograph
 from vtbench.results.files import read_lines
 from vtbench.running.evaluation import Evaluation
 

@@ -35,11 +35,6 @@ FORWARDING = ("adapter", "cards", "tokens", "metric", "task", "errors", "weights
 """Old names that forward for one release."""
 LOCAL_IMPORTS = ("cli", "api")
 """Where a function may import our own modules: start-up would load torch otherwise."""
-LEFT_TO_MOVE: frozenset[str] = frozenset({"contract", "honesty", "parity", "parity_gen"})
-"""Modules of the old flat hall, which keep no floor until they have moved. Ends empty."""
-CIRCLES_TODAY: frozenset[str] = frozenset()
-LOCAL_TODAY: tuple[str, ...] = ()
-"""Packages whose functions still import our own modules. Both end empty."""
 
 
 def files() -> dict[str, Path]:
@@ -81,25 +76,19 @@ def imports(path: Path) -> Iterator[tuple[str, bool]]:
 
 
 def floor(module: str) -> int | None:
-    """The floor of a module; None for the faces, the folders beside, and what has not moved yet."""
+    """The floor of a module; None for the faces and the folders beside."""
     top = module.partition(".")[0]
-    if module in LEFT_TO_MOVE:
-        return None
     return next((k for k, names in enumerate(FLOORS) if top in names), None)
 
 
 def test_every_file_has_a_place() -> None:
-    known = {*(n for names in FLOORS for n in names), *BESIDE, *FACES, *FORWARDING, *LEFT_TO_MOVE}
+    known = {*(n for names in FLOORS for n in names), *BESIDE, *FACES, *FORWARDING}
     assert {m for m in FILES if m.partition(".")[0] not in known} == set()
-
-
-def test_what_is_left_to_move_is_still_there() -> None:
-    assert {m for m in LEFT_TO_MOVE if m not in FILES} == set()
 
 
 def _may(module: str, other: str) -> bool:
     mine, theirs = module.partition(".")[0], other.partition(".")[0]
-    if other in LEFT_TO_MOVE or mine == theirs:
+    if mine == theirs:
         return True
     if mine in BESIDE:
         return theirs in BESIDE[mine]
@@ -109,13 +98,13 @@ def _may(module: str, other: str) -> bool:
     return low is not None and high is not None and low < high
 
 
-@pytest.mark.parametrize("module", [m for m in FILES if m not in (*FACES, *FORWARDING, *LEFT_TO_MOVE)])
+@pytest.mark.parametrize("module", [m for m in FILES if m not in (*FACES, *FORWARDING)])
 def test_imports_go_down(module: str) -> None:
     assert [other for other, _ in imports(FILES[module]) if not _may(module, other)] == []
 
 
 def test_no_circle() -> None:
-    graph = {m: {o for o, _ in imports(p) if o != m} for m, p in FILES.items() if m not in (*FACES, *LEFT_TO_MOVE)}
+    graph = {m: {o for o, _ in imports(p) if o != m} for m, p in FILES.items() if m not in FACES}
     far: dict[str, set[str]] = {}
     for start in graph:
         seen: set[str] = set()
@@ -126,7 +115,7 @@ def test_no_circle() -> None:
                 seen.add(at)
                 todo.extend(graph.get(at, ()))
         far[start] = seen
-    assert {m for m, reached in far.items() if m in reached} - CIRCLES_TODAY == set()
+    assert {m for m, reached in far.items() if m in reached} == set()
 
 
 def test_no_import_of_ours_hides_in_a_function() -> None:
@@ -134,8 +123,8 @@ def test_no_import_of_ours_hides_in_a_function() -> None:
     hidden = [
         f"{module} imports {other}"
         for module, path in FILES.items()
-        if module not in (*FACES, *LEFT_TO_MOVE) and module.partition(".")[0] not in (*LOCAL_IMPORTS, *LOCAL_TODAY)
+        if module not in FACES and module.partition(".")[0] not in LOCAL_IMPORTS
         for other, local in imports(path)
-        if local and other not in LEFT_TO_MOVE
+        if local
     ]
     assert hidden == []

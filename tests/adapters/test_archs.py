@@ -9,10 +9,11 @@ import pytest
 import torch
 from small_networks import arch_of, of_fixture
 
-from vtbench import parity, registry
+from vtbench import registry
 from vtbench.models.identify import identify
 from vtbench.models.names import manifest, manifest_of, names_of
 from vtbench.models.network import build_network, load_class
+from vtbench.proving import fixtures
 from vtbench.types.errors import VtbenchError
 
 
@@ -98,7 +99,7 @@ def test_archs_that_no_network_has_are_refused(family: str, change: dict[str, An
     base = one.cards[0].arch
     assert base is not None
     with pytest.raises(VtbenchError, match=said), torch.device("meta"):
-        build_network(one, parity.merge(base, change))
+        build_network(one, fixtures.merge(base, change))
 
 
 @pytest.mark.parametrize("family", ["open-magvit2", "wetok", "infinity", "unitok", "imagefolder"])

@@ -15,10 +15,11 @@ import pytest
 import torch
 from builtin_models import cat, load, there_and_back
 
-from vtbench import contract, honesty, registry
+from vtbench import registry
 from vtbench.cli import catalogue
 from vtbench.images.serving import serve
 from vtbench.models.network import build_network
+from vtbench.proving import contract, fresh_process
 from vtbench.types.adapter import ClosedSystem, Generator, Tokenizer
 from vtbench.types.cards import Card, Fixed, Kind, Multiple
 
@@ -225,7 +226,7 @@ def test_a_fresh_process_decodes_the_same() -> None:
         asked[name] = base64.b64encode(tokens.pack()[0]).decode()
         here[name] = (back.clamp(0, 1) * 255).round().byte()[0].numpy()
     code = (
-        "import base64, json, sys; from vtbench.honesty import decode_here\n"
+        "import base64, json, sys; from vtbench.proving.fresh_process import decode_here\n"
         "for name, blob in json.load(sys.stdin).items():\n"
         "    asked = dict(model=name, options={}, blobs=[blob], seeds=[0], device='cpu', dtype='float32')\n"
         "    print(name, base64.b64encode(decode_here(asked)).decode())"
@@ -243,9 +244,9 @@ def test_contract(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every check of `vtbench check` but the fresh process, which the test above has for all of them at once."""
 
     def same_process(command: Any, input: bytes, **_: Any) -> Any:
-        return subprocess.CompletedProcess(command, 0, honesty.decode_here(json.loads(input)), b"")
+        return subprocess.CompletedProcess(command, 0, fresh_process.decode_here(json.loads(input)), b"")
 
-    monkeypatch.setattr(honesty.subprocess, "run", same_process)
+    monkeypatch.setattr(fresh_process.subprocess, "run", same_process)
     checks = contract.check(name)
     assert [c for c in checks if c.status != "passed"] == []
     assert len(checks) >= 9

@@ -14,11 +14,12 @@ import torch
 from scipy import stats
 from small_networks import GENERATOR_FIXTURES
 
-from vtbench import parity_gen, registry
+from vtbench import registry
 from vtbench.adapters.networks.parts import sampling
 from vtbench.adapters.networks.speculative import Relaxation, nearest_codes, verify_chain
 from vtbench.models.network import build_network
 from vtbench.models.noise import Seeded
+from vtbench.proving import parity_generators
 from vtbench.types.adapter import Prompt
 from vtbench.types.cards import Fixed
 from vtbench.types.errors import VtbenchError
@@ -43,8 +44,8 @@ CACHED = ("llamagen-gpt__c2i", "var-gen__d3", "rar__tiny")
 def _network(name: str, config: Mapping[str, Any] | None = None) -> Any:
     network = build_network(registry.family(name.split("__")[0]), config or CONFIGS[name])
     for helper in getattr(network, "helpers", {}).values():
-        parity_gen.fill(helper, {})
-    return parity_gen.fill(network, {"not_filled": ["mask", "attn_bias_for_masking"]}).requires_grad_(False)
+        parity_generators.fill(helper, {})
+    return parity_generators.fill(network, {"not_filled": ["mask", "attn_bias_for_masking"]}).requires_grad_(False)
 
 
 def _values(generated: Any) -> torch.Tensor:

@@ -11,9 +11,10 @@ import pytest
 import torch
 from small_networks import GENERATOR_FIXTURES
 
-from vtbench import parity_gen, registry
+from vtbench import registry
 from vtbench.models.native_generator import text_features
 from vtbench.models.network import build_network
+from vtbench.proving import parity_generators
 from vtbench.types.adapter import Prompt
 from vtbench.types.cards import Fixed
 from vtbench.types.errors import VtbenchError
@@ -54,7 +55,7 @@ def _generator(name: str, model: str, folder: Path, tmp_path: Path, size: int, *
     entry = registry.model(model)
     config = json.loads((GENERATOR_FIXTURES / f"{name}.json").read_text())["config"]
     card = dataclasses.replace(entry.card, arch=config, sizes=Fixed(size))
-    network = parity_gen.fill(build_network(entry.family, config), {})
+    network = parity_generators.fill(build_network(entry.family, config), {})
     torch.save(network.state_dict(), tmp_path / "model.pt")
     generator = entry.family.build(card, {"text_encoder": str(folder), **options})
     generator.load({"model": tmp_path / "model.pt"})

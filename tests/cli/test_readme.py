@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vtbench.contract import photograph
+from vtbench.proving.pictures import photograph
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "README.md").read_text()

@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 
 import vtbench
-from vtbench.contract import photograph
 from vtbench.explaining.explain import explain
 from vtbench.explaining.runs import explain_runs
 from vtbench.models.arch import with_options
@@ -22,6 +21,7 @@ from vtbench.models.network import build_network
 from vtbench.models.pictures import SavedPictures
 from vtbench.models.saved_tokens import SavedTokens
 from vtbench.models.system import ModelSystem
+from vtbench.proving.pictures import photograph
 from vtbench.registry import family
 from vtbench.results.record import Run, read_run
 from vtbench.running.rescore import add_metrics

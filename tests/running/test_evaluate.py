@@ -12,7 +12,7 @@ from support import evaluate
 
 import vtbench
 from vtbench import registry
-from vtbench.contract import photograph
+from vtbench.proving.pictures import photograph
 from vtbench.results.record import read_run
 from vtbench.running.rescore import add_metrics
 from vtbench.types.errors import VtbenchError

@@ -23,7 +23,7 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """The contract that every adapter must pass, in words."""
-    from vtbench.contract import check as check_contract
+    from vtbench.proving.contract import check as check_contract
 
     checks = check_contract(
         model,
@@ -47,12 +47,12 @@ def adapter_parity(
     fixtures: Annotated[list[Path], typer.Argument(help="Fixture .json files; the .npz stands beside.")],
 ) -> None:
     """Our network against upstream's recorded outputs, filled by parameter name."""
-    from vtbench import parity
+    from vtbench.proving.parity import check_fixture
 
     failed = 0
     for path in fixtures:
         try:
-            report = parity.check_fixture(path)
+            report = check_fixture(path)
         except VtbenchError as bad:
             failed += 1
             say(f"{path.name}: FAILED: {bad}")
@@ -67,7 +67,7 @@ def adapter_manifest(
     model: Annotated[str, typer.Argument(help="A model's name or alias.")], as_json: AsJson = False
 ) -> None:
     """Every parameter name and shape that the model expects; allocates no memory."""
-    from vtbench import parity
+    from vtbench.models.names import manifest_of
 
-    shapes = parity.manifest_of(model)
+    shapes = manifest_of(model)
     say(json.dumps(shapes) if as_json else "\n".join(f"{name} {shape}" for name, shape in shapes.items()))

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vtbench.contract import Check
     from vtbench.models.identify import Match
+    from vtbench.proving.contract import Check
     from vtbench.results.record import Run, Score
     from vtbench.running.evaluation import Evaluation
     from vtbench.running.folders import Scored
