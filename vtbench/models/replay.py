@@ -91,7 +91,7 @@ class Replay:
         shapes = [tuple(shape) for shape in stated]
         if sum(math.prod(shape) for shape in shapes) != flat.numel():
             raise VtbenchError(f"noise_{run} has {flat.numel()} numbers, but its noise_shapes take another count")
-        parts = flat.split([math.prod(shape) for shape in shapes])
+        parts = flat.split([math.prod(shape) for shape in shapes])  # type: ignore[no-untyped-call]
         return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
     def noise(self, name: str) -> torch.Tensor:

@@ -62,9 +62,9 @@ def random_errors(seed: int, sign: int = 1, *, bits_lost: int = BITS_LOST) -> Ab
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    class RandomErrors(TorchDispatchMode):
+    class RandomErrors(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def __init__(self) -> None:
-            super().__init__()
+            super().__init__()  # type: ignore[no-untyped-call]
             # float64 stores 52 bits of the mantissa, float32 23.
             self.generator, self.unit = torch.Generator().manual_seed(seed), 2 ** (52 - 23 + bits_lost)
 
