@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtbench.images.reading import decode
-from vtbench.results.files import dumps, read_lines, write_atomic, write_json
+from vtbench.results.drawings import read_notes
+from vtbench.results.files import dumps, write_atomic, write_json
 from vtbench.tasks.geneval import verdicts
 from vtbench.tasks.geneval.cases import check_metadata
 from vtbench.tasks.geneval.colours import Colours
@@ -64,7 +65,7 @@ def pictures(folder: Path) -> list[Picture]:
         raise VtbenchError(f"{folder} is no folder: give what `vtbench generate --suite geneval` wrote")
     lines = folder / "samples.jsonl"
     if lines.is_file():
-        images = [Picture(folder / str(r["file"]), _checked(r.get("metadata"), lines)) for r in read_lines(lines)]
+        images = [Picture(folder / note.file, _checked(note.metadata, lines)) for note in read_notes(lines)]
     else:
         images = list(_reference_layout(folder))
     if not images:

@@ -16,8 +16,8 @@ def test_the_release_covers_what_decides_numbers_and_nothing_else() -> None:
     names = {sources.name_of(path) for path in provenance.source_files()}
     assert {
         "adapters/networks/taesd.py",
-        "adapters/networks/parts/attention.py",
-        "adapters/tokenizers/tokenbridge.py",
+        "adapters/networks/parts/transformer.py",
+        "adapters/builtin/tokenbridge.py",
         "adapters/fits/pca.safetensors",
         "metrics/psnr.py",
         "tasks/detail.py",

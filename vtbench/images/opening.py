@@ -15,7 +15,7 @@ from vtbench.images.manifests import builtin_lines, builtin_suites, open_builtin
 from vtbench.images.sets import ImageSet, set_of_suite
 from vtbench.images.shards import open_shards
 from vtbench.images.suite import Suite
-from vtbench.results.files import read_lines
+from vtbench.results.drawings import read_notes
 from vtbench.types.errors import VtbenchError, near
 from vtbench.types.item import Item
 
@@ -98,15 +98,14 @@ def _with_prompts(path: Path, suite: Suite) -> tuple[Sequence[Item], list[int] |
     notes = next((p / "samples.jsonl" for p in (path, path.parent) if (p / "samples.jsonl").is_file()), None)
     if notes is None or not isinstance(suite, FolderSuite) or not path.is_dir():
         return suite.items, None, []
-    lines = {(notes.parent / str(r.get("file"))).resolve(): r for r in read_lines(notes)}
+    lines = {(notes.parent / note.file).resolve(): note for note in read_notes(notes)}
     items, labels = [], list[int]()
     for item in suite.items:
-        row = lines.pop(suite.path(item).resolve(), None)
-        if row is not None:
-            meta = {**row.get("metadata", {}), "prompt": row.get("text"), "label": row.get("label")}
-            item = replace(item, meta=meta)
-            if row.get("label") is not None:
-                labels.append(int(row["label"]))
+        note = lines.pop(suite.path(item).resolve(), None)
+        if note is not None:
+            item = replace(item, meta=note.meta())
+            if note.label is not None:
+                labels.append(note.label)
         items.append(item)
     unknown = [i.id for i in items if "prompt" not in i.meta]
     remarks = [f"{len(unknown)} images stand in no line of samples.jsonl: {unknown[0]}"] if unknown else []

@@ -16,9 +16,9 @@ from typing import Any
 
 from pydantic import Field
 
-from vtbench.results.files import read_json, read_lines
+from vtbench.results.files import read_json
 from vtbench.results.html import scores_html
-from vtbench.results.typed import Record, validated
+from vtbench.results.typed import Pair, Record, read_records, validated
 from vtbench.types.errors import VtbenchError
 
 SCHEMA = 1
@@ -142,7 +142,7 @@ class RunInfo(Record):
     status: str | None = None
     n: int | None = None
     limit: int | None = None
-    shard: list[int] | None = None
+    shard: Pair | None = None
     batch_size: int | None = None
     save: list[str] = []
     ranked: bool | None = None
@@ -180,7 +180,7 @@ class Row(Record):
     why: dict[str, str] = {}
     weights: dict[str, float] = {}
     seconds: dict[str, Json] = {}
-    size: list[int] | None = None
+    size: Pair | None = None
     sha256: str | None = None
     flags: dict[str, Json] = {}
     resize_only: dict[str, float] = {}
@@ -236,16 +236,6 @@ def read_info(path: Path) -> RunInfo:
     return validated(RunInfo, value, str(path))
 
 
-def read_rows(path: Path) -> Iterator[Row]:
-    """The rows at `path`, one at a time."""
-    for number, value in enumerate(read_lines(path), 1):
-        yield validated(Row, value, f"{path} line {number}")
-
-
-def read_scores(path: Path) -> tuple[Score, ...]:
-    return tuple(validated(Score, v, f"{path} line {k}") for k, v in enumerate(read_lines(path), 1))
-
-
 @dataclass(frozen=True)
 class Run:
     """A run as read from its folder; rows are read lazily."""
@@ -259,7 +249,7 @@ class Run:
         return self.info.model.name
 
     def rows(self) -> Iterator[Row]:
-        return read_rows(self.path / "rows.jsonl")
+        return read_records(Row, self.path / "rows.jsonl")
 
     def score(self, metric: str) -> Score | None:
         return next((s for s in self.scores if s.metric == metric), None)
@@ -274,7 +264,7 @@ class Run:
 
 def read_run(path: Path) -> Run:
     """The run in folder `path`; a newer schema is refused."""
-    return Run(path, read_info(path / "run.json"), read_scores(path / "scores.jsonl"))
+    return Run(path, read_info(path / "run.json"), tuple(read_records(Score, path / "scores.jsonl")))
 
 
 def find_runs(paths: Sequence[Path]) -> list[Path]:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from vtbench.results.files import read_lines
 from vtbench.types.errors import VtbenchError
+
+Pair = Annotated[list[int], Field(min_length=2, max_length=2)]
+"""Two whole numbers: (height, width) in pixels, or shard i of n."""
 
 
 class Record(BaseModel):
@@ -77,3 +82,9 @@ def validated(record: type[R], value: Any, where: str) -> R:
             f"{where}: {place} is {shown if len(shown) <= 60 else shown[:57] + '…'} ({first['msg']}): the file is "
             "damaged, or no result of vtbench"
         ) from bad
+
+
+def read_records(record: type[R], path: Path) -> Iterator[R]:
+    """The lines of a JSONL file as records, one at a time; none where there is no such file."""
+    for number, value in enumerate(read_lines(path), 1):
+        yield validated(record, value, f"{path} line {number}")

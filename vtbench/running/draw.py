@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,22 @@ from vtbench.images.seeds import sample_seed
 from vtbench.models.devices import peak_memory, synchronize
 from vtbench.models.load import Loaded
 from vtbench.models.outputs import check_generated
-from vtbench.results import provenance
-from vtbench.results.files import append, dumps, plain, read_json, read_lines, write_atomic, write_json
+from vtbench.results import provenance, sources
+from vtbench.results.drawings import (
+    RECORD,
+    SAMPLES,
+    DrawingRecord,
+    SampleRecord,
+    read_drawing_record,
+    read_samples,
+)
+from vtbench.results.files import append, dumps, plain, write_atomic, write_json
 from vtbench.results.folder import RunFolder
+from vtbench.results.record import IDENTITY_RULE, SCHEMA
+from vtbench.results.typed import validated
 from vtbench.types.adapter import Generator, Prompt
 from vtbench.types.errors import VtbenchError
 
-RECORD, SAMPLES = "generate.json", "samples.jsonl"
 Tick = Callable[[int, int], None]
 """(images done, images in all)"""
 
@@ -39,8 +48,8 @@ class Drawing:
     """What was drawn: `rows` as in samples.jsonl; `black`: files that are all black."""
 
     path: Path
-    rows: tuple[Mapping[str, Any], ...]
-    info: Mapping[str, Any]
+    rows: tuple[SampleRecord, ...]
+    info: DrawingRecord
 
     @property
     def images(self) -> Path:
@@ -48,7 +57,7 @@ class Drawing:
 
     @property
     def black(self) -> list[str]:
-        return [str(r["file"]) for r in self.rows if r.get("black")]
+        return [row.file for row in self.rows if row.black]
 
 
 @dataclass(frozen=True)
@@ -103,6 +112,8 @@ class Order:
     def question(self, loaded: Loaded) -> dict[str, Any]:
         """Everything that decides an image."""
         return {
+            "rule": IDENTITY_RULE,
+            "code": sources.digest([Path(__file__), *loaded.sources]),
             "model": dict(loaded.identity),
             "prompts": self.suite.hash,
             "seed": self.seed,
@@ -131,26 +142,27 @@ def draw(loaded: Loaded, order: Order, out: Path, progress: Tick | None = None) 
             done += len(batch)
             if progress is not None:
                 progress(done, len(wanted))
-        rows = tuple(read_lines(out / SAMPLES))
-        black = [r["file"] for r in rows if r.get("black")]
+        rows = tuple(read_samples(out))
+        black = [row.file for row in rows if row.black]
         info |= {"status": "complete", "black": black, "peak_memory": peak_memory(order.device)}
         write_json(out / RECORD, info)
-    return Drawing(out, rows, info)
+    return Drawing(out, rows, validated(DrawingRecord, plain(info), f"{out / RECORD}"))
 
 
 def _record(loaded: Loaded, order: Order, out: Path, n: int) -> dict[str, Any]:
     """The record of this order; a folder of another order is refused."""
     question = order.question(loaded)
     digest = hashlib.sha256(json.dumps(plain(question), sort_keys=True).encode()).hexdigest()
-    before = read_record(out) if (out / RECORD).is_file() else None
+    before = read_drawing_record(out) if (out / RECORD).is_file() else None
     if before is None and (out / SAMPLES).exists():
         raise VtbenchError(f"{out} holds {SAMPLES} without {RECORD}: choose another --out")
-    if before is not None and (before.get("id") != digest or before.get("per_prompt") != order.per_prompt):
-        what = "another question" if before.get("id") != digest else f"--n {before.get('per_prompt')}"
+    if before is not None and (before.id != digest or before.per_prompt != order.per_prompt):
+        what = "another question" if before.id != digest else f"--n {before.per_prompt}"
         raise VtbenchError(f"{out} belongs to {what}: choose another --out, or delete it")
     identity, suite = loaded.identity, order.suite
     return {
-        "schema": 1,
+        "schema": SCHEMA,
+        "identity_rule": IDENTITY_RULE,
         "id": digest,
         "question": question,
         "per_prompt": order.per_prompt,
@@ -175,7 +187,7 @@ def _record(loaded: Loaded, order: Order, out: Path, n: int) -> dict[str, Any]:
         "device": provenance.device_facts(order.device),
         "batch_size": order.batch_size,
         "command": order.command,
-        "provenance": provenance.facts(),
+        "provenance": provenance.facts([Path(__file__), *loaded.sources]),
     }
 
 
@@ -183,19 +195,7 @@ def read_drawing(path: Path) -> Drawing:
     """A folder that `draw` made."""
     if not (path / RECORD).is_file():
         raise VtbenchError(f"{path} has no {RECORD}: give a folder that `vtbench generate` wrote")
-    return Drawing(path, tuple(read_lines(path / SAMPLES)), read_record(path))
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """generate.json of the folder `path`."""
-    file = path / RECORD
-    try:
-        record = read_json(file)
-    except VtbenchError as bad:
-        raise VtbenchError(f"{file} cannot be read ({bad}): delete the folder, or choose another --out") from bad
-    if not isinstance(record, dict):
-        raise VtbenchError(f"{file} is a {type(record).__name__}, not a record: delete the folder, or choose another")
-    return record
+    return Drawing(path, tuple(read_samples(path)), read_drawing_record(path))
 
 
 def _kept(out: Path, wanted: Sequence[Sample]) -> int:
@@ -204,12 +204,13 @@ def _kept(out: Path, wanted: Sequence[Sample]) -> int:
     if not path.exists():
         return 0
     kept: list[str] = []
-    for row, sample in zip(read_lines(path), wanted, strict=False):
-        if (row.get("prompt"), row.get("sample"), row.get("seed")) != (sample.prompt.id, sample.number, sample.seed):
+    for row, sample in zip(read_samples(out), wanted, strict=False):
+        planned = (sample.prompt.id, sample.number, sample.seed, sample.file)
+        if (row.prompt, row.sample, row.seed, row.file) != planned:
             raise VtbenchError(f"{path} line {len(kept) + 1} is not the image that was asked for: choose another --out")
-        if not (out / str(row["file"])).is_file():
+        if not (out / row.file).is_file():
             break
-        kept.append(dumps(row) + "\n")
+        kept.append(dumps(row.as_dict()) + "\n")
     write_atomic(path, "".join(kept))
     return len(kept)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from vtbench.types.metric import SetMetric, SetValue
 
 NO_TOKENIZER = "the generator's tokenizer is not one of vtbench's, so its own reconstruction is not known"
 SET_BATCH = 32
-"""Images at a time where only features are made."""
+"""Images at a time where no model is asked."""
 SHARE = "tokenizer-rfid"
 GAP = "gfid-gap"
 
@@ -43,36 +43,28 @@ class Drawn:
 
     def __init__(self, drawing: Drawing) -> None:
         self.drawing = drawing
-        self.rows = {str(row["id"]): row for row in drawing.rows}
-        self.items = [_item(row, drawing) for row in drawing.rows]
+        self.rows = {row.id: row for row in drawing.rows}
+        self.items = [Item(row.id, drawing.path / row.file, meta=row.meta()) for row in drawing.rows]
         self.suite = Suite("generated", self.items, "")
 
     def notes(self, item: Item) -> dict[str, Any]:
         """What an image's row says beside its values: how it was drawn, and what that cost."""
         row = self.rows[item.id]
-        seconds = {"generate": row["seconds"]}
-        if row.get("warm_up"):
-            seconds["warm_up"] = True
-        flags = {f: True for f in ("black", "rewritten") if row.get(f)}
-        out = {k: row[k] for k in ("seed", "label", "cost")} | {"prompt": row["text"], "seconds": seconds}
-        return {**out, "flags": flags} if flags else out
+        seconds = {"generate": row.seconds, **({"warm_up": True} if row.warm_up else {})}
+        flags = {name: True for name, holds in (("black", row.black), ("rewritten", row.rewritten)) if holds}
+        drawn = {"seed": row.seed, "label": row.label, "cost": row.cost, "prompt": row.text, "seconds": seconds}
+        return {**drawn, "flags": flags} if flags else drawn
 
     def batches(self, size: int) -> Iterator[pipeline.Batch]:
         """The images as they were drawn; one that changed since is refused by name."""
         for originals in stream.originals(self.suite, View.parse("native", "native"), self.items, size):
             for original in originals:
-                if original.why is not None or original.sha256 != self.rows[original.item.id]["sha256"]:
+                if original.why is not None or original.sha256 != self.rows[original.item.id].sha256:
                     raise VtbenchError(
                         f"{original.item.place} is not the image that was drawn ({original.why or 'sha256 differs'}): "
                         "delete it and run again, it is then made anew"
                     )
             yield [(original,) for original in originals]
-
-
-def _item(row: Mapping[str, Any], drawing: Drawing) -> Item:
-    """What a metric may know of a generated image: its prompt, label and metadata."""
-    meta = {**row.get("metadata", {}), "prompt": row["text"], "label": row["label"]}
-    return Item(str(row["id"]), drawing.path / str(row["file"]), meta=meta)
 
 
 def score_drawn(
@@ -86,7 +78,7 @@ def score_drawn(
     tick = counting(lambda done, n: tell(job.name, job.task.name, done, n), total)
     writer = Writer(folder, metrics, place, Keeping(reference=False), device=job.device, notes=drawn.notes)
     lane = pipeline.Lane(job.name, None, writer, side=0)
-    pipeline.run([lane], drawn.batches(job.batch_size), pipeline.Pace(job.batch_size, 0), tick=tick)
+    pipeline.run([lane], drawn.batches(SET_BATCH), pipeline.Pace(SET_BATCH, 0), tick=tick)
     seen = tally(folder.read_rows(), metrics.per_image(), times=("generate",))
     with tempfile.TemporaryDirectory(prefix="vtbench-") as scratch:
         reference = _References(job, metrics, Path(scratch))
@@ -97,13 +89,14 @@ def score_drawn(
             items=drawn.items,
             sides=lambda metric, _: reference.sides(metric, place),
         )
-        labels = [int(r["label"]) for r in drawn.drawing.rows if r["label"] is not None]
-        warnings = [*remarks(total, labels, drawn.drawing.black), *bad_references(reference.bad)]
+        labels = [row.label for row in drawn.drawing.rows if row.label is not None]
+        unread = bad_references(reference.bad)
+        warnings = [*unread, *remarks(total, labels, drawn.drawing.black)]
         sets = metrics.of_sets()
-        scores = [marked(s, warnings) if s.metric in sets and s.value is not None else s for s in result.scores]
+        scores = [marked(s, warnings) if s.metric in sets else s for s in result.scores]
         if "fid" in metrics.wanted:
             # The tokenizer's share is one of FID.
-            scores += _share(asked, reference, scores, total)
+            scores += [marked(s, unread) for s in _share(asked, reference, scores, total)]
     return [*scores, *cost_scores(job.task.name, _costs(info, seen))]
 
 

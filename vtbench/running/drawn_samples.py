@@ -21,16 +21,15 @@ def write_samples(path: Path, drawing: Drawing) -> None:
     """The first images, one a prompt where there are several prompts, into `path`/samples."""
     folder = path / "samples"
     folder.mkdir(exist_ok=True)
-    order = sorted(range(len(drawing.rows)), key=lambda i: (drawing.rows[i]["sample"], i))[:SAMPLES]
+    rows = sorted(drawing.rows, key=lambda row: row.sample)[:SAMPLES]
     known = []
-    for number, index in enumerate(order):
-        row = drawing.rows[index]
+    for number, row in enumerate(rows):
         names = {kind: f"{number:02d}.{kind}.png" for kind in ("reference", "candidate")}
-        (folder / names["candidate"]).write_bytes((drawing.path / str(row["file"])).read_bytes())
-        prompt = Prompt(str(row["prompt"]), row["text"], row["label"])
-        height, width = row["size"]
+        (folder / names["candidate"]).write_bytes((drawing.path / row.file).read_bytes())
+        prompt = Prompt(row.prompt, row.text, row.label)
+        height, width = row.size
         prompt_picture(prompt, width, height).save(folder / names["reference"])
-        known.append({"item": row["id"], **names})
+        known.append({"item": row.id, **names})
     write_json(folder / "samples.json", known)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -15,7 +14,6 @@ from vtbench.models.load import Loaded, load
 from vtbench.models.objects import evaluating
 from vtbench.models.pictures import SavedPictures
 from vtbench.models.system import ModelSystem
-from vtbench.results.files import NotWritten
 from vtbench.results.folder import RunFolder
 from vtbench.results.record import Run, RunInfo, read_run
 from vtbench.results.stores import TokenFile
@@ -23,7 +21,7 @@ from vtbench.running import generation, pipeline
 from vtbench.running.batch_size import fastest
 from vtbench.running.evaluation import Evaluation
 from vtbench.running.job import Job
-from vtbench.running.question import costs_of, finished, first_record
+from vtbench.running.question import costs_of, failures_recorded, finished, first_record
 from vtbench.running.request import Progress, Question, Request
 from vtbench.running.writer import SAMPLES, Keeping, Writer
 from vtbench.scoring.costs import cost_scores
@@ -140,7 +138,7 @@ def run(job: Job, tell: Progress = _silent) -> Path:
             tell(job.name, job.task.name, len(job.items()), len(job.items()))
             return path
         folder.write_info(start.info.with_(status="running"))
-        with _failures_recorded(folder, start.info):
+        with failures_recorded(folder, start.info):
             _images(job, folder, start, tell)
         _finish(job, folder, start)
     return path
@@ -168,24 +166,6 @@ def _begin(job: Job, folder: RunFolder) -> _Start | None:
     if begun > len(items):
         raise VtbenchError(f"{folder.path} holds {begun} rows, this run asks for {len(items)}: choose another --out")
     return _Start(first_record(job, metrics, batch, save), metrics, save, batch, begun)
-
-
-@contextlib.contextmanager
-def _failures_recorded(folder: RunFolder, info: RunInfo) -> Iterator[None]:
-    """What ends a run early is written into its record before it is raised."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        folder.write_info(info.with_(status="interrupted"))
-        raise
-    except NotWritten as bad:
-        with contextlib.suppress(VtbenchError):
-            folder.write_info(info.with_(status="interrupted", failure=str(bad)))
-        raise
-    except VtbenchError as bad:
-        why = f"the model failed: {bad}"
-        folder.write_info(info.with_(status="failed", failure=str(bad), ranked=False, why_not_ranked=why))
-        raise
 
 
 def _place(job: Job, folder: RunFolder) -> FeaturePlace:

@@ -19,7 +19,7 @@ from vtbench.running.draw import Drawing, Order, draw
 from vtbench.running.drawn import Drawn, score_drawn
 from vtbench.running.drawn_samples import write_samples
 from vtbench.running.job import Job
-from vtbench.running.question import first_record, joined, now
+from vtbench.running.question import failures_recorded, first_record, joined, now
 from vtbench.running.request import Progress, Request
 from vtbench.scoring.loading import Metrics, load_metrics
 from vtbench.scoring.remarks import NOT_COMPARABLE, PROTOCOL_N
@@ -62,8 +62,9 @@ def evaluate(job: Job, request: Request, tell: Progress) -> Run:
         info = _record(job, order, drawing, metrics)
         folder.clear()
         folder.write_info(info.with_(status="running"))
-        scores = score_drawn(job, Drawn(drawing), metrics, folder, info, tell)
-        write_samples(folder.path, drawing)
+        with failures_recorded(folder, info):
+            scores = score_drawn(job, Drawn(drawing), metrics, folder, info, tell)
+            write_samples(folder.path, drawing)
         folder.write_scores(scores)
         folder.write_info(info.with_(status="complete", provenance={**info.provenance.as_dict(), "finished": now()}))
     return read_run(folder.path)
@@ -79,7 +80,7 @@ def _record(job: Job, order: Order, drawing: Drawing, metrics: Metrics) -> RunIn
     tokenizer: Mapping[str, Any] | None = job.loaded.identity.get("tokenizer")
     if tokenizer and tokenizer["status"] == "unverified":
         reasons.append(f"the tokenizer {tokenizer['name']} has unverified weights")
-    suite, memory = order.suite, drawing.info["peak_memory"]
+    suite, memory = order.suite, drawing.info.peak_memory
     return info.with_(
         ranked=not joined(reasons),
         why_not_ranked=joined(reasons),
@@ -93,6 +94,6 @@ def _record(job: Job, order: Order, drawing: Drawing, metrics: Metrics) -> RunIn
             "rewritten": sum(p.rewritten for p in suite.prompts),
         },
         tokenizer=tokenizer,
-        peak_memory_bytes=memory["bytes"],
-        peak_memory_what=memory["what"],
+        peak_memory_bytes=memory.bytes,
+        peak_memory_what=memory.what,
     )

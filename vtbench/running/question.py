@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from vtbench import registry
 from vtbench.models.devices import peak_memory
 from vtbench.results import provenance
-from vtbench.results.files import plain
+from vtbench.results.files import NotWritten, plain
 from vtbench.results.folder import RunFolder
 from vtbench.results.record import IDENTITY_RULE, SCHEMA, RunInfo
 from vtbench.results.typed import validated
@@ -20,6 +21,7 @@ from vtbench.running.job import Job
 from vtbench.scoring.costs import Costs
 from vtbench.scoring.loading import Metrics
 from vtbench.scoring.scores import Tally
+from vtbench.types.errors import VtbenchError
 
 
 def now() -> str:
@@ -136,6 +138,24 @@ def finished(job: Job, info: RunInfo, folder: RunFolder) -> RunInfo:
         peak_memory_what=memory["what"],
         provenance={**info.provenance.as_dict(), "finished": now()},
     )
+
+
+@contextlib.contextmanager
+def failures_recorded(folder: RunFolder, info: RunInfo) -> Iterator[None]:
+    """What ends a run early is written into its record before it is raised."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        folder.write_info(info.with_(status="interrupted"))
+        raise
+    except NotWritten as bad:
+        with contextlib.suppress(VtbenchError):
+            folder.write_info(info.with_(status="interrupted", failure=str(bad)))
+        raise
+    except VtbenchError as bad:
+        why = f"the run failed: {bad}"
+        folder.write_info(info.with_(status="failed", failure=str(bad), ranked=False, why_not_ranked=why))
+        raise
 
 
 def costs_of(info: RunInfo, seen: Tally) -> Costs:

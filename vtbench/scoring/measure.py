@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from vtbench.types.errors import Unavailable, VtbenchError
 from vtbench.types.metric import Batch, Extractor, ImageMetric, Reference, SetValue, Value
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-T = TypeVar("T")
+    from vtbench.types.tokens import Tokens
 
 
 def measure(name: str, metric: ImageMetric, batch: Batch) -> list[Value]:
@@ -29,19 +29,12 @@ def measure(name: str, metric: ImageMetric, batch: Batch) -> list[Value]:
         why = f"{name} needs images of at least {metric.card.min_size} px, this one has {short}"
         return [Value(None, why=why)] * len(batch)
     try:
-        values = list(metric.measure(batch))
+        values = _answers(metric, batch)
     except VtbenchError:
         raise
     except Exception as bad:
         # A metric of somebody's may raise anything.
         raise _named(f"the metric {name}", bad, _where(metric, batch)) from bad
-    if len(values) != len(batch) or not all(isinstance(v, Value) for v in values):
-        first = batch.reference.items[0].id
-        raise VtbenchError(
-            f"the metric {name} gave {len(values)} results for {len(batch)} images from {first} on: wanted one "
-            "vtbench.Value an image",
-            code=1,
-        )
     return [_finite(name, v) for v in values]
 
 
@@ -50,16 +43,31 @@ def measure_all(metrics: Mapping[str, ImageMetric], batch: Batch) -> dict[str, l
     return {name: measure(name, metric, batch) for name, metric in metrics.items()}
 
 
+def _answers(metric: ImageMetric, batch: Batch) -> list[Value]:
+    """What the metric says of each image, in Python's own numbers; raises if that is not one Value an image."""
+    values = list(metric.measure(batch))
+    for value in values:
+        if not isinstance(value, Value):
+            raise TypeError(f"it gave a {type(value).__name__}; wanted one vtbench.Value an image")
+    if len(values) != len(batch):
+        raise ValueError(f"it gave {len(values)} results for {len(batch)} images; wanted one vtbench.Value an image")
+    return [v if v.value is None else dataclasses.replace(v, value=_number(v.value)) for v in values]
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, str | bytes):
+        raise TypeError(f"its value is {value!r}; wanted a number")
+    return float(value)
+
+
 def _finite(name: str, value: Value) -> Value:
     if value.value is None:
         return value if value.why else dataclasses.replace(value, why="not measured")
     if not math.isfinite(value.value):
         return Value(None, why=f"{name} came out as {value.value}")
-    return Value(None, why=f"the weight of {name} came out as {value.weight}") if _no_weight(value) else value
-
-
-def _no_weight(value: Value) -> bool:
-    return not math.isfinite(value.weight) or value.weight < 0
+    if not (math.isfinite(value.weight) and value.weight >= 0):
+        return Value(None, why=f"the weight of {name} came out as {value.weight}")
+    return value
 
 
 def _named(what: str, bad: Exception, item: str) -> VtbenchError:
@@ -67,13 +75,16 @@ def _named(what: str, bad: Exception, item: str) -> VtbenchError:
 
 
 def _where(metric: ImageMetric, batch: Batch) -> str:
-    """The image that the metric raises on, found by asking for each alone; the batch's first if it is none of them."""
+    """The image that the metric raises on, found by asking for each alone; all of them where it is none alone."""
+    first = batch.reference.items[0].id
+    if len(batch) == 1:
+        return first
     for index in range(len(batch)):
         try:
-            metric.measure(one_of(batch, index))
+            _answers(metric, one_of(batch, index))
         except Exception:
             return batch.reference.items[index].id
-    return f"{batch.reference.items[0].id} and {len(batch) - 1} more, together"
+    return f"{first} and {len(batch) - 1} more, together"
 
 
 def one_of(batch: Batch, index: int) -> Batch:
@@ -81,15 +92,23 @@ def one_of(batch: Batch, index: int) -> Batch:
     part = slice(index, index + 1)
     theirs = batch.reference
     reference = Reference(theirs.images[part], theirs.items[part], theirs.sha256[part])
-    each = len(batch.tokens) // len(batch) if batch.tokens is not None else 0
     return Batch(
         reference,
         batch.candidate[part],
-        batch.tokens[index] if batch.tokens is not None and each == 1 else None,
+        _tokens_of(batch, index),
         None if batch.bits is None else batch.bits[part],
         batch.subject,
         batch.seeds[part],
     )
+
+
+def _tokens_of(batch: Batch, index: int) -> Tokens | None:
+    """One image's tokens, those of all its tiles."""
+    if batch.tokens is None:
+        return None
+    tiles = len(batch.tokens) // len(batch)
+    parts = [batch.tokens[index * tiles + k] for k in range(tiles)]
+    return parts[0] if tiles == 1 else type(batch.tokens).join(parts)
 
 
 def extract(extractor: Extractor, images: torch.Tensor, items: Sequence[str]) -> np.ndarray[Any, Any]:
@@ -106,6 +125,8 @@ def finish(name: str, compute: Callable[[], SetValue]) -> SetValue:
     """A metric's number over all images; what cannot be had and what is no number is null with its reason."""
     try:
         result = compute()
+        if not isinstance(result, SetValue):
+            raise TypeError(f"it gave a {type(result).__name__}; wanted a vtbench.SetValue")
     except Unavailable as bad:
         return SetValue(None, why=str(bad))
     except VtbenchError:
@@ -113,10 +134,20 @@ def finish(name: str, compute: Callable[[], SetValue]) -> SetValue:
     except Exception as bad:
         raise _named(f"the metric {name}", bad, "the whole set") from bad
     if result.value is not None and not math.isfinite(result.value):
-        return dataclasses.replace(
-            result, value=None, low=None, high=None, why=f"{name} came out as {result.value}", details={}
-        )
-    return result
+        return SetValue(None, n=result.n, why=f"{name} came out as {result.value}", warning=result.warning)
+    parts = {part: _without_nan(getattr(result, part)) for part in ("low", "high", "details", "per_image")}
+    return dataclasses.replace(result, **parts)
+
+
+def _without_nan(value: Any) -> Any:
+    """The value as JSON holds it, None where a number is not finite: what stands beside a score must not spoil it."""
+    if isinstance(value, Mapping):
+        return {k: _without_nan(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(v) for v in value]
+    if hasattr(value, "tolist"):
+        return _without_nan(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def put(row: dict[str, Any], values: Mapping[str, Sequence[Value]], index: int) -> None:

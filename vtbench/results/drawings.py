@@ -1,0 +1,95 @@
+"""What `vtbench generate` leaves beside its images, as typed records: generate.json, and a line of samples.jsonl."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from vtbench.results.files import read_json
+from vtbench.results.record import DeviceRecord, Json, ModelRecord, PromptsRecord, ProvenanceRecord, check_schema
+from vtbench.results.typed import Pair, Record, read_records, validated
+from vtbench.types.errors import VtbenchError
+
+RECORD, SAMPLES = "generate.json", "samples.jsonl"
+
+
+class SampleNote(Record):
+    """What a line says of an image for those who only look at it: its file and what it was drawn from."""
+
+    file: str
+    text: str | None = None
+    label: int | None = None
+    metadata: dict[str, Json] = {}
+
+    def meta(self) -> dict[str, Any]:
+        """What a metric may know of the image."""
+        return {**self.metadata, "prompt": self.text, "label": self.label}
+
+
+class SampleRecord(SampleNote):
+    """A line of samples.jsonl: one drawn image, and all that makes it again."""
+
+    id: str
+    prompt: str
+    sample: int
+    seed: int
+    sha256: str
+    size: Pair
+    seconds: float
+    cost: dict[str, float] = {}
+    rewritten: bool = False
+    warm_up: bool = False
+    black: bool = False
+
+
+class MemoryRecord(Record):
+    """The most memory that was in use at a time, in bytes, and whose."""
+
+    bytes: int | None = None
+    what: str = ""
+
+
+class DrawingRecord(Record):
+    """generate.json. `id`: sha256 of `question`, all that decides an image."""
+
+    schema_: int = Field(alias="schema")
+    identity_rule: int = 1
+    id: str
+    question: dict[str, Json] = {}
+    per_prompt: int
+    n: int | None = None
+    model: ModelRecord = ModelRecord()
+    suite: PromptsRecord = PromptsRecord()
+    seed: int | None = None
+    dtype: str | None = None
+    device: DeviceRecord = DeviceRecord()
+    batch_size: int | None = None
+    command: str | None = None
+    provenance: ProvenanceRecord = ProvenanceRecord()
+    status: str | None = None
+    black: list[str] = []
+    peak_memory: MemoryRecord = MemoryRecord()
+
+
+def read_samples(folder: Path) -> Iterator[SampleRecord]:
+    """The lines of samples.jsonl in `folder`, one at a time."""
+    return read_records(SampleRecord, folder / SAMPLES)
+
+
+def read_notes(file: Path) -> Iterator[SampleNote]:
+    """The same of a samples.jsonl that somebody may have written by hand: what stands in it beside the file's name."""
+    return read_records(SampleNote, file)
+
+
+def read_drawing_record(folder: Path) -> DrawingRecord:
+    """generate.json of `folder`; a damaged one is refused with what to do."""
+    file = folder / RECORD
+    try:
+        value = read_json(file)
+        check_schema(value.get("schema") if isinstance(value, dict) else None, file)
+        return validated(DrawingRecord, value, str(file))
+    except VtbenchError as bad:
+        raise VtbenchError(f"{bad}; delete the folder, or choose another --out") from bad
