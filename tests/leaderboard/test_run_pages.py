@@ -27,6 +27,14 @@ def test_run_pages_say_where_the_numbers_came_from(world: Path) -> None:
     assert "vtbench evaluate taef2" in page.words
 
 
+def test_what_a_record_does_not_say_is_not_shown_as_nought(world: Path, tmp_path: Path) -> None:
+    pages = sorted((world / "site" / "runs").glob("*.html"))
+    assert not [page.name for page in pages if "enlarged to the view" in page.read_text()]
+    made_runs.write(tmp_path / "a", extra={"enlarged": 0})
+    origin = runpage.facts(run := read_run(tmp_path / "a"), [], labels([run], {}))["origin"]
+    assert ("images enlarged to the view", "0", None) in origin
+
+
 def test_command_survives_a_shell(tmp_path: Path) -> None:
     mode = "a b; rm -rf $HOME"
     made_runs.write(tmp_path / "a", name="my file.py@x", options={"budget": 64, "mode": mode}, limit=3)

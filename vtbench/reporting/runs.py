@@ -95,8 +95,8 @@ def command(run: Run) -> str | None:
 
 
 def enlarged(run: Run) -> int | None:
-    """How many images were smaller than the view and were enlarged."""
-    return whole_number(run.info.get("enlarged"))
+    """How many images were smaller than the view and were enlarged; None where the record does not say."""
+    return whole_number(run.info["enlarged"]) if "enlarged" in run.info else None
 
 
 def served(run: Run) -> Mapping[str, int]:
