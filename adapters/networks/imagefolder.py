@@ -162,6 +162,7 @@ def _branch(q: Config, grid: int) -> Quantizer:
         # Upstream takes this branch for a list of one, whose value it does not use (xqgan_model.py:126).
         if len(patches) != 1:
             raise VtbenchError(f"a vq quantizer has one scale, v_patch_nums lists {list(patches)}: give one")
+        q.unused(("quant_resi", "share_quant_resi", "phi_index", "scale"), "type is 'vq', which has one scale")
         return VQ(size, dim, l2_norm=l2_norm)
     if patches[-1] != grid:
         raise VtbenchError(f"the last of v_patch_nums is {patches[-1]}, but latent_grid is {grid}: they must agree")
@@ -169,6 +170,9 @@ def _branch(q: Config, grid: int) -> Quantizer:
     ratio, share = q.number("quant_resi"), q.integer("share_quant_resi", at_least=0)
     index = None if q.any("phi_index") is None else q.integers("phi_index")
     if kind == "multi-scale residual vq":
+        # Rows are chosen by cosine whatever the flag says (quant.py:16, which nobody overrides).
+        q.choice("l2_norm", (True,))
+        q.unused(["scale"], "it is the step of sign bits, and type is 'multi-scale residual vq'")
         return MultiScaleVQ(size, dim, scales, znorm=True, ratio=ratio, share=share, index=index)
     if size != 2**dim:
         raise VtbenchError(f"codebook_size {size} is not 2**{dim}: sign bits have one bit a channel")

@@ -37,7 +37,7 @@ class Taming(VQAutoencoder):
         multipliers, resolution = c.integers("ch_mult"), c.integer("resolution")
         at = c.integers("attn_resolutions", empty=True, default=())
         if kind == "none":
-            at = ()
+            c.unused(["attn_resolutions"], "attn_type is 'none', so that no level has attention")
         blocks, with_conv = c.integer("num_res_blocks"), c.flag("resamp_with_conv", True)
         spec = Conv(
             image_channels=c.integer("in_channels"),
@@ -84,6 +84,10 @@ class Taming(VQAutoencoder):
             )
 
 
+_RESIDUAL = ("depth", "shared_codebook", "latent_shape", "code_shape", "padding_rows")
+"""Keys of a residual quantizer alone."""
+
+
 def _quantizer(q: Config, z_channels: int) -> tuple[Quantizer, int]:
     """The quantizer and the channels of the latent that it takes."""
     kind = q.choice("type", ("vq", "gumbel", "dot-product argmax", "residual"))
@@ -91,6 +95,7 @@ def _quantizer(q: Config, z_channels: int) -> tuple[Quantizer, int]:
     if kind == "residual":
         quantizer, dim = _residual(q)
     else:
+        q.unused(_RESIDUAL, f"type is {kind!r}, which has one code a position")
         size, dim, l2_norm = q.integer("codebook_size"), q.integer("embed_dim"), q.flag("l2_norm", False)
         if kind == "vq":
             quantizer = VQ(size, dim, l2_norm=l2_norm)
@@ -103,6 +108,7 @@ def _quantizer(q: Config, z_channels: int) -> tuple[Quantizer, int]:
             quantizer = GumbelVQ(size, dim)
         else:
             # IndexPropagationQuantize takes the flag l2_normalize and never uses it (quantize.py:374-446).
+            q.unused(["l2_norm"], "the dot products of this quantizer are not normalised")
             quantizer = DotVQ(size, dim)
     q.done()
     return quantizer, dim

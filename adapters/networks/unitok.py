@@ -274,6 +274,8 @@ class UniTok(nn.Module):
         q.done()
         kind = c.choice("quant_proj", ("attn", "linear"))
         heads = c.integer("quant_proj_heads") if kind == "attn" else None
+        if heads is None:
+            c.unused(["quant_proj_heads"], f"quant_proj is {kind!r}, which has no heads")
         c.done()
 
         def project(before: int, after: int) -> nn.Module:

@@ -92,6 +92,17 @@ def test_sizes_of_the_released_ones() -> None:
         ("imagefolder", {"quantizer": {"type": "vq"}}, "one scale"),
         ("imagefolder", {"quantizer": {"type": "bsq"}}, "must be 'vq' or"),
         ("imagefolder", {"quantizer": {"scale": 2.0}}, "arch.quantizer.scale"),
+        # Keys that another option makes meaningless.
+        ("unitok", {"quant_proj": "linear"}, "arch.quant_proj_heads is 16, but must be null: quant_proj is 'linear'"),
+        ("vqgan", {"attn_type": "none"}, r"arch.attn_resolutions is \[16\], but must be null: attn_type is 'none'"),
+        ("vqgan", {"quantizer": {"depth": 4}}, "arch.quantizer.depth is 4, but must be null: type is 'vq'"),
+        ("ibq", {"quantizer": {"l2_norm": True}}, "arch.quantizer.l2_norm is True, but must be null"),
+        ("imagefolder", {"quantizer": {"l2_norm": False}}, "arch.quantizer.l2_norm is False, but must be True"),
+        (
+            "imagefolder",
+            {"quantizer": {"type": "vq", "v_patch_nums": [11]}},
+            "arch.quantizer.quant_resi is 0.5, but must be null: type is 'vq'",
+        ),
     ],
 )
 def test_archs_that_no_network_has_are_refused(family: str, change: dict[str, Any], said: str) -> None:

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import BAD_ADAPTERS as FILE
 
 from vtbench.models.load import load
 from vtbench.proving import checks, contract, honesty
 from vtbench.types.errors import VtbenchError
-
-FILE = Path(__file__).parent / "bad_adapters.py"
 
 
 def failures(name: str) -> dict[str, str]:

@@ -44,7 +44,7 @@ def test_every_manifest_has_its_card(shared: Path) -> None:
 
 def test_what_upstream_needs_not_is_named_on_the_network(shared: Path) -> None:
     """Training-only entries of official files are left out by the network's own list or the loader's rule."""
-    from vtbench.models import weights
+    from vtbench.models.names import TRAINING_ONLY, is_optional
     from vtbench.models.network import build_network
 
     for m in _manifests(shared):
@@ -52,12 +52,12 @@ def test_what_upstream_needs_not_is_named_on_the_network(shared: Path) -> None:
 
         with torch.device("meta"):
             network = build_network(registry.family(m["family"]), m["arch"])
-        optional = (*getattr(network, "optional", ()), *weights.TRAINING_ONLY)
+        optional = (*getattr(network, "optional", ()), *TRAINING_ONLY)
         ours = network.state_dict()
         for name in m["state_dict"]:
-            assert name in ours or weights.ignored(name, optional), (m["name"], name)
+            assert name in ours or is_optional(name, optional), (m["name"], name)
         for name in m["int_buffers"]:
-            assert name in ours or name in getattr(network, "int_buffers", ()) or weights.ignored(name, optional)
+            assert name in ours or name in getattr(network, "int_buffers", ()) or is_optional(name, optional)
 
 
 def test_every_released_file_is_identified(shared: Path) -> None:
@@ -72,7 +72,7 @@ def test_every_released_file_is_identified(shared: Path) -> None:
         if (
             not matches
             or matches[0].how != "exact"
-            or registry.model(m["name"]).card.name not in {m.name for m in matches}
+            or registry.model(m["name"]).card.name not in {match.name for match in matches}
         ):
-            wrong[m["name"]] = [f.text() for f in matches]
+            wrong[m["name"]] = [match.text() for match in matches]
     assert not wrong

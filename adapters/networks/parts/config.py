@@ -73,6 +73,16 @@ class Config:
             raise self._refuse(key, value, "a dictionary")
         return Config(value, where_key(self._where, key))
 
+    def unused(self, keys: Sequence[str], because: str) -> None:
+        """Refuses keys that another option makes meaningless, unless they are absent, null, false or an empty list.
+
+        `because` ends the sentence "arch.heads is 4, but must be null: ".
+        """
+        for key in keys:
+            value = self._value(key, None)
+            if value is not None and value is not False and value != []:
+                raise self._refuse(key, value, f"null: {because}")
+
     def done(self) -> None:
         """Refuses the first key that nobody read and that is not null."""
         for key, value in self._arch.items():
