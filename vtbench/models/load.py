@@ -229,8 +229,8 @@ def again(run: Run, *, device: str = "cpu", suite: Suite | None = None, from_mod
     In this order: the pictures that the run kept, or that a generation run drew; the tokens that it kept, decoded by
     its model. from_model: the model itself, whatever was kept, for another view of the originals. suite: the originals
     as `originals` gave them; None opens them.
-    Raises VtbenchError if the originals or the model's weights are no longer those of the run, if it kept nothing to
-    go by, or if its model is gone.
+    Raises VtbenchError if the originals, the model's weights or its code are no longer those of the run, if it kept
+    nothing to go by, or if its model is gone.
     """
     if suite is None:
         suite = originals(run)
@@ -279,6 +279,11 @@ def _model_again(run: Run, device: str) -> Loaded:
     _model_system(loaded)
     if [f["sha256"] for f in loaded.weights.get("files", ())] != [f.sha256 for f in model.weights.files]:
         raise VtbenchError(f"the weights of {run.name} are not those of {run.path}: give the same files")
+    if loaded.identity["adapter"] != model.adapter_sha256:
+        raise VtbenchError(
+            f"the adapter of {run.name}, or a network that it uses, is no longer what made {run.path}: run evaluate "
+            "again"
+        )
     return loaded
 
 

@@ -26,7 +26,7 @@ from vtbench.scoring.fingerprint import fingerprint
 from vtbench.scoring.loading import Metrics
 from vtbench.scoring.measure import finish
 from vtbench.scoring.remarks import bad_references, marked, remarks
-from vtbench.scoring.scores import Asked, Sides, Tally, scores_of, tally
+from vtbench.scoring.scores import Asked, Sides, Tally, scores_of, tally, too_few
 from vtbench.types.errors import VtbenchError
 from vtbench.types.item import Item
 from vtbench.types.metric import SetMetric, SetValue
@@ -121,11 +121,7 @@ class _References:
 
     def sides(self, metric: SetMetric, place: FeaturePlace) -> Sides:
         extractor = metric.extractor()
-        reference, candidate = self.sink.read(extractor.id), place.candidate(extractor).read()
-        if min(len(reference), len(candidate)) < 2:
-            few = f"{len(reference)} reference images and {len(candidate)} drawn ones; a set needs two"
-            return Sides(None, None, why=few)
-        return Sides(reference, candidate)
+        return Sides(self.sink.read(extractor.id), place.candidate(extractor).read())
 
     def tokenizer_fid(self) -> SetValue:
         """The distance of the tokenizer's reconstructions from the reference suite itself."""
@@ -136,6 +132,9 @@ class _References:
             return SetValue(None, why=NO_TOKENIZER)
         metric = self.metrics.of_sets()["fid"]
         key = metric.extractor().id
+        few = too_few(self.sink.read(key))
+        if few is not None:
+            return SetValue(None, why=few)
         sink = FeatureSink({key: self.extractors[key]}, self.scratch, "reconstructed")
         system = ModelSystem(tokenizer, "resize")
         self._through(pipeline.Lane(tokenizer.card.name, system, sink), self.job.batch_size)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from vtbench.results.html import paragraphs
 from vtbench.results.record import Run
 from vtbench.types.errors import VtbenchError
 
@@ -59,4 +60,5 @@ class Evaluation:
         return "\n".join(["<Evaluation>", *(f"  {line}" for line in lines)])
 
     def _repr_html_(self) -> str:
-        return str(self.to_pandas().to_html())
+        failed = paragraphs(f"failed: {name}: {why}" for name, why in self.failures.items())
+        return "".join([*(run._repr_html_() for run in self.runs), failed])

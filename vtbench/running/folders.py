@@ -18,6 +18,7 @@ from vtbench.images.suite import Suite
 from vtbench.images.views import View
 from vtbench.models.pictures import SavedPictures
 from vtbench.results.folder import RunFolder
+from vtbench.results.html import paragraphs, scores_html
 from vtbench.results.record import Score
 from vtbench.running import pipeline
 from vtbench.running.writer import Keeping, Writer
@@ -38,7 +39,7 @@ Tick = Callable[[int, int], None]
 """(images done, images in all)"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Candidate:
     """One candidate folder with its scores and per-image rows."""
 
@@ -50,8 +51,11 @@ class Candidate:
         scores = {s.metric: {k: v for k, v in s.as_dict().items() if k != "metric"} for s in self.scores}
         return {"path": self.path, "scores": scores, "rows": self.rows}
 
+    def __repr__(self) -> str:
+        return f"<{self.path}: {len(self.scores)} scores of {len(self.rows)} images>"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Scored:
     """What `score` returns; `as_dict()` is what --json writes. bad: {file: why it could not be read}."""
 
@@ -73,6 +77,14 @@ class Scored:
         import pandas as pd
 
         return pd.DataFrame([{"candidate": c.path, **s.as_dict()} for c in self.candidates for s in c.scores])
+
+    def __repr__(self) -> str:
+        unread = f", {len(self.bad)} images could not be read" if self.bad else ""
+        return f"<Scored against {self.reference}{unread}: {', '.join(map(repr, self.candidates))}>"
+
+    def _repr_html_(self) -> str:
+        tables = [scores_html(f"{c.path} against {self.reference}", c.scores) for c in self.candidates]
+        return "".join([*tables, paragraphs(f"could not be read: {name}: {why}" for name, why in self.bad.items())])
 
 
 def score(
@@ -96,11 +108,14 @@ def score(
     with tempfile.TemporaryDirectory(prefix="vtbench-") as scratch, contextlib.ExitStack() as stack:
         folders = [stack.enter_context(RunFolder(Path(scratch) / str(k))) for k in range(len(systems))]
         places = [FeaturePlace(folder.path) for folder in folders]
+        # The first candidate's lane writes the features of the originals for all.
+        writers = [
+            Writer(folder, ready, place, Keeping(reference=place is places[0]), device=device)
+            for folder, place in zip(folders, places, strict=True)
+        ]
         lanes = [
-            pipeline.Lane(
-                str(path), None, Writer(folder, ready, place, Keeping(reference=k == 0), device=device), k + 1
-            )
-            for k, (path, folder, place) in enumerate(zip(candidates, folders, places, strict=True))
+            pipeline.Lane(str(path), None, writer, side)
+            for side, (path, writer) in enumerate(zip(candidates, writers, strict=True), 1)
         ]
         items = original.items
         sources = [stream.source_of(original, view), *(partners(s.suite, s.items) for s in systems)]
@@ -116,11 +131,6 @@ def score(
         ]
         bad = {str(r["item"]): str(r["why"]["*"]) for r in folders[0].read_rows() if "*" in r["why"]}
     return Scored(str(reference), out, bad)
-
-
-def _writer(folder: RunFolder, metrics: Metrics, place: FeaturePlace, device: str, *, first: bool) -> Writer:
-    """A candidate's sink; the first one's writes the features of the originals for all."""
-    return Writer(folder, metrics, place, Keeping(reference=first), device=device)
 
 
 def _opened(reference: Path, candidates: Sequence[Path]) -> tuple[Suite, list[SavedPictures]]:

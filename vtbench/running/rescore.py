@@ -14,13 +14,16 @@ from vtbench.models.load import Loaded, again
 from vtbench.results.folder import RunFolder
 from vtbench.results.record import Run, RunInfo, Score, read_run
 from vtbench.running.draw import read_drawing
-from vtbench.running.drawn import Drawn, score_drawn
+from vtbench.running.drawn import GAP, SHARE, Drawn, score_drawn
 from vtbench.running.evaluate import run as run_job
 from vtbench.running.job import Job
-from vtbench.running.question import first_record
+from vtbench.running.question import first_record, joined
 from vtbench.scoring.loading import load_metrics
 from vtbench.types.errors import VtbenchError
 from vtbench.types.task import Task
+
+OF_FID = (SHARE, GAP)
+NO_SHARE = "fid was added to finished pictures, without the generator's tokenizer: evaluate measures its share"
 
 
 def add_metrics(path: Path, names: Sequence[str] | None, *, device: str = "cpu") -> Run:
@@ -113,14 +116,21 @@ def _joined(
 def _scores(run: Run, fresh: Run, wanted: Sequence[str]) -> list[Score]:
     """The run's scores with the new ones in their places; speed belongs to the run itself, not to its rescoring."""
     new = {s.metric: s for s in fresh.scores if s.metric in wanted}
+    if "fid" in new:
+        new |= {s.metric: s.model_copy(update={"why": NO_SHARE}) for s in run.scores if s.metric in OF_FID and s.why}
     kept = [new.pop(s.metric, s) for s in run.scores]
     return [*kept, *new.values()]
 
 
 def _record(info: RunInfo, fresh: RunInfo, wanted: Sequence[str]) -> RunInfo:
+    """The run's record: what was added, and what keeps the new numbers from being ranked."""
     unavailable = {n: w for n, w in info.unavailable.items() if n not in wanted}
+    reasons = [r for record in (info, fresh) for r in (record.why_not_ranked or "").split("; ")]
+    why = joined(dict.fromkeys(reasons))
     return info.with_(
         metrics={**info.metrics, **fresh.metrics},
         unavailable={**unavailable, **fresh.unavailable},
         added=sorted({*info.added, *wanted}),
+        ranked=bool(info.ranked) and why is None,
+        why_not_ranked=why,
     )

@@ -60,7 +60,7 @@ def score(
         side = _ReferenceSide(origin, ready, Path(scratch), device)
         tick = counting(progress, sum(s.n for s in sets) + side.n)
         side.read(tick)
-        asked = Asked(TASK, ready, view.protocol, view.fingerprint(), reference=f"the set {origin.path.name}")
+        asked = Asked(TASK, ready, view.protocol, view.fingerprint(), reference=f"the set {origin.content}")
         out = [
             _candidate(path, images, asked, side, Path(scratch) / str(k), device, tick)
             for k, (path, images) in enumerate(zip(candidates, sets, strict=True))
@@ -116,8 +116,6 @@ class _ReferenceSide:
         name, extractor = metric.card.name, metric.extractor()
         features = candidate.candidate(extractor).read()
         features = features if len(seen.good) == seen.n else features[seen.good]
-        if len(features) < 2:
-            return Sides(None, features, why=f"{len(features)} images could be read; a set needs two")
         saved = self.statistics.get(name)
         if saved is not None:
             untold = f"{self.origin.path.name} does not say whose features its statistics are: taken for those of "

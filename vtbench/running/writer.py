@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from vtbench.images.rounding import to_uint8
 from vtbench.images.stream import Original
 from vtbench.models.outputs import Output
-from vtbench.models.system import System
+from vtbench.models.system import ModelSystem, System
 from vtbench.results.files import disk_error, read_json, write_json
 from vtbench.results.folder import RunFolder
 from vtbench.results.stores import FeatureFile, TokenFile
@@ -112,7 +112,8 @@ class Writer:
         output = part.output
         candidate = self._pixels(part)
         bits = bits_of(output.tokens, len(part.positions))
-        batch = Batch(part.reference, candidate, output.tokens, bits, self.system, part.seeds)
+        asked_again = self.system if isinstance(self.system, ModelSystem) else None
+        batch = Batch(part.reference, candidate, output.tokens, bits, asked_again, part.seeds)
         values = measure.measure_all(self.metrics, batch)
         ceiling = self._ceiling(part)
         lines = batch.kept.get("lines")

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vtbench.images.arrays import open_npz
-from vtbench.images.opening import open_set
+from vtbench.images.arrays import names_in_npz, open_npz
+from vtbench.images.opening import open_set, open_suite
 from vtbench.images.sets import ImageSet
 from vtbench.metrics import moments
 from vtbench.metrics.dinov2 import DinoFrechet
 from vtbench.metrics.frechet import Frechet
 from vtbench.metrics.moments import Statistics
+from vtbench.models.files import sha256_file
 from vtbench.types.errors import VtbenchError
 from vtbench.types.metric import SetMetric
 
@@ -27,6 +27,11 @@ class SetReference:
     images: ImageSet | None
     statistics: bool
     spatial: bool = False
+
+    @property
+    def content(self) -> str:
+        """64 hexadecimal digits over what is compared with: the images' names and bytes, or those of the one file."""
+        return sha256_file(self.path) if self.path.is_file() else open_suite(str(self.path)).hash
 
     def statistics_of(self, metric: SetMetric) -> tuple[Statistics | None, str | None]:
         """The statistics that can stand for the images, or why those that are there cannot."""
@@ -48,11 +53,7 @@ def open_reference(path: Path) -> SetReference:
     if path.suffix in (".pt", ".pth"):
         return SetReference(path, None, True)
     if path.suffix == ".npz" and path.is_file():
-        try:
-            with zipfile.ZipFile(path) as archive:
-                names = set(archive.namelist())
-        except (zipfile.BadZipFile, OSError) as bad:
-            raise VtbenchError(f"{path} cannot be read as .npz ({bad}): the file is truncated or damaged") from bad
+        names = names_in_npz(path)
         images = open_npz(path) if "arr_0.npy" in names else None
         if images is None and "mu.npy" not in names:
             raise VtbenchError(f"{path} holds neither statistics (mu, sigma) nor images (arr_0): give one of them")

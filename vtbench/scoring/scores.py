@@ -9,7 +9,7 @@ import dataclasses
 import math
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -235,12 +235,20 @@ def _of_sides(asked: Asked, metric: SetMetric, seen: Tally, sides: SidesOf | Non
     if n < 2:
         return asked.score(card, None, 0, missing, why=f"{n} images were scored; a set needs two")
     both = sides(metric, seen)
-    if both.why is not None:
-        return asked.score(card, None, 0, missing, why=both.why)
+    why = both.why or (too_few(both.reference) if metric.needs_reference else None)
+    if why is not None:
+        return asked.score(card, None, 0, missing, why=why)
     value = finish(card.name, lambda: metric.finish(both.reference, both.candidate))
     if both.note and value.value is not None:
         value = dataclasses.replace(value, warning="; ".join(filter(None, [value.warning, both.note])))
     return of_set(asked, card, value, n, missing)
+
+
+def too_few(reference: Any) -> str | None:
+    """Why these features (n, dim) are no set to compare with; None for enough of them, and for saved statistics."""
+    if isinstance(reference, Sized) and len(reference) < 2:
+        return f"{len(reference)} reference images could be read; a set needs two"
+    return None
 
 
 def with_values(rows: Rows, per_image: Mapping[str, Sequence[float | None]], good: Sequence[int]) -> Iterator[Any]:
