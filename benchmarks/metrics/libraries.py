@@ -13,8 +13,8 @@ from benchmarks.metrics.networks import lpips_networks
 from benchmarks.metrics.pictures import GREY, SIZE, pairs_of_pictures, stacked, values
 from benchmarks.metrics.text import edit_distance
 from vtbench.metrics import colour, detail, ssim
+from vtbench.metrics._strings import edits
 from vtbench.metrics.psnr import MSE, PooledPSNR
-from vtbench.metrics.text import edits
 from vtbench.types.metric import ImageMetric
 
 OnePair = Callable[[Any, Any], float]
