@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
 COLUMNS = ("metric", "value", "low", "high", "unit", "n", "missing", "why")
 
 
-def scores_html(title: str, scores: Sequence[Mapping[str, Any]]) -> str:
+def scores_html(title: str, scores: Sequence[Any]) -> str:
     """The title, then one line a score; everything that a record states is escaped."""
     head = "".join(f"<th>{c}</th>" for c in COLUMNS)
     lines = "".join("<tr>" + "".join(f"<td>{_cell(s.get(c))}</td>" for c in COLUMNS) + "</tr>" for s in scores)
