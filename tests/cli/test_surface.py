@@ -81,7 +81,11 @@ def test_everything_listed_is_still_listed(what: str) -> None:
     assert len(LISTS[what]) >= 5
     for before in LISTS[what]:
         assert before["name"] in now, f"vtbench list {what} lost {before['name']}"
-        assert {fact: now[before["name"]][fact] for fact in before} == before
+        facts = {fact: now[before["name"]][fact] for fact in before}
+        if what == "metrics":
+            # A definition that was mended says so by a higher version, and old numbers are not compared with new ones.
+            assert facts.pop("version") >= before["version"]
+        assert facts == {fact: before[fact] for fact in facts}
 
 
 @pytest.mark.parametrize(("words", "code", "names"), record.WRONG)
