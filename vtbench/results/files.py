@@ -123,16 +123,23 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of a JSONL file; a torn last line is left out, a broken line before it is an error."""
     if not path.exists():
         return
-    with path.open("rb") as source:
-        for number, line in enumerate(source, 1):
-            if not line.endswith(b"\n"):
-                return
-            try:
-                value = loads(line)
-            except (ValueError, RecursionError) as bad:
-                raise VtbenchError(f"{path} line {number} is not JSON ({bad}): the file is damaged") from bad
-            if not isinstance(value, dict):
-                raise VtbenchError(
-                    f"{path} line {number} is a {type(value).__name__}, wanted an object: the file is damaged"
-                )
-            yield value
+    try:
+        with path.open("rb") as source:
+            for number, line in enumerate(source, 1):
+                if not line.endswith(b"\n"):
+                    return
+                yield _object(line, f"{path} line {number}")
+    except OSError as bad:
+        raise VtbenchError(f"{path} cannot be read ({bad.strerror or bad}): mend its rights") from bad
+
+
+def _object(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        value = loads(line)
+    except RecursionError:
+        raise VtbenchError(f"{where} is nested too deeply to be a result: the file is damaged") from None
+    except ValueError as bad:
+        raise VtbenchError(f"{where} is not JSON ({bad}): the file is damaged") from bad
+    if not isinstance(value, dict):
+        raise VtbenchError(f"{where} is a {type(value).__name__}, wanted an object: the file is damaged")
+    return value

@@ -18,8 +18,9 @@ from vtbench.results import sources
 from vtbench.results.files import plain
 from vtbench.results.provenance import core_files
 from vtbench.results.record import IDENTITY_RULE
-from vtbench.scoring.loading import inputs_of
+from vtbench.scoring.loading import inputs_of, unverified_files
 from vtbench.types.item import Item
+from vtbench.types.metric import MetricCard
 from vtbench.types.task import Task
 
 
@@ -49,23 +50,28 @@ class Job:
     def name(self) -> str:
         return str(self.loaded.identity["name"])
 
+    def cards(self) -> dict[str, MetricCard]:
+        """The task's metrics, and those that they are made from."""
+        names = dict.fromkeys(name for n in self.task.metrics for name in (n, *inputs_of(n)))
+        return {n: registry.card_of(registry.metrics().get(n)) for n in names}
+
     def source_files(self) -> list[Path]:
         """Where the code begins that decides these numbers: the model's, the task's, the metrics'."""
         metrics, tasks = registry.metrics(), registry.tasks()
-        names = dict.fromkeys(name for n in self.task.metrics for name in (n, *inputs_of(n)))
-        files = [metrics.source(n).file for n in names]
+        files = [metrics.source(n).file for n in self.cards()]
         if self.task.name in tasks:
             files.append(tasks.source(self.task.name).file)
         return [*self.loaded.sources, *files]
 
     def question(self) -> dict[str, Any]:
         """Everything that can move a number; commit, batch size and limit are recorded, not hashed."""
-        cards = {n: registry.card_of(registry.metrics().get(n)) for n in self.task.metrics}
+        cards = self.cards()
         return {
             "rule": IDENTITY_RULE,
             "model": {**self.loaded.identity, **self.asked},
             "task": {"name": self.task.name, "version": self.task.version, "fit": self.task.fit},
             "metrics": {n: c.version for n, c in cards.items()},
+            "metric_weights": unverified_files(cards.values()),
             "code": sources.digest([*core_files(), *self.source_files()]),
             "suite": self.suite.hash,
             "view": self.view.fingerprint(),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vtbench import registry
@@ -48,6 +49,18 @@ class Metrics:
         known = weights.needed_by()
         needs = {need for m in self.ready.values() for need in m.card.needs if need in known}
         return [f"unverified metric weights: {why}" for need in sorted(needs) if (why := weights.unverified(need))]
+
+
+def unverified_files(cards: Iterable[MetricCard]) -> list[str]:
+    """Names and hashes of networks' files that were given by path and are not the released ones: part of a question,
+    since another file gives other numbers."""
+    out = set()
+    for need in {need for card in cards for need in card.needs if need in weights.TABLE}:
+        # A file that is not there is the reason of a null, said where the metric is loaded.
+        with contextlib.suppress(VtbenchError):
+            if mark := weights.unverified_mark(need):
+                out.add(f"{need}{mark}")
+    return sorted(out)
 
 
 def load_metrics(names: Sequence[str], device: str, *, sets: bool = True) -> Metrics:
