@@ -16,6 +16,7 @@ from vtbench.adapters.networks.parts import sampling
 from vtbench.adapters.networks.parts.llama import GENERATE, Trunk, distribution
 from vtbench.adapters.networks.parts.transformer import Cache
 from vtbench.models.noise import Seeded
+from vtbench.models.replay import Replay
 from vtbench.types.errors import VtbenchError
 
 
@@ -114,7 +115,7 @@ class LlamaGenGpt(Trunk):
             self._neighbours[k] = speculative.nearest_codes(vectors, k + 1).to(self.device)
         return speculative.Relaxation(self._neighbours[k], k, delta)
 
-    def replay(self, fixture: Any) -> dict[str, Tensor]:
+    def replay(self, fixture: Replay) -> dict[str, Tensor]:
         """The arrays of a fixture."""
         arrays = fixture.arrays
         start, text_mask = arrays["class_ids" if self.kind == "c2i" else "text"], arrays.get("text_mask")

@@ -17,6 +17,7 @@ from vtbench.adapters.networks.parts import sampling
 from vtbench.adapters.networks.parts.config import Config
 from vtbench.adapters.networks.parts.diffusion import Diffusion
 from vtbench.adapters.networks.parts.transformer import Block, modulate, sinusoid
+from vtbench.models.replay import Replay
 from vtbench.types.errors import VtbenchError
 
 SETTINGS = ("num_iter", "cfg", "cfg_schedule", "temperature")
@@ -228,7 +229,7 @@ class Mar(nn.Module):
         x = torch.unflatten(x, -1, (self.channels, self.patch, self.patch))
         return x.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
 
-    def replay(self, fixture: Any) -> dict[str, Tensor]:
+    def replay(self, fixture: Replay) -> dict[str, Tensor]:
         """The arrays of a fixture."""
         a = fixture.arrays
         labels, masked, diffusion = a["class_ids"], a["mask"].bool(), Diffusion(self.sections)

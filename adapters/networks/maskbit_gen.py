@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from vtbench.adapters.networks.parts import sampling
 from vtbench.adapters.networks.parts.config import Config
 from vtbench.adapters.networks.parts.transformer import heads_of, merged
+from vtbench.models.replay import Replay
 from vtbench.types.errors import VtbenchError
 
 ANNEALINGS = ("none", "linear", "cosine")
@@ -211,7 +212,7 @@ class MaskBitGenerator(nn.Module):
         places = torch.arange(self.splits, device=groups.device) * self.group
         return (groups << places).sum(dim=-1)
 
-    def replay(self, fixture: Any) -> dict[str, Tensor]:
+    def replay(self, fixture: Replay) -> dict[str, Tensor]:
         """The arrays of a fixture."""
         arrays, endings = fixture.arrays, ("masked", "pred", "tokens")
         labels, none = arrays["class_ids"], torch.full_like(arrays["class_ids"], self.classes)

@@ -17,6 +17,7 @@ from vtbench.adapters.networks.parts import sampling
 from vtbench.adapters.networks.parts.config import Config
 from vtbench.adapters.networks.parts.transformer import Block, heads_of, merged
 from vtbench.models.noise import gumbel
+from vtbench.models.replay import Replay
 from vtbench.types.errors import VtbenchError
 
 DECAYS = ("constant", "linear", "power-cosine")
@@ -236,7 +237,7 @@ class MaskGit(nn.Module):
             trace.append(ids)
         return ids
 
-    def replay(self, fixture: Any) -> dict[str, Tensor]:
+    def replay(self, fixture: Replay) -> dict[str, Tensor]:
         """The arrays of a fixture."""
         arrays = fixture.arrays
         labels, none = arrays["class_ids"], torch.full_like(arrays["class_ids"], self.classes)

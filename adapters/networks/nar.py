@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from vtbench.adapters.networks.parts import sampling
 from vtbench.adapters.networks.parts.llama import GENERATE, Trunk, distribution
 from vtbench.adapters.networks.parts.transformer import Cache, RMSNorm
+from vtbench.models.replay import Replay
 from vtbench.types.errors import VtbenchError
 
 
@@ -115,7 +116,7 @@ class Nar(Trunk):
             seen = torch.cat([seen, positions])
         return tokens
 
-    def replay(self, fixture: Any) -> dict[str, Tensor]:
+    def replay(self, fixture: Replay) -> dict[str, Tensor]:
         """The arrays of a fixture."""
         arrays = fixture.arrays
         start, text_mask = arrays["class_ids" if self.kind == "c2i" else "text"], arrays.get("text_mask")

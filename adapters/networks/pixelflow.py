@@ -24,6 +24,7 @@ from vtbench.adapters.networks.parts.transformer import (
     rotate_pairs,
     tanh_gelu,
 )
+from vtbench.models.replay import Replay
 from vtbench.types.errors import VtbenchError
 
 SETTINGS = ("num_inference_steps", "guidance_scale", "shift")
@@ -231,7 +232,7 @@ class PixelFlow(nn.Module):
         """[-1, 1] -> [0, 1], clamped."""
         return (latents / 2 + 0.5).clamp(0, 1)
 
-    def replay(self, fixture: Any) -> dict[str, Tensor]:
+    def replay(self, fixture: Replay) -> dict[str, Tensor]:
         """The arrays of a fixture."""
         a = fixture.arrays
         labels, text = a.get("class_ids"), a.get("text")

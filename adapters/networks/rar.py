@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from vtbench.adapters.networks.parts import sampling
 from vtbench.adapters.networks.parts.config import Config
 from vtbench.adapters.networks.parts.transformer import Cache, Mlp, SelfAttention, modulate
+from vtbench.models.replay import Replay
 from vtbench.types.errors import VtbenchError
 
 SETTINGS = ("guidance_scale", "guidance_scale_pow", "randomize_temperature")
@@ -149,7 +150,7 @@ class Rar(nn.Module):
             tokens = torch.cat([tokens, drawn[:, None]], dim=1)
         return tokens
 
-    def replay(self, fixture: Any) -> dict[str, Tensor]:
+    def replay(self, fixture: Replay) -> dict[str, Tensor]:
         """The arrays of a fixture."""
         arrays = fixture.arrays
         labels, tokens, orders = arrays["class_ids"], arrays["tokens_in"], arrays["orders"]

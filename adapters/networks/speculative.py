@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from vtbench.adapters.networks.parts.config import Config
+from vtbench.models.replay import Replay
 
 
 @dataclass(frozen=True)
@@ -262,11 +263,11 @@ class AcceptanceRules(nn.Module):
             self.thresholds = (c.integer("rank_window"), c.number("p_thr"), c.number("d_thr"))
         c.done()
 
-    def replay(self, fixture: Any) -> dict[str, Tensor]:
+    def replay(self, fixture: Replay) -> dict[str, Tensor]:
         """The arrays of a fixture."""
         return self._gsd(fixture) if self.k is None else self._lantern(fixture)
 
-    def _gsd(self, fixture: Any) -> dict[str, Tensor]:
+    def _gsd(self, fixture: Replay) -> dict[str, Tensor]:
         a = fixture.arrays
         window, p_threshold, d_threshold = self.thresholds
         group = Grouping(a["sq_dist"], window, p_threshold, d_threshold)
@@ -279,7 +280,7 @@ class AcceptanceRules(nn.Module):
             out[f"{rule}_tokens"] = torch.stack([tokens for _, tokens in verified])
         return out
 
-    def _lantern(self, fixture: Any) -> dict[str, Tensor]:
+    def _lantern(self, fixture: Replay) -> dict[str, Tensor]:
         a, out = fixture.arrays, dict[str, Tensor]()
         nodes, ids = torch.softmax(a["node_logits"], dim=-1), a["tree_node_ids"]
         chain = torch.softmax(a["chain_logits"], dim=-1)

@@ -18,6 +18,7 @@ from vtbench.adapters.networks.parts.config import Config
 from vtbench.adapters.networks.parts.multiscale import MultiScaleVQ
 from vtbench.adapters.networks.parts.transformer import Cache, Mlp, heads_of, merged, tanh_gelu
 from vtbench.adapters.networks.var import Var
+from vtbench.models.replay import Replay
 from vtbench.types.errors import VtbenchError
 
 SETTINGS = ("cfg", "top_k", "top_p", "more_smooth")
@@ -264,7 +265,7 @@ class VarGenerator(nn.Module):
         out: Tensor = (vae.decoder(vae.post_quant_conv(latent)).clamp(-1, 1) + 1) / 2
         return out
 
-    def replay(self, fixture: Any) -> dict[str, Tensor]:
+    def replay(self, fixture: Replay) -> dict[str, Tensor]:
         """The arrays of a fixture."""
         arrays, vae = fixture.arrays, self.helpers["vae"]
         labels = arrays["class_ids"]

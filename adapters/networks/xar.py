@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from vtbench.adapters.networks.parts import sampling
 from vtbench.adapters.networks.parts.config import Config
 from vtbench.adapters.networks.parts.transformer import Cache, RMSNorm, heads_of, merged, rotate_pairs, sinusoid
+from vtbench.models.replay import Replay
 from vtbench.types.errors import VtbenchError
 
 SETTINGS = ("num_steps", "cfg")
@@ -227,7 +228,7 @@ class Xar(nn.Module):
             done.append(x)
         return unclustered(torch.stack(done, dim=1)).to(dtype)
 
-    def replay(self, fixture: Any) -> dict[str, Tensor]:
+    def replay(self, fixture: Replay) -> dict[str, Tensor]:
         """The arrays of a fixture."""
         a = fixture.arrays
         labels, x = a["class_ids"], a["x_t"]
