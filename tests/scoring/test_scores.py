@@ -1,4 +1,4 @@
-"""Rows -> scores: weighted means, reasons, the order asked for, metrics of sets, of tokens and of rows, by arithmetic."""
+"""Rows -> scores: weighted means, reasons, the order asked for, metrics of sets, tokens and rows, by arithmetic."""
 
 from __future__ import annotations
 
