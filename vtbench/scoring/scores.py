@@ -193,9 +193,9 @@ def of_images(asked: Asked, card: MetricCard, totals: Totals, seed: int = 0) -> 
     if mean is None:
         raise VtbenchError(f"{card.name}: {len(totals.values)} values have no mean", code=1)
     details["interval"] = mean.why or mean.method
-    return asked.score(
-        card, mean.value, len(totals.values), totals.missing, low=mean.low, high=mean.high, details=details
-    )
+    # Through the rule of all numbers: a sum of finite values need not be finite.
+    value = finish(card.name, lambda: SetValue(mean.value, mean.low, mean.high, len(totals.values), details=details))
+    return of_set(asked, card, value, len(totals.values), totals.missing)
 
 
 def of_set(asked: Asked, card: MetricCard, value: SetValue, n: int, missing: int) -> Score:
