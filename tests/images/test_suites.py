@@ -13,7 +13,8 @@ import pytest
 from vtbench.images import manifests as suite_manifests
 from vtbench.images.hub import REMOTE
 from vtbench.images.manifests import builtin_suites
-from vtbench.images.opening import list_suites, open_suite
+from vtbench.images.named import list_suites
+from vtbench.images.opening import open_suite
 from vtbench.images.reading import rgb_sha256
 from vtbench.types.errors import VtbenchError
 
@@ -144,7 +145,7 @@ def test_list() -> None:
 
 def test_listing_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from vtbench.images.opening import list_suites; list_suites();"
+        "import sys; from vtbench.images.named import list_suites; list_suites();"
         "print([m for m in ('torch', 'numpy', 'PIL', 'datasets', 'pandas') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -140,7 +140,7 @@ def families() -> list[dict[str, Any]]:
 
 def suites() -> list[dict[str, Any]]:
     """Every suite by name, and whether its images are here."""
-    from vtbench.images.opening import list_suites
+    from vtbench.images.named import list_suites
 
     return list_suites()
 

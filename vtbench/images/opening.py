@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from vtbench.images.arrays import open_npz
 from vtbench.images.folders import FolderSuite, open_folder, open_glob, suite_of_paths
 from vtbench.images.hub import REMOTE, open_hub
-from vtbench.images.manifests import builtin_lines, builtin_suites, open_builtin, open_manifest
+from vtbench.images.manifests import builtin_suites, open_builtin, open_manifest
 from vtbench.images.sets import ImageSet, set_of_suite
 from vtbench.images.shards import open_shards
 from vtbench.images.suite import Suite
@@ -48,38 +46,6 @@ def open_suite(spec: str) -> Suite:
     raise VtbenchError(
         f"there is no suite, folder or glob {spec!r}{near(spec, names)}: `vtbench list suites` shows all"
     )
-
-
-def list_suites() -> list[dict[str, Any]]:
-    """Every suite by name, with what it needs; reads manifests' headers only."""
-    rows = []
-    for name in builtin_suites():
-        head, *images = builtin_lines(name)
-        rows.append(
-            {
-                "name": name,
-                "title": head.get("title", ""),
-                "n": len(images),
-                "version": head.get("version", "1"),
-                "licence": head.get("licence"),
-                "state": "ready",
-                "needs": "",
-            }
-        )
-    have = importlib.util.find_spec("datasets") is not None
-    for name, facts in REMOTE.items():
-        rows.append(
-            {
-                "name": name,
-                "title": facts["title"],
-                "n": facts["n"],
-                "version": "main",
-                "licence": None,
-                "state": "needs download" if have else "needs extra",
-                "needs": f"network, {facts['address']}" if have else "pip install 'vtbench[hub]', network",
-            }
-        )
-    return rows
 
 
 def open_set(path: Path) -> ImageSet:
