@@ -10,6 +10,8 @@ from typing import Any
 
 import typer
 
+from vtbench.types.readable import readable
+
 app = typer.Typer(
     name="vtbench",
     no_args_is_help=True,
@@ -23,12 +25,12 @@ geneval_app = typer.Typer(no_args_is_help=True, help="GenEval: verdicts on detec
 
 
 def say(text: str) -> None:
-    typer.echo(text)
+    typer.echo(readable(text))
 
 
 def complain(sentence: object) -> None:
     """One line on standard error."""
-    typer.echo(f"vtbench: {sentence}", err=True)
+    typer.echo(readable(f"vtbench: {sentence}"), err=True)
 
 
 def exit_with(sentences: Iterable[str]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -64,10 +63,10 @@ def main() -> None:
         complain(bad)
         sys.exit(bad.code)
     except OSError as bad:
-        # Whatever is written outside a run's folder: a site, a statistics file, a cache.
-        from vtbench.results.files import disk_error
+        # Whatever lies outside a run's folder: a site, a statistics file, a cache.
+        from vtbench.results.files import trouble
 
-        complain(disk_error(bad, Path(str(bad.filename or "a file"))))
+        complain(trouble(bad))
         sys.exit(2)
     except (KeyboardInterrupt, SystemExit) as end:
         # Typer turns Ctrl-C into the exit code of an interruption, and says nothing.

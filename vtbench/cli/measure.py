@@ -37,7 +37,8 @@ Tasks = Annotated[
     typer.Option(help="A task, or path/to/file.py@name; may be repeated. Default: all that fit."),
 ]
 Images = Annotated[
-    str | None, typer.Option(metavar="SUITE|DIR|GLOB|hf:NAME@REV", help="Images instead of the task's own suites.")
+    str | None,
+    typer.Option(metavar="SUITE|DIR|GLOB|MANIFEST.jsonl|hf:NAME@REV", help="Images instead of the task's own suites."),
 ]
 View = Annotated[str | None, typer.Option(help="native, or the side of the centre crop: 256, 512, …")]
 Limit = Annotated[int | None, typer.Option(help="Only the first N images; the result is not ranked.")]
@@ -142,6 +143,8 @@ def score(
         scored = score_all(reference, candidates or [], names, device=device, progress=tick)
     # The table first: it took long to make, and a full disk must not swallow it.
     say(text.folders(scored))
+    for note in scored.notes:
+        complain(note)
     save_json(json_file, scored)
     exit_with(f"{item}: {why}" for item, why in scored.bad.items())
 
@@ -187,7 +190,7 @@ def generate(
 
 
 def statistics(
-    images: Annotated[Path, typer.Argument(help="A folder, a tar, or an .npz with arr_0.")],
+    images: Annotated[Path, typer.Argument(help="A folder, a tar, a zip, or an .npz with arr_0.")],
     out: Annotated[Path, typer.Option(help="The .npz to write: mu, sigma and n.")],
     metric: Annotated[str, typer.Option(help="Whose features: fid, sfid or fd-dinov2.")] = "fid",
     device: Device = "cpu",
@@ -196,8 +199,11 @@ def statistics(
     from vtbench.running import sets
 
     with counter("statistics") as tick:
-        sets.statistics(images, out, metric=metric, device=device, progress=tick)
+        source = sets.statistics(images, out, metric=metric, device=device, progress=tick)
     say(str(out))
+    for note in source.notes:
+        complain(note)
+    exit_with(f"{item}: {why}" for item, why in source.bad.items())
 
 
 def merge(

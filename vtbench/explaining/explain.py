@@ -64,7 +64,7 @@ def explain(
         defaults = [default_choice(explained, metric) for metric in wanted]
         measurement.measure([*defaults, *(other.choice for metric in wanted for other in others[metric])])
         answers = [_explained(measurement, metric, wanted[metric], others[metric]) for metric in wanted]
-    notes = [*explained.notes, *left_out(measurement.left_out)]
+    notes = [*explained.suite.notes, *explained.system.notes, *explained.notes, *left_out(measurement.left_out)]
     if len(explained.suite.items) > len(items):
         notes.append(f"the first {len(items)} of {len(explained.suite.items)} images")
     notes.append("every choice was scored on the same images; the claim's own images may be others")

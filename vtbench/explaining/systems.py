@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vtbench.images.opening import open_suite
+from vtbench.images.opening import open_of_task, open_suite
 from vtbench.images.pairing import check_pairs, size_of
 from vtbench.images.protocols import PROTOCOLS
 from vtbench.images.rounding import Rounding
@@ -54,7 +54,7 @@ def open_system(
         raise VtbenchError(f"{model} needs its originals: give --images FOLDER")
     path = Path(checkpoint).expanduser() if checkpoint is not None else None
     system = load(model, options, checkpoint=path, device=device, generator=False).system
-    suite = open_suite(images or "starter-natural")
+    suite = open_suite(images) if images else open_of_task("starter-natural")
     return _of_folder(model, system, suite) if isinstance(system, SavedPictures) else _of_model(system, suite)
 
 

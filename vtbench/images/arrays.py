@@ -1,10 +1,13 @@
-"""ADM's batches of samples: an .npz with uint8 images (N, H, W, 3) as `arr_0` and perhaps labels as `arr_1`."""
+"""Arrays of samples: ADM's .npz with uint8 images (N, H, W, 3) as `arr_0` and perhaps labels as `arr_1`, or the images
+alone as .npy."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -27,13 +30,41 @@ class Header:
     dtype: np.dtype[Any]
 
 
+Open = Callable[[], contextlib.AbstractContextManager[IO[bytes]]]
+"""Opens the .npy of the images, wherever it lies."""
+
+
 def open_npz(path: Path) -> ImageSet:
     """Images of an ADM batch, read from the archive without unpacking it; refuses what is none in a sentence."""
     header, labels = _facts(path)
-    _refuse(path, header)
 
+    @contextlib.contextmanager
+    def images() -> Iterator[IO[bytes]]:
+        with zipfile.ZipFile(path) as archive, archive.open("arr_0.npy") as source:
+            yield source
+
+    return _set(path, images, header, labels)
+
+
+def open_npy(path: Path) -> ImageSet:
+    """Images of an .npy, read in place; refuses features, statistics and pickled objects in a sentence."""
+    try:
+        with path.open("rb") as source:
+            header = _header(source)
+    except (OSError, ValueError, EOFError) as bad:
+        raise VtbenchError(f"{path} cannot be read as .npy ({bad}): the file is truncated or damaged") from bad
+    if header.dtype.kind == "f" and len(header.shape) < 4:
+        raise VtbenchError(
+            f"{path} holds {header.dtype} of shape {header.shape}, which are no images: wanted uint8 (N, H, W, 3); "
+            "features and moments alone do not say whose they are: give statistics as an .npz with mu and sigma"
+        )
+    _refuse(path, "the array", header)
+    return _set(path, lambda: path.open("rb"), header, None)
+
+
+def _set(path: Path, images: Open, header: Header, labels: list[int] | None) -> ImageSet:
     def batches(size: int) -> Iterator[list[Original]]:
-        return _images(path, header.shape, size)
+        return _images(path, images, header.shape, size)
 
     return streaming_set(path.name, int(header.shape[0]), batches, labels)
 
@@ -52,7 +83,7 @@ def _damaged(path: Path, bad: Exception) -> VtbenchError:
 
 
 def _facts(path: Path) -> tuple[Header, list[int] | None]:
-    """The header of the images and, where they have any, their labels."""
+    """The header of the images, which are what is wanted, and their labels where they have any."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -61,6 +92,7 @@ def _facts(path: Path) -> tuple[Header, list[int] | None]:
                 raise VtbenchError(f"{path} has no arr_0 (it has {listed}): give uint8 images NHWC as arr_0")
             with archive.open("arr_0.npy") as source:
                 header = _header(source)
+            _refuse(path, "arr_0", header)
             labels = _labels(path, archive, header.shape[0]) if "arr_1.npy" in names else None
     except FileNotFoundError:
         raise VtbenchError(f"{path} does not exist: give an .npz with uint8 images as arr_0") from None
@@ -89,29 +121,34 @@ def _labels(path: Path, archive: zipfile.ZipFile, images: int) -> list[int] | No
     return [int(v) for v in labels.reshape(-1)]
 
 
-def _refuse(path: Path, header: Header) -> None:
-    """What `arr_0` may not be, each with what was seen."""
+def _refuse(path: Path, array: str, header: Header) -> None:
+    """What the images may not be, each with what was seen. array: what they are called in the file."""
     shape = header.shape
     if header.dtype.hasobject:
-        raise VtbenchError(f"{path}: arr_0 holds Python objects, which are never unpickled: wanted uint8 (N, H, W, 3)")
+        raise VtbenchError(
+            f"{path}: {array} holds Python objects, which are never unpickled: wanted uint8 (N, H, W, 3)"
+        )
     if len(shape) != 4 or shape[3] != 3:
-        what = "grey" if len(shape) == 3 or shape[-1] == 1 else "RGBA" if shape[-1] == 4 else "of another shape"
-        raise VtbenchError(f"{path}: arr_0 is {what} {tuple(shape)}: wanted uint8 (N, H, W, 3)")
+        last = shape[-1] if shape else 0
+        what = "grey" if len(shape) == 3 or last == 1 else "RGBA" if last == 4 else "of another shape"
+        raise VtbenchError(f"{path}: {array} is {what} {tuple(shape)}: wanted uint8 (N, H, W, 3)")
     if str(header.dtype) != "uint8":
         raise VtbenchError(
-            f"{path}: arr_0 is {header.dtype}: wanted uint8 in 0..255, rounded once where the images were made"
+            f"{path}: {array} is {header.dtype}: wanted uint8 in 0..255, rounded once where the images were made"
         )
     if header.fortran:
-        raise VtbenchError(f"{path}: arr_0 is in Fortran order: save it with numpy.savez from a plain array")
+        raise VtbenchError(f"{path}: {array} is in Fortran order: save it with numpy.savez from a plain array")
+    if shape[0] and not (shape[1] and shape[2]):
+        raise VtbenchError(f"{path}: {array} is {tuple(shape)}, images without a pixel: wanted uint8 (N, H, W, 3)")
 
 
-def _images(path: Path, shape: tuple[int, ...], size: int) -> Iterator[list[Original]]:
-    """The images in lists of `size`; an archive that ends early is refused where it does."""
+def _images(path: Path, images: Open, shape: tuple[int, ...], size: int) -> Iterator[list[Original]]:
+    """The images in lists of `size`; a file that ends early is refused where it does."""
     import numpy as np
 
     each = int(np.prod(shape[1:]))
     try:
-        with zipfile.ZipFile(path) as archive, archive.open("arr_0.npy") as source:
+        with images() as source:
             _header(source)
             for start in range(0, shape[0], size):
                 count = min(size, shape[0] - start)
@@ -120,5 +157,5 @@ def _images(path: Path, shape: tuple[int, ...], size: int) -> Iterator[list[Orig
                     raise VtbenchError(f"{path} ends after {start} of {shape[0]} images: the file is truncated")
                 pixels = np.frombuffer(data, np.uint8).reshape(count, *shape[1:])
                 yield [Original(Item(f"{start + k:06d}", start + k), rgb) for k, rgb in enumerate(pixels)]
-    except (zipfile.BadZipFile, OSError, EOFError) as bad:
+    except (zipfile.BadZipFile, OSError, EOFError, zlib.error) as bad:
         raise VtbenchError(f"{path} cannot be read to its end ({bad}): the file is truncated or damaged") from bad

@@ -5,25 +5,26 @@ from __future__ import annotations
 import glob as globbing
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vtbench.images.identity import WHOLE, digests
+from vtbench.images.kinds import HEAD
+from vtbench.images.selection import Selection, ids_of, in_order, suffixes, visible
 from vtbench.images.suite import Suite
 from vtbench.types.errors import VtbenchError
 from vtbench.types.item import Item
 
-SUFFIXES = frozenset(
-    (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".jp2", ".ppm", ".pgm", ".gif")
-)
-"""What a folder's files must end in to be taken as images; everything else is left alone."""
 WORDNET = re.compile(r"n\d{8}")
 """ImageNet's class folders, val/n01440764/ILSVRC2012_val_00000293.JPEG; a flat validation folder has no classes."""
+LINKS = 64
+"""So often a folder may be reached by different ways: links in circles would lead to it for ever."""
 
 
 class FolderSuite(Suite):
-    """Files below one root. Items keep only the relative path; the root stands once."""
+    """Files below one root. The place of an item is its relative path; the root stands once."""
 
     def __init__(self, name: str, root: Path, items: Sequence[Item]) -> None:
         super().__init__(name, items)
@@ -38,51 +39,105 @@ class FolderSuite(Suite):
 
 def open_folder(root: Path) -> Suite:
     """Every image below `root`, in sorted order of relative path."""
-    paths = _images_below(root)
-    if not paths:
-        raise VtbenchError(f"{root} holds no image ({', '.join(sorted(SUFFIXES))}): give a folder of images")
-    return suite_of_paths(root.resolve().name, root, paths)
+    selection = Selection()
+    names = in_order(name for name in files_below(root) if selection.takes(name, _head(root / name)))
+    if not names:
+        raise VtbenchError(f"{root} holds no image ({', '.join(sorted(suffixes()))}){_instead(selection)}")
+    return _noted(suite_of_names(root.resolve().name, root, names), selection)
 
 
 def open_glob(pattern: str) -> Suite:
     """Every image that matches; names are relative to what the matches have in common."""
-    paths = sorted(
-        Path(name)
-        for name in globbing.glob(os.path.expanduser(pattern), recursive=True)
-        if os.path.isfile(name) and Path(name).suffix.lower() in SUFFIXES
-    )
+    selection = Selection()
+    paths = [path for path in matches(pattern) if selection.takes(str(path), _head(path))]
     if not paths:
-        raise VtbenchError(f"no image matches {pattern!r}: quote the pattern, and mind its suffix")
-    return suite_of_paths(pattern, Path(os.path.commonpath([p.parent for p in paths])), paths)
+        holds = _instead(selection) if selection.left_out else ": quote the pattern, and mind its suffix"
+        raise VtbenchError(f"no image matches {pattern!r}{holds}")
+    root = Path(os.path.commonpath([p.parent for p in paths]))
+    names = in_order(p.relative_to(root).as_posix() for p in paths)
+    return _noted(suite_of_names(pattern, root, names), selection)
 
 
-def suite_of_paths(name: str, root: Path, paths: Sequence[Path]) -> Suite:
-    """The files `paths` below `root`, in this order; in ImageNet's layout each knows its class."""
-    items = []
+def matches(pattern: str) -> list[Path]:
+    """The files that match; those that are links to nowhere among them."""
+    names = globbing.glob(os.path.expanduser(pattern), recursive=True)
+    return [Path(name) for name in in_order(names) if not os.path.isdir(name)]
+
+
+def suite_of_names(name: str, root: Path, names: Sequence[str]) -> Suite:
+    """The files of these relative paths below `root`, in this order; in ImageNet's layout each knows its class."""
     nothing: Mapping[str, Any] = {}
     classes: dict[str, Mapping[str, Any]] = {}
-    for path in paths:
-        relative = path.relative_to(root).as_posix()
+    items = []
+    for relative, identity in zip(names, ids_of(names, str(root)), strict=True):
         # The items of a class share one mapping; 50,000 of their own would be 12 MB.
-        parent = path.parent.name
+        parent = relative.rpartition("/")[0].rpartition("/")[2] or root.name
         meta = classes.setdefault(parent, {"class": parent}) if WORDNET.fullmatch(parent) else nothing
-        items.append(Item(relative, relative, meta=meta))
+        items.append(Item(identity, relative, meta=meta))
     return FolderSuite(name, root, items)
 
 
-def _images_below(root: Path) -> list[Path]:
-    """Files with an image's suffix, hidden ones and hidden folders left out, in sorted order of relative path.
+def files_below(root: Path) -> Iterator[str]:
+    """Relative paths of all files, those of hidden folders and of systems left out.
 
-    Links to folders are followed, each real folder once: a link that points upwards ends there.
+    A link to a folder is one more folder, so that two links to one are two; a link to a folder that it lies in ends
+    there. Raises VtbenchError if a folder cannot be listed, or leads round in circles.
     """
-    paths: list[Path] = []
-    seen: set[str] = set()
-    for folder, below, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:
-            below.clear()
-            continue
-        seen.add(real)
-        below[:] = sorted(b for b in below if not b.startswith("."))
-        paths += [Path(folder) / f for f in files if not f.startswith(".") and Path(f).suffix.lower() in SUFFIXES]
-    return sorted(paths, key=lambda p: p.relative_to(root).as_posix())
+    reached: Counter[tuple[int, int]] = Counter()
+    todo: list[tuple[str, str, tuple[tuple[int, int], ...]]] = [(str(root), "", ())]
+    while todo:
+        folder, prefix, above = todo.pop()
+        try:
+            facts = os.stat(folder)
+            here = (facts.st_dev, facts.st_ino)
+            if here in above:
+                continue
+            reached[here] += 1
+            if reached[here] > LINKS:
+                raise VtbenchError(f"{folder} is reached by more than {LINKS} links: remove those that lead in circles")
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if not visible(entry.name):
+                        continue
+                    if _is_folder(entry):
+                        todo.append((entry.path, f"{prefix}{entry.name}/", (*above, here)))
+                    else:
+                        yield prefix + entry.name
+        except OSError as bad:
+            raise VtbenchError(f"{folder} cannot be listed ({bad.strerror or bad}): mend its rights") from bad
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        # A link to itself: a file that cannot be read, which its row will say.
+        return False
+
+
+def _head(path: Path) -> Callable[[], bytes]:
+    """Gives the file's first bytes; none where it is no regular file, or cannot be read (said when it is)."""
+
+    def read() -> bytes:
+        try:
+            if not path.is_file():
+                return b""
+            with path.open("rb") as source:
+                return source.read(HEAD)
+        except OSError:
+            return b""
+
+    return read
+
+
+def _noted(suite: Suite, selection: Selection) -> Suite:
+    suite.left_out = selection.left_out
+    suite.notes += filter(None, [selection.note()])
+    return suite
+
+
+def _instead(selection: Selection) -> str:
+    """What stands there instead of images, and what to do."""
+    if not selection.left_out:
+        return ": give a folder of images"
+    return f"; it holds {selection.listed()}: give such a file or a glob of them, or convert them"

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vtbench.images.columns import Columns, rows_of
+from vtbench.images.kinds import kind_of
 from vtbench.images.suite import Suite, gone
 from vtbench.types.environment import offline
-from vtbench.types.errors import MissingExtra, Unavailable, VtbenchError, near
+from vtbench.types.errors import MissingExtra, Unavailable, VtbenchError
 from vtbench.types.item import Item
 
 _VTBENCH = (
@@ -22,6 +25,8 @@ _VTBENCH = (
     ("vtbench-arxiv-abstracts", "task3-arxiv-abstracts", 100),
     ("vtbench-multilingual", "task3-multilingual", 400),
 )
+LOCAL = "local"
+"""The revision of what lies here."""
 REMOTE: Mapping[str, Mapping[str, Any]] = {
     name: {"address": f"hf:huaweilin/VTBench@main#{config}", "n": n, "title": f"VTBench {config}"}
     for name, config, n in _VTBENCH
@@ -38,9 +43,9 @@ class HubSuite(Suite):
     names, bytes and texts. (The library's own fingerprint follows the folder's path and the files' times.)
     """
 
-    def __init__(self, name: str, rows: Any, columns: tuple[str, str | None], version: str, hash_: str | None) -> None:
-        self.rows, (self.column, texts) = rows, columns
-        text_of = None if texts is None else (lambda i: rows[i][texts])
+    def __init__(self, name: str, rows: Any, columns: Columns, version: str, hash_: str | None) -> None:
+        self.rows, self.column = rows, columns.images
+        text_of = None if columns.texts is None else (lambda i: rows[i][columns.texts])
         super().__init__(name, HubItems(len(rows), text_of), hash_, version=version)
 
     def read(self, item: Item) -> bytes:
@@ -52,7 +57,7 @@ class HubSuite(Suite):
                 try:
                     return Path(cell["path"]).read_bytes()
                 except OSError as bad:
-                    raise gone(item, bad) from bad
+                    raise gone(item, Path(cell["path"]), bad) from bad
         raise VtbenchError(f"{item.id} of {self.name} holds no image bytes in column {self.column!r}")
 
     def contents(self) -> Iterator[str]:
@@ -82,42 +87,109 @@ class HubItems(Sequence[Item]):
 
 
 def open_hub(spec: str) -> Suite:
-    """`hf:NAME@REVISION[#CONFIG[/SPLIT]]`; NAME may be a local folder in the same layout (revision `local`)."""
+    """`hf:NAME@REVISION[#CONFIG[/SPLIT[/COLUMN]]]`; NAME may be a local folder in the same layout, one that
+    `save_to_disk` wrote, or a .parquet file (revision `local`). Parts may be empty: `#//mask` is the column alone."""
     address, _, part = spec.removeprefix("hf:").partition("#")
     name, at, revision = address.rpartition("@")
     if not at or not name or not revision:
         raise VtbenchError(f"{spec!r} names no revision: write hf:NAME@REVISION, so that the images stay the same")
-    config, _, split = part.partition("/")
-    local = Path(name).expanduser().is_dir()
-    splits, revision = _load(name, revision, config, local)
-    rows = _rows_of(splits, split, name)
-    columns = _columns(rows, name)
-    import datasets
+    place = Path(name).expanduser()
+    if not place.exists():
+        config = part.partition("/")[0]
+        splits, revision = _of_the_hub(name, revision, config)
+        return _suite(name, part, splits, revision)
+    suite = open_rows([place], name, part, revision)
+    if revision != LOCAL:
+        suite.notes.append(
+            f"{name} lies here, and was read from there: it may also be the name of a data set on the hub"
+        )
+    return suite
 
-    rows = rows.cast_column(columns[0], datasets.Image(decode=False))
+
+def open_rows(places: Sequence[Path], name: str, part: str = "", revision: str = LOCAL) -> Suite:
+    """Local rows: one folder in the hub's layout or of `save_to_disk`, or files of parquet or arrow. part: as after the
+    `#` of `open_hub`; the identity is that of the rows as they are read."""
+    config = part.partition("/")[0]
+    splits = _local_splits(places, name, config)
+    return _suite(name, part, splits, revision, local=True)
+
+
+def _suite(name: str, part: str, splits: Mapping[str, Any], revision: str, *, local: bool = False) -> Suite:
+    _, split, column = [*part.split("/", 2), "", ""][:3]
+    rows, columns = rows_of(splits, split, column, name)
     commit = hashlib.sha256(f"{name}\0{revision}\0{part}\0{len(rows)}".encode()).hexdigest()
     return HubSuite(f"{name}{f'#{part}' if part else ''}", rows, columns, revision, None if local else commit)
 
 
-def _load(name: str, revision: str, config: str, local: bool) -> tuple[Any, str]:
-    """({split: rows}, revision) of a local folder, or of the commit that `revision` stands for on the hub."""
-    if not local and offline():
+def is_saved_to_disk(folder: Path) -> bool:
+    """Whether `Dataset.save_to_disk` or `DatasetDict.save_to_disk` wrote the folder."""
+    one = (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file()
+    return one or (folder / "dataset_dict.json").is_file()
+
+
+def _of_the_hub(name: str, revision: str, config: str) -> tuple[Mapping[str, Any], str]:
+    """({split: rows}, commit) of the commit that `revision` stands for on the hub."""
+    if offline():
         raise Unavailable(
             f"{name} is a data set on the hub, and VTBENCH_OFFLINE forbids the network: give a local folder"
         )
+    datasets = _library(name)
+    try:
+        revision = _commit(name, revision)
+        return datasets.load_dataset(name, config or None, revision=revision), revision
+    except Exception as bad:
+        raise _not_had(name, revision, bad) from bad
+
+
+def _local_splits(places: Sequence[Path], name: str, config: str) -> Mapping[str, Any]:
+    """{split: rows} of what lies here."""
+    datasets = _library(name)
+    first = places[0]
+    saved = first.is_dir() and is_saved_to_disk(first)
+    if config and (saved or not first.is_dir()):
+        raise VtbenchError(f"{name} has no configurations, so none is {config!r}: write #/SPLIT/COLUMN")
+    try:
+        if saved:
+            rows = datasets.load_from_disk(str(first))
+            return rows if isinstance(rows, datasets.DatasetDict) else {str(rows.split or "all"): rows}
+        cache = str(Path(datasets.config.HF_DATASETS_CACHE) / "vtbench" / _state(places))
+        if first.is_dir():
+            return datasets.load_dataset(str(first), config or None, cache_dir=cache)
+        kind = kind_of(first)
+        if kind == "arrow":
+            return {"all": datasets.concatenate_datasets([datasets.Dataset.from_file(str(p)) for p in places])}
+        return datasets.load_dataset(kind, data_files={"all": [str(p) for p in places]}, cache_dir=cache)
+    except Exception as bad:
+        raise _not_had(name, LOCAL, bad) from bad
+
+
+def _library(name: str) -> Any:
     try:
         import datasets
     except ImportError:
         raise MissingExtra("datasets", "hub", f"the data set {name}") from None
-    try:
-        if local:
-            return datasets.load_dataset(str(Path(name).expanduser()), config or None), revision
-        revision = _commit(name, revision)
-        return datasets.load_dataset(name, config or None, revision=revision), revision
-    except Exception as bad:
-        # Network, rights, layout: the hub's libraries raise their own and requests' exceptions.
-        text = (str(bad).strip().splitlines() or [""])[0][:160]
-        raise Unavailable(f"the data set {name} at {revision} cannot be had ({type(bad).__name__}: {text})") from bad
+    return datasets
+
+
+def _not_had(name: str, revision: str, bad: Exception) -> VtbenchError:
+    """Network, rights, layout: the hub's libraries raise their own and requests' exceptions."""
+    if isinstance(bad, VtbenchError):
+        return bad
+    text = (str(bad).strip().splitlines() or [""])[0][:160]
+    return Unavailable(f"the data set {name} at {revision} cannot be had ({type(bad).__name__}: {text})")
+
+
+def _state(places: Sequence[Path]) -> str:
+    """32 hexadecimal digits over the files' names, sizes, times and inodes. The library keeps what it read under their
+    times of change alone, and another file may have the same."""
+    digest = hashlib.sha256()
+    for place in places:
+        below = (Path(folder) / file for folder, _, files in os.walk(place) for file in files)
+        for file in sorted(below) if place.is_dir() else [place]:
+            facts = file.lstat() if file.is_symlink() and not file.exists() else file.stat()
+            times = f"{facts.st_size}\0{facts.st_mtime_ns}\0{facts.st_ctime_ns}\0{facts.st_ino}"
+            digest.update(os.fsencode(file) + f"\0{times}\n".encode())
+    return digest.hexdigest()[:32]
 
 
 def _commit(name: str, revision: str) -> str:
@@ -127,22 +199,3 @@ def _commit(name: str, revision: str) -> str:
     from huggingface_hub import HfApi
 
     return str(HfApi().dataset_info(name, revision=revision, timeout=20).sha)
-
-
-def _rows_of(splits: Any, split: str, name: str) -> Any:
-    """The rows of one split, or of all in the order of their names."""
-    import datasets
-
-    if split and split not in splits:
-        raise VtbenchError(f"{name} has no split {split!r}{near(split, splits)}; it has {', '.join(splits)}")
-    return splits[split] if split else datasets.concatenate_datasets([splits[s] for s in sorted(splits)])
-
-
-def _columns(rows: Any, name: str) -> tuple[str, str | None]:
-    """The column of images, and that of their texts where there is one."""
-    import datasets
-
-    images = [c for c, feature in rows.features.items() if isinstance(feature, datasets.Image)]
-    if not images:
-        raise VtbenchError(f"{name} has no image column; it has {', '.join(rows.features)}")
-    return images[0], next((c for c in ("text", "caption") if c in rows.features), None)

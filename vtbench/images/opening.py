@@ -1,62 +1,153 @@
-"""From what the user wrote to a suite or a set of images."""
+"""From what the user wrote to a suite or a set of images.
+
+THE rule for a text of two meanings: a path that exists is that path, whatever else is called so; the suite says in a
+note that there are two meanings, and `suite:NAME` is the other one. What a file holds is read from its first bytes.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from vtbench.images.arrays import open_npz
-from vtbench.images.folders import FolderSuite, open_folder, open_glob, suite_of_paths
-from vtbench.images.hub import REMOTE, open_hub
+from vtbench.images.arrays import open_npy, open_npz
+from vtbench.images.folders import FolderSuite, matches, open_folder, open_glob, suite_of_names
+from vtbench.images.hub import REMOTE, is_saved_to_disk, open_hub, open_rows
+from vtbench.images.kinds import Kind, head_of, kind_of, packing
 from vtbench.images.manifests import builtin_suites, open_builtin, open_manifest
+from vtbench.images.selection import normal, suffixes
 from vtbench.images.sets import ImageSet, set_of_suite
 from vtbench.images.shards import open_shards
 from vtbench.images.suite import Suite
+from vtbench.images.zips import open_zip
 from vtbench.results.drawings import read_notes
 from vtbench.types.errors import VtbenchError, near
 from vtbench.types.item import Item
+from vtbench.types.readable import as_the_system_has_it
+
+NAMED = "suite:"
+"""Begins the name of a suite that is no path, whatever lies here."""
 
 
 def open_suite(spec: str) -> Suite:
-    """A built-in name, DIR, GLOB, MANIFEST.jsonl, `hf:NAME@REVISION[#CONFIG[/SPLIT]]`, or tar shards
-    (`x-{0000..0009}.tar`). Lists the images; reads and hashes none."""
+    """DIR, GLOB, MANIFEST.jsonl, a tar, zip or parquet file, tar shards (`x-{0000..0009}.tar`), a suite's name, or
+    `hf:NAME@REVISION[#CONFIG[/SPLIT[/COLUMN]]]`. Lists the images; hashes none."""
     if not spec.strip():
         raise VtbenchError(
             "--images is empty: give a suite, a folder, a glob, a manifest, tar shards or hf:NAME@REVISION"
         )
     if spec.startswith("hf:"):
         return open_hub(spec)
-    if spec in builtin_suites():
-        return open_builtin(spec)
-    if spec in REMOTE:
-        return open_hub(REMOTE[spec]["address"])
+    if spec.startswith(NAMED):
+        return open_named(spec.removeprefix(NAMED))
     path = Path(spec).expanduser()
-    if path.is_dir():
-        return open_folder(path)
-    if spec.endswith(".tar") or (".tar" in spec and "{" in spec):
+    if not os.path.lexists(path):
+        path = Path(as_the_system_has_it(spec)).expanduser()
+    if os.path.lexists(path):
+        return _of_two_meanings(open_path(path), spec)
+    if spec in suite_names():
+        return open_named(spec)
+    if ".tar" in spec and (spec.endswith(".tar") or "{" in spec or "#" in spec):
         return open_shards(spec)
     if any(c in spec for c in "*?["):
-        return open_glob(spec)
-    if path.is_file() and path.suffix == ".jsonl":
-        return open_manifest(path)
-    if path.is_file():
-        return suite_of_paths(path.name, path.parent, [path])
-    names = [*builtin_suites(), *REMOTE]
+        return _of_glob(spec)
     raise VtbenchError(
-        f"there is no suite, folder or glob {spec!r}{near(spec, names)}: `vtbench list suites` shows all"
+        f"there is no suite, folder or glob {spec!r}{near(spec, suite_names())}: `vtbench list suites` shows all"
     )
 
 
+def suite_names() -> list[str]:
+    """The names of suites, of which none is a path."""
+    return [*builtin_suites(), *REMOTE]
+
+
+def open_named(name: str) -> Suite:
+    """The suite of a name, whatever lies at a path that is called so."""
+    if name in builtin_suites():
+        return open_builtin(name)
+    if name in REMOTE:
+        return open_hub(REMOTE[name]["address"])
+    raise VtbenchError(f"there is no suite {name!r}{near(name, suite_names())}: `vtbench list suites` shows all")
+
+
+def open_of_task(spec: str) -> Suite:
+    """A suite that a task names: the built-in one before a path of this machine, which the task does not know."""
+    return open_named(spec) if spec in suite_names() else open_suite(spec)
+
+
+def open_again(spec: str, hash_: str | None) -> Suite:
+    """The suite that a run names: where its name has two meanings, the one whose contents are the run's."""
+    suite = open_suite(spec)
+    if spec not in suite_names() or suite.hash == hash_:
+        return suite
+    try:
+        named = open_named(spec)
+    except VtbenchError:
+        return suite
+    return named if named.hash == hash_ else suite
+
+
+def _of_two_meanings(suite: Suite, spec: str) -> Suite:
+    if spec in suite_names():
+        suite.notes.append(
+            f"{spec} is a path here, which was taken, and the name of a suite of vtbench, which is {NAMED}{spec}"
+        )
+    return suite
+
+
+def open_path(path: Path) -> Suite:
+    """The suite of a folder or file that is there, by what it holds."""
+    if path.is_dir():
+        return open_rows([path], path.name) if is_saved_to_disk(path) else open_folder(path)
+    if path.suffix == ".jsonl":
+        return open_manifest(path)
+    if path.suffix == ".tar":
+        return open_shards(str(path))
+    kind = kind_of(path)
+    if kind == "tar":
+        return open_shards(str(path))
+    if kind == "zip":
+        return open_zip(path)
+    if kind in ("parquet", "arrow"):
+        return open_rows([path], path.name)
+    if kind == "picture" or (kind == "other" and path.suffix.lower() in suffixes()):
+        return suite_of_names(path.name, path.parent, [path.name])
+    raise VtbenchError(f"{path} {_no_suite(path, kind)}")
+
+
+def _no_suite(path: Path, kind: Kind) -> str:
+    if kind == "packed":
+        return f"is compressed or packed with {packing(head_of(path))}: unpack it, and give the tar or the folder"
+    if kind in ("npz", "npy"):
+        return "holds arrays, which are a set without files: give it to `score --set`, or a folder of images"
+    if kind == "torch":
+        return "is a file of torch.save, a checkpoint perhaps: give images"
+    return "holds no images: give a folder, an image, a manifest (.jsonl), a tar, a zip or a parquet file"
+
+
+def _of_glob(pattern: str) -> Suite:
+    """A glob of images, or of parquet files whose rows are one suite."""
+    tables = [path for path in matches(pattern) if path.suffix in (".parquet", ".arrow")]
+    if tables and len(tables) == len(matches(pattern)):
+        return open_rows(tables, pattern)
+    return open_glob(pattern)
+
+
 def open_set(path: Path) -> ImageSet:
-    """A folder, tar shards, or an .npz with uint8 `arr_0`; refuses everything else in a sentence."""
-    if path.suffix == ".npz":
-        return open_npz(path)
-    if not path.exists() and "*" not in str(path) and "{" not in str(path):
-        raise VtbenchError(f"{path} does not exist: give a folder, a tar, or an .npz with arr_0")
+    """A folder, a tar or shards, a zip, a parquet file, or an array of images (.npz with `arr_0`, .npy); refuses
+    everything else in a sentence."""
+    if path.is_file():
+        kind = kind_of(path)
+        if kind == "npz" or path.suffix == ".npz":
+            return open_npz(path)
+        if kind == "npy":
+            return open_npy(path)
+    elif not os.path.lexists(path) and not any(c in str(path) for c in "*{#"):
+        raise VtbenchError(f"{path} does not exist: give a folder, a tar, a zip, or an .npz with arr_0")
     suite = open_suite(str(path))
     items, labels, remarks = _with_prompts(path, suite)
-    return set_of_suite(suite, items, labels=labels, remarks=remarks)
+    return set_of_suite(suite, items, labels=labels, remarks=remarks, notes=suite.notes)
 
 
 def _with_prompts(path: Path, suite: Suite) -> tuple[Sequence[Item], list[int] | None, list[str]]:
@@ -64,10 +155,10 @@ def _with_prompts(path: Path, suite: Suite) -> tuple[Sequence[Item], list[int] |
     notes = next((p / "samples.jsonl" for p in (path, path.parent) if (p / "samples.jsonl").is_file()), None)
     if notes is None or not isinstance(suite, FolderSuite) or not path.is_dir():
         return suite.items, None, []
-    lines = {(notes.parent / note.file).resolve(): note for note in read_notes(notes)}
+    lines = {normal(str((notes.parent / note.file).resolve())): note for note in read_notes(notes)}
     items, labels = [], list[int]()
     for item in suite.items:
-        note = lines.pop(suite.path(item).resolve(), None)
+        note = lines.pop(normal(str(suite.path(item).resolve())), None)
         if note is not None:
             item = replace(item, meta=note.meta())
             if note.label is not None:
@@ -76,5 +167,5 @@ def _with_prompts(path: Path, suite: Suite) -> tuple[Sequence[Item], list[int] |
     unknown = [i.id for i in items if "prompt" not in i.meta]
     remarks = [f"{len(unknown)} images stand in no line of samples.jsonl: {unknown[0]}"] if unknown else []
     if lines:
-        remarks.append(f"{len(lines)} images of samples.jsonl are missing: {next(iter(lines)).name}")
+        remarks.append(f"{len(lines)} images of samples.jsonl are missing: {Path(next(iter(lines))).name}")
     return items, labels or None, remarks

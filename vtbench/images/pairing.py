@@ -1,6 +1,7 @@
 """Pairing by name: which picture of a candidate belongs to which original, and the refusals where none does.
 
-Names pair by their relative path without suffix: `n01440764/a.JPEG` with `n01440764/a.png`.
+Names pair by their relative path without suffix, in Unicode normal form: `n01440764/a.JPEG` with `n01440764/a.png`, and
+an é of one character with that of two, as macOS writes it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from vtbench.images.reading import header_size
+from vtbench.images.selection import normal
 from vtbench.images.stream import Original, Source, read_original
 from vtbench.images.suite import Suite
 from vtbench.images.views import View
@@ -23,8 +25,8 @@ NAMED = 3
 
 
 def stem(name: str) -> str:
-    """The relative path without its suffix."""
-    return str(Path(name).with_suffix("")) if Path(name).suffix else name
+    """The relative path without its suffix, in Unicode normal form C."""
+    return normal(str(Path(name).with_suffix("")) if Path(name).suffix else name)
 
 
 def pair_names(items: Sequence[Item], what: str) -> dict[str, Item]:
@@ -75,6 +77,7 @@ def check_pairs(
     if not problems:
         problems = _listed(f"of another size in {name}", _other_sizes(reference, candidate, pairs, size_wanted))
     if problems:
+        problems += [f"{suite.name}: {note}" for suite in (reference, candidate) for note in suite.notes]
         raise VtbenchError(
             f"{name} does not pair with {reference.name} ({'; '.join(problems)}): give one picture an original, of the "
             "same relative path without suffix and of its size"

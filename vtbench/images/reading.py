@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import importlib
+import importlib.util
 import io
+import stat
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vtbench.types.errors import VtbenchError
 
@@ -31,6 +35,35 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "GIF
 """What is tried on a file's bytes, whatever its suffix: raster formats only (Pillow hands EPS to Ghostscript)."""
 
 
+class Plugin(NamedTuple):
+    """A plug-in of Pillow that the extra `formats` brings; `register` is called once, if it is not empty."""
+
+    module: str
+    register: str = ""
+
+
+PLUGINS: Mapping[str, Plugin] = {
+    "HEIF": Plugin("pillow_heif", "register_heif_opener"),
+    "JXL": Plugin("pillow_jxl"),
+}
+"""Formats that are tried too where their plug-in is installed."""
+
+
+@functools.cache
+def formats() -> tuple[str, ...]:
+    """FORMATS, and those whose plug-in is installed."""
+    return (*FORMATS, *(name for name, plugin in PLUGINS.items() if _registered(plugin)))
+
+
+def _registered(plugin: Plugin) -> bool:
+    if importlib.util.find_spec(plugin.module) is None:
+        return False
+    module = importlib.import_module(plugin.module)
+    if plugin.register:
+        getattr(module, plugin.register)()
+    return True
+
+
 def decode(data: bytes, name: str) -> RGB:
     """uint8 RGB (H, W, 3) of an image file, by one rule.
 
@@ -45,7 +78,7 @@ def decode(data: bytes, name: str) -> RGB:
         with warnings.catch_warnings():
             # Pillow's own, lower warning level; the limit that counts is ours. Damaged metadata is no damaged picture.
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            image = Image.open(io.BytesIO(data), formats=formats())
             _within_limit(image, name)
             image.load()
             return _to_rgb(image, name)
@@ -58,7 +91,7 @@ def decode(data: bytes, name: str) -> RGB:
         if not data:
             what = "is empty"
         elif isinstance(bad, UnidentifiedImageError):
-            what = f"is no image of a format that is read ({', '.join(FORMATS)})"
+            what = f"is no image of a format that is read ({', '.join(formats())})"
         else:
             what = f"cannot be read as an image ({type(bad).__name__}: {str(bad)[:100]})"
         raise BadImage(f"{name} {what}: replace or remove the file") from bad
@@ -111,9 +144,14 @@ def header_size(path: Path) -> tuple[int, int]:
     from PIL import Image
 
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        if not stat.S_ISREG(path.stat().st_mode):
+            # A pipe would be waited for.
+            raise BadImage(f"{path} is no regular file: replace or remove it")
+        with Image.open(path, formats=formats()) as image:
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
             return (image.height, image.width) if turned else (image.width, image.height)
+    except BadImage:
+        raise
     except Image.DecompressionBombError as bad:
         raise BadImage(f"{path} is refused: it has more than {PIXEL_LIMIT} pixels, the limit") from bad
     except Exception as bad:

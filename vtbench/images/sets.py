@@ -34,6 +34,9 @@ class ImageSet:
     load: Callable[[Item], Any] | None = None
     """uint8 RGB (H, W, 3) of an item, or why it cannot be read."""
     remarks: list[str] = field(default_factory=list)
+    """What keeps numbers of the set from being compared, said beside them."""
+    notes: Sequence[str] = ()
+    """What was left out, and what else its name may mean."""
     batches: Callable[[int], Iterator[list[Original]]] | None = None
     """The images as read, in lists of so many; those that could not be read say why. Pixels only: nothing is hashed."""
 

@@ -6,8 +6,9 @@ Nothing is decoded before it is asked for, and an item is a few hundred bytes: m
 from __future__ import annotations
 
 import hashlib
+import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from vtbench.images.identity import THREADS, UNREADABLE
 from vtbench.images.reading import BadImage, decode, rgb_sha256
 from vtbench.types.errors import VtbenchError
 from vtbench.types.item import Item
+from vtbench.types.readable import readable
 
 if TYPE_CHECKING:
     from vtbench.images.reading import RGB
@@ -44,7 +46,11 @@ class Suite:
         licence: str | None = None,
     ) -> None:
         """`hash_`: where it is known without reading the files (a manifest's hashes, a commit of the hub)."""
-        self.name, self.items, self.version, self.licence = name, items, version, licence
+        self.name, self.items, self.version, self.licence = readable(name), items, version, licence
+        self.left_out: Mapping[str, int] = {}
+        """{suffix or another reason: files} that are or may hold pictures, and are no items."""
+        self.notes: list[str] = []
+        """Sentences that a user should read: what was left out, and that a name has two meanings."""
         self.identity_seconds = 0.0
         """What reading the bytes for the hash took; no part of any model's time."""
         self._hash = hash_
@@ -83,10 +89,14 @@ class Suite:
 
     def read(self, item: Item) -> bytes:
         """The bytes of the item's file; BadImage if there are none."""
+        path = self.path(item)
         try:
-            return self.path(item).read_bytes()
+            if not stat.S_ISREG(path.stat().st_mode):
+                # A pipe would be waited for.
+                raise BadImage(f"{item.id} is no regular file: replace or remove it")
+            return path.read_bytes()
         except OSError as bad:
-            raise gone(item, bad) from bad
+            raise gone(item, path, bad) from bad
 
     def load(self, item: Item) -> RGB:
         """uint8 RGB (H, W, 3); BadImage if it cannot be read, VtbenchError by name if it is not the image it was."""
@@ -108,6 +118,9 @@ class Suite:
         )
 
 
-def gone(item: Item, bad: OSError) -> BadImage:
+def gone(item: Item, path: Path, bad: OSError) -> BadImage:
     """The sentence for an item whose bytes cannot be had."""
-    return BadImage(f"{item.id} cannot be read ({bad.strerror or bad}): was it removed?")
+    if path.is_symlink():
+        return BadImage(f"{item.id} is a link that leads to no file that can be read ({bad.strerror or bad}): mend it")
+    advice = "was it removed?" if isinstance(bad, FileNotFoundError) else "mend its rights"
+    return BadImage(f"{item.id} cannot be read ({bad.strerror or bad}): {advice}")

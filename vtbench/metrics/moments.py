@@ -35,14 +35,16 @@ class Statistics:
     extractor: str | None = None
 
     def __post_init__(self) -> None:
-        d = len(self.mean)
+        d = self.mean.size
         if self.mean.ndim != 1 or self.covariance.shape != (d, d):
             raise VtbenchError(
                 f"statistics have a mean of shape {self.mean.shape} and a covariance of shape {self.covariance.shape}: "
                 "wanted (d,) and (d, d)"
             )
         if not (np.isfinite(self.mean).all() and np.isfinite(self.covariance).all()):
-            raise VtbenchError(f"statistics {self.source or ''} hold NaN or infinity: the file is damaged")
+            raise VtbenchError(
+                f"statistics {self.source or ''} hold NaN or infinity, as those of one image do: make them of more"
+            )
 
     @property
     def dim(self) -> int:

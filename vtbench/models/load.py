@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vtbench import registry
-from vtbench.images.opening import open_suite
+from vtbench.images.opening import open_again, open_suite
 from vtbench.images.suite import Suite
 from vtbench.models.build import Built, arch_options, build
 from vtbench.models.objects import TrainingLoopModel, as_model, weights_digest
@@ -208,7 +208,7 @@ def originals(run: Run, spec: str | None = None) -> Suite:
     address = spec or run.info.suite.spec
     if not address:
         raise VtbenchError(f"{run.path} does not say where its images lie: give --images")
-    suite = open_suite(address)
+    suite = open_suite(spec) if spec else open_again(address, run.info.suite.hash)
     _check_originals(run, suite)
     return suite
 

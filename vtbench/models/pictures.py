@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtbench.images.opening import open_suite
+from vtbench.images.opening import open_path
 from vtbench.images.pairing import check_pairs, pair_names, stem
 from vtbench.models.outputs import Output
 from vtbench.models.system import System
 from vtbench.types.cards import Card, Multiple
 from vtbench.types.errors import VtbenchError, near
 from vtbench.types.item import Item
+from vtbench.types.readable import readable
 
 if TYPE_CHECKING:
     import torch
@@ -28,18 +29,19 @@ class SavedPictures(System):
         """partial: pictures that are missing are named in the rows (those of a run of which some images failed)."""
         if not folder.is_dir():
             raise VtbenchError(f"folder:{folder} is not a folder: give the folder of the reconstructed images")
-        self.suite = open_suite(str(folder))
+        self.suite = open_path(folder)
         self.items = pair_names(self.suite.items, str(folder))
         self.folder, self.partial = folder, partial
         self.card = Card(
-            name=f"folder:{folder.name}",
+            name=readable(f"folder:{folder.name}"),
             family="folder",
             kind="closed",
-            title=f"Images in {folder.name}",
+            title=readable(f"Images in {folder.name}"),
             sizes=Multiple(1),
             note="images that somebody made elsewhere; their rate is unknown",
         )
         self.options: dict[str, Any] = {}
+        self.notes = [f"{folder}: {note}" for note in self.suite.notes]
 
     def check(self, items: Sequence[Item], suite: Suite, view: View) -> None:
         """Refuses folders that do not pair; sizes are read from headers alone."""

@@ -33,6 +33,8 @@ class System(ABC):
     options: Mapping[str, Any]
     states_kind: bool = True
     """False for an object of a training loop, whose card is a placeholder: its tokens say of what kind it is."""
+    notes: Sequence[str] = ()
+    """Sentences that a user should read: pictures that were left out of a folder."""
 
     @abstractmethod
     def produce(

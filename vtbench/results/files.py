@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vtbench.types.errors import VtbenchError
+from vtbench.types.readable import readable
 
 
 class NotWritten(VtbenchError):
@@ -20,14 +21,14 @@ class NotWritten(VtbenchError):
 
 
 def plain(value: Any) -> Any:
-    """JSON-ready copy; NaN and infinities are refused, since missing is null and a reason."""
+    """JSON-ready copy, valid UTF-8; NaN and infinities are refused, since missing is null and a reason."""
     if isinstance(value, Mapping):
-        return {str(k): plain(value[k]) for k in value.keys()}  # noqa: SIM118
+        return {readable(str(k)): plain(value[k]) for k in value.keys()}  # noqa: SIM118
     if isinstance(value, (list, tuple, set, frozenset)):
         return [plain(v) for v in value]
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, bool) or value is None or isinstance(value, (str, int)):
+    if isinstance(value, (Path, str)):
+        return readable(str(value))
+    if isinstance(value, bool) or value is None or isinstance(value, int):
         return value
     if isinstance(value, float):
         if not math.isfinite(value):
@@ -35,7 +36,7 @@ def plain(value: Any) -> Any:
         return value
     if hasattr(value, "tolist"):
         return plain(value.tolist())
-    return str(value)
+    return readable(str(value))
 
 
 def dumps(value: Any) -> str:
@@ -52,6 +53,14 @@ def disk_error(bad: OSError, path: Path) -> VtbenchError:
     if bad.errno in full:
         return NotWritten(f"{full[bad.errno]}: {path} could not be written; free space and run the same command again")
     return NotWritten(f"{path} could not be written ({bad.strerror or bad}): choose another --out or mend its rights")
+
+
+def trouble(bad: OSError) -> VtbenchError:
+    """The sentence for a failed access of which nobody knows whether it read or wrote."""
+    path = Path(str(bad.filename or "a file"))
+    if bad.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return disk_error(bad, path)
+    return VtbenchError(f"{path} cannot be read or written ({bad.strerror or bad}): mend its rights, or give another")
 
 
 def write_atomic(path: Path, text: str | bytes) -> None:

@@ -74,13 +74,17 @@ class TaskRecord(Record):
 
 
 class SuiteRecord(Record):
-    """The reference images: `hash` is over their contents (identity rule 2); `spec` opens them again."""
+    """The reference images: `hash` is over their contents (identity rule 2); `spec` opens them again. left_out: files
+    that are or may hold pictures, and are none of them, by suffix or reason; notes: that in words, and what else the
+    name may mean."""
 
     name: str = ""
     hash: str | None = None
     n: int | None = None
     version: str | None = None
     spec: str | None = None
+    left_out: dict[str, int] = {}
+    notes: list[str] = []
 
 
 class ViewRecord(Record):

@@ -129,9 +129,8 @@ def run(job: Job, tell: Progress = _silent) -> Path:
     job.loaded.system.check(job.items(), job.suite, job.view)
     if "images" in job.save:
         pair_names(job.items(), job.suite.name)
-    if not job.items():
-        where = " in this shard" if job.shard else ""
-        raise VtbenchError(f"{job.suite.name} holds no images{where}: nothing to do")
+    if not job.suite.items:
+        raise VtbenchError(f"{job.suite.name} holds no images: nothing to do")
     with RunFolder(path) as folder:
         start = _begin(job, folder)
         if start is None:
@@ -177,12 +176,11 @@ def _place(job: Job, folder: RunFolder) -> FeaturePlace:
 def _images(job: Job, folder: RunFolder, start: _Start, tell: Progress) -> None:
     """The images that are left, through the pipeline."""
     items, system = job.items(), job.loaded.system
-    first_shard = job.shard is None or job.shard[0] == 1
     writer = Writer(
         folder,
         start.metrics,
         _place(job, folder),
-        Keeping(start.save, SAMPLES if first_shard else 0),
+        Keeping(start.save, SAMPLES if job.begins else 0),
         device=job.device,
         begun=start.begun,
         system=system,

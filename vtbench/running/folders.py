@@ -13,6 +13,7 @@ from vtbench import registry
 from vtbench.images import stream
 from vtbench.images.opening import open_suite
 from vtbench.images.pairing import check_pairs, partners
+from vtbench.images.sets import ImageSet
 from vtbench.images.stream import Original
 from vtbench.images.suite import Suite
 from vtbench.images.views import View
@@ -57,11 +58,13 @@ class Candidate:
 
 @dataclass(frozen=True, repr=False)
 class Scored:
-    """What `score` returns; `as_dict()` is what --json writes. bad: {file: why it could not be read}."""
+    """What `score` returns; `as_dict()` is what --json writes. bad: {file: why it could not be read}. notes: what was
+    left out of the folders or sets, and what else their names may mean."""
 
     reference: str
     candidates: list[Candidate]
     bad: dict[str, str]
+    notes: Sequence[str] = ()
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -69,6 +72,7 @@ class Scored:
             "vtbench": VERSION,
             "reference": self.reference,
             "bad": self.bad,
+            "notes": list(self.notes),
             "candidates": [c.as_dict() for c in self.candidates],
         }
 
@@ -130,7 +134,13 @@ def score(
             for path, folder, place in zip(candidates, folders, places, strict=True)
         ]
         bad = {str(r["item"]): str(r["why"]["*"]) for r in folders[0].read_rows() if "*" in r["why"]}
-    return Scored(str(reference), out, bad)
+    suites = {reference: original, **{s.folder: s.suite for s in systems}}
+    return Scored(str(reference), out, bad, [note for path, suite in suites.items() for note in noted(path, suite)])
+
+
+def noted(path: Path, images: Suite | ImageSet) -> list[str]:
+    """The notes on what was opened at `path`."""
+    return [f"{path}: {note}" for note in images.notes]
 
 
 def _opened(reference: Path, candidates: Sequence[Path]) -> tuple[Suite, list[SavedPictures]]:

@@ -97,9 +97,21 @@ class Job:
         items = self.suite.items
         if self.limit is not None:
             items = items[: self.limit]
+        first, end = self._span(len(items))
+        return items if self.shard is None else items[first:end]
+
+    @property
+    def begins(self) -> bool:
+        """Whether the suite's first image is one of this run's; a shard before that one may be empty."""
+        images = len(self.suite.items)
+        first, end = self._span(images if self.limit is None else min(images, self.limit))
+        return first == 0 < end
+
+    def _span(self, images: int) -> tuple[int, int]:
+        """Which of so many images are this shard's, in whole batches: the first one, and the end. Where there are fewer
+        batches than shards, some shards are empty."""
         if self.shard is None:
-            return items
+            return 0, images
         part, parts = self.shard
-        batches = -(-len(items) // self.batch_size)
-        first, last = (part - 1) * batches // parts, part * batches // parts
-        return items[first * self.batch_size : last * self.batch_size]
+        batches = -(-images // self.batch_size)
+        return (part - 1) * batches // parts * self.batch_size, part * batches // parts * self.batch_size

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vtbench.images.opening import open_suite
+from vtbench.images.opening import open_again
 from vtbench.results.folder import ROWS, SCORES, TOKENS, RunFolder
 from vtbench.results.record import Run, RunInfo, find_runs, read_run
 from vtbench.results.stores import TokenFile
@@ -92,6 +92,9 @@ def _join_features(shards: Sequence[Run], target: Path) -> None:
         with (target / "features" / name).open("wb") as sink:
             for number, shard in enumerate(shards, 1):
                 part = shard.path / "features" / name
+                if not shard.info.n and not part.exists():
+                    # A shard of no images has no features.
+                    continue
                 if not part.exists():
                     raise VtbenchError(f"{part} is missing: run shard {number} again")
                 with part.open("rb") as source:
@@ -101,13 +104,15 @@ def _join_features(shards: Sequence[Run], target: Path) -> None:
 def _join_rows(shards: Sequence[Run], folder: RunFolder) -> None:
     """Rows as they were written, and their tokens."""
     tokens = TokenFile(folder.path)
+    begun = False
     for shard in shards:
         kept = TokenFile(shard.path)
         waiting: list[Mapping[str, Any]] = []
         for index, row in enumerate(RunFolder(shard.path).read_rows()):
-            if shard is not shards[0]:
+            if begun:
                 # Stated once a run, with its first image.
                 row.pop("kind", None)
+            begun = True
             waiting.append(row)
             if kept.exists():
                 tokens.append([kept.blob(index)])
@@ -119,12 +124,14 @@ def _join_rows(shards: Sequence[Run], folder: RunFolder) -> None:
 
 def _record(shards: Sequence[Run]) -> RunInfo:
     infos = [s.info for s in shards]
+    # What the first images say of the model (kind, multiply-accumulates) stands in the record of their shard.
+    first = next((info for info in infos if info.n), infos[0])
     reasons = [r for i in infos for r in (i.why_not_ranked or "").split("; ") if r and not r.startswith("shard ")]
     served: Counter[str] = Counter()
     for info in infos:
         served.update(info.served)
     why = joined(dict.fromkeys(reasons))
-    return infos[0].with_(
+    return first.with_(
         enlarged=sum(i.enlarged for i in infos),
         served=dict(served),
         peak_memory_bytes=max((i.peak_memory_bytes for i in infos if i.peak_memory_bytes), default=None),
@@ -144,7 +151,7 @@ def _score(folder: RunFolder, info: RunInfo) -> None:
     seen = tally(folder.read_rows(), metrics.per_image())
     items: Sequence[Any] = [str(r["item"]) for r in folder.read_rows()]
     if any(isinstance(m, RowMetric) for m in metrics.ready.values()):
-        items = open_suite(info.suite.spec or "").items[: info.limit]
+        items = open_again(info.suite.spec or "", info.suite.hash).items[: info.limit]
     tokens = TokenFile(folder.path)
     place = FeaturePlace(folder.path)
     result = scores_of(

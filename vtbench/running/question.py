@@ -68,6 +68,7 @@ def first_record(job: Job, metrics: Metrics, batch: int, save: frozenset[str], n
             "n": len(suite.items),
             "version": suite.version,
             "spec": job.suite_spec,
+            **_left_out(job),
         },
         "view": {"name": view.name, "protocol": view.protocol, "fingerprint": view.fingerprint()},
         "protocol": view.protocol,
@@ -87,6 +88,13 @@ def first_record(job: Job, metrics: Metrics, batch: int, save: frozenset[str], n
         "provenance": {**provenance.facts(job.source_files()), "started": now()},
     }
     return validated(RunInfo, plain(stated), "the record of this run")
+
+
+def _left_out(job: Job) -> dict[str, Any]:
+    """What was left out of the originals and of saved pictures, and what else their names may mean."""
+    suite = job.suite
+    notes = [*suite.notes, *job.loaded.system.notes]
+    return {**({"left_out": dict(suite.left_out)} if suite.left_out else {}), **({"notes": notes} if notes else {})}
 
 
 def _model(job: Job) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vtbench import registry
-from vtbench.images.opening import open_suite
+from vtbench.images.opening import open_of_task, open_suite
 from vtbench.images.suite import Suite
 from vtbench.images.views import View
 from vtbench.types.errors import VtbenchError
@@ -132,10 +132,16 @@ class Request:
 
     def questions(self) -> list[Question]:
         """Every task on every suite, at the view asked for."""
+        own = self.images is None
         return [
-            Question(task, name, open_suite(name), View.parse(self.view or task.view, self.protocol))
+            Question(
+                task,
+                name,
+                open_of_task(name) if own else open_suite(name),
+                View.parse(self.view or task.view, self.protocol),
+            )
             for task in self.chosen_tasks()
-            for name in ([str(self.images)] if self.images is not None else task.suites)
+            for name in (task.suites if own else [str(self.images)])
         ]
 
 

@@ -20,7 +20,7 @@ from vtbench.metrics.moments import Moments
 from vtbench.results.folder import RunFolder
 from vtbench.running import pipeline
 from vtbench.running.extracting import FeatureSink
-from vtbench.running.folders import Candidate, Scored, Tick, counting
+from vtbench.running.folders import Candidate, Scored, Tick, counting, noted
 from vtbench.running.writer import Keeping, Writer
 from vtbench.scoring.features import FeaturePlace
 from vtbench.scoring.loading import Metrics, load_metrics
@@ -66,7 +66,9 @@ def score(
             for k, (path, images) in enumerate(zip(candidates, sets, strict=True))
         ]
     bad = {name: why for images in sets for name, why in images.bad.items()}
-    return Scored(str(reference), out, {**bad, **side.bad})
+    opened = dict(zip(candidates, sets, strict=True)) | ({} if origin.images is None else {reference: origin.images})
+    notes = [note for path, images in opened.items() for note in noted(path, images)]
+    return Scored(str(reference), out, {**bad, **side.bad}, notes)
 
 
 def _pictures(images: ImageSet, size: int) -> Iterator[pipeline.Batch]:
@@ -167,10 +169,12 @@ def _candidate(
 class _MomentSink:
     """Sums of features, in place of the features themselves."""
 
-    def __init__(self, sums: Moments, extractor: Extractor) -> None:
-        self.sums, self.extractor = sums, extractor
+    def __init__(self, sums: Moments, extractor: Extractor, bad: dict[str, str]) -> None:
+        """bad: where images that could not be read are noted, with their reason."""
+        self.sums, self.extractor, self.bad = sums, extractor, bad
 
     def write(self, work: pipeline.Work) -> None:
+        self.bad.update({o.item.id: o.why for o in work.originals if o.why is not None})
         for part in work.parts:
             names = [o.item.id for o in part.originals]
             self.sums.add(extract(self.extractor, part.output.images.contiguous(), names))
@@ -178,8 +182,11 @@ class _MomentSink:
 
 def statistics(
     images: Path, out: Path, *, metric: str = "fid", device: str = "cpu", progress: Tick | None = None
-) -> None:
-    """Saves the set's mean and covariance of `metric`'s features as .npz (mu, sigma, n), to be a REFERENCE later."""
+) -> ImageSet:
+    """Saves the set's mean and covariance of `metric`'s features as .npz (mu, sigma, n), to be a REFERENCE later.
+
+    Returns the set, with what was left out in `notes` and what could not be read in `bad`.
+    """
     if out.suffix != ".npz":
         raise VtbenchError(f"--out {out}: statistics are saved as .npz")
     metric = registry.metrics().name_of(metric)
@@ -192,10 +199,11 @@ def statistics(
     extractor.load(device)
     source = open_set(images)
     sums = Moments(extractor.dim)
-    lane = pipeline.Lane(source.name, None, _MomentSink(sums, extractor), side=0)
+    lane = pipeline.Lane(source.name, None, _MomentSink(sums, extractor, source.bad), side=0)
     tick = counting(progress, source.n)
     pipeline.run([lane], _pictures(source, BATCH), pipeline.Pace(BATCH, 0), tick=tick)
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(f".{out.stem}.part.npz")
     dataclasses.replace(sums.statistics(str(images)), extractor=extractor.id).save(part)
     part.replace(out)
+    return source

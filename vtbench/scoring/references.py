@@ -41,6 +41,8 @@ class SetReference:
         adm = self.spatial and getattr(extractor, "output", "") == "spatial"
         part: Literal["pool3", "spatial"] = "spatial" if adm else "pool3"
         saved = moments.load(self.path, part)
+        if saved.n is not None and saved.n < 2:
+            return None, f"{self.path.name} holds statistics of {saved.n} image, which has no covariance"
         if saved.dim != extractor.dim:
             return None, f"{self.path.name} holds statistics of {saved.dim} features, {name} has {extractor.dim}"
         if saved.extractor not in (None, extractor.id):

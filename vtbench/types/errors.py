@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from vtbench.types.readable import readable
+
 
 class VtbenchError(Exception):
     """What was found, what was wanted and what to do, in one sentence.
@@ -14,7 +16,7 @@ class VtbenchError(Exception):
     """
 
     def __init__(self, message: str, *, code: int = 2) -> None:
-        super().__init__(message)
+        super().__init__(readable(message))
         self.code = code
 
 
