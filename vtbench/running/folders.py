@@ -16,6 +16,7 @@ from vtbench.images.pairing import check_pairs, partners
 from vtbench.images.stream import Original
 from vtbench.images.suite import Suite
 from vtbench.images.views import View
+from vtbench.models.isolation import isolated
 from vtbench.models.pictures import SavedPictures
 from vtbench.results.folder import RunFolder
 from vtbench.results.html import paragraphs, scores_html
@@ -87,6 +88,7 @@ class Scored:
         return "".join([*tables, paragraphs(f"could not be read: {name}: {why}" for name, why in self.bad.items())])
 
 
+@isolated()
 def score(
     reference: Path,
     candidates: Sequence[Path],
