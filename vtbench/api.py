@@ -28,8 +28,8 @@ def evaluate(
     checkpoint: str | Path | None = None,
     options: Mapping[str, Any] | None = None,
     limit: int | None = None,
-    device: str = "cpu",
-    dtype: str = "float32",
+    device: str | None = None,
+    dtype: str | None = None,
     batch_size: int = 4,
     save: Sequence[str] = (),
     shard: tuple[int, int] | None = None,
@@ -42,6 +42,7 @@ def evaluate(
     per_prompt: int | None = None,
     tokenizer_checkpoint: str | Path | None = None,
     fit: str | None = None,
+    identity: str | None = None,
 ) -> Evaluation:
     """Evaluates one model or several and returns their runs.
 
@@ -50,6 +51,9 @@ def evaluate(
     fit: how a model of one fixed size is served, "resize" (there and back; the task's default) or "tiles".
     out: folder of the results; None makes a temporary one. A model that fails is named in `failures`, the others go on.
     prompts, per_prompt, tokenizer_checkpoint: for generators (tasks with prompts), which have no other tasks.
+    device, dtype: None is cpu and float32. An object stays where and as it is, so they can only be its own.
+    identity: an object's results are never continued or taken from disk, as nothing tells whether it is the same one;
+    with an identity (a text of your own, such as "step 1000") you vouch for that.
     """
     from vtbench.running.evaluate import evaluate as run
     from vtbench.running.request import Request
@@ -75,6 +79,7 @@ def evaluate(
         per_prompt=per_prompt,
         tokenizer_checkpoint=tokenizer_checkpoint,
         fit=fit,
+        identity=identity,
     )
     return run(request, progress)
 

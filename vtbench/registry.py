@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from vtbench.types.cards import Card, Family, Wrapping
+from vtbench.types.cards import Adopting, Card, Family, Wrapping
 from vtbench.types.errors import VtbenchError, near
 from vtbench.types.names import FileRegistry, Registry, Source
 from vtbench.types.plugins import file_of, is_path_and_name, module_of, path_and_name, plugins
@@ -194,6 +194,15 @@ def _wrapped(wrapping: Wrapping, name: str) -> Entry:
     family, file = _all().wrapping.get(wrapping.prefix)
     builtin = _all().wrapping.source(wrapping.prefix).builtin and inner.builtin
     return Entry(wrapping.card_for(inner.card), family, file, builtin, inner)
+
+
+def adopting(candidate: Any) -> tuple[Adopting, Card] | None:
+    """(how it is adopted, its card) of a library's object that a family takes as it is; None for any other."""
+    for one in families().values():
+        card = one.adopts.card_for(candidate) if one.adopts is not None else None
+        if one.adopts is not None and card is not None:
+            return one.adopts, card
+    return None
 
 
 def split_options(entry: Entry, texts: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:

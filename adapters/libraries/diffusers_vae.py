@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from vtbench.adapters.networks.diffusers_vae import DiffusersVAE
-from vtbench.types.cards import Card, Family, Fixed, Multiple, Published, Weights
+from vtbench.adapters.networks.diffusers_vae import DiffusersVAE, adopt, card_of
+from vtbench.types.cards import Adopting, Card, Family, Fixed, Multiple, Published, Weights
 
 _DIFFUSERS = "https://github.com/huggingface/diffusers"
 _OPTIONS = {"posterior": "mode", "latent_dtype": "float16"}
@@ -314,4 +314,15 @@ CARDS = (
     ),
 )
 
-FAMILY = Family("diffusers", "Autoencoders of the diffusers library", CARDS, DiffusersVAE)
+
+def _card_for(model: Any) -> Card | None:
+    return card_of(model, next(card for card in CARDS if card.name == "diffusers-vae"))
+
+
+FAMILY = Family(
+    "diffusers",
+    "Autoencoders of the diffusers library",
+    CARDS,
+    DiffusersVAE,
+    adopts=Adopting(_card_for, adopt),
+)

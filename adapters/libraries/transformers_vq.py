@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from vtbench.models import checkpoint
 from vtbench.models.names import check_names
 from vtbench.types.adapter import Tokenizer
-from vtbench.types.cards import Card, Family, Multiple, Weights
+from vtbench.types.cards import Adopting, Card, Family, Multiple, Weights
 from vtbench.types.errors import MissingExtra, VtbenchError
 from vtbench.types.tokens import Codes, Tokens
 
@@ -120,13 +120,20 @@ class TransformersVQ(Tokenizer):
         self.model.to(device=device, dtype=getattr(torch, dtype)).eval().requires_grad_(False)
         self.device, self.dtype = device, dtype
         self._normalisation(folder)
-        self._agree(folder)
+        self._agree(str(folder))
 
-    def _normalisation(self, folder: Path) -> None:
+    def take(self, model: Any, kind: Kind) -> None:
+        """Takes the library's model where and as it is; pixels are normalised to [-1, 1]."""
+        self.model, self.kind = model, kind
+        self.device, self.dtype = str(model.device), str(model.dtype).removeprefix("torch.")
+        self._normalisation(None)
+        self._agree(f"this {type(model).__name__}")
+
+    def _normalisation(self, folder: Path | None) -> None:
         import torch
 
         stated: dict[str, Any] = {}
-        if (folder / "preprocessor_config.json").is_file():
+        if folder is not None and (folder / "preprocessor_config.json").is_file():
             try:
                 stated = json.loads((folder / "preprocessor_config.json").read_text())
             except ValueError as bad:
@@ -134,7 +141,7 @@ class TransformersVQ(Tokenizer):
         mean, std = (stated.get(n) or [0.5] * 3 for n in ("image_mean", "image_std"))
         self.mean, self.std = (torch.tensor(v, dtype=torch.float32).view(1, -1, 1, 1) for v in (mean, std))
 
-    def _agree(self, folder: Path) -> None:
+    def _agree(self, where: str) -> None:
         """Sizes by the model's own config; an error where a named card says otherwise."""
         assert self.kind is not None
         config = self.model.config
@@ -143,7 +150,7 @@ class TransformersVQ(Tokenizer):
         for what, says, has in zip(("downsampling", "codebook size"), stated, (factor, book), strict=True):
             if says is not None and says != has:
                 raise VtbenchError(
-                    f"{folder} holds a model with {what} {has}; {self.card.name} has {says}: another model"
+                    f"{where} holds a model with {what} {has}; {self.card.name} has {says}: another model"
                 )
         self.card = replace(
             self.card,
@@ -185,8 +192,12 @@ class TransformersVQ(Tokenizer):
                 out = self.model.decode(codes.view(-1, h, w))
             else:
                 # The class decodes to the grid of its configuration only; its weights serve every grid.
-                self.model.quantize.quant_state_dims = [h, w]
-                out = self.model.decode(codes)
+                quantizer = self.model.quantize
+                configured, quantizer.quant_state_dims = quantizer.quant_state_dims, [h, w]
+                try:
+                    out = self.model.decode(codes)
+                finally:
+                    quantizer.quant_state_dims = configured
         images: torch.Tensor = out.float().cpu() * self.std + self.mean
         return images
 
@@ -249,4 +260,35 @@ CARDS = (
     ),
 )
 
-FAMILY = Family("transformers", "Vector quantizers of the transformers library", CARDS, TransformersVQ)
+
+def _kind_of(model: Any) -> Kind | None:
+    """How the class of a model that the library built is called; None for anybody else's."""
+    names = {base.__name__ for base in type(model).__mro__ if base.__module__.startswith("transformers.")}
+    own = getattr(type(model), "encode", None)
+    if own is None or not str(own.__module__).startswith("transformers."):
+        return None
+    return next((kind for name, kind in CLASSES.values() if name in names), None)
+
+
+def _card_for(model: Any) -> Card | None:
+    if _kind_of(model) is None:
+        return None
+    generic = next(card for card in CARDS if card.name == "transformers-vq")
+    return replace(generic, name=type(model).__name__.lower(), title=type(model).__name__, weights=(), note=None)
+
+
+def _adopt(model: Any, card: Card, options: Mapping[str, Any]) -> TransformersVQ:
+    kind = _kind_of(model)
+    assert kind is not None
+    tokenizer = TransformersVQ(card, options)
+    tokenizer.take(model, kind)
+    return tokenizer
+
+
+FAMILY = Family(
+    "transformers",
+    "Vector quantizers of the transformers library",
+    CARDS,
+    TransformersVQ,
+    adopts=Adopting(_card_for, _adopt),
+)

@@ -157,15 +157,19 @@ class DiffusersVAE(Tokenizer):
     def load(self, files: Mapping[str, Path], device: str = "cpu", dtype: str = "float32") -> None:
         inner = next((w.file for w in self.card.weights if w.role == "folder"), "")
         folder = find_folder(files["folder"], inner)
-        self.model, name = load_model(folder, dtype)
-        self.kind = CLASSES[name]
+        model, name = load_model(folder, dtype)
+        self.take(model.to(device), name, str(folder))
+        self.device, self.dtype = device, dtype
+
+    def take(self, model: Any, name: str, where: str) -> None:
+        """Takes the library's model of the class `name`, where and as it is; `where` it comes from, for messages."""
+        self.model, self.kind = model, CLASSES[name]
         if self.options.get("posterior") == "sample" and not self._has_posterior():
             raise VtbenchError(f"{name} has no posterior to sample from: leave out posterior=sample")
-        if name == "AutoencoderVidTok" and not self.model.is_causal:
+        if name == "AutoencoderVidTok" and not model.is_causal:
             raise VtbenchError("this AutoencoderVidTok is not causal, so it takes no single image: use a causal one")
-        self.model.to(device)
-        self.device, self.dtype = device, dtype
-        self._agree(folder)
+        self.device, self.dtype = str(model.device), str(model.dtype).removeprefix("torch.")
+        self._agree(where)
 
     def _has_posterior(self) -> bool:
         return self.kind.posterior and not self._codebook()
@@ -189,9 +193,10 @@ class DiffusersVAE(Tokenizer):
         levels = next(config[b] for b in blocks if config.get(b))
         return 2 ** (len(levels) - 1)
 
-    def _agree(self, folder: Path) -> None:
+    def _agree(self, where: str) -> None:
         """Sizes by the model's own config; an error where a named card says otherwise."""
         config, factor = self.model.config, self._factor()
+        self._check_colours(where)
         names = ("vq_embed_dim", "latent_channels", "z_dim", "z_channels", "encoder_hidden_size")
         channels = next(int(config[n]) for n in names if config.get(n))
         book = self._codebook()
@@ -205,7 +210,7 @@ class DiffusersVAE(Tokenizer):
         ):
             if says is not None and says != has:
                 raise VtbenchError(
-                    f"{folder} holds a model with {what} {has}; {self.card.name} has {says}: another model"
+                    f"{where} holds a model with {what} {has}; {self.card.name} has {says}: another model"
                 )
         sizes: Fixed | Multiple
         if "encoder_patch_size" in config:
@@ -227,6 +232,18 @@ class DiffusersVAE(Tokenizer):
             stochastic=self.card.stochastic or self.kind.noisy,
             value_range=(0.0, 1.0) if self.kind.unit_range else (-1.0, 1.0),
         )
+
+    def _check_colours(self, where: str) -> None:
+        """Refuses a model of other than three channels; some take patches of them, folded into channels."""
+        config = self.model.config
+        folded = 3 * int(config.get("patch_size") or 1) ** 2
+        for what, key in (("takes", "in_channels"), ("gives", "out_channels")):
+            channels = config.get(key)
+            if channels is not None and int(channels) not in (3, folded):
+                raise VtbenchError(
+                    f"{where} holds a model that {what} images of {channels} channels, and pictures here have 3 (RGB): "
+                    "use a model of 3, or one of your own around it that converts (path/to/file.py@name)"
+                )
 
     def parameter_count(self) -> int | None:
         return None if self.model is None else sum(p.numel() for p in self.model.parameters())
@@ -329,3 +346,27 @@ class DiffusersVAE(Tokenizer):
         if model.config["lookup_from_codebook"]:
             return model.decode(indices, force_not_quantize=True, shape=shape)
         return model.decode(model.quantize.get_codebook_entry(indices, shape), force_not_quantize=True)
+
+
+LIBRARY = "diffusers."
+
+
+def card_of(model: Any, generic: Card) -> Card | None:
+    """The card of a model that the library built: `generic`, under the name of its class. None for anything else, also
+    where a class of somebody's own says what encode returns."""
+    classes = [base for base in type(model).__mro__ if base.__module__.startswith(LIBRARY)]
+    encode, decode = (getattr(type(model), name, None) for name in ("encode", "decode"))
+    if not classes or encode is None or decode is None or not str(encode.__module__).startswith(LIBRARY):
+        return None
+    if not any(base.__name__ in CLASSES for base in classes):
+        known = ", ".join(sorted(CLASSES))
+        raise VtbenchError(f"{classes[0].__name__} of diffusers cannot be measured on images; known are {known}")
+    return replace(generic, name=type(model).__name__.lower(), title=type(model).__name__, weights=(), note=None)
+
+
+def adopt(model: Any, card: Card, options: Mapping[str, Any]) -> DiffusersVAE:
+    """The library's model as a tokenizer; nothing of it is moved, converted or set."""
+    tokenizer = DiffusersVAE(card, options)
+    name = next(base.__name__ for base in type(model).__mro__ if base.__name__ in CLASSES)
+    tokenizer.take(model, name, f"this {name}")
+    return tokenizer

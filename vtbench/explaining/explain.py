@@ -25,6 +25,7 @@ from vtbench.explaining.claims import (
 from vtbench.explaining.measure import Measurement, Score, load
 from vtbench.explaining.systems import open_system
 from vtbench.images.protocols import PROTOCOLS
+from vtbench.models.isolation import isolated
 from vtbench.statistics.intervals import mean_interval
 from vtbench.types.errors import VtbenchError
 from vtbench.types.metric import SetMetric
@@ -33,6 +34,7 @@ NAMED = 10
 """So many images that were left out are named."""
 
 
+@isolated()
 def explain(
     model: str,
     claims: Mapping[str, str | float],

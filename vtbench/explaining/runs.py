@@ -21,6 +21,7 @@ from vtbench.explaining.explain import check_limit, left_out
 from vtbench.explaining.measure import Measurement, MetricFailed, Score, load, read_by, too_few
 from vtbench.explaining.systems import Explained
 from vtbench.images.views import View
+from vtbench.models.isolation import isolated
 from vtbench.models.load import again, originals
 from vtbench.reporting import runs as facts
 from vtbench.reporting.comparable import OF_METRIC, labels, protocol_fields
@@ -46,6 +47,7 @@ class _Pair:
         return first, second
 
 
+@isolated()
 def explain_runs(
     first: Path,
     second: Path,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +18,9 @@ from vtbench import registry
 from vtbench.images.opening import open_again, open_suite
 from vtbench.images.suite import Suite
 from vtbench.models.build import Built, arch_options, build
-from vtbench.models.objects import TrainingLoopModel, as_model, weights_digest
+from vtbench.models.devices import check_device
+from vtbench.models.isolation import isolated
+from vtbench.models.objects import of_object
 from vtbench.models.pictures import SavedPictures
 from vtbench.models.saved_tokens import SavedTokens
 from vtbench.models.system import GeneratorSystem, ModelSystem, System
@@ -50,6 +53,9 @@ class Loaded:
     drawn: Path | None = None
     """From `again`, of a generation run: the folder that `vtbench generate` could have written. The system are its
     pictures, which stand for prompts and have no originals."""
+    device: str = "cpu"
+    """Where it computes, and dtype: what it computes in: an object's are its own, whatever was asked for."""
+    dtype: str = "float32"
 
     def __repr__(self) -> str:
         options = ", ".join(f"{k}={v}" for k, v in dict(self.identity.get("options", {})).items())
@@ -78,35 +84,46 @@ class Loaded:
         return facts
 
 
+@isolated()
 def load(
     spec: Any,
     options: Mapping[str, str] | None = None,
     *,
     checkpoint: Path | None = None,
-    device: str = "cpu",
-    dtype: str = "float32",
+    device: str | None = None,
+    dtype: str | None = None,
     fit: str = "resize",
     generator: bool | None = None,
     tokenizer_checkpoint: Path | None = None,
+    identity: str | None = None,
 ) -> Loaded:
     """Finds, verifies, builds and loads what a spec names.
 
-    options: texts as on the command line. fit: how a model is served whose size does not fit (`System.served` gives
-    another). generator: True or False refuses the other kind before anything is loaded. tokenizer_checkpoint: the file
-    of the tokenizer that a generator is attached to.
+    options: texts as on the command line. device, dtype: None is cpu and float32, of an object its own. fit: how a
+    model is served whose size does not fit (`System.served` gives another). generator: True or False refuses the other
+    kind before anything is loaded. tokenizer_checkpoint: the file of the tokenizer that a generator is attached to.
+    identity: of an object, the name under which the caller vouches that it is the same as last time.
     Raises VtbenchError with what is wrong; Unavailable where weights are not here and the network is refused.
     """
     options = dict(options or {})
     if not isinstance(spec, str):
-        if options or checkpoint:
-            raise VtbenchError(f"{type(spec).__name__} is loaded already: it takes no --option and no --checkpoint")
-        return _of_object(spec, fit)
+        if checkpoint or tokenizer_checkpoint:
+            raise VtbenchError(f"{_class_name(spec)} is loaded already: it takes no --checkpoint")
+        return _of_object(spec, options, device, dtype, identity, fit)
+    if identity is not None:
+        raise VtbenchError(f"identity={identity!r} is for objects: {spec} is known by its files; leave it out")
+    device, dtype = device or "cpu", dtype or "float32"
     if spec.startswith("folder:"):
         if options or checkpoint:
             raise VtbenchError(f"{spec} is a folder of images: it takes no --option and no --checkpoint")
-        return _of_folder(spec)
+        check_device(device, dtype)
+        return replace(_of_folder(spec), device=device, dtype=dtype)
     _refuse_other_kind(spec, generator, tokenizer_checkpoint)
     built = build(spec, options, checkpoint, device, dtype, tokenizer_checkpoint)
+    return replace(_of_built(built, fit, {"spec": spec, "checkpoint": checkpoint}), device=device, dtype=dtype)
+
+
+def _of_built(built: Built, fit: str, facts: Mapping[str, Any]) -> Loaded:
     entry, model = built.entry, built.model
     files = source_files(entry)
     identity: dict[str, Any] = {
@@ -126,8 +143,11 @@ def load(
             files += source_files(built.tokenizer.entry)
     else:
         system = ModelSystem(model, fit)
-    facts = {"spec": spec, "checkpoint": checkpoint}
     return Loaded(system, identity, _record(built), facts=facts, tokenizer=tokenizer, sources=tuple(files))
+
+
+def _class_name(spec: Any) -> str:
+    return spec.__name__ if isinstance(spec, type) else type(spec).__name__
 
 
 def source_files(entry: registry.Entry) -> list[Path]:
@@ -184,19 +204,23 @@ def _of_folder(spec: str) -> Loaded:
     return Loaded(system, identity, {"status": "none", "files": []}, facts={"spec": spec, "checkpoint": None})
 
 
-def _of_object(tokenizer: Any, fit: str) -> Loaded:
-    model = as_model(tokenizer)
-    digest, has_state = weights_digest(tokenizer, model.options)
-    files = [{"file": "state_dict of the object", "role": "model", "sha256": digest}] if has_state else []
-    identity = {"name": model.card.name, "options": dict(model.options), "object": digest}
-    reasons = () if has_state else ("an object without a state dict: nothing identifies its weights",)
-    stated = model.stated if isinstance(model, TrainingLoopModel) else True
+def _of_object(
+    tokenizer: Any, options: Mapping[str, str], device: str | None, dtype: str | None, identity: str | None, fit: str
+) -> Loaded:
+    """An object. What it will compute cannot be read off it (its attributes, what they refer to, its class's code), so
+    that no other call is of the same question unless the caller says so."""
+    taken = of_object(tokenizer, options, device, dtype)
+    model = taken.model
+    files = [{"file": "tensors of the object", "role": "model", "sha256": taken.sha256}] if taken.sha256 else []
+    vouched = {"identity": identity} if identity is not None else {"call": uuid.uuid4().hex}
     return Loaded(
-        ModelSystem(model, fit, states_kind=stated),
-        identity,
+        ModelSystem(model, fit, states_kind=taken.stated),
+        {"name": model.card.name, "options": dict(model.options), "object": taken.sha256, **vouched},
         {"status": "own", "files": files, "why": None},
-        reasons,
-        {"spec": None, "checkpoint": None},
+        () if files else ("an object without tensors: nothing identifies its weights",),
+        {"spec": None, "checkpoint": None, "identity": identity},
+        device=taken.device,
+        dtype=taken.dtype,
     )
 
 

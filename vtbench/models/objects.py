@@ -1,21 +1,26 @@
-"""A tokenizer object from inside somebody's training loop, taken as a model; and what identifies it."""
+"""A tokenizer object from inside somebody's training loop, taken as a model."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import inspect
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from vtbench.types.adapter import ClosedSystem, Tokenizer
+from vtbench import registry
+from vtbench.models import object_state
+from vtbench.models.devices import check_device
+from vtbench.models.holding import held_modules, in_eval_mode, outermost
+from vtbench.models.wrappers import gathering, name_of, unwrapped
+from vtbench.types.adapter import ClosedSystem, Generator, Tokenizer
 from vtbench.types.cards import Card, Multiple
 from vtbench.types.errors import VtbenchError
 
 
 class TrainingLoopModel(Tokenizer):
-    """An object with encode(images) and decode(tokens); seeds are handed over if it takes them.
+    """An object with encode(images) and decode(tokens); seeds are handed over if it takes them, and images where its
+    tensors lie.
 
     stated: it has a `card` of its own. Otherwise its card is a placeholder, whose kind means nothing.
     """
@@ -23,19 +28,22 @@ class TrainingLoopModel(Tokenizer):
     def __init__(self, tokenizer: Any) -> None:
         card = getattr(tokenizer, "card", None)
         self.stated = isinstance(card, Card)
-        name = type(tokenizer).__name__
+        name = name_of(tokenizer)
         placeholder = Card(name=name.lower(), family="object", kind="discrete", title=name, sizes=Multiple(1))
         super().__init__(card if isinstance(card, Card) else placeholder)
         self.tokenizer = tokenizer
+        self._parameters: int | None = None
+
+    def count(self, modules: Sequence[Any]) -> None:
+        """Takes the parameters of these modules as its own."""
+        counts = {id(p): p.numel() for module in modules for p in module.parameters()}
+        self._parameters = sum(counts.values()) if counts else None
 
     def parameter_count(self) -> int | None:
-        counts = {id(p): p.numel() for m in _modules(self.tokenizer) for p in m.parameters()}
-        return sum(counts.values()) if counts else None
+        return self._parameters
 
     def encode(self, images: Any, seeds: Sequence[int], budget: float | None = None) -> Any:
-        parameter = next((p for m in _modules(self.tokenizer) for p in m.parameters()), None)
-        images = images if parameter is None else images.to(parameter.device)
-        return _call(self.tokenizer.encode, images, seeds)
+        return _call(self.tokenizer.encode, images.to(self.device), seeds)
 
     def decode(self, tokens: Any, seeds: Sequence[int]) -> Any:
         return _call(self.tokenizer.decode, tokens, seeds)
@@ -49,78 +57,89 @@ def _call(method: Callable[..., Any], first: Any, seeds: Sequence[int]) -> Any:
     return method(first, seeds) if len(required) > 1 else method(first)
 
 
-def as_model(tokenizer: Any) -> Tokenizer | ClosedSystem:
-    """The object itself where it is a model of vtbench, else a TrainingLoopModel around it."""
-    if isinstance(tokenizer, Tokenizer | ClosedSystem):
-        return tokenizer
-    if callable(getattr(tokenizer, "encode", None)) and callable(getattr(tokenizer, "decode", None)):
-        return TrainingLoopModel(tokenizer)
-    raise VtbenchError(
-        f"{type(tokenizer).__name__} is no tokenizer: give a registered name, or an object with encode and decode"
-    )
+@dataclass(frozen=True)
+class ObjectModel:
+    """An object as a model, with what is true of it: where it lies, what it computes in, the sha256 of its tensors
+    (None: it has none, so that nothing identifies its weights)."""
+
+    model: Tokenizer | ClosedSystem
+    device: str
+    dtype: str
+    sha256: str | None
+
+    @property
+    def stated(self) -> bool:
+        """False where the card is a placeholder."""
+        return self.model.stated if isinstance(self.model, TrainingLoopModel) else True
 
 
-def weights_digest(tokenizer: Any, options: Mapping[str, Any]) -> tuple[str, bool]:
-    """(sha256 of an object's class, options, plain attributes and state dicts, whether it has a state dict).
+def of_object(
+    tokenizer: Any, options: Mapping[str, str], device: str | None = None, dtype: str | None = None
+) -> ObjectModel:
+    """The object as a model: itself where it is one of vtbench, a library's by the family that knows it, else what has
+    encode and decode.
 
-    Without one, nothing says whether this is the object of the last call: the digest is then another every time, so
-    that results are never taken from disk.
+    device, dtype: what the caller asked for; the object is left where and as it is, so anything else is refused.
     """
-    import torch
-
-    digest = hashlib.sha256(repr((type(tokenizer).__qualname__, dict(options), _settings(tokenizer))).encode())
-    states = _states(tokenizer)
-    for part, state in states.items():
-        for name, tensor in state.items():
-            digest.update(f"{part}.{name}".encode())
-            if callable(getattr(tensor, "detach", None)):
-                plain = tensor.detach().cpu().contiguous().reshape(-1)
-                digest.update(plain.view(torch.uint8).numpy().tobytes())
-    if not states:
-        digest.update(uuid.uuid4().bytes)
-    return digest.hexdigest(), bool(states)
-
-
-def _modules(tokenizer: Any) -> list[Any]:
-    """The object itself and what it holds, as far as they are torch modules."""
-    from torch import nn
-
-    return [m for m in (tokenizer, *getattr(tokenizer, "__dict__", {}).values()) if isinstance(m, nn.Module)]
+    if device is not None:
+        check_device(device, "float32")
+    modules = held_modules(tokenizer)
+    model = _model_of(tokenizer, options)
+    name = name_of(getattr(model, "tokenizer", unwrapped(tokenizer)))
+    object_state.refuse_unready(name, modules)
+    own = object_state.own_modules(unwrapped(tokenizer), modules)
+    lies, computes = object_state.device_of(own), object_state.dtype_of(own)
+    _check_asked(name, model, lies, computes, device, dtype)
+    if isinstance(model, TrainingLoopModel):
+        model.device, model.dtype = lies or device or "cpu", computes or "float32"
+        model.count(own)
+    digest = object_state.digest_of(unwrapped(tokenizer), outermost(modules))
+    return ObjectModel(model, lies or device or "cpu", computes or "float32", digest)
 
 
-def _states(tokenizer: Any) -> dict[str, Mapping[str, Any]]:
-    """The state dicts that identify an object's weights: its own, or those of the modules that it holds."""
-    if callable(getattr(tokenizer, "state_dict", None)):
-        return {"": tokenizer.state_dict()}
-    held = getattr(tokenizer, "__dict__", {}).items()
-    return {n: m.state_dict() for n, m in held if callable(getattr(m, "state_dict", None))}
+def _model_of(tokenizer: Any, options: Mapping[str, str]) -> Tokenizer | ClosedSystem:
+    if isinstance(tokenizer, type):
+        raise VtbenchError(f"{tokenizer.__name__} is a class: give an object of it, {tokenizer.__name__}(…)")
+    inner = unwrapped(tokenizer)
+    adopting = registry.adopting(inner)
+    if adopting is not None:
+        adoption, card = adopting
+        chosen = {**card.options, **registry.parse_options(card, options)}
+        model: Tokenizer = adoption.adopt(inner, card, chosen)
+        return model
+    if isinstance(inner, Generator):
+        raise VtbenchError(f"{name_of(inner)} is a generator object: register it, and evaluate it by its name")
+    if options:
+        raise VtbenchError(
+            f"{name_of(inner)} is loaded already: it takes no --option; set {', '.join(options)} on the object itself"
+        )
+    if isinstance(inner, Tokenizer | ClosedSystem):
+        return inner
+    if callable(getattr(inner, "encode", None)) and callable(getattr(inner, "decode", None)):
+        return TrainingLoopModel(inner)
+    raise VtbenchError(f"{name_of(inner)} is no tokenizer: give a registered name, or an object with encode and decode")
 
 
-def _settings(tokenizer: Any) -> list[tuple[str, Any]]:
-    """Plain attributes, which decide results as weights do: a number of steps, a temperature."""
-    attributes = getattr(tokenizer, "__dict__", {}).items()
-    return sorted((n, v) for n, v in attributes if not n.startswith("_") and n != "training" and _is_plain(v))
-
-
-def _is_plain(value: Any) -> bool:
-    simple = (bool, int, float, str, type(None))
-    return isinstance(value, simple) or (isinstance(value, tuple | list) and all(isinstance(v, simple) for v in value))
+def _check_asked(
+    name: str, model: Any, lies: str | None, computes: str | None, device: str | None, dtype: str | None
+) -> None:
+    """Refuses a device or dtype that is not the object's own: nothing is moved or converted under a training loop."""
+    if device is not None and lies is not None and not object_state.same_device(device, lies):
+        raise VtbenchError(f"{name} lies on {lies}: move it to {device} yourself, or leave out device=")
+    if device is not None and lies is None and device != "cpu" and not isinstance(model, TrainingLoopModel):
+        raise VtbenchError(f"{name} holds no tensors that could lie on {device}: leave out device=")
+    if dtype is not None and dtype != (computes or "float32"):
+        has = f"computes in {computes}" if computes else "holds no parameters, so images reach it in float32"
+        raise VtbenchError(f"{name} {has}: convert it to {dtype} yourself, or leave out dtype=")
 
 
 @contextlib.contextmanager
-def evaluating(tokenizer: Any) -> Iterator[None]:
-    """An object's modules in eval mode, and back as they were: a training loop goes on untouched.
-
-    A name in place of an object is left alone.
-    """
+def measuring(tokenizer: Any) -> Iterator[None]:
+    """An object while it is measured: its modules in eval mode and their sharded weights gathered, and afterwards as
+    they were. A name in place of an object is left alone."""
     if isinstance(tokenizer, str):
         yield
         return
-    modes = [(part, part.training) for module in _modules(tokenizer) for part in module.modules()]
-    try:
-        for module in _modules(tokenizer):
-            module.eval()
+    modules = held_modules(tokenizer)
+    with in_eval_mode(modules), gathering(modules):
         yield
-    finally:
-        for part, training in modes:
-            part.training = training

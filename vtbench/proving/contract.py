@@ -14,7 +14,9 @@ from typing import Any
 
 from vtbench import registry
 from vtbench.models.build import build, load_random
+from vtbench.models.isolation import isolated
 from vtbench.models.load import load
+from vtbench.models.objects import measuring
 from vtbench.models.system import ModelSystem
 from vtbench.proving import checks, honesty
 from vtbench.proving.checks import Status, Verdict
@@ -69,13 +71,14 @@ class _Subject:
     trained: bool
 
 
+@isolated()
 def check(
     model: Any,
     *,
     options: Mapping[str, str] | None = None,
     checkpoint: Path | None = None,
-    device: str = "cpu",
-    dtype: str = "float32",
+    device: str | None = None,
+    dtype: str | None = None,
     say: Callable[[Check], None] | None = None,
 ) -> list[Check]:
     """Runs the contract on a model's name, `file.py@name`, or a loaded tokenizer object; returns every check.
@@ -83,12 +86,34 @@ def check(
     `say` gets each check as it ends. A wrong name or option raises VtbenchError: it is no failure of an adapter.
     """
     sheet = _Sheet(say)
+    with measuring(model):
+        return _checks(model, options, checkpoint, device, dtype, sheet)
+
+
+def _checks(
+    model: Any,
+    options: Mapping[str, str] | None,
+    checkpoint: Path | None,
+    device: str | None,
+    dtype: str | None,
+    sheet: _Sheet,
+) -> list[Check]:
     if isinstance(model, str):
         path = str(checkpoint.resolve()) if checkpoint else None
-        origin = Origin(model, dict(options or {}), path, device, dtype, False, dict(os.environ), time.time())
+        origin = Origin(
+            model,
+            dict(options or {}),
+            path,
+            device or "cpu",
+            dtype or "float32",
+            False,
+            dict(os.environ),
+            time.time(),
+        )
         subject = _by_name(origin, checkpoint, sheet)
     else:
-        subject = _Subject(load(model).model, None, True)
+        loaded = load(model, options, checkpoint=checkpoint, device=device, dtype=dtype)
+        subject = _Subject(loaded.model, None, True)
         sheet.note("loads", "passed", "an object that is loaded already")
     if subject is None:
         return sheet.checks

@@ -18,6 +18,7 @@ from typing import Any
 
 from vtbench.images.rounding import to_uint8
 from vtbench.models.build import build, load_random
+from vtbench.models.isolation import isolated
 from vtbench.types.errors import VtbenchError
 from vtbench.types.tokens import unpack
 
@@ -66,6 +67,7 @@ def ask(origin: Origin, blobs: Sequence[bytes], seeds: Sequence[int]) -> subproc
     )
 
 
+@isolated()
 def decode_here(question: Mapping[str, Any], loaded: Callable[[], None] = lambda: None) -> bytes:
     """What the fresh process does: build the model, unpack, decode; uint8 (3, H, W) of every blob as bytes.
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vtbench.models.isolation import isolated
 from vtbench.proving.fixtures import Report, check_generator, check_shapes, check_tokenizer, read_arrays, read_facts
 from vtbench.proving.parity_generators import GeneratorCheck
 from vtbench.proving.parity_tokenizers import TokenizerCheck
 from vtbench.types.errors import VtbenchError
 
 
+@isolated()
 def check_fixture(path: Path) -> Report:
     """The report on one fixture, FAMILY__VARIANT.json; what is wrong with the file itself is a reason too."""
     path = Path(path)

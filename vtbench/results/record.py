@@ -63,6 +63,8 @@ class ModelRecord(Record):
     parameters: int | None = None
     spec: str | None = None
     checkpoint: str | None = None
+    identity: str | None = None
+    """Of an object: the name under which the caller vouched that it is the same in every call."""
     macs: dict[str, float] | None = None
 
 

@@ -99,7 +99,7 @@ def _ours(module: str, names: tuple[str, ...]) -> Iterator[Path]:
 LIBRARIES = ("site-packages", "dist-packages")
 
 
-def _is_library(folder: Path) -> bool:
+def is_library(folder: Path) -> bool:
     """True for folders of installed packages and of Python itself."""
     return bool({*LIBRARIES} & {*folder.parts}) or folder.is_relative_to(sysconfig.get_path("stdlib"))
 
@@ -111,7 +111,7 @@ def _tops(folder: Path, level: int, module: str) -> Iterator[Path]:
         yield from [folder, *folder.parents][level - 1 : level]
         return
     for top in (folder, *(Path(p).resolve() for p in sys.path)):
-        if not _is_library(top):
+        if not is_library(top):
             yield top
     package = None
     while (folder / "__init__.py").is_file():

@@ -21,6 +21,7 @@ from vtbench.images.reading import rgb_sha256
 from vtbench.images.rounding import to_uint8
 from vtbench.images.seeds import sample_seed
 from vtbench.models.devices import peak_memory, synchronize
+from vtbench.models.isolation import isolated
 from vtbench.models.load import Loaded
 from vtbench.models.outputs import check_generated
 from vtbench.results import provenance, sources
@@ -122,6 +123,7 @@ class Order:
         }
 
 
+@isolated()
 def draw(loaded: Loaded, order: Order, out: Path, progress: Tick | None = None) -> Drawing:
     """Draws what is missing of the order in the folder `out`, and returns all of it."""
     wanted = order.checked(loaded).samples()

@@ -10,8 +10,9 @@ from typing import Any
 
 from vtbench.images import stream
 from vtbench.images.pairing import pair_names, partners
+from vtbench.models.isolation import isolated
 from vtbench.models.load import Loaded, load
-from vtbench.models.objects import evaluating
+from vtbench.models.objects import measuring
 from vtbench.models.pictures import SavedPictures
 from vtbench.models.system import ModelSystem
 from vtbench.results.folder import RunFolder
@@ -31,6 +32,7 @@ from vtbench.scoring.scores import Asked, scores_of, tally, with_values
 from vtbench.types.errors import VtbenchError
 
 
+@isolated()
 def evaluate(request: Request, progress: Progress | None = None) -> Evaluation:
     """The runs of a request. A model that fails is named in `failures` and the others go on; a single model's wrong
     question (code 2) is raised."""
@@ -77,11 +79,18 @@ def _of_model(
         for question in questions:
             yield generation.evaluate(_job(request, loaded, question, target), request, tell)
         return
-    checkpoint = request.checkpoint_path if isinstance(spec, str) else None
-    loaded = load(spec, options, checkpoint=checkpoint, device=request.device, dtype=request.dtype, generator=False)
+    loaded = load(
+        spec,
+        options,
+        checkpoint=request.checkpoint_path,
+        device=request.device,
+        dtype=request.dtype,
+        generator=False,
+        identity=request.identity,
+    )
     for question in questions:
         served = replace(loaded, system=loaded.system.served(question.task.fit))
-        with evaluating(spec):
+        with measuring(spec):
             yield read_run(run(_job(request, served, question, target), tell))
 
 
@@ -99,8 +108,8 @@ def _job(request: Request, loaded: Loaded, question: Question, target: Path) -> 
         batch_size=batch,
         limit=request.limit,
         seed=request.seed,
-        device=request.device,
-        dtype=request.dtype,
+        device=loaded.device,
+        dtype=loaded.dtype,
         save=frozenset(request.save),
         shard=request.shard,
         command=request.command,

@@ -17,6 +17,7 @@ from vtbench.images.sets import ImageSet
 from vtbench.images.stream import Original
 from vtbench.images.suite import Suite
 from vtbench.images.views import View
+from vtbench.models.isolation import isolated
 from vtbench.models.pictures import SavedPictures
 from vtbench.results.folder import RunFolder
 from vtbench.results.html import paragraphs, scores_html
@@ -91,6 +92,7 @@ class Scored:
         return "".join([*tables, paragraphs(f"could not be read: {name}: {why}" for name, why in self.bad.items())])
 
 
+@isolated()
 def score(
     reference: Path,
     candidates: Sequence[Path],

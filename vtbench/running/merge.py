@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vtbench.images.opening import open_again
+from vtbench.models.isolation import isolated
 from vtbench.results.folder import ROWS, SCORES, TOKENS, RunFolder
 from vtbench.results.record import Run, RunInfo, find_runs, read_run
 from vtbench.results.stores import TokenFile
@@ -25,6 +26,7 @@ COPY = 1 << 24
 """Bytes at a time."""
 
 
+@isolated()
 def merge(paths: Sequence[Path], out: Path) -> list[Path]:
     """Joins every complete set of shards at or below `paths` into folders under `out`; returns them.
 

@@ -18,6 +18,7 @@ from typing import Protocol
 from vtbench.images.rounding import to_float
 from vtbench.images.seeds import image_seed
 from vtbench.images.stream import Group, Original, by_size, stacked
+from vtbench.models.isolation import isolated
 from vtbench.models.outputs import Output
 from vtbench.models.system import System
 from vtbench.types.errors import VtbenchError
@@ -81,6 +82,7 @@ class Pace:
         return number == 0 and self.begun == 0 and self.in_all > self.batch
 
 
+@isolated()
 def run(
     lanes: Sequence[Lane],
     batches: Iterable[Batch],
@@ -162,6 +164,8 @@ def _overlapped(lanes: Sequence[Lane], works: Iterator[list[Work]], tick: Callab
     trouble: list[BaseException] = []
 
     def consume() -> None:
+        # A new thread has none of the caller's modes (autocast, inference mode, default device); the rest of what
+        # `isolated` sets is the process's, and set already.
         # OpenMP's limit is the calling thread's own: a second team of workers would spin against the model's.
         with threadpool_limits(1, user_api="openmp"):
             while (batch := waiting.get()) is not None:

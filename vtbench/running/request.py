@@ -27,9 +27,10 @@ class Request:
     """Models to evaluate (names, or objects with encode and decode) and every choice of the run.
 
     images: a suite, folder, glob or `hf:NAME@REVISION`; None: each task's own suites. options: {name: value or values};
-    several values make one run each. fit: "resize" or "tiles", None: the task's. shard: (i, n), counted from 1.
-    batch_size 0: the fastest. out: None makes a temporary folder. prompts, per_prompt, tokenizer_checkpoint: for
-    generators only.
+    several values make one run each. device, dtype: None is cpu and float32, of an object its own. fit: "resize" or
+    "tiles", None: the task's. shard: (i, n), counted from 1. batch_size 0: the fastest. out: None makes a temporary
+    folder. prompts, per_prompt, tokenizer_checkpoint: for generators only. identity: of one object, the name under
+    which it is the same as in other calls; without it no other call continues or answers this one.
     """
 
     models: Any
@@ -39,8 +40,8 @@ class Request:
     checkpoint: str | Path | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     limit: int | None = None
-    device: str = "cpu"
-    dtype: str = "float32"
+    device: str | None = None
+    dtype: str | None = None
     batch_size: int = 4
     save: Sequence[str] = ()
     shard: tuple[int, int] | None = None
@@ -52,6 +53,7 @@ class Request:
     per_prompt: int | None = None
     tokenizer_checkpoint: str | Path | None = None
     fit: str | None = None
+    identity: str | None = None
 
     @property
     def specs(self) -> list[Any]:
@@ -116,6 +118,7 @@ class Request:
                 raise VtbenchError("a generator takes no --limit, --shard or --save: --n says how many images a prompt")
         elif self.prompts or self.per_prompt or self.tokenizer_checkpoint:
             raise VtbenchError("--suite, --n and --tokenizer-checkpoint are for generators: leave them out")
+        self._check_identity()
         if self.out is not None and Path(self.out).exists() and not Path(self.out).is_dir():
             raise VtbenchError(f"--out {self.out} is a file: give a folder")
         for spec in self.specs:
@@ -125,6 +128,22 @@ class Request:
                 for combination in self.combinations():
                     registry.parse_options(card, combination)
         return self
+
+    def _check_identity(self) -> None:
+        """An identity names one object, and what is put together from several calls needs one."""
+        objects = [spec for spec in self.specs if not isinstance(spec, str)]
+        if self.identity is not None:
+            if len(self.specs) != 1 or not objects:
+                raise VtbenchError(
+                    f"identity={self.identity!r} names one object: a model that is given by name is known by its "
+                    "files, and several objects need a call each"
+                )
+            if not self.identity.strip():
+                raise VtbenchError("identity='' names nothing: give the text by which you know this object again")
+        elif objects and self.shard is not None:
+            raise VtbenchError(
+                "the shards of an object are joined by its identity: give identity='…', the same in every shard's call"
+            )
 
     def folder(self) -> Path:
         """Where the runs go."""

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from vtbench import registry
 from vtbench.images.views import View
+from vtbench.models.isolation import isolated
 from vtbench.models.load import Loaded, again
 from vtbench.results.folder import RunFolder
 from vtbench.results.record import Run, RunInfo, Score, read_run
@@ -26,6 +27,7 @@ OF_FID = (SHARE, GAP)
 NO_SHARE = "fid was added to finished pictures, without the generator's tokenizer: evaluate measures its share"
 
 
+@isolated()
 def add_metrics(path: Path, names: Sequence[str] | None, *, device: str = "cpu") -> Run:
     """Adds `names` (default: every metric of the task that has no value yet) to the run in `path`; returns the run.
 

@@ -17,6 +17,7 @@ from vtbench.images.opening import open_set
 from vtbench.images.sets import BATCH, ImageSet
 from vtbench.images.views import View
 from vtbench.metrics.moments import Moments
+from vtbench.models.isolation import isolated
 from vtbench.results.folder import RunFolder
 from vtbench.running import pipeline
 from vtbench.running.extracting import FeatureSink
@@ -37,6 +38,7 @@ SHORT = {"precision": "precision-k3", "recall": "recall-k3", "density": "density
 TASK = "generation"
 
 
+@isolated()
 def score(
     reference: Path,
     candidates: Sequence[Path],
@@ -180,6 +182,7 @@ class _MomentSink:
             self.sums.add(extract(self.extractor, part.output.images.contiguous(), names))
 
 
+@isolated()
 def statistics(
     images: Path, out: Path, *, metric: str = "fid", device: str = "cpu", progress: Tick | None = None
 ) -> ImageSet:

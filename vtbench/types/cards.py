@@ -126,6 +126,19 @@ class Wrapping:
     """The wrapped model, ready to use, from the loaded model and the wrapper's resolved options."""
 
 
+@dataclass(frozen=True)
+class Adopting:
+    """How a family takes an object of a library as it is, out of somebody's training loop."""
+
+    card_for: Callable[[Any], Card | None]
+    """The card of such an object, with the family's options; None for an object of anybody else's.
+
+    It may not import the library. Raises VtbenchError for an object of the library that cannot be measured.
+    """
+    adopt: Callable[[Any, Card, Mapping[str, Any]], Any]
+    """The object as a Tokenizer, ready to use, from its card and resolved options."""
+
+
 @dataclass(frozen=True, repr=False)
 class Family:
     """One adapter file: its cards and how a model is built from one.
@@ -133,7 +146,9 @@ class Family:
     `build(card, options)` gives an unloaded Tokenizer or Generator. `network` ("module:Class") is the native network
     that an `arch` alone builds; it is what `adapter parity`, `adapter manifest`, `identify` and `family:NAME` use.
     `fixtures` are the family names that parity fixtures and manifests use for it. `wraps` is for a family that makes
-    models out of any other model, beside those of its cards.
+    models out of any other model, beside those of its cards, `adopts` for one that takes a library's objects. `files`
+    are what its models read beside their weights and imports, by path from the adapter's file: a YAML file, a table, a
+    folder. They are part of a run's identity, and a model that reads others is not ranked.
     """
 
     name: str
@@ -143,6 +158,8 @@ class Family:
     network: str | None = None
     fixtures: tuple[str, ...] = ()
     wraps: Wrapping | None = None
+    adopts: Adopting | None = None
+    files: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"<Family {self.name}: {self.title}, {len(self.cards)} models>"
