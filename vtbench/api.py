@@ -55,33 +55,13 @@ def evaluate(
     identity: an object's results are never continued or taken from disk, as nothing tells whether it is the same one;
     with an identity (a text of your own, such as "step 1000") you vouch for that.
     """
+    # Every parameter but `progress` is a field of Request, by the same name.
+    choices = {**locals(), "options": options or {}}
+    del choices["progress"]
     from vtbench.running.evaluate import evaluate as run
     from vtbench.running.request import Request
 
-    request = Request(
-        models=models,
-        tasks=tasks,
-        images=images,
-        view=view,
-        checkpoint=checkpoint,
-        options=options or {},
-        limit=limit,
-        device=device,
-        dtype=dtype,
-        batch_size=batch_size,
-        save=save,
-        shard=shard,
-        out=out,
-        protocol=protocol,
-        seed=seed,
-        command=command,
-        prompts=prompts,
-        per_prompt=per_prompt,
-        tokenizer_checkpoint=tokenizer_checkpoint,
-        fit=fit,
-        identity=identity,
-    )
-    return run(request, progress)
+    return run(Request(**choices), progress)
 
 
 def score(
