@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from vtbench.adapters.networks.diffusers_vae import DiffusersVAE, adopt, card_of
+from vtbench.adapters.networks.diffusers_objects import adopt, card_of
+from vtbench.adapters.networks.diffusers_vae import DiffusersVAE
 from vtbench.types.cards import Adopting, Card, Family, Fixed, Multiple, Published, Weights
 
 _DIFFUSERS = "https://github.com/huggingface/diffusers"

@@ -346,27 +346,3 @@ class DiffusersVAE(Tokenizer):
         if model.config["lookup_from_codebook"]:
             return model.decode(indices, force_not_quantize=True, shape=shape)
         return model.decode(model.quantize.get_codebook_entry(indices, shape), force_not_quantize=True)
-
-
-LIBRARY = "diffusers."
-
-
-def card_of(model: Any, generic: Card) -> Card | None:
-    """The card of a model that the library built: `generic`, under the name of its class. None for anything else, also
-    where a class of somebody's own says what encode returns."""
-    classes = [base for base in type(model).__mro__ if base.__module__.startswith(LIBRARY)]
-    encode, decode = (getattr(type(model), name, None) for name in ("encode", "decode"))
-    if not classes or encode is None or decode is None or not str(encode.__module__).startswith(LIBRARY):
-        return None
-    if not any(base.__name__ in CLASSES for base in classes):
-        known = ", ".join(sorted(CLASSES))
-        raise VtbenchError(f"{classes[0].__name__} of diffusers cannot be measured on images; known are {known}")
-    return replace(generic, name=type(model).__name__.lower(), title=type(model).__name__, weights=(), note=None)
-
-
-def adopt(model: Any, card: Card, options: Mapping[str, Any]) -> DiffusersVAE:
-    """The library's model as a tokenizer; nothing of it is moved, converted or set."""
-    tokenizer = DiffusersVAE(card, options)
-    name = next(base.__name__ for base in type(model).__mro__ if base.__name__ in CLASSES)
-    tokenizer.take(model, name, f"this {name}")
-    return tokenizer

@@ -151,14 +151,19 @@ def _local_splits(places: Sequence[Path], name: str, config: str) -> Mapping[str
     try:
         if saved:
             rows = datasets.load_from_disk(str(first))
-            return rows if isinstance(rows, datasets.DatasetDict) else {str(rows.split or "all"): rows}
+            splits: Mapping[str, Any] = (
+                rows if isinstance(rows, datasets.DatasetDict) else {str(rows.split or "all"): rows}
+            )
+            return splits
         cache = str(Path(datasets.config.HF_DATASETS_CACHE) / "vtbench" / _state(places))
         if first.is_dir():
-            return datasets.load_dataset(str(first), config or None, cache_dir=cache)
+            splits = datasets.load_dataset(str(first), config or None, cache_dir=cache)
+            return splits
         kind = kind_of(first)
         if kind == "arrow":
             return {"all": datasets.concatenate_datasets([datasets.Dataset.from_file(str(p)) for p in places])}
-        return datasets.load_dataset(kind, data_files={"all": [str(p) for p in places]}, cache_dir=cache)
+        splits = datasets.load_dataset(kind, data_files={"all": [str(p) for p in places]}, cache_dir=cache)
+        return splits
     except Exception as bad:
         raise _not_had(name, LOCAL, bad) from bad
 
