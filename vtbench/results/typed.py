@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, KeysView, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -42,10 +42,10 @@ class Record(BaseModel):
         except KeyError:
             return default
 
-    def keys(self) -> list[str]:
+    def keys(self) -> KeysView[str]:
         """The keys that were stated, in the order of the fields, then the unknown ones."""
         stated = [f.alias or n for n, f in type(self).model_fields.items() if n in self.model_fields_set]
-        return [*stated, *(self.__pydantic_extra__ or {})]
+        return dict.fromkeys([*stated, *(self.__pydantic_extra__ or {})]).keys()
 
     def __contains__(self, key: object) -> bool:
         return key in self.keys()

@@ -23,7 +23,7 @@ from vtbench.running.writer import Keeping, Writer
 from vtbench.scoring.costs import Costs, cost_scores
 from vtbench.scoring.features import FeaturePlace
 from vtbench.scoring.fingerprint import fingerprint
-from vtbench.scoring.loading import Metrics
+from vtbench.scoring.loading import Metrics, load_metrics
 from vtbench.scoring.measure import finish
 from vtbench.scoring.remarks import bad_references, marked, remarks
 from vtbench.scoring.scores import Asked, Sides, Tally, scores_of, tally, too_few
@@ -31,6 +31,7 @@ from vtbench.types.errors import VtbenchError
 from vtbench.types.item import Item
 from vtbench.types.metric import SetMetric, SetValue
 
+NO_ORIGINALS = "this metric compares an image with its original, and drawn images have none"
 NO_TOKENIZER = "the generator's tokenizer is not one of vtbench's, so its own reconstruction is not known"
 SET_BATCH = 32
 """Images at a time where no model is asked."""
@@ -65,6 +66,12 @@ class Drawn:
                         "delete it and run again, it is then made anew"
                     )
             yield [(original,) for original in originals]
+
+
+def load_for_drawn(names: Sequence[str], device: str) -> Metrics:
+    """The metrics that can be had of drawn images: what compares an image with its original has none to look at."""
+    metrics = load_metrics(names, device)
+    return metrics.without({n: NO_ORIGINALS for n, m in metrics.per_image().items() if m.card.paired})
 
 
 def score_drawn(

@@ -16,12 +16,12 @@ from vtbench.images.prompts import PromptSuite, open_prompts
 from vtbench.results.folder import RunFolder
 from vtbench.results.record import Run, RunInfo, read_run
 from vtbench.running.draw import Drawing, Order, draw
-from vtbench.running.drawn import Drawn, score_drawn
+from vtbench.running.drawn import Drawn, load_for_drawn, score_drawn
 from vtbench.running.drawn_samples import write_samples
 from vtbench.running.job import Job
 from vtbench.running.question import failures_recorded, first_record, joined, now
 from vtbench.running.request import Progress, Request
-from vtbench.scoring.loading import Metrics, load_metrics
+from vtbench.scoring.loading import Metrics
 from vtbench.scoring.remarks import NOT_COMPARABLE, PROTOCOL_N
 from vtbench.types.cards import Card
 from vtbench.types.errors import VtbenchError
@@ -50,7 +50,7 @@ def evaluate(job: Job, request: Request, tell: Progress) -> Run:
         before = folder.info()
         if before is not None and before.id != job.id:
             raise VtbenchError(f"{folder.path} belongs to another question: choose another --out")
-        metrics = load_metrics(job.task.metrics, job.device)
+        metrics = load_for_drawn(job.task.metrics, job.device)
         if before is not None and before.status == "complete" and not set(before.unavailable) & set(metrics.ready):
             return read_run(folder.path)
         drawing = draw(

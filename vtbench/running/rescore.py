@@ -15,11 +15,10 @@ from vtbench.models.load import Loaded, again
 from vtbench.results.folder import RunFolder
 from vtbench.results.record import Run, RunInfo, Score, read_run
 from vtbench.running.draw import read_drawing
-from vtbench.running.drawn import GAP, SHARE, Drawn, score_drawn
+from vtbench.running.drawn import GAP, SHARE, Drawn, load_for_drawn, score_drawn
 from vtbench.running.evaluate import run as run_job
 from vtbench.running.job import Job
 from vtbench.running.question import first_record, joined
-from vtbench.scoring.loading import load_metrics
 from vtbench.types.errors import VtbenchError
 from vtbench.types.task import Task
 
@@ -87,7 +86,7 @@ def _task(info: RunInfo, wanted: Sequence[str]) -> Task:
 def _drawn_again(job: Job, folder: Path) -> Run:
     """A generation's images, which it holds itself, through the metrics that were asked for."""
     drawing = read_drawing(folder)
-    metrics = load_metrics(job.task.metrics, job.device)
+    metrics = load_for_drawn(job.task.metrics, job.device)
     info = first_record(job, metrics, job.batch_size, frozenset(), n=len(drawing.rows))
     with RunFolder(job.folder()) as place:
         place.write_scores(score_drawn(job, Drawn(drawing), metrics, place, info, lambda *_: None))
