@@ -54,7 +54,8 @@ class Candidate:
         return {"path": self.path, "scores": scores, "rows": self.rows}
 
     def __repr__(self) -> str:
-        return f"<{self.path}: {len(self.scores)} scores of {len(self.rows)} images>"
+        images = f" of {len(self.rows)} images" if self.rows else ""
+        return f"<{self.path}: {len(self.scores)} scores{images}>"
 
 
 @dataclass(frozen=True, repr=False)
@@ -89,7 +90,8 @@ class Scored:
 
     def _repr_html_(self) -> str:
         tables = [scores_html(f"{c.path} against {self.reference}", c.scores) for c in self.candidates]
-        return "".join([*tables, paragraphs(f"could not be read: {name}: {why}" for name, why in self.bad.items())])
+        unread = [f"could not be read: {name}: {why}" for name, why in self.bad.items()]
+        return "".join([*tables, paragraphs([*self.notes, *unread])])
 
 
 @isolated()
