@@ -162,6 +162,7 @@ def _linked() -> tuple[tuple[Path, str], ...]:
     return tuple((f.resolve(), n) for n in names if (f := _folder(f"{PROJECT}.{n}")) is not None)
 
 
+@functools.cache
 def is_ours(path: Path) -> bool:
     """True for files of vtbench itself."""
     return path.is_relative_to(ROOT) or any(path.is_relative_to(folder) for folder, _ in _linked())
@@ -182,6 +183,7 @@ def closure(roots: Iterable[Path]) -> tuple[Path, ...]:
     return tuple(sorted(seen))
 
 
+@functools.cache
 def name_of(path: Path) -> str:
     """A file's name wherever vtbench is installed: `adapters/networks/taesd.py`; for somebody's own its last part."""
     for folder, name in _linked():
@@ -190,14 +192,22 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
 
 
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _over(hashes: Iterable[tuple[str, str]]) -> str:
+    return hashlib.sha256("".join(f"{n}\0{h}\n" for n, h in sorted(hashes)).encode()).hexdigest()
+
+
 def hashes(paths: Iterable[Path]) -> list[tuple[str, str]]:
     """(name, sha256 of the contents) of every file, sorted; files of somebody's own may share a name."""
-    return sorted((name_of(path), hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths)
+    return sorted((name_of(path), _sha256(path)) for path in paths)
 
 
 def digest_of(paths: Iterable[Path]) -> str:
     """sha256 over the names and contents of these files."""
-    return hashlib.sha256("".join(f"{n}\0{h}\n" for n, h in hashes(paths)).encode()).hexdigest()
+    return _over(hashes(paths))
 
 
 _in_memory: dict[Path, str] = {}
@@ -209,11 +219,11 @@ def digest(roots: Iterable[Path], *, core: bool = True) -> str:
     adapter, network or fit. Raises VtbenchError if a file changed since this process first asked: what it runs is the
     older code, and a result would say that it is of the newer."""
     files = [p for p in closure(roots) if core or not is_ours(p) or name_of(p).startswith("adapters/")]
-    for path in files:
-        content = digest_of([path])
+    contents = {path: _sha256(path) for path in files}
+    for path, content in contents.items():
         if _in_memory.setdefault(path, content) != content:
             raise VtbenchError(
                 f"{path} has changed since this process read it, so what runs is the older code: run the command again "
                 "(in a notebook, restart the kernel)"
             )
-    return digest_of(files)
+    return _over((name_of(path), content) for path, content in contents.items())
