@@ -42,7 +42,7 @@ release: $(BIN)/python
 # By hand, not in CI: the lowest version of every requirement that pyproject.toml admits. Python 3.11 to 3.13, for which
 # torch 2.6 exists; its Linux build brings CUDA along, 7 GB in all.
 oldest:
-	$(PYTHON) -m venv $(OLDEST)
+	$(PYTHON) -m venv --clear $(OLDEST)
 	$(OLDEST)/bin/python -m pip install -q uv
 	$(OLDEST)/bin/python -m uv pip install -q --python $(OLDEST)/bin/python --resolution lowest-direct -e '.[test]'
 	VTBENCH_OFFLINE=1 $(OLDEST)/bin/python -m pytest $(QUICK)
