@@ -236,7 +236,8 @@ class DiffusersVAE(Tokenizer):
     def _check_colours(self, where: str) -> None:
         """Refuses a model of other than three channels; some take patches of them, folded into channels."""
         config = self.model.config
-        folded = 3 * int(config.get("patch_size") or 1) ** 2
+        patch = config.get("patch_size") or 1
+        folded = 3 * math.prod(patch[-2:] if isinstance(patch, list | tuple) else (patch, patch))
         for what, key in (("takes", "in_channels"), ("gives", "out_channels")):
             channels = config.get(key)
             if channels is not None and int(channels) not in (3, folded):

@@ -179,7 +179,8 @@ def test_a_run_that_goes_on_knows_its_multiply_accumulates(images: Path, tmp_pat
             return tokens.values.float().clamp(0, 1)
 
     def scored() -> Any:
-        run = vtbench.evaluate(Small(), images=images, view="native", tasks=["compression"], out=tmp_path).runs[0]
+        more: dict[str, Any] = {"view": "native", "tasks": ["compression"], "out": tmp_path, "identity": "small"}
+        run = vtbench.evaluate(Small(), images=images, **more).runs[0]
         return run.path, run.score("macs")["value"]  # type: ignore[index]
 
     path, whole = scored()
