@@ -18,8 +18,8 @@ def test_a_public_name_exists_and_says_what_it_is(name: str) -> None:
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'evalute'"):
-        _ = vtbench.evalute  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match="no attribute 'no_such_name'"):
+        _ = vtbench.no_such_name  # type: ignore[attr-defined]
 
 
 def test_models_by_pattern_and_kind() -> None:
