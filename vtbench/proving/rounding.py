@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-RUNS = 4
-"""Runs with random errors at most: two, and the same two with every error's sign turned, since of two opposite errors
-that outweigh a tie's margin one turns the decision."""
+RUNS = 6
+"""Runs with random errors at most, as many as it takes: pairs with every error's sign turned, since of two opposite
+errors that outweigh a tie's margin one turns the decision. How far one pair moves a sampler that amplifies rounding
+varies tenfold with the pair, so that three are drawn."""
 BITS_LOST = 4
 """An error is at most the unit of a float32 whose mantissa is so many bits shorter: sixteen times float32's own."""
 FACTOR = 0.5
