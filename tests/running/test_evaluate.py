@@ -144,3 +144,31 @@ def test_the_table_says_each_reason_once(tmp_path: Path) -> None:
     assert text.count("zz.png") == 1
     assert "3 of 4 images are smaller than the view and were enlarged" in text
     assert "3 of 4 images: padded by reflection to 36 x 36 and cropped back" in text
+
+
+def test_metrics_of_tokens_are_added_from_tokens_though_pictures_were_kept_too(images: Path, tmp_path: Path) -> None:
+    """And what has a value keeps it where pictures cannot give it again."""
+    more: dict[str, Any] = {"images": images, "view": "native", "limit": 5}
+    whole = vtbench.evaluate(f"{FILE}@slow", tasks=["compression"], out=tmp_path / "whole", **more).runs[0]
+    both = ["images", "tokens"]
+    kept = vtbench.evaluate(f"{FILE}@slow", tasks=["reconstruction"], out=tmp_path / "a", save=both, **more).runs[0]
+    added = add_metrics(kept.path, ["codebook-usage", "psnr"])
+    usage, wanted = added.score("codebook-usage"), whole.score("codebook-usage")
+    assert usage is not None
+    assert wanted is not None
+    assert wanted.value is not None
+    assert usage.value == wanted.value
+    assert added.score("psnr") == kept.score("psnr")
+    more |= {"tasks": ["compression"], "save": ["images"]}
+    pictures = vtbench.evaluate(f"{FILE}@slow", out=tmp_path / "b", **more).runs[0]
+    for name in ("tokens.idx", "tokens.bin"):
+        (pictures.path / name).unlink()
+    again = add_metrics(pictures.path, ["bpp", "codebook-usage", "psnr"])
+    for metric in ("bpp", "codebook-usage"):
+        score = again.score(metric)
+        assert score == pictures.score(metric)
+        assert score is not None
+        assert score.value is not None
+    psnr = again.score("psnr")
+    assert psnr is not None
+    assert psnr.value is not None

@@ -247,12 +247,20 @@ def _check_originals(run: Run, suite: Suite) -> None:
         raise VtbenchError(f"{suite.name} is no longer what {run.path} was made from: run evaluate again")
 
 
-def again(run: Run, *, device: str = "cpu", suite: Suite | None = None, from_model: bool = False) -> Loaded:
+def again(
+    run: Run,
+    *,
+    device: str = "cpu",
+    suite: Suite | None = None,
+    from_model: bool = False,
+    from_tokens: bool = False,
+) -> Loaded:
     """A finished run's system again, with its originals in `suite`: one rule for rescoring and explaining.
 
     In this order: the pictures that the run kept, or that a generation run drew; the tokens that it kept, decoded by
-    its model. from_model: the model itself, whatever was kept, for another view of the originals. suite: the originals
-    as `originals` gave them; None opens them.
+    its model. from_model: the model itself, whatever was kept, for another view of the originals. from_tokens: its
+    tokens before its pictures, where it kept both, for what is counted on tokens. suite: the originals as `originals`
+    gave them; None opens them.
     Raises VtbenchError if the originals, the model's weights or its code are no longer those of the run, if it kept
     nothing to go by, or if its model is gone.
     """
@@ -260,10 +268,11 @@ def again(run: Run, *, device: str = "cpu", suite: Suite | None = None, from_mod
         suite = originals(run)
     else:
         _check_originals(run, suite)
-    pictures = None if from_model else _pictures_of(run)
+    tokens = TokenFile(run.path).exists()
+    pictures = None if from_model or (from_tokens and tokens) else _pictures_of(run)
     if pictures is not None:
         return replace(pictures, suite=suite)
-    if not from_model and not TokenFile(run.path).exists():
+    if not from_model and not tokens:
         raise VtbenchError(f"{run.path} kept neither images nor tokens: run evaluate with --save images")
     loaded = replace(_model_again(run, device), suite=suite)
     return loaded if from_model else replace(loaded, system=SavedTokens(run, _model_system(loaded)))

@@ -40,9 +40,8 @@ def add_metrics(path: Path, names: Sequence[str] | None, *, device: str = "cpu")
     wanted = registry.metric_names(names) if names else without_value
     if not wanted:
         raise VtbenchError(f"{path} has a value of every metric of its task: name others with --metrics")
-    for name in wanted:
-        registry.metrics().get(name)
-    loaded = again(run, device=device)
+    kinds = {registry.card_of(registry.metrics().get(name)).kind for name in wanted}
+    loaded = again(run, device=device, from_tokens="tokens" in kinds)
     with tempfile.TemporaryDirectory(prefix="vtbench-") as scratch:
         job = _job(run, loaded, wanted, device, Path(scratch))
         fresh = _drawn_again(job, loaded.drawn) if loaded.drawn is not None else read_run(run_job(job))
@@ -116,7 +115,9 @@ def _joined(
 
 def _scores(run: Run, fresh: Run, wanted: Sequence[str]) -> list[Score]:
     """The run's scores with the new ones in their places; speed belongs to the run itself, not to its rescoring."""
-    new = {s.metric: s for s in fresh.scores if s.metric in wanted}
+    # What has a value keeps it where it cannot be had again: a rate, from pictures alone.
+    valued = {s.metric for s in run.scores if s.value is not None}
+    new = {s.metric: s for s in fresh.scores if s.metric in wanted and (s.value is not None or s.metric not in valued)}
     if "fid" in new:
         new |= {s.metric: s.model_copy(update={"why": NO_SHARE}) for s in run.scores if s.metric in OF_FID and s.why}
     kept = [new.pop(s.metric, s) for s in run.scores]
