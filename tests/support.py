@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -67,6 +68,18 @@ def copy_of_vtbench(folder: Path) -> Path:
 def python(code: str, *words: object, checkout: Path = ROOT, **environment: str) -> str:
     """What `code` prints in a process of its own that imports vtbench from `checkout`."""
     return run([sys.executable, "-c", code, *map(str, words)], checkout=checkout, environment=environment)
+
+
+def command(*words: object) -> tuple[int, str, str]:
+    """(exit code, standard output, standard error) of `vtbench WORDS`, without a new process."""
+    spec = importlib.util.spec_from_file_location("record", ROOT / "tests" / "data" / "cli" / "record.py")
+    assert spec is not None
+    assert spec.loader is not None
+    record = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(record)
+    code, out, err = record.answer([str(word) for word in words])
+    assert "Traceback" not in out + err
+    return code, out, err
 
 
 def run(command: list[str], *, checkout: Path = ROOT, environment: Mapping[str, str] | None = None) -> str:

@@ -291,7 +291,7 @@ def test_weights_table_is_whole() -> None:
         assert re.fullmatch(r"[0-9a-f]{8}([0-9a-f]{56})?", w.sha256)
         digits = re.search(r"-([0-9a-f]{8})\.pth$", w.file)
         assert digits is None or w.sha256.startswith(digits[1])
-    extras = {"hub", "offline", "rd", "webdataset", "test"}
+    extras = {"hub", "offline", "rd", "webdataset", "formats", "test"}
     for name, factory in registry.metrics().items():
         for need in registry.card_of(factory).needs:
             assert need in weights.TABLE or need in extras, (name, need)

@@ -24,6 +24,7 @@ EXTRAS: Mapping[str, Mapping[str, str]] = {
     },
     "rd": {"bjontegaard": "bjontegaard"},
     "webdataset": {"webdataset": "webdataset"},
+    "formats": {"pillow_heif": "pillow-heif", "pillow_jxl": "pillow-jxl-plugin"},
 }
 """{extra: {module: distribution}}"""
 
@@ -32,6 +33,7 @@ ENABLES = {
     "offline": "OCR without a download: the text task runs offline",
     "rd": "BD-rate and BD-PSNR",
     "webdataset": "suites in webdataset tar shards",
+    "formats": "images in HEIF (.heic) and JPEG XL (.jxl)",
 }
 
 

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from vtbench.types.readable import readable
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -45,7 +47,7 @@ def counter(what: str) -> Iterator[Callable[[int, int], None]]:
 
 def _line(model: str, job: str, done: int, total: int) -> None:
     if done == total:
-        print(f"{model} · {job}: {done} images", file=sys.stderr)
+        print(readable(f"{model} · {job}: {done} images"), file=sys.stderr)
 
 
 class _Bar:

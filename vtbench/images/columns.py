@@ -59,7 +59,10 @@ def _columns(rows: Any, column: str, name: str) -> Columns:
     if not images:
         raise VtbenchError(f"{name} has no image column; it has {', '.join(features)}: name one by {FORM}")
     if len(images) > 1:
-        raise VtbenchError(f"{name} has several image columns ({', '.join(images)}): name one by {FORM}")
+        raise VtbenchError(
+            f"{name} has several image columns ({', '.join(images)}): name one by {FORM}, as in "
+            f"hf:{name}@REVISION#//{images[0]}"
+        )
     return Columns(images[0], texts)
 
 

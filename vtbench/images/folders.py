@@ -42,7 +42,7 @@ def open_folder(root: Path) -> Suite:
     selection = Selection()
     names = in_order(name for name in files_below(root) if selection.takes(name, _head(root / name)))
     if not names:
-        raise VtbenchError(f"{root} holds no image ({', '.join(sorted(suffixes()))}){_instead(selection)}")
+        raise VtbenchError(f"{root} holds no image ({', '.join(sorted(suffixes()))}){_instead(selection, root)}")
     return _noted(suite_of_names(root.resolve().name, root, names), selection)
 
 
@@ -51,7 +51,7 @@ def open_glob(pattern: str) -> Suite:
     selection = Selection()
     paths = [path for path in matches(pattern) if selection.takes(str(path), _head(path))]
     if not paths:
-        holds = _instead(selection) if selection.left_out else ": quote the pattern, and mind its suffix"
+        holds = _instead(selection, None) if selection.left_out else ": quote the pattern, and mind its suffix"
         raise VtbenchError(f"no image matches {pattern!r}{holds}")
     root = Path(os.path.commonpath([p.parent for p in paths]))
     names = in_order(p.relative_to(root).as_posix() for p in paths)
@@ -136,8 +136,10 @@ def _noted(suite: Suite, selection: Selection) -> Suite:
     return suite
 
 
-def _instead(selection: Selection) -> str:
-    """What stands there instead of images, and what to do."""
+def _instead(selection: Selection, folder: Path | None) -> str:
+    """What stands there instead of images, and what to do. folder: the one that was opened, where it was one."""
     if not selection.left_out:
         return ": give a folder of images"
+    if ".parquet" in selection.left_out and folder is not None:
+        return f"; it holds {selection.listed()}: give hf:{folder}@local, or such a file"
     return f"; it holds {selection.listed()}: give such a file or a glob of them, or convert them"

@@ -162,7 +162,7 @@ def _local_splits(places: Sequence[Path], name: str, config: str) -> Mapping[str
         kind = kind_of(first)
         if kind == "arrow":
             return {"all": datasets.concatenate_datasets([datasets.Dataset.from_file(str(p)) for p in places])}
-        splits = datasets.load_dataset(kind, data_files={"all": [str(p) for p in places]}, cache_dir=cache)
+        splits = datasets.load_dataset(kind, data_files=[str(p) for p in places], cache_dir=cache)
         return splits
     except Exception as bad:
         raise _not_had(name, LOCAL, bad) from bad

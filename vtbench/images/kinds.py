@@ -74,6 +74,9 @@ def kind_of(path: Path) -> Kind:
         return "tar"
     if head[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
         return _of_zip(path)
+    if head[:4] == b"\xff\xff\xff\xff" and path.suffix == ".arrow":
+        # A stream of Arrow has no mark but that of its first message, which is too common to be one.
+        return "arrow"
     marks: dict[bytes, Kind] = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\x93NUMPY": "npy"}
     return next((kind for mark, kind in marks.items() if head.startswith(mark)), "other")
 
@@ -88,6 +91,12 @@ def head_of(path: Path) -> bytes:
             return source.read(HEAD)
     except OSError as bad:
         raise VtbenchError(f"{path} cannot be read ({bad.strerror or bad}): mend its rights, or give another") from bad
+
+
+def is_npz(path: Path) -> bool:
+    """Whether a file is numpy's archive of arrays: by what it holds, or by its name where that says nothing."""
+    kind = kind_of(path)
+    return kind == "npz" or (kind == "other" and path.suffix == ".npz")
 
 
 def _of_zip(path: Path) -> Kind:

@@ -14,7 +14,7 @@ from pathlib import Path
 from vtbench.images.arrays import open_npy, open_npz
 from vtbench.images.folders import FolderSuite, matches, open_folder, open_glob, suite_of_names
 from vtbench.images.hub import REMOTE, is_saved_to_disk, open_hub, open_rows
-from vtbench.images.kinds import Kind, head_of, kind_of, packing
+from vtbench.images.kinds import Kind, head_of, is_npz, kind_of, packing
 from vtbench.images.manifests import builtin_suites, open_builtin, open_manifest
 from vtbench.images.selection import normal, suffixes
 from vtbench.images.sets import ImageSet, set_of_suite
@@ -53,7 +53,7 @@ def open_suite(spec: str) -> Suite:
     if any(c in spec for c in "*?["):
         return _of_glob(spec)
     raise VtbenchError(
-        f"there is no suite, folder or glob {spec!r}{near(spec, suite_names())}: `vtbench list suites` shows all"
+        f"there is no suite, folder or glob '{spec}'{near(spec, suite_names())}: `vtbench list suites` shows all"
     )
 
 
@@ -99,7 +99,7 @@ def _of_two_meanings(suite: Suite, spec: str) -> Suite:
 def open_path(path: Path) -> Suite:
     """The suite of a folder or file that is there, by what it holds."""
     if path.is_dir():
-        return open_rows([path], path.name) if is_saved_to_disk(path) else open_folder(path)
+        return open_rows([path], str(path)) if is_saved_to_disk(path) else open_folder(path)
     if path.suffix == ".jsonl":
         return open_manifest(path)
     if path.suffix == ".tar":
@@ -110,7 +110,7 @@ def open_path(path: Path) -> Suite:
     if kind == "zip":
         return open_zip(path)
     if kind in ("parquet", "arrow"):
-        return open_rows([path], path.name)
+        return open_rows([path], str(path))
     if kind == "picture" or (kind == "other" and path.suffix.lower() in suffixes()):
         return suite_of_names(path.name, path.parent, [path.name])
     raise VtbenchError(f"{path} {_no_suite(path, kind)}")
@@ -138,10 +138,9 @@ def open_set(path: Path) -> ImageSet:
     """A folder, a tar or shards, a zip, a parquet file, or an array of images (.npz with `arr_0`, .npy); refuses
     everything else in a sentence."""
     if path.is_file():
-        kind = kind_of(path)
-        if kind == "npz" or path.suffix == ".npz":
+        if is_npz(path):
             return open_npz(path)
-        if kind == "npy":
+        if kind_of(path) == "npy":
             return open_npy(path)
     elif not os.path.lexists(path) and not any(c in str(path) for c in "*{#"):
         raise VtbenchError(f"{path} does not exist: give a folder, a tar, a zip, or an .npz with arr_0")

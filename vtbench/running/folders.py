@@ -138,13 +138,12 @@ def score(
             for path, folder, place in zip(candidates, folders, places, strict=True)
         ]
         bad = {str(r["item"]): str(r["why"]["*"]) for r in folders[0].read_rows() if "*" in r["why"]}
-    suites = {reference: original, **{s.folder: s.suite for s in systems}}
-    return Scored(str(reference), out, bad, [note for path, suite in suites.items() for note in noted(path, suite)])
+    return Scored(str(reference), out, bad, noted([(reference, original), *((s.folder, s.suite) for s in systems)]))
 
 
-def noted(path: Path, images: Suite | ImageSet) -> list[str]:
-    """The notes on what was opened at `path`."""
-    return [f"{path}: {note}" for note in images.notes]
+def noted(opened: Iterable[tuple[Path, Suite | ImageSet]]) -> list[str]:
+    """The notes on what was opened, each with its path, and once."""
+    return list(dict.fromkeys(f"{path}: {note}" for path, images in opened for note in images.notes))
 
 
 def _opened(reference: Path, candidates: Sequence[Path]) -> tuple[Suite, list[SavedPictures]]:

@@ -68,9 +68,8 @@ def score(
             for k, (path, images) in enumerate(zip(candidates, sets, strict=True))
         ]
     bad = {name: why for images in sets for name, why in images.bad.items()}
-    opened = dict(zip(candidates, sets, strict=True)) | ({} if origin.images is None else {reference: origin.images})
-    notes = [note for path, images in opened.items() for note in noted(path, images)]
-    return Scored(str(reference), out, {**bad, **side.bad}, notes)
+    opened = [*([(reference, origin.images)] if origin.images is not None else []), *zip(candidates, sets, strict=True)]
+    return Scored(str(reference), out, {**bad, **side.bad}, noted(opened))
 
 
 def _pictures(images: ImageSet, size: int) -> Iterator[pipeline.Batch]:

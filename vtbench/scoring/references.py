@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from vtbench.images.arrays import names_in_npz, open_npz
+from vtbench.images.kinds import is_npz
 from vtbench.images.opening import open_set, open_suite
 from vtbench.images.sets import ImageSet
 from vtbench.metrics import moments
@@ -51,10 +52,10 @@ class SetReference:
 
 
 def open_reference(path: Path) -> SetReference:
-    """A folder, tar shards, an .npz of images or of statistics, or a .pt of statistics."""
+    """Whatever is a set of images, an .npz of images or of statistics, or a .pt of statistics."""
     if path.suffix in (".pt", ".pth"):
         return SetReference(path, None, True)
-    if path.suffix == ".npz" and path.is_file():
+    if path.is_file() and is_npz(path):
         names = names_in_npz(path)
         images = open_npz(path) if "arr_0.npy" in names else None
         if images is None and "mu.npy" not in names:
