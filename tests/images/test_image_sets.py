@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -45,11 +46,20 @@ def as_packed_array(path: Path) -> Path:
     return as_array(path, np.savez_compressed)
 
 
+def as_plain_array(path: Path) -> Path:
+    np.save(path.with_suffix(".npy"), np.stack([picture(k) for k in range(COUNT)]))
+    return path.with_suffix(".npy")
+
+
+def as_zip(path: Path) -> Path:
+    return Path(shutil.make_archive(str(path), "zip", as_folder(path)))
+
+
 def pixels(images: ImageSet) -> np.ndarray:
     return torch.cat(list(images.read())).permute(0, 2, 3, 1).numpy()
 
 
-@pytest.mark.parametrize("form", [as_folder, as_shard, as_array, as_packed_array])
+@pytest.mark.parametrize("form", [as_folder, as_shard, as_array, as_packed_array, as_plain_array, as_zip])
 def test_every_form_streams_the_same_pixels_in_order(tmp_path: Path, form: Callable[[Path], Path]) -> None:
     images = open_set(form(tmp_path / "set"))
     truth = np.stack([picture(k) for k in range(COUNT)])
@@ -114,3 +124,35 @@ def test_an_array_that_ends_early_is_refused_where_it_does(tmp_path: Path) -> No
     images = open_set(tmp_path / "short.npz")
     with pytest.raises(VtbenchError, match=r"short\.npz ends after 32 of 40 images: the file is truncated"):
         list(images.read())
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.zeros((10, 2048), np.float32), r"float32 of shape \(10, 2048\), which are no images"),
+        (np.zeros(()), r"float64 of shape \(\), which are no images"),
+        (np.zeros((4, 8, 8, 3), np.float32), "the array is float32: wanted uint8"),
+        (np.zeros((4, 8, 8), np.uint8), "the array is grey"),
+        (np.zeros((4, 3, 8, 8), np.uint8), "of another shape"),
+        (np.zeros((4, 0, 8, 3), np.uint8), "images without a pixel"),
+        (np.array({"mu": 1, "sigma": 2}), "Python objects, which are never unpickled"),
+    ],
+)
+def test_what_an_npy_may_not_be(tmp_path: Path, array: np.ndarray, words: str) -> None:
+    """Features, moments and pickles lie in .npy too; none is taken for images, and no pickle runs."""
+    np.save(tmp_path / "x.npy", array, allow_pickle=True)
+    with pytest.raises(VtbenchError, match=words) as refused:
+        open_set(tmp_path / "x.npy")
+    assert refused.value.code == 2
+
+
+def test_arrays_are_known_by_their_content(tmp_path: Path) -> None:
+    as_array(tmp_path / "a").rename(tmp_path / "array.bin")
+    as_plain_array(tmp_path / "b").rename(tmp_path / "array")
+    (tmp_path / "half.npy").write_bytes((tmp_path / "array").read_bytes()[:-9])
+    for name in ("array.bin", "array"):
+        assert open_set(tmp_path / name).n == COUNT
+    as_zip(tmp_path / "c").rename(tmp_path / "pictures.npz")
+    assert open_set(tmp_path / "pictures.npz").n == COUNT
+    with pytest.raises(VtbenchError, match="truncated"):
+        list(open_set(tmp_path / "half.npy").read())
