@@ -46,3 +46,49 @@ def test_a_merge_begins_anew_and_keeps_samples(images: Path, tmp_path: Path) -> 
     assert merged == left
     assert stable(merged) == stable(whole)
     assert (merged / "samples" / "samples.json").read_text() == (whole / "samples" / "samples.json").read_text()
+
+
+def test_an_empty_shard_is_a_shard(images: Path, tmp_path: Path) -> None:
+    """22 images in batches of 8 are three batches: of eight shards five are empty, the first among them."""
+    whole = evaluate("slow", images, tmp_path / "whole", batch_size=8).runs[0]
+    counts = []
+    for part in range(1, 9):
+        run = evaluate("slow", images, tmp_path / "shards", batch_size=8, shard=(part, 8)).runs[0]
+        assert run.info.status == "complete"
+        counts.append(run.info.n)
+        if not run.info.n:
+            assert list(run.rows()) == []
+            assert all(s.value is None and s.why for s in run.scores if s.metric in run.info.metrics)
+    assert counts == [0, 0, 8, 0, 0, 8, 0, 6]
+    assert evaluate("slow", images, tmp_path / "shards", batch_size=8, shard=(5, 8)).runs[0].info.n == 0
+    (merged,) = merge([tmp_path / "shards"], tmp_path / "merged")
+    assert stable(merged) == stable(whole.path)
+    joined = read_run(merged)
+    assert (joined.info.n, joined.info.status, joined.info.model.kind) == (22, "complete", whole.info.model.kind)
+    values = {s.metric: (s.value, s.low, s.high, s.n) for s in whole.scores if s.metric in whole.info.metrics}
+    assert {s.metric: (s.value, s.low, s.high, s.n) for s in joined.scores if s.metric in values} == values
+    # Pictures for the page are those of the first images, which are the third shard's.
+    assert (merged / "samples" / "samples.json").read_text() == (whole.path / "samples" / "samples.json").read_text()
+
+
+def test_empty_shards_with_features_tokens_and_a_limit(images: Path, tmp_path: Path) -> None:
+    """Sets' features and tokens are joined where some shards have none; metrics of rows are null with a reason."""
+    import torch
+
+    import vtbench
+    from vtbench.metrics.inception import random_state
+
+    torch.save(random_state(0), tmp_path / "inception.pth")
+    options = {"images": images, "view": "native", "tasks": ["reconstruction"], "limit": 9, "save": ["tokens"]}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VTBENCH_METRIC_WEIGHTS", f"inception-2015-12-05={tmp_path / 'inception.pth'}")
+        whole = vtbench.evaluate("kmeans-vq", out=tmp_path / "whole", **options).runs[0]
+        for part in range(1, 6):
+            vtbench.evaluate("kmeans-vq", out=tmp_path / "shards", shard=(part, 5), **options)
+        (merged,) = merge([tmp_path / "shards"], tmp_path / "merged")
+    assert stable(merged) == stable(whole.path)
+    for metric in ("rfid", "kid", "codebook-usage", "bpp"):
+        ours, theirs = read_run(merged).score(metric), whole.score(metric)
+        assert (ours is None) == (theirs is None)
+        if ours is not None and theirs is not None:
+            assert (ours.value, ours.n) == (theirs.value, theirs.n)
