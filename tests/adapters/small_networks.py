@@ -37,8 +37,7 @@ def arch_of(fixture: str) -> dict[str, Any]:
 def filled(family: Family, card: Card) -> NetworkTokenizer:
     """The card's tokenizer, its weights made from their names."""
     tokenizer: NetworkTokenizer = family.build(card, {})
-    tokenizer.network = fill_(build_network(family, card.arch or {}))
-    tokenizer.network.requires_grad_(False)
+    tokenizer.place(fill_(build_network(family, card.arch or {})), "cpu", "float32")
     return tokenizer
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -75,3 +76,42 @@ def test_an_index_outside_its_alphabet_is_refused() -> None:
 def test_damaged_bytes_are_a_sentence(blob: bytes) -> None:
     with pytest.raises(VtbenchError):
         unpack(blob)
+
+
+@pytest.mark.parametrize(("positions", "alphabet"), [(1, 5), (4, 3), (6, 7), (3, 2)])
+def test_a_multiset_costs_the_logarithm_of_the_number_of_multisets(positions: int, alphabet: int) -> None:
+    """Counted one by one; the order in which an encoder gives the tokens neither costs nor tells anything."""
+    number = sum(1 for _ in itertools.combinations_with_replacement(range(alphabet), positions))
+    indices = torch.randint(0, alphabet, (2, positions), generator=torch.Generator().manual_seed(1))
+    codes = Codes(indices, (alphabet,), (8, 8), unordered=True)
+    assert codes.bits() == pytest.approx([math.log2(number)] * 2, rel=1e-14)
+    assert codes.ordered_bits() == pytest.approx([positions * math.log2(alphabet)] * 2)
+    shuffled = Codes(indices.flip(1), (alphabet,), (8, 8), unordered=True)
+    assert shuffled.pack() == codes.pack()
+    again = unpack(codes.pack()[1])
+    assert isinstance(again, Codes)
+    assert again.unordered
+    assert again.bits()[0] == codes.bits()[1]
+    assert torch.equal(again.indices, codes[1].indices)
+    assert torch.equal(Codes.join([codes[0], again]).indices, codes.indices)
+    assert Codes.join([codes[0], again]).unordered
+
+
+def test_what_has_an_order_is_no_multiset() -> None:
+    with pytest.raises(VtbenchError, match="one book and a fixed number"):
+        Codes(torch.zeros(1, 3, 2, dtype=torch.int64), (4, 4), (8, 8), unordered=True)
+    for absent in (torch.tensor([[1, -1]]), torch.tensor([[1, 2]])):
+        with pytest.raises(VtbenchError, match="one book and a fixed number"):
+            Codes(absent, (4,), (8, 8), variable=bool(absent.min() > 0), unordered=True)
+
+
+def test_the_number_of_latents_is_paid_for_where_it_varies() -> None:
+    values = torch.zeros(2, 7, 3, dtype=torch.float16)
+    fixed, varied = Latents(values, (8, 8), 2), Latents(values, (8, 8), 2, variable=True)
+    assert list(fixed.bits()) == [7 * 3 * 16] * 2
+    assert list(varied.bits()) == pytest.approx([7 * 3 * 16 + 3] * 2)
+    again = unpack(varied.pack()[0])
+    assert isinstance(again, Latents)
+    assert again.variable
+    assert Latents.join([varied[0], varied[1]]).bits()[0] == varied.bits()[0]
+    assert "variable" not in fixed.pack()[0].decode("latin-1"), "blobs of others stay what they were"

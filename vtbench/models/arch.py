@@ -104,9 +104,10 @@ def own_card(card: Card, family: Family, arch: Mapping[str, Any]) -> Card:
     """
     network = on_meta(family, arch)
     side = network.fixed_size or 256
-    grids = getattr(network, "grids", lambda size: ())((side, side)) if side % network.downsample == 0 else ()
+    cell = network.downsample or 1
+    grids = getattr(network, "grids", lambda size: ())((side, side)) if side % cell == 0 else ()
     least = card.sizes.at_least // (card.downsample or 1) if isinstance(card.sizes, Multiple) else 1
-    multiple = Multiple(of=network.downsample, at_least=network.downsample * max(1, least))
+    multiple = Multiple(of=cell, at_least=cell * max(1, least))
     return replace(
         card,
         arch=arch,
@@ -114,6 +115,6 @@ def own_card(card: Card, family: Family, arch: Mapping[str, Any]) -> Card:
         value_range=tuple(network.value_range),
         downsample=network.downsample,
         sizes=Fixed(side) if network.fixed_size else multiple,
-        tokens_at_256=sum(h * w for h, w in grids) or None,
+        tokens_at_256=sum(h * w for h, w in grids) or getattr(network, "positions", None),
         latent_channels=card.latent_channels if arch == card.arch else None,
     )

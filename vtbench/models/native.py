@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,18 +62,31 @@ class NetworkTokenizer(Tokenizer):
         low, high = self.network.value_range
         size = (int(images.shape[2]), int(images.shape[3]))
         pixels = (images * (high - low) + low).to(device=self.device, dtype=getattr(torch, self.dtype))
-        settings: dict[str, Any] = {}
-        if self.options.get("posterior") == "sample":
-            settings["noise"] = self._noise(self.network.posterior_shape(size), seeds)
         with torch.inference_mode():
-            encoded = self.network.encode(pixels, **settings)
+            encoded = self.network.encode(pixels, **self.encode_settings(size, seeds))
         if encoded.tokens is not None:
             grids = getattr(self.network, "grids", lambda size: ())(size)
-            return Codes(encoded.tokens.long().cpu(), tuple(self.network.alphabets), size, tuple(grids))
+            unordered = bool(getattr(self.network, "unordered", False))
+            codes = encoded.tokens.long().cpu()
+            return Codes(codes, tuple(self.network.alphabets), size, tuple(grids), unordered=unordered)
         latent = encoded.latent_mean if encoded.latent_mean is not None else encoded.quantized
         latent = latent * getattr(self.network, "latent_scale", 1.0)
         counted = getattr(torch, str(self.options.get("latent_dtype", "float16")))
         return Latents(latent.to(counted).cpu(), size, channel_axis=getattr(self.network, "channel_axis", 1))
+
+    def encode_settings(self, size: tuple[int, int], seeds: Sequence[int]) -> dict[str, Any]:
+        """What the network's `encode` gets beside pixels, for images of (height, width) `size`."""
+        if self.options.get("posterior") != "sample":
+            return {}
+        return {"noise": self._noise(self.network.posterior_shape(size), seeds)}
+
+    def decode_settings(self, size: tuple[int, int], seeds: Sequence[int]) -> dict[str, Any]:
+        """What the network's `decode` gets beside tokens: noise from the seeds where it takes any.
+
+        A family whose decoder has options (steps, guidance, a text) adds them here.
+        """
+        shape = getattr(self.network, "noise_shape", lambda size: None)(size)
+        return {} if shape is None else {"noise": self._noise(shape, seeds)}
 
     def _noise(self, shape: tuple[int, ...], seeds: Sequence[int]) -> torch.Tensor:
         """Standard normal (B, *shape), every image's from its own seed."""
@@ -92,12 +106,44 @@ class NetworkTokenizer(Tokenizer):
             latent = tokens.values.to(device=self.device, dtype=dtype) / getattr(self.network, "latent_scale", 1.0)
         else:
             raise VtbenchError(f"{self.card.name} decodes codes or latents, not {type(tokens).__name__}")
-        settings: dict[str, Any] = {}
-        shape = getattr(self.network, "noise_shape", lambda size: None)(tokens.size)
-        if shape is not None:
-            settings["noise"] = self._noise(shape, seeds)
         low, high = self.network.value_range
         with torch.inference_mode():
-            out = self.network.decode(latent, size=tokens.size, **settings)
+            out = self.network.decode(latent, size=tokens.size, **self.decode_settings(tokens.size, seeds))
         images: torch.Tensor = (out.float() - low) / (high - low)
         return images
+
+
+class PrefixTokenizer(NetworkTokenizer):
+    """A tokenizer whose leading positions decode without the others.
+
+    The card's knob says how many an image keeps. They are paid for, and so is their number; the network gets them
+    alone, tokens (B, kept[, books]) or latents with positions on axis 1, and knows what stands for the rest.
+    """
+
+    takes_budget = True
+
+    def encode(self, images: torch.Tensor, seeds: Sequence[int], budget: float | None = None) -> Tokens:
+        whole = super().encode(images, seeds)
+        kept = self._kept(budget, whole.positions[0] or 0)
+        if isinstance(whole, Codes):
+            return replace(whole, indices=whole.indices[:, :kept].contiguous(), grids=(), variable=True)
+        if isinstance(whole, Latents):
+            return replace(whole, values=whole.values[:, :kept].contiguous(), variable=True)
+        return whole
+
+    def _kept(self, budget: float | None, most: int) -> int:
+        wanted = float(self.options.get(self.card.knob or "", most) if budget is None else budget)
+        if not (wanted.is_integer() and 1 <= wanted <= most):
+            raise VtbenchError(
+                f"{self.card.name}: {self.card.knob} is {wanted:g}, but an image has {most} tokens: "
+                f"give a whole number from 1 to {most}"
+            )
+        return int(wanted)
+
+    def decode(self, tokens: Tokens, seeds: Sequence[int]) -> torch.Tensor:
+        import torch
+
+        if len(set(tokens.positions)) > 1:
+            # Each image as long as it is: the network knows no absent tokens.
+            return torch.cat([self.decode(tokens[i], [seed]) for i, seed in enumerate(seeds)])
+        return super().decode(tokens, seeds)

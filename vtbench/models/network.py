@@ -40,8 +40,9 @@ class Network(Protocol):
 
     value_range: tuple[float, float]
     """What `encode` takes and `decode` gives, e.g. (-1.0, 1.0)."""
-    downsample: int
-    """Image pixels per latent cell along a side: input sides must be multiples of it."""
+    downsample: int | None
+    """Image pixels per latent cell along a side: input sides must be multiples of it. None where tokens have no grid:
+    then `positions` is their number."""
     fixed_size: int | None
     """The only image side that the network takes, or None."""
     alphabets: tuple[int, ...]

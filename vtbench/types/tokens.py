@@ -12,7 +12,7 @@ import math
 import struct
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from vtbench.types.errors import VtbenchError
@@ -66,6 +66,8 @@ class Codes(Tokens):
     lists (h, w) of every scale; a single raster grid is one entry; () where positions have no grid.
     variable: the number of positions differs from image to image, so that its value is paid for:
     log2(positions + 1) bits.
+    unordered: the code is a multiset (one book, nothing absent): its order says nothing and is kept ascending, and its
+    rate is log2 of the number of multisets, C(positions + alphabet - 1, positions).
     """
 
     indices: torch.Tensor
@@ -73,6 +75,7 @@ class Codes(Tokens):
     size: tuple[int, int]
     grids: tuple[tuple[int, int], ...] = ()
     variable: bool = False
+    unordered: bool = False
 
     def __post_init__(self) -> None:
         import torch
@@ -95,6 +98,13 @@ class Codes(Tokens):
                     f"an index lies outside its alphabet ({bad[0] if bad else f'{low} < -1'}): "
                     "the card's alphabets or the adapter's packing is wrong"
                 )
+        if self.unordered:
+            if len(self.alphabets) != 1 or self.variable or bool((self.indices < 0).any()):
+                raise VtbenchError(
+                    f"an unordered code has one book and a fixed number of positions, not {len(self.alphabets)} books"
+                    f"{', a variable length' if self.variable else ''}: leave out unordered, or code its parts alone"
+                )
+            self.indices = self.indices.sort(dim=1).values
 
     def __len__(self) -> int:
         return int(self.indices.shape[0])
@@ -109,6 +119,16 @@ class Codes(Tokens):
         return [int(n) for n in self.present.any(dim=2).sum(dim=1)]
 
     def bits(self) -> np.ndarray[Any, Any]:
+        if not self.unordered:
+            return self.ordered_bits()
+        import numpy as np
+
+        positions = self.indices.shape[1]
+        multisets = math.comb(positions + self.alphabets[0] - 1, positions)
+        return np.full(len(self), math.log2(multisets))
+
+    def ordered_bits(self) -> np.ndarray[Any, Any]:
+        """Bits of every image as a sequence, (B,) float64: those of `bits` but for an unordered code."""
         import torch
 
         each = torch.tensor([math.log2(a) for a in self.alphabets], dtype=torch.float64)
@@ -124,7 +144,7 @@ class Codes(Tokens):
             # The tail that only pads the image to the longest of its batch is no part of its code.
             used = (one >= 0).any(dim=2)[0].nonzero()
             one = one[:, : int(used[-1]) + 1 if len(used) else 0]
-        return Codes(one, self.alphabets, self.size, self.grids, self.variable)
+        return replace(self, indices=one)
 
     @staticmethod
     def join(parts: Sequence[Any]) -> Codes:
@@ -137,7 +157,7 @@ class Codes(Tokens):
             indices = [pad(p.indices, (0, 0, 0, longest - p.indices.shape[1]), value=-1) for p in parts]
         else:
             indices = [p.indices for p in parts]
-        return Codes(torch.cat(indices), first.alphabets, first.size, first.grids, first.variable)
+        return replace(first, indices=torch.cat(indices))
 
     def pack(self) -> list[bytes]:
         return [self[k]._pack_one() for k in range(len(self))]
@@ -156,6 +176,8 @@ class Codes(Tokens):
             "variable": self.variable,
             "absent": absent,
         }
+        if self.unordered:
+            head["unordered"] = True
         # Fixed width per book: ceil(log2 alphabet) bits, one more symbol where positions may be absent.
         widths = [
             max(1, math.ceil(math.log2(a + 1 if absent else a))) if a > 1 or absent else 0 for a in self.alphabets
@@ -174,11 +196,13 @@ class Latents(Tokens):
 
     values: (B, …) of `dtype` float16, bfloat16 or float32; bits = elements x width of the dtype.
     positions of an image = elements / channels, where `channels` is the length of axis `channel_axis` of the batch.
+    variable: the number of positions may differ from image to image, so that its value is paid for, as with codes.
     """
 
     values: torch.Tensor
     size: tuple[int, int]
     channel_axis: int = 1
+    variable: bool = False
 
     def __post_init__(self) -> None:
         if self._dtype not in _DTYPES:
@@ -201,17 +225,20 @@ class Latents(Tokens):
     def bits(self) -> np.ndarray[Any, Any]:
         import numpy as np
 
-        each = self.values[0].numel() * self.values.element_size() * 8 if len(self) else 0
-        return np.full(len(self), float(each))
+        each = float(self.values[0].numel() * self.values.element_size() * 8) if len(self) else 0.0
+        if self.variable and len(self):
+            each += math.log2((self.positions[0] or 0) + 1)
+        return np.full(len(self), each)
 
     def __getitem__(self, index: int) -> Latents:
-        return Latents(self.values[index : index + 1], self.size, self.channel_axis)
+        return replace(self, values=self.values[index : index + 1])
 
     @staticmethod
     def join(parts: Sequence[Any]) -> Latents:
         import torch
 
-        return Latents(torch.cat([p.values for p in parts]), parts[0].size, parts[0].channel_axis)
+        first: Latents = parts[0]
+        return replace(first, values=torch.cat([p.values for p in parts]))
 
     def pack(self) -> list[bytes]:
         import torch
@@ -223,6 +250,8 @@ class Latents(Tokens):
             "shape": list(self.values.shape[1:]),
             "channel_axis": self.channel_axis,
         }
+        if self.variable:
+            head["variable"] = True
         plain = self.values.detach().cpu().contiguous()
         return [_blob(head, row.reshape(-1).view(torch.uint8).numpy().tobytes()) for row in plain]
 
@@ -292,7 +321,7 @@ def unpack(blob: bytes) -> Tokens:
             if head["dtype"] not in _DTYPES:
                 raise VtbenchError(f"packed latents name the dtype {head['dtype']!r}, which is none of {_DTYPES}")
             values = torch.frombuffer(bytearray(body), dtype=getattr(torch, head["dtype"])).reshape([1, *head["shape"]])
-            return Latents(values, size, head["channel_axis"])
+            return Latents(values, size, head["channel_axis"], bool(head.get("variable")))
         alphabets = tuple(a for a, n in head["alphabets"] for _ in range(n))
         absent, positions = bool(head["absent"]), int(head["positions"])
         widths = [max(1, math.ceil(math.log2(a + 1 if absent else a))) if a > 1 or absent else 0 for a in alphabets]
@@ -307,6 +336,6 @@ def unpack(blob: bytes) -> Tokens:
             start += width
         indices = torch.from_numpy(np.stack(columns, axis=1))[None]
         grids = tuple((int(h), int(w)) for h, w in head["grids"])
-        return Codes(indices, alphabets, size, grids, bool(head["variable"]))
+        return Codes(indices, alphabets, size, grids, bool(head["variable"]), bool(head.get("unordered")))
     except (KeyError, ValueError, TypeError, RuntimeError, IndexError) as bad:
         raise VtbenchError(f"packed tokens are damaged ({bad}): write them again") from bad
