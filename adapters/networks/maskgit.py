@@ -13,7 +13,7 @@ from typing import Any
 
 from vtbench.adapters.networks.parts import infer
 from vtbench.adapters.networks.parts.config import Config
-from vtbench.adapters.networks.parts.conv import Conv, Names, Part
+from vtbench.adapters.networks.parts.conv import Chain, Conv, Names, Part
 from vtbench.adapters.networks.parts.quantizers import VQ, Quantizer, SignBits
 from vtbench.adapters.networks.parts.vq_autoencoder import VQAutoencoder
 from vtbench.types.errors import VtbenchError
@@ -76,6 +76,19 @@ class MaskBit(VQAutoencoder):
         back = spec if legacy else _with_blocks(spec, blocks, "mid.res_blocks.{j}")
         c.done()
         super().__init__(spec.encoder(), back.decoder(), quantizer, downsample=spec.factor)
+
+
+def pixel_decoder(c: Config) -> tuple[Conv, Chain]:
+    """(spec, decoder) of MaskGIT's VQGAN alone, as TiTok and its kin paint with it. c: the keys of `MaskGit` without
+    resolution and quantizer, and out_channels."""
+    spec = _spec(
+        c,
+        Names(downsample="pool", upsample="upsample_conv"),
+        latent=c.integer("z_channels"),
+        middle="mid.{j}",
+        pool=True,
+    )
+    return spec, replace(spec, image_channels=c.integer("out_channels")).decoder()
 
 
 def _spec(c: Config, names: Names, *, latent: int, middle: str, pool: bool) -> Conv:

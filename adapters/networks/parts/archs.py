@@ -99,3 +99,57 @@ def mar_kl16() -> dict[str, Any]:
         "latent_scale": 0.2325,
         "quantizer": None,
     }
+
+
+VIT_SIZES = {"small": (512, 8, 8), "base": (768, 12, 12), "large": (1024, 24, 16)}
+"""Width, layers and heads of TiTok's transformers (1d-tokenizer modeling/modules/blocks.py:225-240)."""
+
+
+def titok(
+    encoder: str,
+    decoder: str,
+    *,
+    tokens: int,
+    channels: int,
+    codes: int | None,
+    legacy: bool = False,
+    text: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """TiTok at 256 x 256: `codes` None is a KL latent; legacy compares l2-normalised codes and has a pixel decoder."""
+
+    def vit(size: str) -> dict[str, Any]:
+        width, layers, heads = VIT_SIZES[size]
+        sizes = {"width": width, "layers": layers, "heads": heads}
+        return {"patch_size": 16, **sizes, "mlp_ratio": 4, "norm_eps": 1e-5}
+
+    arch = {
+        "image_size": 256,
+        "in_channels": 3,
+        "encoder": vit(encoder),
+        "decoder": vit(decoder),
+        "num_latent_tokens": tokens,
+        "token_size": channels,
+        "legacy": legacy,
+        "quantizer": {
+            "type": "kl" if codes is None else "vq",
+            "codebook_size": codes,
+            "l2_norm": None if codes is None else legacy,
+        },
+        "pixel_decoder": {**maskgit_decoder(), "codebook_size": 1024} if legacy else None,
+    }
+    return arch if text is None else {**arch, "text": dict(text)}
+
+
+def maskgit_decoder() -> dict[str, Any]:
+    """The decoder of MaskGIT's VQGAN f16, which TiTok's legacy models and TokenSet paint with."""
+    return {
+        "in_channels": 3,
+        "out_channels": 3,
+        "hidden_channels": 128,
+        "channel_mult": list(F16),
+        "num_res_blocks": 2,
+        "z_channels": 256,
+        "shortcut_on_output": True,
+        "norm_groups": 32,
+        "norm_eps": 1e-6,
+    }
