@@ -1,0 +1,377 @@
+"""TiTok, TA-TiTok, One-D-Piece, TokenSet and BSQ-ViT at small sizes: tokens, rates, budgets, texts, refusals.
+
+That the networks compute what upstream computes is the matter of the parity fixtures.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_networks import arch_of, filled, random_images
+
+from vtbench import registry
+from vtbench.adapters.networks.parts.clip import TextTower
+from vtbench.metrics import weights as metric_weights
+from vtbench.models.made_weights import fill_
+from vtbench.models.native import NetworkTokenizer
+from vtbench.models.network import build_network
+from vtbench.types.errors import VtbenchError
+from vtbench.types.tokens import Codes, Latents, Tokens, unpack
+
+_VIT = {"patch_size": 16, "width": 64, "layers": 1, "heads": 4, "mlp_ratio": 2.0, "norm_eps": 1e-5}
+_PAINTS = {
+    "image_size": 32,
+    "in_channels": 3,
+    "encoder": _VIT,
+    "decoder": {**_VIT, "patch_size": 8, "width": 32},
+    "num_latent_tokens": 6,
+    "token_size": 5,
+    "legacy": False,
+    "quantizer": {"type": "vq", "codebook_size": 40, "l2_norm": False},
+    "pixel_decoder": None,
+}
+_KL = {**_PAINTS, "quantizer": {"type": "kl", "codebook_size": None, "l2_norm": None}}
+_MIXES = {
+    **_PAINTS,
+    "legacy": True,
+    "decoder": _VIT,
+    "quantizer": {"type": "vq", "codebook_size": 40, "l2_norm": True},
+    "pixel_decoder": {
+        "in_channels": 3,
+        "out_channels": 3,
+        "hidden_channels": 32,
+        "channel_mult": [1, 1, 1, 1, 1],
+        "num_res_blocks": 1,
+        "z_channels": 6,
+        "codebook_size": 20,
+        "shortcut_on_output": True,
+        "norm_groups": 32,
+        "norm_eps": 1e-6,
+    },
+}
+_TEXT = {"text": {"context_length": 77, "width": 64}}
+_SET = {
+    **_MIXES,
+    "latent_positions": False,
+    "pixel_decoder": {k: v for k, v in _MIXES["pixel_decoder"].items() if k != "codebook_size"},  # type: ignore[attr-defined]
+}
+_BSQ_VIT = {
+    "image_size": [16, 24],
+    "patch_size": [4, 8],
+    "width": 32,
+    "layers": 1,
+    "heads": 2,
+    "mlp_ratio": 2,
+    "ln_pre": False,
+    "ln_post": False,
+    "ls_init_value": 0.1,
+    "norm_eps": 1e-5,
+}
+_BSQ = {
+    "in_channels": 3,
+    "encoder": _BSQ_VIT,
+    "decoder": {**_BSQ_VIT, "width": 16, "dim_ffn_output": None},
+    "quantizer": {
+        "type": "bsq",
+        "bits": 36,
+        "group_size": 12,
+        "codebook_size": None,
+        "embed_dim": 36,
+        "l2_norm": False,
+        "post_q_l2_norm": False,
+    },
+    "logit_laplace": False,
+    "clamp_range": [0, 1],
+}
+SMALL: Mapping[str, tuple[str, dict[str, Any], tuple[int, int]]] = {
+    "paints": ("titok", _PAINTS, (32, 32)),
+    "KL": ("titok", _KL, (32, 32)),
+    "mixes": ("titok", _MIXES, (32, 32)),
+    "text": ("ta-titok", {**_PAINTS, **_TEXT}, (32, 32)),
+    "text, KL": ("ta-titok", {**_KL, **_TEXT}, (32, 32)),
+    "prefix": ("one-d-piece", _MIXES, (32, 32)),
+    "set": ("tokenset", _SET, (32, 32)),
+    "bits": ("bsq-vit", _BSQ, (16, 24)),
+    "laplace": ("bsq-vit", {**_BSQ, "logit_laplace": True}, (16, 24)),
+}
+
+
+def small(which: str, **options: Any) -> NetworkTokenizer:
+    """A tokenizer of the family, of a small size, with weights made from their names and the card's other facts."""
+    family_name, arch, _ = SMALL[which]
+    family = registry.family(family_name)
+    card = replace(family.cards[0], name=f"small {which}", arch=arch, aliases=())
+    if card.knob is not None:
+        card = replace(card, options={card.knob: 6}, knob_values=(1, 6))
+    card = replace(card, options={**card.options, **options})
+    if arch["quantizer"]["type"] == "kl":
+        card = replace(card, kind="continuous", options={"latent_dtype": "float32", **card.options})
+    return filled(family, card)
+
+
+def _numbers(tokens: Tokens) -> torch.Tensor:
+    assert isinstance(tokens, Codes | Latents)
+    return tokens.indices if isinstance(tokens, Codes) else tokens.values
+
+
+@pytest.mark.parametrize("which", SMALL)
+def test_four_images_are_four_times_one(which: str) -> None:
+    """And a decoder that gets only the packed bytes paints the same."""
+    tokenizer, (_, _, size) = small(which), SMALL[which]
+    images, seeds = random_images(4, *size), [5, 6, 7, 8]
+    tokens = tokenizer.encode(images, seeds)
+    together = tokenizer.decode(tokens, seeds)
+    assert together.shape == images.shape
+    for i in (0, 3):
+        alone = tokenizer.encode(images[i : i + 1], seeds[i : i + 1])
+        if isinstance(tokens, Codes):
+            assert torch.equal(_numbers(alone), _numbers(tokens[i]))
+        assert torch.allclose(_numbers(alone), _numbers(tokens[i]), atol=1e-5)
+        assert alone.bits()[0] == tokens.bits()[i]
+        # Another batch size may run another kernel: rounding only.
+        assert torch.allclose(tokenizer.decode(unpack(alone.pack()[0]), [0]), together[i : i + 1], atol=2e-5)
+
+
+@pytest.mark.parametrize("which", SMALL)
+def test_another_size_or_number_of_tokens_is_refused(which: str) -> None:
+    tokenizer, (_, _, (height, width)) = small(which), SMALL[which]
+    with pytest.raises(VtbenchError, match=rf"the image is {height} x {width + 8}, but this network takes"):
+        tokenizer.encode(random_images(1, height, width + 8), [0])
+    tokens = tokenizer.encode(random_images(1, height, width), [0])
+    with pytest.raises(VtbenchError, match="this network"):
+        tokenizer.decode(replace(tokens, size=(height, width + 8)), [0])  # type: ignore[type-var]
+    if isinstance(tokens, Codes):
+        longer = replace(tokens, indices=torch.cat([tokens.indices, tokens.indices], dim=1))
+        with pytest.raises(VtbenchError, match="this network"):
+            tokenizer.decode(longer, [0])
+
+
+def test_only_one_d_piece_decodes_fewer_tokens() -> None:
+    for which, fits in (("mixes", False), ("paints", False), ("prefix", True)):
+        network = small(which).network
+        tokens = torch.zeros(1, 3, dtype=torch.int64)
+        if fits:
+            assert network.decode(tokens, size=(32, 32)).shape == (1, 3, 32, 32)
+        else:
+            with pytest.raises(VtbenchError, match="there are 3 tokens, but this network's images have 6"):
+                network.decode(tokens, size=(32, 32))
+    with pytest.raises(VtbenchError, match="there are 0 tokens"):
+        small("prefix").network.decode(torch.zeros(1, 0, dtype=torch.int64), size=(32, 32))
+
+
+# -- a length that varies --------------------------------------------------------------------------------------------
+
+
+def test_a_budget_keeps_the_first_tokens_and_pays_for_their_number() -> None:
+    tokenizer = small("prefix")
+    images = random_images(2, 32, 32)
+    whole = tokenizer.encode(images, [0, 1])
+    few = tokenizer.encode(images, [0, 1], 2.0)
+    assert isinstance(whole, Codes)
+    assert isinstance(few, Codes)
+    assert torch.equal(few.indices, whole.indices[:, :2])
+    assert few.variable
+    assert list(few.bits()) == pytest.approx([2 * math.log2(40) + math.log2(3)] * 2)
+    assert list(whole.bits()) == pytest.approx([6 * math.log2(40) + math.log2(7)] * 2)
+    assert not torch.allclose(tokenizer.decode(few, [0, 1]), tokenizer.decode(whole, [0, 1]), atol=1e-3)
+    assert torch.equal(small("prefix", tokens=2).encode(images, [0, 1]).indices, few.indices)  # type: ignore[attr-defined]
+    # Images of different lengths in one batch are each painted from their own tokens.
+    mixed = Codes.join([whole[0], few[1]])
+    assert mixed.positions == [6, 2]
+    apart = torch.cat([tokenizer.decode(whole[0], [0]), tokenizer.decode(few[1], [1])])
+    assert torch.equal(tokenizer.decode(mixed, [0, 1]), apart)
+
+
+@pytest.mark.parametrize("budget", [0.0, -1.0, 7.0, 2.5, math.nan, math.inf])
+def test_a_budget_that_means_nothing_is_refused(budget: float) -> None:
+    with pytest.raises(VtbenchError, match="give a whole number from 1 to 6"):
+        small("prefix").encode(random_images(1, 32, 32), [0], budget)
+
+
+# -- a set -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_set_has_no_order() -> None:
+    tokenizer = small("set")
+    codes = tokenizer.encode(random_images(1, 32, 32), [0])
+    assert isinstance(codes, Codes)
+    assert codes.unordered
+    assert torch.equal(codes.indices, codes.indices.sort(dim=1).values)
+    assert codes.bits()[0] == pytest.approx(math.log2(math.comb(6 + 40 - 1, 6)))
+    assert codes.bits()[0] < codes.ordered_bits()[0] == pytest.approx(6 * math.log2(40))
+    network = tokenizer.network
+    tokens = codes.indices[..., 0]
+    pictures = [network.decode(order, size=(32, 32)) for order in (tokens, tokens.flip(1))]
+    assert torch.allclose(*pictures, atol=1e-4)
+    # TiTok's tokens have places, which change the picture.
+    placed = small("mixes").network
+    assert not torch.allclose(*(placed.decode(t, size=(32, 32)) for t in (tokens, tokens.flip(1))), atol=1e-2)
+
+
+def test_the_card_says_both_rates() -> None:
+    card = registry.model("tokenset").card
+    positions, (codes,) = card.tokens_at_256 or 0, card.alphabets
+    assert f"{math.log2(math.comb(positions + codes - 1, positions)):.1f} bits" in (card.note or "")
+    assert f"{positions * math.log2(codes):.0f} bits" in (card.note or "")
+
+
+# -- a text ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_decoder_reads_the_caption() -> None:
+    images = random_images(2, 32, 32)
+    plain, told = small("text"), small("text", caption="A photo of a jay.")
+    tokens = plain.encode(images, [0, 1])
+    assert torch.equal(_numbers(told.encode(images, [0, 1])), _numbers(tokens)), "the encoder reads no text"
+    silent, guided = plain.decode(tokens, [0, 1]), told.decode(tokens, [0, 1])
+    assert not torch.allclose(silent, guided, atol=1e-3)
+    assert tokens.bits()[0] == pytest.approx(6 * math.log2(40))
+    with pytest.raises(VtbenchError, match="text features are None, but this decoder takes"):
+        plain.network.decode(tokens.indices[..., 0], size=(32, 32))  # type: ignore[attr-defined]
+    with pytest.raises(VtbenchError, match="takes None"):
+        small("paints").network.decode(
+            tokens.indices[..., 0],  # type: ignore[attr-defined]
+            size=(32, 32),
+            text_guidance=torch.zeros(1, 77, 64),
+        )
+
+
+def test_tokenizer_and_text_encoder_come_from_a_file_each(tmp_path: Path) -> None:
+    made = small("text", caption="a jay")
+    files = {"model": tmp_path / "model.pt", "text_encoder": tmp_path / "clip.pt"}
+    torch.save(made.network.state_dict(), files["model"])
+    beside = {"visual.conv1.weight": torch.ones(2), "logit_scale": torch.ones([]), "context_length": torch.tensor(77)}
+    tower = fill_(TextTower(width=64, layers=12, heads=1))
+    torch.save({**tower.state_dict(), **beside}, files["text_encoder"])
+    loaded = made.family.build(made.card, {})
+    loaded.load(files)
+    images = random_images(1, 32, 32)
+    tokens = made.encode(images, [0])
+    assert torch.equal(_numbers(loaded.encode(images, [0])), _numbers(tokens))
+    assert torch.allclose(loaded.decode(tokens, [0]), made.decode(tokens, [0]), atol=1e-5)
+    with torch.no_grad():
+        tower.ln_final.bias += 1
+    torch.save(tower.state_dict(), files["text_encoder"])
+    loaded.load(files)
+    assert not torch.allclose(loaded.decode(tokens, [0]), made.decode(tokens, [0]), atol=1e-3)
+    torch.save({"other": torch.ones(2)}, files["text_encoder"])
+    with pytest.raises(VtbenchError):
+        loaded.load(files)
+
+
+def test_the_text_encoders_file_is_the_one_that_metrics_take() -> None:
+    (text,) = [w for w in registry.model("tatitok-bl32-vq").card.weights if w.role == "text_encoder"]
+    metric = metric_weights.entry("clip-vit-l14-336-openai")
+    assert (text.sha256, text.url, text.file) == (metric.sha256, metric.url, metric.file)
+
+
+# -- bits ------------------------------------------------------------------------------------------------------------
+
+
+def test_thirty_six_bits_are_books_of_one_position() -> None:
+    """Upstream's own index is wrong beyond 24 bits, so bits are what is counted."""
+    codes = small("bits").encode(random_images(2, 16, 24), [0, 1])
+    assert isinstance(codes, Codes)
+    assert codes.alphabets == (2,) * 36
+    assert codes.grids == ((4, 3),)
+    assert list(codes.bits()) == [36 * 12] * 2
+    assert codes.positions == [12, 12]
+
+
+def test_a_logit_laplace_decoder_stays_in_its_range() -> None:
+    network = small("laplace").network
+    assert network.value_range == (0.1, 0.9)
+    picture = network.decode(torch.zeros(1, 12, 36, dtype=torch.int64), size=(16, 24))
+    assert 0 < float(picture.min()) < float(picture.max()) < 1
+
+
+@pytest.mark.parametrize("key", ["state_dict", "ema_state_dict"])
+def test_bsq_vit_loads_from_both_of_its_containers(tmp_path: Path, key: str) -> None:
+    """bsqvit.py:55-66: averaged weights under module.module. beside their counter, raw ones under module."""
+    made = small("bits")
+    prefix = "module.module." if key == "ema_state_dict" else "module."
+    state = {prefix + n: t for n, t in made.network.state_dict().items()}
+    state[f"{prefix}quantize.basis"] = 2 ** torch.arange(36)
+    content: dict[str, Any] = {key: state}
+    if key == "ema_state_dict":
+        state["n_averaged"] = torch.tensor(3)
+        content["state_dict"] = {f"module.{n}": t + 1 for n, t in made.network.state_dict().items()}
+    torch.save(content, tmp_path / "file.pt")
+    loaded = made.family.build(made.card, {})
+    loaded.load({"model": tmp_path / "file.pt"})
+    images = random_images(1, 16, 24)
+    assert torch.equal(_numbers(loaded.encode(images, [0])), _numbers(made.encode(images, [0])))
+
+
+# -- archs -----------------------------------------------------------------------------------------------------------
+
+REFUSED: list[tuple[str, Callable[[dict[str, Any]], object], str]] = [
+    ("paints", lambda a: a.update(text={"context_length": 3, "width": 4}), "arch.text is a key"),
+    ("paints", lambda a: a.update(legacy=True), "the legacy transformers alone end in a pixel decoder"),
+    ("mixes", lambda a: a.update(legacy=False), "the legacy transformers alone end in a pixel decoder"),
+    ("mixes", lambda a: a["quantizer"].update(type="kl", codebook_size=None, l2_norm=None), "goes with 'vq' alone"),
+    ("mixes", lambda a: a["pixel_decoder"].update(channel_mult=[1, 1]), "become 4 pixels a side"),
+    ("KL", lambda a: a["quantizer"].update(codebook_size=3), "quantizer.codebook_size is a key"),
+    ("paints", lambda a: a["encoder"].update(heads=5), "5 heads do not divide"),
+    ("paints", lambda a: a["decoder"].update(patch_size=7), "do not divide an image of 32"),
+    ("paints", lambda a: a["encoder"].update(qk_norm=True), "encoder.qk_norm is a key"),
+    ("text", lambda a: a.update(text=None), "arch.text is null"),
+    ("set", lambda a: a.update(latent_positions=True), "latent_positions is True"),
+    ("set", lambda a: a["pixel_decoder"].update(codebook_size=1024), "pixel_decoder.codebook_size is a key"),
+    ("prefix", lambda a: a.update(latent_positions=False), "latent_positions is a key"),
+    ("bits", lambda a: a["quantizer"].update(codebook_size=64), "codes are the signs"),
+    ("bits", lambda a: a["quantizer"].update(bits=18), "18 bits in groups of 12 do not go with embed_dim 36"),
+    ("bits", lambda a: a["quantizer"].update(group_size=5), "groups of 5"),
+    ("bits", lambda a: a["decoder"].update(image_size=[16, 48]), "images or grids of different sizes"),
+    ("bits", lambda a: a["encoder"].update(dim_ffn_output=8), "dim_ffn_output is a key"),
+    ("bits", lambda a: a.update(clamp_range=[0, 255]), "must be [0, 1] or [-1, 1]"),
+    ("bits", lambda a: a["encoder"].update(patch_size=[4, 8, 2]), "a list of 2 integers"),
+]
+
+
+@pytest.mark.parametrize(("which", "change", "said"), REFUSED)
+def test_what_has_no_meaning_is_refused(which: str, change: Callable[[dict[str, Any]], object], said: str) -> None:
+    family, arch, _ = SMALL[which]
+    changed = copy.deepcopy(arch)
+    change(changed)
+    with pytest.raises(VtbenchError) as refusal:
+        build_network(registry.family(family), changed)
+    assert said in str(refusal.value)
+
+
+@pytest.mark.parametrize("which", ["paints", "KL", "mixes", "text", "prefix", "set"])
+def test_an_own_size_is_known_by_its_shapes(which: str) -> None:
+    """From a file of a configuration that nobody released: all but the number of heads, which shapes do not show."""
+    family_name, arch, _ = SMALL[which]
+    family = registry.family(family_name)
+    arch = {**arch, "encoder": {**arch["encoder"], "heads": 1}, "decoder": {**arch["decoder"], "heads": 1}}
+    network = build_network(family, arch)
+    like = next(c.arch for c in family.cards if (c.arch or {})["quantizer"]["type"] == arch["quantizer"]["type"])
+    like = copy.deepcopy(dict(like or {}))
+    if arch["pixel_decoder"] is None:
+        like = {**like, "legacy": False, "pixel_decoder": None}
+        like["quantizer"] = {**like["quantizer"], "l2_norm": arch["quantizer"]["l2_norm"]}
+    else:
+        # The pixel decoder is one and the same in all released files.
+        like["pixel_decoder"] = arch["pixel_decoder"]
+    shapes = {n: tuple(t.shape) for n, t in network.state_dict().items()}
+    assert network.infer_arch(shapes, like) == arch
+
+
+def test_bsq_vits_own_sizes_are_known_by_their_shapes() -> None:
+    family = registry.family("bsq-vit")
+    arch = arch_of("bsq-vit__b18")
+    for half in ("encoder", "decoder"):
+        arch[half].update(heads=1, ls_init_value=1e-5, ln_pre=half == "encoder", width=64)
+    arch["quantizer"]["group_size"] = 1
+    network = build_network(family, arch)
+    shapes = {n: tuple(t.shape) for n, t in network.state_dict().items()}
+    assert network.infer_arch(shapes, registry.model("bsqvit-256-b36g36").card.arch) == arch
+    assert network.infer_arch(shapes, registry.model("l24sq-vit-256").card.arch) is None
