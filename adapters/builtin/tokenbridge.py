@@ -94,6 +94,9 @@ class TokenBridge(Tokenizer):
     def parameter_count(self) -> int | None:
         return self.base.parameter_count()
 
+    def cost(self) -> Mapping[str, float]:
+        return self.base.cost()
+
     def encode(self, images: torch.Tensor, seeds: Sequence[int], budget: float | None = None) -> Tokens:
         latents = self._latents(images, seeds)
         values = latents.values.movedim(latents.channel_axis, -1)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vtbench.adapters.networks.parts import sampling
 from vtbench.adapters.networks.parts.config import Config
 from vtbench.adapters.networks.parts.diffusion import Diffusion
-from vtbench.adapters.networks.parts.transformer import Block, modulate, sinusoid
+from vtbench.adapters.networks.parts.transformer import Block, FinalLayer, TimeEmbedder, modulate
 from vtbench.models.replay import Replay
 from vtbench.types.errors import VtbenchError
 
@@ -38,39 +38,15 @@ class _ResBlock(nn.Module):
         return out
 
 
-class _Final(nn.Module):
-    def __init__(self, width: int, out: int) -> None:
-        super().__init__()
-        self.norm_final = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
-        self.linear = nn.Linear(width, out)
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
-
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        shift, scale = self.adaLN_modulation(y).chunk(2, dim=-1)
-        out: Tensor = self.linear(modulate(self.norm_final(x), shift, scale))
-        return out
-
-
-class _Time(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width))
-
-    def forward(self, t: Tensor) -> Tensor:
-        weight = next(self.mlp.parameters())
-        out: Tensor = self.mlp(sinusoid(t, 256, dtype=weight.dtype))
-        return out
-
-
 class Head(nn.Module):
     """The diffusion net: x (n, D), t (n,) of 0..999, condition (n, E) -> eps | variance value (n, 2 D)."""
 
     def __init__(self, dim: int, condition: int, depth: int, width: int) -> None:
         super().__init__()
-        self.time_embed, self.cond_embed = _Time(width), nn.Linear(condition, width)
+        self.time_embed, self.cond_embed = TimeEmbedder(width), nn.Linear(condition, width)
         self.input_proj = nn.Linear(dim, width)
         self.res_blocks = nn.ModuleList(_ResBlock(width) for _ in range(depth))
-        self.final_layer = _Final(width, 2 * dim)
+        self.final_layer = FinalLayer(width, 2 * dim)
 
     def forward(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         y = self.time_embed(t) + self.cond_embed(condition)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from vtbench.adapters.networks.parts import sampling
 from vtbench.adapters.networks.parts.config import Config
-from vtbench.adapters.networks.parts.transformer import Cache, RMSNorm, heads_of, merged, rotate_pairs, sinusoid
+from vtbench.adapters.networks.parts.transformer import Cache, RMSNorm, TimeEmbedder, heads_of, merged, rotate_pairs
 from vtbench.models.replay import Replay
 from vtbench.types.errors import VtbenchError
 
@@ -91,17 +91,6 @@ class _Block(nn.Module):
         return out
 
 
-class _Time(nn.Module):
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(256, dim), nn.SiLU(), nn.Linear(dim, dim))
-
-    def forward(self, t: Tensor) -> Tensor:
-        weight = next(self.mlp.parameters())
-        out: Tensor = self.mlp(sinusoid(t, 256, dtype=weight.dtype))
-        return out
-
-
 class Xar(nn.Module):
     """config: {encoder,decoder}_{embed_dim,depth,num_heads}, mlp_ratio; the rest must be what upstream hard-codes."""
 
@@ -137,7 +126,7 @@ class Xar(nn.Module):
         self.mask: Tensor
         hidden = torch.zeros(positions, positions).masked_fill(cluster[:, None] < cluster[None], -math.inf)
         self.register_buffer("mask", hidden[None, None])
-        self.class_emb, self.time_embed = nn.Embedding(self.classes + 1, inner), _Time(inner)
+        self.class_emb, self.time_embed = nn.Embedding(self.classes + 1, inner), TimeEmbedder(inner)
         self.z_proj, self.z_proj_ln = nn.Linear(self.channels, inner), RMSNorm(inner, 1e-6)
         self.encoder_blocks, self.encoder_norm = blocks("encoder", inner), RMSNorm(inner, 1e-6)
         self.decoder_embed = nn.Linear(inner, outer)

@@ -34,6 +34,7 @@ class NetworkTokenizer(Tokenizer):
             raise VtbenchError(f"posterior={self.options['posterior']!r} is not known: give mode or sample")
         self.family = family
         self.network: Any = None
+        self._evaluations: float | None = None
 
     @property
     def arch(self) -> Mapping[str, Any]:
@@ -55,6 +56,9 @@ class NetworkTokenizer(Tokenizer):
 
     def parameter_count(self) -> int | None:
         return None if self.network is None else sum(p.numel() for p in self.network.parameters())
+
+    def cost(self) -> Mapping[str, float]:
+        return {} if self._evaluations is None else {"nfe": self._evaluations}
 
     def encode(self, images: torch.Tensor, seeds: Sequence[int], budget: float | None = None) -> Tokens:
         import torch
@@ -78,21 +82,30 @@ class NetworkTokenizer(Tokenizer):
         """What the network's `encode` gets beside pixels, for images of (height, width) `size`."""
         if self.options.get("posterior") != "sample":
             return {}
-        return {"noise": self._noise(self.network.posterior_shape(size), seeds)}
+        shape, source = self.network.posterior_shape(size), Seeded(seeds)
+        if hasattr(self.network, "noise_shape"):
+            # The decoder's noise is what the seed gives first; the posterior's must not be the same.
+            self._noise(shape, source)
+        return {"noise": self._noise(shape, source)}
 
     def decode_settings(self, size: tuple[int, int], seeds: Sequence[int]) -> dict[str, Any]:
-        """What the network's `decode` gets beside tokens: noise from the seeds where it takes any.
+        """What the network's `decode` gets beside tokens: options of a sampler, and noise from the seeds.
 
-        A family whose decoder has options (steps, guidance, a text) adds them here.
+        A family whose decoder takes further things (a text) adds them here.
         """
-        shape = getattr(self.network, "noise_shape", lambda size: None)(size)
-        return {} if shape is None else {"noise": self._noise(shape, seeds)}
+        settings = {n: self.options[n] for n in getattr(self.network, "sampler_options", ()) if n in self.options}
+        shape, source = getattr(self.network, "noise_shape", lambda size: None)(size), Seeded(seeds)
+        if shape is not None:
+            settings["noise"] = self._noise(shape, source)
+            if getattr(self.network, "noise_each_step", False):
+                settings["step_noise"] = lambda: self._noise(shape, source)
+        return settings
 
-    def _noise(self, shape: tuple[int, ...], seeds: Sequence[int]) -> torch.Tensor:
+    def _noise(self, shape: tuple[int, ...], source: Seeded) -> torch.Tensor:
         """Standard normal (B, *shape), every image's from its own seed."""
         import torch
 
-        return Seeded(seeds).normal(*shape).to(device=self.device, dtype=getattr(torch, self.dtype))
+        return source.normal(*shape).to(device=self.device, dtype=getattr(torch, self.dtype))
 
     def decode(self, tokens: Tokens, seeds: Sequence[int]) -> torch.Tensor:
         import torch
@@ -106,9 +119,12 @@ class NetworkTokenizer(Tokenizer):
             latent = tokens.values.to(device=self.device, dtype=dtype) / getattr(self.network, "latent_scale", 1.0)
         else:
             raise VtbenchError(f"{self.card.name} decodes codes or latents, not {type(tokens).__name__}")
+        settings = self.decode_settings(tokens.size, seeds)
+        if hasattr(self.network, "evaluations"):
+            self._evaluations = float(self.network.evaluations(**settings))
         low, high = self.network.value_range
         with torch.inference_mode():
-            out = self.network.decode(latent, size=tokens.size, **self.decode_settings(tokens.size, seeds))
+            out = self.network.decode(latent, size=tokens.size, **settings)
         images: torch.Tensor = (out.float() - low) / (high - low)
         return images
 

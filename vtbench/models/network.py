@@ -45,6 +45,9 @@ class Network(Protocol):
     then `positions` is their number."""
     fixed_size: int | None
     """The only image side that the network takes, or None."""
+    # Only where the decoder is a sampler: `sampler_options` names the card's options that `decode` takes,
+    # `noise_shape(size)` is the shape of an image's noise, `noise_each_step` says that `decode` draws more of it by
+    # calling `step_noise`, and `evaluations(**settings)` is how often the decoder's network runs for an image.
     alphabets: tuple[int, ...]
     """Alphabet of every book (2 for every bit of a binary code); () if continuous."""
     optional: tuple[str, ...]

@@ -34,6 +34,7 @@ class Output:
     failed: {position in the batch: reason} of images that have no candidate; theirs is black and never scored.
     record: how the images were served, for their rows. macs: multiply-accumulates of encoding and of decoding one
     image, where they were counted. kind: what the system is, by its card or, where that states nothing, its tokens.
+    cost: what an image took besides time, by name: network evaluations (`nfe`) of a decoder that is a sampler.
     """
 
     images: torch.Tensor
@@ -46,6 +47,7 @@ class Output:
     """Where images were resized for the model and back: the same without the model, float32 (B, 3, H, W)."""
     macs: tuple[float, float] | None = None
     kind: Kind | None = None
+    cost: Mapping[str, float] = field(default_factory=dict)
 
 
 def check_tokens(tokens: Any, name: str, images: int) -> None:

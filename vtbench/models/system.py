@@ -147,6 +147,7 @@ class ModelSystem(System):
             ceiling=_ceiling(service, fitted),
             macs=(encoding() / images.shape[0], decoding() / images.shape[0]) if count_macs else None,
             kind=self.kind_of(tokens),
+            cost={name: value * tiles for name, value in model.cost().items()},
         )
 
 

@@ -172,6 +172,7 @@ def costs_of(info: RunInfo, seen: Tally) -> Costs:
         seen.n,
         info.batch_size,
         seen.times,
+        counts=seen.counts,
         memory=info.peak_memory_bytes,
         memory_what=info.peak_memory_what or "",
         parameters=info.model.parameters,

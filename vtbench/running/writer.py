@@ -132,6 +132,8 @@ class Writer:
             if lines is not None and lines[k]:
                 row["lines"] = lines[k]
             row["seconds"].update(_seconds(output, len(part.positions), work.warm_up))
+            if output.cost:
+                row["cost"] = dict(output.cost)
             if packed is not None:
                 # A tiled image is several token blobs; only whole images are stored one blob a row.
                 blobs[position] = packed[k] if len(packed) == len(part.positions) else b""

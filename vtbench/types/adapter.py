@@ -54,6 +54,10 @@ class Tokenizer(Model):
     def decode(self, tokens: Tokens, seeds: Sequence[int]) -> torch.Tensor:
         """float32 (B, 3, H, W); values outside [0, 1] are clamped by the runner, NaN is an error."""
 
+    def cost(self) -> Mapping[str, float]:
+        """Of the last `decode`: network evaluations an image (`nfe`) where the decoder is a sampler; may be empty."""
+        return {}
+
 
 class ClosedSystem(Model):
     """Image in, image out, no tokens (an API): its rate is unknown, never invented."""

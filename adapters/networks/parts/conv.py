@@ -286,3 +286,11 @@ def nominal_levels(resolution: int, levels: int, at: Sequence[int], *, down: boo
     if not down:
         sides = [resolution // 2 ** (levels - 1) * 2 ** (levels - 1 - i) for i in range(levels)]
     return tuple(i for i, side in enumerate(sides) if side in at)
+
+
+def check_exactly(size: tuple[int, int], wanted: tuple[int, int]) -> None:
+    """Raises VtbenchError unless `size`, (height, width), is the only one that a network takes."""
+    if size != wanted:
+        raise VtbenchError(
+            f"the image is {size[0]} x {size[1]}, but this network takes {wanted[0]} x {wanted[1]} only: resize it"
+        )

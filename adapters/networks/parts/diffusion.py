@@ -1,4 +1,4 @@
-"""Respaced Gaussian diffusion with a learned variance: what MAR's diffusion head samples with.
+"""Respaced Gaussian diffusion with a learned variance, of vectors (MAR's head) or of latents (DiT).
 
 LTH14/mar @ fe470ac: diffusion/{gaussian_diffusion,respace}.py, after Nichol and Dhariwal (arXiv:2102.09672).
 """
@@ -24,6 +24,11 @@ def cosine_betas(steps: int) -> np.ndarray:
     return np.array([min(1 - bar((i + 1) / steps) / bar(i / steps), 0.999) for i in range(steps)])
 
 
+def linear_betas(steps: int) -> np.ndarray:
+    """float64 (steps,): from 0.0001 to 0.02 over 1000, steeper where there are fewer (Ho et al., arXiv:2006.11239)."""
+    return np.linspace(1e-4, 0.02, steps, dtype=np.float64) * (1000 / steps)
+
+
 def spaced(steps: int, sections: str) -> list[int]:
     """The kept timesteps: "4" = 4 even ones; "4,0" = 4 in the lower half, none in the upper (respace.py:12-62)."""
     try:
@@ -47,14 +52,17 @@ def spaced(steps: int, sections: str) -> list[int]:
 
 
 class Diffusion:
-    """`map` holds the kept timesteps of 0..999, `betas` float64 their betas; step i is the i-th kept one."""
+    """`map` holds the kept timesteps of 0..999, `betas` float64 their betas; step i is the i-th kept one.
 
-    def __init__(self, sections: str, steps: int = 1000) -> None:
-        keep = spaced(steps, sections)
+    full: the betas of all timesteps; the cosine ones of a thousand if not given.
+    """
+
+    def __init__(self, sections: str, full: np.ndarray | None = None) -> None:
+        betas = cosine_betas(1000) if full is None else full
+        keep = spaced(len(betas), sections)
         if not keep:
             raise VtbenchError(f"the section string {sections!r} keeps no timestep: give e.g. 100")
-        full = np.cumprod(1 - cosine_betas(steps))
-        kept = full[keep]
+        kept = np.cumprod(1 - betas)[keep]
         self.map, self.betas = keep, 1 - kept / np.append(1.0, kept[:-1])
         bars = np.cumprod(1 - self.betas)
         before = np.append(1.0, bars[:-1])
@@ -70,7 +78,7 @@ class Diffusion:
         return len(self.map)
 
     def moments(self, out: Tensor, x: Tensor, i: int) -> tuple[Tensor, Tensor, Tensor]:
-        """out (n, 2 D) = eps | variance value at step i of x (n, D) -> mean, log variance, predicted start."""
+        """out (n, 2 D, ...) = eps | variance value at step i of x (n, D, ...) -> mean, log variance, start."""
         eps, value = out.chunk(2, dim=1)
         start = float(np.float32(self._recip[i])) * x - float(np.float32(self._recipm1[i])) * eps
         share = (value + 1) / 2
@@ -81,7 +89,7 @@ class Diffusion:
     def sample(
         self, net: Callable[[Tensor, Tensor], Tensor], x: Tensor, noise: Callable[[], Tensor], temperature: float
     ) -> Tensor:
-        """x (n, D) normal; net(x, t) with t (n,) of 0..999; `noise()` is called once a step, also at the last."""
+        """x (n, D, ...) normal; net(x, t) with t (n,) of 0..999; `noise()` is called once a step, also at the last."""
         for i in reversed(range(len(self))):
             t = torch.full((len(x),), self.map[i], device=x.device)
             mean, log_variance, _ = self.moments(net(x, t), x, i)

@@ -47,3 +47,15 @@ def nearest(rows: torch.Tensor, book: torch.Tensor, block: int = 16384) -> torch
     codes = book.to(wide)
     norms = (codes**2).sum(dim=1)
     return torch.cat([(norms - 2 * part.to(wide) @ codes.T).argmin(dim=1) for part in rows.split(block)])
+
+
+def channels_last(images: torch.Tensor, side: int) -> torch.Tensor:
+    """(B, C, H, W) -> (B, H/side * W/side, side * side * C), raster order, channels innermost."""
+    cells = images.unflatten(3, (-1, side)).unflatten(2, (-1, side))
+    return cells.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+
+
+def from_channels_last(rows: torch.Tensor, side: int, grid: tuple[int, int]) -> torch.Tensor:
+    """The inverse of `channels_last` for a grid of (H/side, W/side) patches."""
+    cells = rows.unflatten(2, (side, side, -1)).unflatten(1, grid)
+    return cells.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)

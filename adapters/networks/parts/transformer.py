@@ -115,8 +115,8 @@ class Block(nn.Module):
         self.attn = SelfAttention(dim, heads, qkv_bias=qkv_bias)
         self.mlp = Mlp(dim, hidden)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.norm1(x))
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = x + self.attn(self.norm1(x), mask)
         out: Tensor = x + self.mlp(self.norm2(x))
         return out
 
@@ -131,3 +131,34 @@ def sinusoid(t: Tensor, dim: int, *, dtype: torch.dtype, period: float = 10000.0
     freqs = torch.exp(-torch.log(torch.tensor(period, dtype=wide, device=t.device)) * steps / half)
     angles = t[:, None].to(wide) * freqs[None]
     return torch.cat([angles.cos(), angles.sin()], dim=-1).to(dtype)
+
+
+class TimeEmbedder(nn.Module):
+    """DiT's: sinusoids of a time, then two layers with SiLU between them (keys mlp.0, mlp.2)."""
+
+    def __init__(self, dim: int, *, width: int = 256, period: float = 10000.0) -> None:
+        super().__init__()
+        self.width, self.period = width, period
+        self.mlp = nn.Sequential(nn.Linear(width, dim), nn.SiLU(), nn.Linear(dim, dim))
+
+    def forward(self, t: Tensor) -> Tensor:
+        """(n,) -> (n, dim)."""
+        weight = next(self.mlp.parameters())
+        out: Tensor = self.mlp(sinusoid(t, self.width, dtype=weight.dtype, period=self.period))
+        return out
+
+
+class FinalLayer(nn.Module):
+    """DiT's: a plain norm modulated by shift and scale of the condition, then `linear`."""
+
+    def __init__(self, width: int, out: int) -> None:
+        super().__init__()
+        self.norm_final = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
+        self.linear = nn.Linear(width, out)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        """x (..., width), c broadcast to it."""
+        shift, scale = self.adaLN_modulation(c).chunk(2, dim=-1)
+        out: Tensor = self.linear(modulate(self.norm_final(x), shift, scale))
+        return out
