@@ -1,0 +1,204 @@
+"""Tokenizers whose decoder is a sampler, at the fixtures' small sizes: seeds, budgets, options, costs.
+
+That the networks compute what upstream computes is the matter of the parity fixtures.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_networks import FIXTURES, filled, random_images
+
+from vtbench import registry
+from vtbench.models.native import NetworkTokenizer
+from vtbench.models.network import build_network
+from vtbench.models.system import ModelSystem
+from vtbench.types.cards import Fixed
+from vtbench.types.errors import VtbenchError
+from vtbench.types.tokens import Codes, Latents, unpack
+
+SMALL: Mapping[str, tuple[str, str, dict[str, Any]]] = {
+    "flowmo": ("flowmo-lo", "flowmo__main", {"steps": 3}),
+    "flextok": ("flextok-d12-d12-in1k", "flextok__main", {"steps": 2, "tokens": 32, "scaling_factor": 0.5}),
+    "semanticist": ("semanticist-tok-l", "semanticist__main", {"steps": "2", "tokens": 16}),
+    "d-ar": ("d-ar-tokenizer-v1", "d-ar__main", {}),
+}
+"""{family: (a released model, the fixture whose small network stands in for its own, options)}."""
+SIDE = {"flowmo": 32}
+"""Of the fixtures' pictures; 64 where it is not here."""
+
+
+def small(family: str, shared: Path, **options: Any) -> NetworkTokenizer:
+    """The released card with the fixture's small network, whose weights are made from their names."""
+    name, fixture, fixed = SMALL[family]
+    entry = registry.model(name)
+    place = FIXTURES if (FIXTURES / f"{fixture}.json").is_file() else shared / "parity"
+    arch = json.loads((place / f"{fixture}.json").read_text())["arch"]
+    if "num_denoising_steps" in arch:
+        fixed = {"steps": arch["num_denoising_steps"]}
+    sizes = Fixed(SIDE.get(family, 64))
+    card = replace(entry.card, arch=arch, sizes=sizes, options={**entry.card.options, **fixed, **options})
+    return filled(entry.family, card)
+
+
+def pictures(family: str, count: int) -> torch.Tensor:
+    side = SIDE.get(family, 64)
+    return random_images(count, side, side)
+
+
+@pytest.mark.parametrize("family", SMALL)
+def test_four_images_are_four_times_one_and_bytes_are_enough(family: str, shared: Path) -> None:
+    tokenizer, images, seeds = small(family, shared), pictures(family, 4), [5, 6, 7, 8]
+    budget = tokenizer.options.get("tokens")
+    tokens = tokenizer.encode(images, seeds, budget)
+    together = tokenizer.decode(tokens, seeds)
+    assert together.shape == images.shape
+    assert torch.equal(tokenizer.decode(tokens, seeds), together), "the same seeds, the same picture"
+    # A fresh network, of the same weights.
+    other = small(family, shared)
+    spread = float(together.std())
+    for i in (0, 3):
+        alone = tokenizer.encode(images[i : i + 1], seeds[i : i + 1], budget)
+        if isinstance(alone, Codes):
+            assert isinstance(tokens, Codes)
+            assert torch.equal(alone.indices, tokens.indices[i : i + 1])
+        else:
+            assert isinstance(alone, Latents)
+            assert isinstance(tokens, Latents)
+            # In half precision another batch size may round a number over.
+            assert torch.allclose(alone.values, tokens.values[i : i + 1], rtol=2e-3, atol=2e-3)
+        bytes_only = other.decode(unpack(tokens.pack()[i]), seeds[i : i + 1])
+        assert torch.allclose(bytes_only, together[i : i + 1], atol=2e-4 * max(1.0, spread))
+
+
+@pytest.mark.parametrize("family", SMALL)
+def test_another_seed_is_another_picture(family: str, shared: Path) -> None:
+    tokenizer = small(family, shared)
+    assert tokenizer.card.stochastic
+    tokens = tokenizer.encode(pictures(family, 1).repeat(2, 1, 1, 1), [1, 1])
+    one, other = tokenizer.decode(tokens, [1, 2])
+    assert float((one - other).abs().max()) > 1e-3
+    swapped = tokenizer.decode(tokens, [2, 1])
+    assert torch.allclose(swapped, torch.stack([other, one]), atol=1e-4 * max(1.0, float(one.std())))
+
+
+@pytest.mark.parametrize(
+    ("family", "options", "evaluations"),
+    [
+        ("flowmo", {"steps": 2}, 2),
+        ("flowmo", {"steps": 5, "guidance": 1.0}, 5),
+        ("flextok", {"steps": 3}, 3),
+        ("semanticist", {"steps": "3"}, 3),
+        ("d-ar", {}, 4),
+    ],
+)
+def test_evaluations_are_counted(family: str, options: dict[str, Any], evaluations: int, shared: Path) -> None:
+    """As often as the decoder's network really ran; a batch doubled for guidance counts once."""
+    tokenizer = small(family, shared, **options)
+    part = {"flowmo": "decoder", "flextok": "decoder.module_dict.dec_transformer", "semanticist": "dit"}
+    ran: list[int] = []
+    inner = tokenizer.network.get_submodule(part.get(family, "diff_decoder.net"))
+    inner.register_forward_hook(lambda *_: ran.append(1))
+    assert tokenizer.cost() == {}
+    output = ModelSystem(tokenizer, "resize").produce(pictures(family, 2), [1, 2], [])
+    assert tokenizer.cost() == {"nfe": evaluations}
+    assert output.cost == {"nfe": evaluations}
+    assert len(ran) == evaluations
+
+
+@pytest.mark.parametrize(
+    ("family", "better", "wrong", "said"),
+    [
+        ("flowmo", {"guidance": 3.0}, {"steps": 0}, "at least 1"),
+        ("flowmo", {"schedule": "linear"}, {"schedule": "cosine"}, "schedule is 'cosine'"),
+        ("flextok", {"guidance": 1.0}, {"steps": -1}, "at least 1"),
+        ("flextok", {"guidance_kind": "cfg"}, {"guidance_kind": "nope"}, "guidance_kind is 'nope'"),
+        ("semanticist", {"guidance": 1.0}, {"steps": "none"}, "section string"),
+        ("semanticist", {"steps": "ddim4"}, {"steps": "0"}, "keeps no timestep"),
+        ("d-ar", {"steps": 2}, {"steps": 5}, "must lie in 1..4"),
+    ],
+)
+def test_options_of_the_sampler_matter(
+    family: str, better: dict[str, Any], wrong: dict[str, Any], said: str, shared: Path
+) -> None:
+    tokenizer = small(family, shared)
+    tokens = tokenizer.encode(pictures(family, 1), [1])
+    plain = tokenizer.decode(tokens, [1])
+    assert float((small(family, shared, **better).decode(tokens, [1]) - plain).abs().max()) > 1e-3
+    with pytest.raises(VtbenchError, match=said):
+        small(family, shared, **wrong).decode(tokens, [1])
+
+
+@pytest.mark.parametrize(("family", "most"), [("flextok", 32), ("semanticist", 16)])
+def test_a_budget_is_kept_and_paid_for(family: str, most: int, shared: Path) -> None:
+    """The leading tokens of the whole code, and log2 of how many there might be."""
+    tokenizer, image = small(family, shared), pictures(family, 1)
+    assert tokenizer.takes_budget
+    assert tokenizer.card.knob == "tokens"
+    whole = tokenizer.encode(image, [1], most)
+    few = tokenizer.encode(image, [1], 3)
+    assert (whole.positions, few.positions) == ([most], [3])
+    each = 16.0 if isinstance(few, Latents) else math.log2(64000)
+    channels = tokenizer.network.dim if isinstance(few, Latents) else 1
+    assert float(few.bits()[0]) == pytest.approx(3 * each * channels + math.log2(4))
+    kept, all_of_it = (t.values if isinstance(t, Latents) else t.indices for t in (few, whole))  # type: ignore[attr-defined]
+    assert torch.equal(kept, all_of_it[:, :3])
+    back = unpack(few.pack()[0])
+    assert float(back.bits()[0]) == float(few.bits()[0])
+    assert float((tokenizer.decode(back, [1]) - tokenizer.decode(whole, [1])).abs().max()) > 1e-3
+    for bad in (0, most + 1, 2.5):
+        with pytest.raises(VtbenchError, match=f"from 1 to {most}"):
+            tokenizer.encode(image, [1], bad)
+
+
+@pytest.mark.parametrize(
+    ("family", "change", "said"),
+    [
+        ("flowmo", {"attention_scale": "1/sqrt"}, "attention_scale"),
+        ("flowmo", {"context_dim": 20}, "bits"),
+        ("flowmo", {"encoder.heads": 3}, "rope_axes"),
+        ("flowmo", {"sampler.cfg_interval": [2, 1]}, "rising noise levels"),
+        ("flowmo", {"sampler.cfg": 1.5}, "a key that this network does not know"),
+        ("flowmo", {"quantizer.entropy_loss_weight": 0.1}, "a key that this network does not know"),
+        ("flextok", {"encoder.qkv_bias": True}, "a key that this network does not know"),
+        ("flextok", {"vae.act_fn": "relu"}, "a key that this network does not know"),
+        ("flextok", {"register_positions": "sincos"}, "register_positions"),
+        ("flextok", {"quantizer.levels": [8, 1]}, "at least 2"),
+        ("semanticist", {"dit.learn_sigma": False}, "learn_sigma"),
+        ("semanticist", {"sampler.betas": "cosine"}, "betas"),
+        ("semanticist", {"image_size": 100}, "multiple of 16"),
+        ("d-ar", {"rope_axes": [16, 32]}, "add up to head_dim"),
+        ("d-ar", {"diffusion.mlp_head": True}, "share_time_encoding must be true"),
+        ("d-ar", {"diffusion.repa_layer": 8}, "a key that this network does not know"),
+        ("d-ar", {"num_queries": 2000}, "must lie in"),
+    ],
+)
+def test_what_means_nothing_is_refused(family: str, change: dict[str, Any], said: str, shared: Path) -> None:
+    tokenizer = small(family, shared)
+    arch = json.loads(json.dumps(tokenizer.arch))
+    for key, value in change.items():
+        *folders, leaf = key.split(".")
+        level = arch
+        for folder in folders:
+            level = level[folder]
+        level[leaf] = value
+    with pytest.raises(VtbenchError, match=said), torch.device("meta"):
+        build_network(tokenizer.family, arch)
+
+
+@pytest.mark.parametrize("family", SMALL)
+def test_pictures_of_another_size_are_refused_by_the_network_and_served_by_the_rule(family: str, shared: Path) -> None:
+    tokenizer, side = small(family, shared), SIDE.get(family, 64)
+    with pytest.raises(VtbenchError, match=f"the image is {side + 1} x {side}"):
+        tokenizer.encode(random_images(1, side + 1, side), [0])
+    odd = random_images(1, side + 13, side // 2 - 1)
+    output = ModelSystem(tokenizer, "resize").produce(odd, [3], [])
+    assert output.images.shape == odd.shape
+    assert bool(torch.isfinite(output.images).all())
