@@ -153,3 +153,35 @@ def maskgit_decoder() -> dict[str, Any]:
         "norm_groups": 32,
         "norm_eps": 1e-6,
     }
+
+
+_VIT = {
+    "base": {"embed_dim": 768, "depth": 12, "num_heads": 12},
+    "large": {"embed_dim": 1024, "depth": 24, "num_heads": 16},
+}
+
+
+def continuous_tokenizer(
+    encoder: str, decoder: str, tokens: int, *, image_size: int, rope: bool, quantizer: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """SoftVQ-VAE's and MAETok's: DINOv2 of size "base" or "large" in both halves, 32 channels a token.
+
+    rope: rotary positions on the image's cells instead of learned ones, and no class token in the decoder.
+    """
+    shared = {"mlp_ratio": 4, "patch_size": 16, "layer_scale": True, "norm_eps": 1e-6}
+    return {
+        "image_size": image_size,
+        "base_image_size": 256,
+        "in_channels": 3,
+        "encoder": {**_VIT[encoder], **shared},
+        "decoder": {**_VIT[decoder], **shared},
+        "num_latent_tokens": tokens,
+        "embed_dim": 32,
+        "use_ape": not rope,
+        "use_rope": rope,
+        "rope_mixed": rope,
+        "rope_theta": 10.0,
+        "decoder_class_token": not rope,
+        "to_pixel": "linear",
+        "quantizer": None if quantizer is None else dict(quantizer),
+    }

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from vtbench.types.errors import VtbenchError
 
+Turn = Callable[[Tensor], Tensor]
+"""Rotary positions: queries or keys (B, heads, N, C / heads) before and after they are turned."""
+
 
 class SelfAttention(nn.Module):
     """(B, N, C) -> (B, N, C): `heads` heads, one fused `qkv` in the order q, k, v, scale (C / heads)**-0.5, `proj`."""
@@ -22,8 +25,10 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width, bias=qkv_bias)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, turn: Turn | None = None) -> Tensor:
         q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        if turn is not None:
+            q, k = turn(q), turn(k)
         mixed = F.scaled_dot_product_attention(q, k, v)
         out: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
         return out
@@ -91,7 +96,7 @@ class Block(nn.Module):
         self.mlp = mlp(width, hidden)
         self.ls2 = LayerScale(width) if layer_scale else nn.Identity()
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.ls1(self.attn(self.norm1(x)))
+    def forward(self, x: Tensor, turn: Turn | None = None) -> Tensor:
+        x = x + self.ls1(self.attn(self.norm1(x), turn))
         out: Tensor = x + self.ls2(self.mlp(self.norm2(x)))
         return out
