@@ -30,7 +30,8 @@ class KlAutoencoder(nn.Module):
 
     value_range: tuple[float, float] = (-1.0, 1.0)
     fixed_size: int | None = None
-    optional: tuple[str, ...] = ("loss.", "model_ema.")
+    optional: tuple[str, ...] = ("loss.", "model_ema.", "foundation_model.", "linear_proj.")
+    """The last two align VA-VAE with its foundation model in training."""
     channel_axis: int = 1
     infer_arch = staticmethod(infer.kl)
 
