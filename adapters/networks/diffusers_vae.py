@@ -52,6 +52,7 @@ CLASSES: Mapping[str, Kind] = {
     "AutoencoderKLHunyuanImage": Kind(),
     "AutoencoderKLKVAE": Kind(),
     "AutoencoderKLQwenImage": Kind(frames=True),
+    "AutoencoderKLQwenImage21": Kind(frames=True),
     "AutoencoderKLWan": Kind(frames=True),
     "AutoencoderRAE": Kind(posterior=False, unit_range=True, own_scaling=True),
     "AutoencoderTiny": Kind(posterior=False),

@@ -34,6 +34,7 @@ CONTINUOUS: dict[str, tuple[Callable[[], Any], int]] = {
     "AsymmetricAutoencoderKL": (tiny.asymmetric, 16),
     "AutoencoderKLHunyuanImage": (tiny.hunyuan, 16),
     "AutoencoderKLQwenImage": (tiny.qwen, 16),
+    "AutoencoderKLQwenImage21": (tiny.qwen21, 16),
     "AutoencoderKLWan": (tiny.wan, 16),
     "AutoencoderKLCosmos": (tiny.cosmos, 32),
     "AutoencoderVidTok": (tiny.vidtok, 16),
@@ -80,7 +81,7 @@ def test_continuous_equals_the_library(name: str, tmp_path: Path) -> None:
 
     class_name = name.split()[0]
     pixels = x if class_name == "AutoencoderRAE" else x * 2 - 1
-    frames = class_name in ("AutoencoderKLQwenImage", "AutoencoderKLWan", "AutoencoderKLCosmos", "AutoencoderVidTok")
+    frames = diffusers_vae.CLASSES[class_name].frames
     with torch.no_grad():
         encoded = model.encode(pixels[:, :, None] if frames else pixels)
         z = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded[0]

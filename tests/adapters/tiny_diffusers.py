@@ -76,6 +76,15 @@ def qwen() -> Any:
     return diffusers.AutoencoderKLQwenImage(base_dim=8, dim_mult=[1, 1], num_res_blocks=1, temperal_downsample=[False])
 
 
+def qwen21(**more: Any) -> Any:
+    if not hasattr(diffusers, "AutoencoderKLQwenImage21"):
+        pytest.skip("NOT TESTED: this diffusers has no AutoencoderKLQwenImage21")
+    small = {"base_dim": 8, "decoder_base_dim": 8, "z_dim": 4, "dim_mult": [1, 1], "temperal_downsample": [False]}
+    statistics = {"latents_mean": [0.1, 0.2, 0.0, -1.0], "latents_std": [1.0, 2.0, 3.0, 0.5]}
+    sizes = {"in_channels": 3, "out_channels": 3, "num_res_blocks": 1, "scale_factor_spatial": 2}
+    return diffusers.AutoencoderKLQwenImage21(**{**small, **statistics, **sizes, **more})
+
+
 def wan() -> Any:
     return diffusers.AutoencoderKLWan(
         base_dim=8, dim_mult=[1, 1], num_res_blocks=1, temperal_downsample=[False], scale_factor_spatial=2
