@@ -10,7 +10,6 @@ from typing import Any
 
 from vtbench.models.native import PrefixTokenizer
 from vtbench.types.cards import Card, Family, Fixed, Published, Weights
-from vtbench.types.errors import VtbenchError
 
 _256 = "ImageNet validation 50k, 256 x 256, 256 tokens"
 LICENCE = "Apple Machine Learning Research Model License (research only)"
@@ -101,13 +100,13 @@ class _FlexTok(PrefixTokenizer):
     def load(self, files: Mapping[str, Path], device: str = "cpu", dtype: str = "float32") -> None:
         super().load(files, device, dtype)
         stated = configuration(files["model"])
-        scale = float(self.options["scaling_factor"]) or stated.get("scaling_factor")
-        if not isinstance(scale, int | float):
-            raise VtbenchError(
-                f"{files['model'].name} does not state the scaling_factor of its VAE, and neither does upstream's "
-                "repository: give --option scaling_factor=NUMBER"
+        scale = float(self.options["scaling_factor"]) or stated.get("scaling_factor", self.network.scale)
+        self.network.configure(scaling_factor=scale, max_timestep=stated.get("max_timestep"))
+        if not self.options["scaling_factor"] and "scaling_factor" not in stated:
+            self.notes = (
+                f"{files['model'].name} does not state the factor of its VAE's latents, which counts as {scale:g}: "
+                "check the configuration beside it, and give --option scaling_factor=NUMBER",
             )
-        self.network.configure(scaling_factor=float(scale), max_timestep=stated.get("max_timestep"))
 
 
 def configuration(path: Path) -> dict[str, Any]:

@@ -14,12 +14,18 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from small_networks import FIXTURES, filled, random_images
+from support import cuts
 
+import vtbench
 from vtbench import registry
+from vtbench.adapters.networks.parts.positions import sincos
+from vtbench.models import weights
 from vtbench.models.native import NetworkTokenizer
 from vtbench.models.network import build_network
 from vtbench.models.system import ModelSystem
+from vtbench.running.rescore import add_metrics
 from vtbench.types.cards import Fixed
 from vtbench.types.errors import VtbenchError
 from vtbench.types.tokens import Codes, Latents, unpack
@@ -31,6 +37,7 @@ SMALL: Mapping[str, tuple[str, str, dict[str, Any]]] = {
     "d-ar": ("d-ar-tokenizer-v1", "d-ar__main", {}),
 }
 """{family: (a released model, the fixture whose small network stands in for its own, options)}."""
+SMALL_VAE = {"block_out_channels": [32, 64], "layers_per_block": 1, "norm_groups": 32, "latent_channels": 4}
 SIDE = {"flowmo": 32}
 """Of the fixtures' pictures; 64 where it is not here."""
 
@@ -202,3 +209,113 @@ def test_pictures_of_another_size_are_refused_by_the_network_and_served_by_the_r
     output = ModelSystem(tokenizer, "resize").produce(odd, [3], [])
     assert output.images.shape == odd.shape
     assert bool(torch.isfinite(output.images).all())
+
+
+def test_a_run_says_how_often_the_network_ran(shared: Path, tmp_path: Path) -> None:
+    """In every row, and as a score; also after scores are made anew from the rows."""
+    tokenizer = small("flowmo", shared, steps=2, guidance=1.0)
+    images = cuts(tmp_path / "images", 2)
+    (run,) = vtbench.evaluate(
+        tokenizer, images=images, tasks=["compression"], save=["images"], out=tmp_path / "out"
+    ).runs
+    assert [row["cost"] for row in run.rows()] == [{"nfe": 2.0}] * 2
+    for read in (run, add_metrics(run.path, ["bias-r"])):
+        score = read.score("nfe")
+        assert score is not None
+        assert (score["value"], score["n"], score["unit"]) == (2.0, 2, "evaluations/image")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "wanted"),
+    [
+        ({"vae": "{'scaling_factor': 0.25, '_target_': 'x'}"}, {"scaling_factor": 0.25}),
+        (
+            {
+                "vae": "{'scaling_factor': 2}",
+                "decoder": "{'module_dict': {'dec_time_embedder': {'max_timestep': 1.0}}}",
+            },
+            {"scaling_factor": 2.0, "max_timestep": 1.0},
+        ),
+        ({"vae": "{'scaling_factor': None}"}, {}),
+        ({"vae": "{'scaling_factor': True}"}, {}),
+        ({"vae": "__import__('os').getcwd()"}, {}),
+        ({"vae": "[" * 5000}, {}),
+        ({"vae": "'text'", "decoder": "{'module_dict': 3}"}, {}),
+        ({"format": "pt"}, {}),
+        ({}, {}),
+    ],
+)
+def test_flextok_reads_what_its_file_states(
+    metadata: dict[str, str], wanted: dict[str, float], shared: Path, tmp_path: Path
+) -> None:
+    """Upstream keeps its configuration as Python literals in the metadata of the safetensors."""
+    tokenizer = small("flextok", shared)
+    path = tmp_path / "model.safetensors"
+    save_file({n: t.contiguous() for n, t in tokenizer.network.state_dict().items()}, path, metadata or None)
+    unstated = {**tokenizer.card.options, "scaling_factor": 0.0}
+    arch = json.loads(json.dumps(tokenizer.arch))
+    arch["vae"]["scaling_factor"] = None
+    card = replace(tokenizer.card, arch=arch, options=unstated)
+    loaded = tokenizer.family.build(card, unstated)
+    loaded.load({"model": path})
+    assert loaded.network.scale == wanted.get("scaling_factor", 1.0)
+    assert loaded.network.max_timestep == wanted.get("max_timestep", 1000.0)
+    assert bool(loaded.notes) == ("scaling_factor" not in wanted)
+    assert ModelSystem(loaded, "resize").notes == loaded.notes
+    chosen = tokenizer.family.build(card, {**unstated, "scaling_factor": 0.5})
+    chosen.load({"model": path})
+    assert (chosen.network.scale, chosen.notes) == (0.5, ())
+
+
+def test_flextoks_posterior_is_not_its_decoders_noise(shared: Path) -> None:
+    tokenizer = small("flextok", shared, posterior="sample")
+    settings = tokenizer.encode_settings((64, 64), [3, 4]), tokenizer.decode_settings((64, 64), [3, 4])
+    ours, theirs = (s["noise"].flatten() for s in settings)
+    assert ours.shape == theirs.shape
+    assert abs(float(torch.corrcoef(torch.stack([ours, theirs]))[0, 1])) < 0.2
+    assert torch.equal(ours, tokenizer.encode_settings((64, 64), [3, 4])["noise"].flatten())
+
+
+def test_semanticist_comes_in_two_files(shared: Path, tmp_path: Path) -> None:
+    """An averaged file holds what was trained, under a compiled part's names; the VAE is another repository's, with
+    attention in its encoder that nobody runs."""
+    tokenizer = small("semanticist", shared)
+    state = tokenizer.network.state_dict()
+    # A constant of upstream's, which made weights overwrote.
+    side = round(state["dit.pos_embed"].shape[1] ** 0.5)
+    state["dit.pos_embed"].copy_(sincos(side, side, state["dit.pos_embed"].shape[2])[None])
+    trained = {
+        n.replace("dit.", "dit._orig_mod.", 1): t
+        for n, t in state.items()
+        if not n.startswith("vae.") and n != "dit.pos_embed"
+    }
+    vae = {n.removeprefix("vae."): t.contiguous() for n, t in state.items() if n.startswith("vae.")}
+    vae["encoder.down_blocks.4.attentions.0.to_q.weight"] = torch.zeros(2, 2)
+    torch.save(trained, tmp_path / "semanticist_tok_L.pkl")
+    save_file(vae, tmp_path / "diffusion_pytorch_model.safetensors")
+    loaded = tokenizer.family.build(tokenizer.card, dict(tokenizer.options))
+    loaded.load(weights.find(tokenizer.card, tmp_path).files)
+    image = pictures("semanticist", 1)
+    wanted, tokens = tokenizer.encode(image, [1], 5), loaded.encode(image, [1], 5)
+    assert isinstance(wanted, Latents)
+    assert isinstance(tokens, Latents)
+    assert torch.equal(tokens.values, wanted.values)
+    assert torch.equal(loaded.decode(tokens, [1]), tokenizer.decode(wanted, [1]))
+
+
+def test_flextoks_vaes_give_the_latents_of_a_posterior(shared: Path) -> None:
+    """Rectangles, and a sample that is the mean where the noise is nought."""
+    entry = registry.model("flextok-vae-c4")
+    arch = {"in_channels": 3, "vae": {**SMALL_VAE, "scaling_factor": 0.5}}
+    tokenizer = filled(entry.family, replace(entry.card, arch=arch))
+    images, network = random_images(2, 16, 24), tokenizer.network
+    latents = tokenizer.encode(images, [0, 1])
+    assert isinstance(latents, Latents)
+    assert latents.values.shape == (2, 4, 8, 12)
+    pixels = images * 2 - 1
+    mean = network.encode(pixels).latent_mean
+    assert torch.equal(network.encode(pixels, noise=torch.zeros(2, 4, 8, 12)).latent_mean, mean)
+    assert torch.allclose(latents.values.float(), mean * 0.5, rtol=1e-3, atol=1e-4)
+    assert tokenizer.decode(latents, [0, 1]).shape == images.shape
+    with pytest.raises(VtbenchError, match="multiples of 2"):
+        tokenizer.encode(random_images(1, 17, 24), [0])

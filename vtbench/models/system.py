@@ -73,7 +73,7 @@ class ModelSystem(System):
         metrics of stability do so from their own thread."""
         self.model, self.card, self.fit = model, model.card, fit
         self.options: Mapping[str, Any] = dict(model.options)
-        self.device = model.device
+        self.device, self.notes = model.device, tuple(model.notes)
         self.states_kind = states_kind
         self._one_at_a_time = one_at_a_time or threading.Lock()
 
@@ -147,7 +147,7 @@ class ModelSystem(System):
             ceiling=_ceiling(service, fitted),
             macs=(encoding() / images.shape[0], decoding() / images.shape[0]) if count_macs else None,
             kind=self.kind_of(tokens),
-            cost={name: value * tiles for name, value in model.cost().items()},
+            cost={name: float(value) * tiles for name, value in model.cost().items()},
         )
 
 

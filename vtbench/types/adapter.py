@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 class Model(ABC):  # noqa: B024
     """What Tokenizer, ClosedSystem and Generator share: a card, resolved options, loading."""
 
+    notes: Sequence[str] = ()
+    """Sentences on what was loaded that a user should read; the record keeps them."""
+
     def __init__(self, card: Card, options: Mapping[str, Any] | None = None) -> None:
         """`options` are resolved already: every option of the card, each of its default's type."""
         self.card = card
