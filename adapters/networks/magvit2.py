@@ -15,55 +15,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtbench.adapters.networks.parts import infer
 from vtbench.adapters.networks.parts.config import Config
 from vtbench.adapters.networks.parts.conv import Block, Chain, NormSilu
 from vtbench.adapters.networks.parts.quantizers import Grid, SignBits
+from vtbench.adapters.networks.parts.styled import DepthToSpace, StyleNorm
 from vtbench.adapters.networks.parts.vq_autoencoder import VQAutoencoder
 from vtbench.types.errors import VtbenchError
 
 
-class _Upsampler(nn.Module):
-    """3x3 convolution to 4 C, then depth to space: channels are (row in block, column in block, C).
-
-    Not PixelShuffle, whose channels are (C, row, column). improved_model.py:198-228.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(width, 4 * width, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        batch, width, h, w = x.shape
-        blocks = self.conv1(x).reshape(batch, 2, 2, width, h, w)
-        out: Tensor = blocks.permute(0, 3, 4, 1, 5, 2).reshape(batch, width, 2 * h, 2 * w)
-        return out
-
-
-class _StyleNorm(nn.Module):
-    """GroupNorm whose scale and shift are linear in the code's deviation and mean over its cells.
-
-    scale = gamma(sqrt(unbiased variance + eps)), shift = beta(mean). improved_model.py:251-281.
-    """
-
-    def __init__(self, style: int, width: int, *, groups: int, eps: float) -> None:
-        super().__init__()
-        self.groups, self.eps = groups, eps
-        self.gamma = nn.Linear(style, width)
-        self.beta = nn.Linear(style, width)
-
-    def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        cells = code.flatten(2)
-        scale = self.gamma((cells.var(dim=2) + self.eps).sqrt())
-        shift = self.beta(cells.mean(dim=2))
-        out: Tensor = F.group_norm(x, self.groups, eps=self.eps) * scale[..., None, None] + shift[..., None, None]
-        return out
-
-
-class _Decoder(nn.Module):
+class Decoder(nn.Module):
     """(B, latent, h, w) -> (B, colours, h factor, w factor); up.0 and adaptive.0 are the highest resolution."""
 
     def __init__(
@@ -79,13 +42,13 @@ class _Decoder(nn.Module):
         self.mid_block = nn.Sequential(*[block(width, width) for _ in range(blocks)])
         levels, norms = [], []
         for i in reversed(range(len(widths))):
-            norms.append(_StyleNorm(latent, width, groups=groups, eps=eps))
+            norms.append(StyleNorm(latent, width, groups=groups, eps=eps))
             level = Chain()
             for j in range(blocks):
                 level.then(f"block.{j}", block(width, widths[i]))
                 width = widths[i]
             if i > 0:
-                level.then("upsample", _Upsampler(width))
+                level.then("upsample", DepthToSpace(width))
             levels.append(level)
         self.up = nn.ModuleList(reversed(levels))
         self.adaptive = nn.ModuleList(reversed(norms))
@@ -100,7 +63,7 @@ class _Decoder(nn.Module):
         return out
 
 
-def _encoder(colours: int, latent: int, widths: list[int], blocks: int, *, groups: int, eps: float) -> Chain:
+def encoder(colours: int, latent: int, widths: list[int], blocks: int, *, groups: int, eps: float) -> Chain:
     """(B, colours, H, W) -> (B, latent, H / factor, W / factor); halving pads all four sides, unlike taming's."""
     chain, width = Chain(), widths[0]
     chain.then("conv_in", nn.Conv2d(colours, width, 3, padding=1, bias=False))
@@ -161,8 +124,8 @@ class Magvit2(VQAutoencoder):
         colours, out = c.integer("in_channels"), c.integer("out_channels")
         c.done()
         super().__init__(
-            _encoder(colours, latent, [width, *widths], blocks, groups=groups, eps=eps),
-            _Decoder(out, latent, widths, blocks, noise=noise, groups=groups, eps=eps),
+            encoder(colours, latent, [width, *widths], blocks, groups=groups, eps=eps),
+            Decoder(out, latent, widths, blocks, noise=noise, groups=groups, eps=eps),
             SignBits(bits),
             downsample=2 ** (len(multipliers) - 1),
         )

@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from small_networks import random_tensor
 
-from vtbench.adapters.networks import magvit2
-from vtbench.adapters.networks.parts import vit
+from vtbench.adapters.networks.parts import styled, vit
 from vtbench.adapters.networks.parts.conv import Attention, Down, Norm, nominal_levels
 from vtbench.models.made_weights import fill_
 
@@ -58,7 +57,7 @@ def test_nominal_levels_round_as_upstream_rounds() -> None:
 
 
 def test_depth_to_space_counts_rows_columns_channels() -> None:
-    layer = magvit2._Upsampler(2)
+    layer = styled.DepthToSpace(2)
     with torch.no_grad():
         layer.conv1.weight.zero_()
         # Channel k of the convolution's 8 is the constant k.
@@ -73,7 +72,7 @@ def test_depth_to_space_counts_rows_columns_channels() -> None:
 
 
 def test_style_norm_takes_the_unbiased_deviation() -> None:
-    layer = magvit2._StyleNorm(2, 32, groups=32, eps=1e-6)
+    layer = styled.StyleNorm(2, 32, groups=32, eps=1e-6)
     x, code = (
         random_tensor(1, 32, 2, 3),
         torch.tensor([1.0, -1.0, 1.0, 1.0, -1.0, 1.0]).reshape(1, 1, 2, 3).repeat(1, 2, 1, 1),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vtbench.types.cards import Weights
+
 F16 = (1, 1, 2, 2, 4)
 """Width factors of the usual network that halves four times."""
 
@@ -185,3 +187,25 @@ def continuous_tokenizer(
         "to_pixel": "linear",
         "quantizer": None if quantizer is None else dict(quantizer),
     }
+
+
+def dinov2_large(input_size: int, levels: Sequence[int] | None = None) -> dict[str, Any]:
+    """DINOv2 ViT-L/14 with four registers, its table of positions for 518 pixels, fed pictures of `input_size`."""
+    return {
+        "width": 1024,
+        "depth": 24,
+        "heads": 16,
+        "patch_size": 14,
+        "img_size": 518,
+        "layer_scale_init": 1.0,
+        "registers": 4,
+        "input_size": input_size,
+        "levels": None if levels is None else list(levels),
+    }
+
+
+def dinov2_weights() -> Weights:
+    """The file of `dinov2_large`: Meta's own, which the READMEs of Hita and VFMTok link."""
+    file = "dinov2_vitl14_reg4_pretrain.pth"
+    url = f"https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/{file}"
+    return Weights(file=file, role="dinov2", url=url, licence="Apache-2.0")

@@ -25,7 +25,7 @@ def quick_gelu(x: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Self-attention, scale (width / heads)**-0.5: what nn.MultiheadAttention computes, by one kernel in any mode."""
+    """Attention, scale (width / heads)**-0.5: what nn.MultiheadAttention computes, by one kernel in any mode."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -38,8 +38,15 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """x (B, N, width); mask: boolean, True = visible, or added to the logits; broadcast to (B, heads, N, N)."""
-        packed = F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
-        q, k, v = (heads_of(part, self.heads) for part in packed)
+        return self._mixed(F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1), mask)
+
+    def between(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Attention of query (B, N, width) to key and value (B, M, width)."""
+        parts = zip((query, key, value), self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3), strict=True)
+        return self._mixed([F.linear(x, weight, bias) for x, weight, bias in parts], None)
+
+    def _mixed(self, projected: Sequence[Tensor], mask: Tensor | None) -> Tensor:
+        q, k, v = (heads_of(part, self.heads) for part in projected)
         out: Tensor = self.out_proj(merged(F.scaled_dot_product_attention(q, k, v, attn_mask=mask)))
         return out
 

@@ -8,13 +8,14 @@ key is ever renamed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vtbench.adapters.networks.parts.styled import DepthToSpace
 from vtbench.types.errors import VtbenchError
 
 
@@ -88,14 +89,25 @@ class Block(nn.Module):
 
     on_output: the shortcut takes the block's output instead of its input, which is then lost (a slip of MaskGIT's
     port that MaskBit kept: maskgit_vqgan.py:88, MaskBit modeling/modules/autoencoder.py:94).
+    norm: the norm and the SiLU after it, made from (groups, width, eps=).
     """
 
-    def __init__(self, width: int, out: int, *, groups: int, eps: float, bias: bool, on_output: bool) -> None:
+    def __init__(
+        self,
+        width: int,
+        out: int,
+        *,
+        groups: int,
+        eps: float,
+        bias: bool,
+        on_output: bool,
+        norm: Callable[..., nn.Module] = NormSilu,
+    ) -> None:
         super().__init__()
         self.on_output = on_output
-        self.norm1 = NormSilu(groups, width, eps=eps)
+        self.norm1 = norm(groups, width, eps=eps)
         self.conv1 = nn.Conv2d(width, out, 3, padding=1, bias=bias)
-        self.norm2 = NormSilu(groups, out, eps=eps)
+        self.norm2 = norm(groups, out, eps=eps)
         self.conv2 = nn.Conv2d(out, out, 3, padding=1, bias=bias)
         self.nin_shortcut = nn.Conv2d(out if on_output else width, out, 1, bias=bias) if width != out else None
 
@@ -188,6 +200,8 @@ class Conv:
     names: Names = Names()
     groups: int = 32
     eps: float = 1e-6
+    norm: Callable[..., nn.Module] = NormSilu
+    """Of residual blocks and before conv_out, with the SiLU after it; attention keeps `Norm`."""
     bias: bool = True
     """Whether residual blocks, and the encoder's conv_in, have biases."""
     shortcut_on_output: bool = False
@@ -196,8 +210,8 @@ class Conv:
     """`LinearAttention` in place of `Attention`."""
     down: Literal["conv", "pool"] = "conv"
     """How the encoder halves: `Down`, or the mean of 2x2 pixels."""
-    up: Literal["conv", "nearest"] = "conv"
-    """How the decoder doubles: `Up`, or nearest neighbour alone."""
+    up: Literal["conv", "nearest", "depth to space"] = "conv"
+    """How the decoder doubles: `Up`, nearest neighbour alone, or `DepthToSpace`."""
     latent_kernel: int = 3
     """Kernel of the encoder's conv_out."""
 
@@ -213,7 +227,7 @@ class Conv:
 
     def _block(self, width: int, out: int) -> Block:
         on_output = self.shortcut_on_output
-        return Block(width, out, groups=self.groups, eps=self.eps, bias=self.bias, on_output=on_output)
+        return Block(width, out, groups=self.groups, eps=self.eps, bias=self.bias, on_output=on_output, norm=self.norm)
 
     def _attention(self, width: int) -> nn.Module:
         if self.linear_attention:
@@ -229,6 +243,11 @@ class Conv:
             if level in self.attention:
                 chain.then(f"{path}.{self.names.attention.format(j=j)}", self._attention(out))
         return width
+
+    def _double(self, width: int) -> nn.Module:
+        if self.up == "nearest":
+            return nn.Upsample(scale_factor=2.0, mode="nearest")
+        return Up(width) if self.up == "conv" else DepthToSpace(width)
 
     def _middle(self, chain: Chain, width: int) -> None:
         for path, kind in zip(self.names.middle, self.middle, strict=True):
@@ -246,7 +265,7 @@ class Conv:
                 halve = Down(width) if self.down == "conv" else nn.AvgPool2d(2)
                 chain.then(f"{path}.{self.names.downsample}", halve)
         self._middle(chain, width)
-        chain.then("norm_out", NormSilu(self.groups, width, eps=self.eps))
+        chain.then("norm_out", self.norm(self.groups, width, eps=self.eps))
         kernel = self.latent_kernel
         chain.then("conv_out", nn.Conv2d(width, self.latent_channels, kernel, padding=kernel // 2))
         return chain
@@ -261,9 +280,8 @@ class Conv:
             path = self.names.up.format(i=last - i if self.names.up_from_lowest else i)
             width = self._level(chain, path, i, width)
             if i > 0:
-                double = Up(width) if self.up == "conv" else nn.Upsample(scale_factor=2.0, mode="nearest")
-                chain.then(f"{path}.{self.names.upsample}", double)
-        chain.then("norm_out", NormSilu(self.groups, width, eps=self.eps))
+                chain.then(f"{path}.{self.names.upsample}", self._double(width))
+        chain.then("norm_out", self.norm(self.groups, width, eps=self.eps))
         chain.then("conv_out", nn.Conv2d(width, self.image_channels, 3, padding=1))
         return chain
 

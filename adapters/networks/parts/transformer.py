@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vtbench.types.errors import VtbenchError
+
 
 class RMSNorm(nn.Module):
     """x rsqrt(mean(x^2) + eps) in float32, times `weight` if it is affine."""
@@ -47,6 +49,12 @@ class Cache:
     def cut(self, length: int) -> None:
         """Forgets the positions from `length` on."""
         self._kept = {i: (k[:, :, :length], v[:, :, :length]) for i, (k, v) in self._kept.items()}
+
+
+def check_heads(width: int, heads: int) -> None:
+    """Raises VtbenchError unless the heads share the width equally."""
+    if width % heads:
+        raise VtbenchError(f"{heads} heads do not divide a width of {width}: choose another number of heads")
 
 
 def heads_of(x: Tensor, heads: int) -> Tensor:
