@@ -30,6 +30,7 @@ from torch import nn
 from vtbench import registry
 from vtbench.models import made_weights
 from vtbench.models.names import manifest_of
+from vtbench.models.network import on_meta
 from vtbench.types.cards import Card, Weights
 
 
@@ -64,8 +65,7 @@ def _module(tensors: Mapping[str, torch.Tensor]) -> nn.Module:
 def write(card: Card, names: Mapping[str, list[int]], folder: Path) -> None:
     """The card's files with weights made from the names."""
     for weight in card.weights:
-        own = {n.removeprefix(f"{weight.role}."): s for n, s in names.items() if n.startswith(f"{weight.role}.")}
-        tensors = {n: _values(n, s) for n, s in (own if len(card.weights) > 1 else names).items()}
+        tensors = {n: _values(n, s) for n, s in _names_in(weight, card, names).items()}
         path = folder / weight.file
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".safetensors":
@@ -74,6 +74,22 @@ def write(card: Card, names: Mapping[str, list[int]], folder: Path) -> None:
             save_file({(weight.prefix or "") + n: t for n, t in tensors.items()}, path)
         else:
             torch.save(_module(tensors) if path.suffix == ".pkl" else _container(weight, tensors), path)
+
+
+def _names_in(weight: Weights, card: Card, names: Mapping[str, list[int]]) -> Mapping[str, list[int]]:
+    """Of several files each has the names under its role, the model's what is under nobody's, and a network that is no
+    part of the checkpoint its own: the network has a method of that role's name that makes it."""
+    if len(card.weights) == 1:
+        return names
+    own = {n.removeprefix(f"{weight.role}."): s for n, s in names.items() if n.startswith(f"{weight.role}.")}
+    if own:
+        return own
+    if weight.role == "model":
+        roles = tuple(f"{w.role}." for w in card.weights)
+        return {n: s for n, s in names.items() if not n.startswith(roles)}
+    network = on_meta(registry.family(card.family), card.arch or {})
+    with torch.device("meta"):
+        return {n: list(t.shape) for n, t in getattr(network, weight.role)().state_dict().items()}
 
 
 def _container(weight: Weights, tensors: Mapping[str, torch.Tensor]) -> Any:
