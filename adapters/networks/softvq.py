@@ -220,7 +220,8 @@ class SoftVQ(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """z, and what comes back: (B, L, dim)."""
-        codes, parts = self.embedding, z.unflatten(1, (len(self.embedding), -1))
+        codes: Tensor = self.embedding
+        parts = z.unflatten(1, (len(codes), -1))
         if self.l2_norm:
             codes, parts = F.normalize(codes, dim=-1), F.normalize(parts, dim=-1)
         shares = torch.softmax(torch.einsum("bkld,knd->bkln", parts, codes) / self.tau, dim=-1)

@@ -55,10 +55,10 @@ def _middle(chain: Chain, width: int, groups: int) -> None:
 class DiffusersKl(nn.Module):
     """config: block_out_channels (highest resolution first), layers_per_block, norm_groups, latent_channels.
 
-    Keys: encoder., decoder., quant_conv., post_quant_conv. Pictures in [-1, 1].
+    Keys: encoder., decoder., and unless `quant_convs` is false, quant_conv., post_quant_conv. Pictures in [-1, 1].
     """
 
-    def __init__(self, c: Config, colours: int) -> None:
+    def __init__(self, c: Config, colours: int, *, quant_convs: bool = True) -> None:
         super().__init__()
         widths, blocks, groups = (
             c.integers("block_out_channels"),
@@ -92,8 +92,11 @@ class DiffusersKl(nn.Module):
                 self.decoder.then(f"up_blocks.{i}.upsamplers.0.conv", Up(width))
         self.decoder.then("conv_norm_out", NormSilu(groups, width, eps=_EPS))
         self.decoder.then("conv_out", nn.Conv2d(width, colours, 3, padding=1))
-        self.quant_conv = nn.Conv2d(2 * self.channels, 2 * self.channels, 1)
-        self.post_quant_conv = nn.Conv2d(self.channels, self.channels, 1)
+        self.quant_conv: nn.Module = nn.Identity()
+        self.post_quant_conv: nn.Module = nn.Identity()
+        if quant_convs:
+            self.quant_conv = nn.Conv2d(2 * self.channels, 2 * self.channels, 1)
+            self.post_quant_conv = nn.Conv2d(self.channels, self.channels, 1)
 
     def posterior(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
         """(B, colours, H, W) -> (B, channels, H / factor, W / factor): the posterior's mean, or with standard normal
