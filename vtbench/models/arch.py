@@ -104,9 +104,10 @@ def own_card(card: Card, family: Family, arch: Mapping[str, Any]) -> Card:
     """
     network = on_meta(family, arch)
     side = network.fixed_size or 256
-    cell = network.downsample or 1
+    # A network without a grid of tokens may still want sides that its patches divide.
+    cell = network.downsample or getattr(network, "multiple", 1)
     grids = getattr(network, "grids", lambda size: ())((side, side)) if side % cell == 0 else ()
-    least = card.sizes.at_least // (card.downsample or 1) if isinstance(card.sizes, Multiple) else 1
+    least = card.sizes.at_least // (card.downsample or card.sizes.of) if isinstance(card.sizes, Multiple) else 1
     multiple = Multiple(of=cell, at_least=cell * max(1, least))
     return replace(
         card,

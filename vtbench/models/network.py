@@ -42,7 +42,7 @@ class Network(Protocol):
     """What `encode` takes and `decode` gives, e.g. (-1.0, 1.0)."""
     downsample: int | None
     """Image pixels per latent cell along a side: input sides must be multiples of it. None where tokens have no grid:
-    then `positions` is their number."""
+    then `positions` is their number, and `multiple`, if it is there, divides the sides."""
     fixed_size: int | None
     """The only image side that the network takes, or None."""
     # Only where the decoder is a sampler: `sampler_options` names the card's options that `decode` takes,
