@@ -54,6 +54,29 @@ def test_numbers_that_float32_holds_with_bits_to_spare_stay() -> None:
         assert bool(torch.isfinite(torch.exp(torch.arange(-750.0, 0.0, dtype=torch.float64))).all())
 
 
+@pytest.mark.parametrize("mean", [0.0, 30.0])
+def test_a_variance_loses_what_a_difference_of_squares_cancels(mean: float) -> None:
+    """As torch's float32 kernel for channels-last memory does, whose error the runs with errors cover; not more, so
+    that an epsilon of another network stays outside. Without a mean there is nothing to cancel."""
+    x = (torch.randn(1, 64, 16, 16, generator=torch.Generator().manual_seed(0)) + mean).double()
+    weight, bias = torch.full((64,), 1.5, dtype=torch.float64), torch.full((64,), -4.0, dtype=torch.float64)
+
+    def norm(x: torch.Tensor, eps: float = 1e-6) -> torch.Tensor:
+        weights = (weight.to(x.dtype), bias.to(x.dtype))
+        return torch.nn.functional.group_norm(x, 32, *weights, eps)
+
+    exact, moved = norm(x), torch.zeros_like(x)
+    for run in range(6):
+        with random_errors(run // 2, 1 - 2 * (run % 2)):
+            moved = moved.maximum((norm(x) - exact).abs())
+    wide = norm(x.float().contiguous(memory_format=torch.channels_last)).double()
+    assert float((wide - exact).abs().max()) < float(moved.max()) / 2
+    unit = 16 * 2.0**-23
+    greatest = float((exact - bias[0]).abs().max())
+    assert float(moved.max()) < unit * (1.5 * mean**2 * greatest + 2 * float(exact.abs().max()))
+    assert float((norm(x, 2e-2) - exact).abs().max()) > float(moved.max()) / 2
+
+
 def test_what_moves_or_chooses_numbers_makes_no_error() -> None:
     x = torch.rand(50, dtype=torch.float64)
     with random_errors(0):

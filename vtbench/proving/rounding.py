@@ -83,7 +83,25 @@ def random_errors(seed: int, sign: int = 1, *, bits_lost: int = BITS_LOST) -> Ab
                     inexact = (bits & (self.unit - 1) != 0) & (tensor.abs() >= torch.finfo(torch.float32).tiny)
                     errors = torch.randint(-self.unit, self.unit + 1, bits.shape, generator=self.generator)
                     bits.add_(errors.mul_(inexact), alpha=sign)
+            if func.overloadpacket.__name__ == "group_norm":
+                self.cancel(out, args[0], args[1], args[3])
+            elif func.overloadpacket.__name__ == "native_group_norm":
+                self.cancel(out[0], args[0], args[6], args[2])
             return out
+
+        def cancel(self, out: torch.Tensor, x: torch.Tensor, groups: int, bias: torch.Tensor | None) -> None:
+            """Errors of a GroupNorm's variances, in place: of each, as many units as mean^2 / variance.
+
+            torch's CPU kernel for channels-last memory, which upstream runs wherever a map was made of rows, takes the
+            variance as a difference of squares; that share of the bits cancels (`conv.Norm` keeps ours from it).
+            """
+            parts = x.reshape(len(x), groups, -1)
+            units = parts.mean(dim=2).square() / parts.var(dim=2, correction=0)
+            drawn = torch.rand(units.shape, generator=self.generator, dtype=torch.float64) * 2 - 1
+            shares = (sign * drawn * units * self.unit * 2.0**-52).repeat_interleave(out.shape[1] // groups, dim=1)
+            beyond = [1] * (out.ndim - 2)
+            above = out if bias is None else out - bias.reshape(1, -1, *beyond)
+            out.add_(above * shares.nan_to_num(0.0, 0.0, 0.0).reshape(*shares.shape, *beyond))
 
     return RandomErrors()
 
