@@ -22,6 +22,8 @@ from vtbench.metrics import weights as metric_weights
 from vtbench.models.made_weights import fill_
 from vtbench.models.native import NetworkTokenizer
 from vtbench.models.network import build_network
+from vtbench.proving import checks
+from vtbench.types.adapter import Prompt
 from vtbench.types.errors import VtbenchError
 from vtbench.types.tokens import Codes, Latents, Tokens, unpack
 
@@ -215,6 +217,15 @@ def test_a_set_has_no_order() -> None:
     assert not torch.allclose(*(placed.decode(t, size=(32, 32)) for t in (tokens, tokens.flip(1))), atol=1e-2)
 
 
+def test_the_check_of_a_set_says_both_rates() -> None:
+    tokenizer = small("set")
+    tokenizer.card = replace(tokenizer.card, alphabets=(40,), tokens_at_256=6, latent_channels=5)
+    verdict, text = checks.facts(tokenizer, 32)
+    assert verdict == "passed", text
+    multiset, sequence = (math.log2(math.comb(45, 6)) / 32**2, 6 * math.log2(40) / 32**2)
+    assert text == f"discrete, 6 positions, {multiset:.4g} bits a pixel as a multiset ({sequence:.4g} as a sequence)"
+
+
 def test_the_card_says_both_rates() -> None:
     card = registry.model("tokenset").card
     positions, (codes,) = card.tokens_at_256 or 0, card.alphabets
@@ -270,6 +281,48 @@ def test_the_text_encoders_file_is_the_one_that_metrics_take() -> None:
     (text,) = [w for w in registry.model("tatitok-bl32-vq").card.weights if w.role == "text_encoder"]
     metric = metric_weights.entry("clip-vit-l14-336-openai")
     assert (text.sha256, text.url, text.file) == (metric.sha256, metric.url, metric.file)
+
+
+# -- generators over them --------------------------------------------------------------------------------------------
+
+
+def test_maskgit_draws_titoks_tokens(tmp_path: Path) -> None:
+    """The generators that were here before their tokenizers."""
+    vit = {**_VIT, "patch_size": 64, "width": 16, "heads": 2}
+    titok = replace(
+        registry.model("titok-l32").card, arch={**_PAINTS, "image_size": 256, "encoder": vit, "decoder": vit}
+    )
+    entry = registry.model("maskgit-titok-l32")
+    config = copy.deepcopy(dict(entry.card.arch or {}))
+    config["model"]["vq_model"].update(codebook_size=40, num_latent_tokens=6)
+    config["model"]["generator"].update(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, image_seq_len=6
+    )
+    torch.save(fill_(build_network(entry.family, config)).state_dict(), tmp_path / "model.pt")
+    tokenizer = filled(registry.family("titok"), replace(titok, alphabets=(40,)))
+    generator = entry.family.build(replace(entry.card, arch=config), dict(entry.card.options))
+    generator.attach(tokenizer)
+    generator.load({"model": tmp_path / "model.pt"})
+    images = generator.generate([Prompt(id="a", label=1), Prompt(id="b", label=7)], [1, 2])
+    assert images.shape == (2, 3, 256, 256)
+    assert not torch.allclose(images[0], images[1], atol=1e-2)
+
+
+# -- a posterior -----------------------------------------------------------------------------------------------------
+
+
+def test_a_sample_of_the_posterior_is_the_seeds() -> None:
+    images = random_images(1, 32, 32).repeat(2, 1, 1, 1)
+    drawn = small("KL", posterior="sample").encode(images, [1, 2])
+    mean = small("KL").encode(images, [1, 2])
+    assert isinstance(drawn, Latents)
+    assert isinstance(mean, Latents)
+    assert drawn.values.shape == mean.values.shape == (2, 5, 1, 6)
+    assert mean.positions == [6, 6]
+    assert torch.allclose(mean.values[0], mean.values[1], atol=1e-5)
+    assert not torch.allclose(drawn.values[0], drawn.values[1], atol=1e-2)
+    again = small("KL", posterior="sample").encode(images, [2, 1])
+    assert torch.allclose(_numbers(again), drawn.values.flip(0), atol=1e-5)
 
 
 # -- bits ------------------------------------------------------------------------------------------------------------

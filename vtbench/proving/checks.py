@@ -264,10 +264,15 @@ def facts(tokenizer: Tokenizer, side: int) -> Verdict:
         problems.append("the card does not say stochastic, another seed gave another result")
     if problems:
         return "failed", "; ".join(problems)
-    return (
-        "passed",
-        f"{kind}, {tokens.positions[0]} positions, {float(tokens.bits()[0]) / side**2:.4g} bits a pixel",
-    )
+    return "passed", f"{kind}, {tokens.positions[0]} positions, {_rate(tokens, side)}"
+
+
+def _rate(tokens: Tokens, side: int) -> str:
+    """Bits a pixel of the first image; of a code without order beside what its sequence would cost."""
+    text = f"{float(tokens.bits()[0]) / side**2:.4g} bits a pixel"
+    if isinstance(tokens, Codes) and tokens.unordered:
+        text += f" as a multiset ({float(tokens.ordered_bits()[0]) / side**2:.4g} as a sequence)"
+    return text
 
 
 def _counts(card: Card, tokens: Tokens, side: int) -> tuple[list[str], tuple[int, ...] | None]:
