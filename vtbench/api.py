@@ -26,6 +26,7 @@ def evaluate(
     images: str | Path | None = None,
     view: str | None = None,
     checkpoint: str | Path | None = None,
+    prefix: str | None = None,
     options: Mapping[str, Any] | None = None,
     limit: int | None = None,
     device: str | None = None,
@@ -48,6 +49,7 @@ def evaluate(
 
     models: a name, a list of names, or a tokenizer object. images: a suite, folder, glob or `hf:NAME@REVISION`; without
     it a task runs on its own suites. options: {name: value or list of values}; a list makes one run each.
+    prefix: which copy of the checkpoint's weights is read, where it holds several ("params_ema", "first_stage_model.").
     fit: how a model of one fixed size is served, "resize" (there and back; the task's default) or "tiles".
     out: folder of the results; None makes a temporary one. A model that fails is named in `failures`, the others go on.
     prompts, per_prompt, tokenizer_checkpoint: for generators (tasks with prompts), which have no other tasks.
@@ -99,13 +101,14 @@ def load(
     checkpoint: str | Path | None = None,
     device: str = "cpu",
     dtype: str = "float32",
+    prefix: str | None = None,
 ) -> Loaded:
     """A model by its name, verified and loaded; its Tokenizer, ClosedSystem or Generator is `.model`."""
     from vtbench.models import load as loading
 
     path = None if checkpoint is None else Path(checkpoint).expanduser()
     texts = {k: str(v) for k, v in (options or {}).items()}
-    return loading.load(model, texts, checkpoint=path, device=device, dtype=dtype)
+    return loading.load(model, texts, checkpoint=path, device=device, dtype=dtype, prefix=prefix)
 
 
 def list_models(pattern: str = "*", *, kind: Kind | None = None) -> list[Card]:

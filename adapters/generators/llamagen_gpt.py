@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vtbench.models import fill
+from vtbench.models import checkpoint, fill
 from vtbench.models.native_generator import NativeGenerator, build, text_features
 from vtbench.models.network import build_network
 from vtbench.types.cards import Card, Family, Fixed, Published, Weights
@@ -138,7 +138,7 @@ def _draft(generator: NativeGenerator, path: str) -> Any:
         raise VtbenchError("speculative decoding needs a smaller model: give its checkpoint by --option draft=FILE")
     if path not in generator.kept:
         files = {"model": Path(path)}
-        tensors = fill.state_dict(torch.nn.Module(), generator.card, files)
+        tensors = checkpoint.read(files["model"], generator.card.weights[0].key)
         if "tok_embeddings.weight" not in tensors:
             raise VtbenchError(f"{path} has no tok_embeddings.weight: the draft must be a LlamaGen checkpoint")
         dim = int(tensors["tok_embeddings.weight"].shape[1])

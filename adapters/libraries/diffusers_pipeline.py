@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vtbench.adapters.networks.diffusers_folders import variant_of_pipeline
 from vtbench.types.adapter import Generator, Prompt
 from vtbench.types.cards import Card, Family, Multiple, Weights
 from vtbench.types.errors import MissingExtra, VtbenchError
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 OPTIONS: Mapping[str, Any] = {"steps": 0, "guidance": -1.0, "size": 0, "negative_prompt": ""}
 """0, -1 and "" leave a pipeline's own default; size in pixels (square)."""
+NULL_CLASS = 1000
+"""The label that diffusers' class-conditional pipeline gives for no class, whatever the model (pipeline_dit.py)."""
 
 
 def _card(name: str, title: str, hub: str | None, licence: str | None, conditioning: Any, **more: Any) -> Card:
@@ -88,6 +91,8 @@ class Pipeline(Generator):
             raise VtbenchError(f"{card.name}: steps and size are numbers from 1 on, or 0 for the pipeline's own")
         self.pipe: Any = None
         self.spent: dict[str, float] = {}
+        self.classes: int | None = None
+        """How many the model knows, as its config says."""
 
     def load(self, files: Mapping[str, Path], device: str = "cpu", dtype: str = "float32") -> None:
         import torch
@@ -98,11 +103,13 @@ class Pipeline(Generator):
             raise MissingExtra("diffusers", "hub", self.card.name) from None
         folder = files["folder"]
         check_folder(folder)
+        variant = variant_of_pipeline(folder)
         try:
             pipe = diffusers.DiffusionPipeline.from_pretrained(
                 str(folder),
                 torch_dtype=getattr(torch, dtype),
                 use_safetensors=True,
+                variant=variant,
                 local_files_only=True,
                 trust_remote_code=False,
                 low_cpu_mem_usage=False,
@@ -115,9 +122,24 @@ class Pipeline(Generator):
             raise VtbenchError(
                 f"{type(pipe).__name__} takes neither a prompt nor class labels: it is no generator here"
             )
+        self._check_classes(pipe)
         pipe.set_progress_bar_config(disable=True)
         self.pipe = pipe.to(device)
         self.device, self.dtype = device, dtype
+
+    def _check_classes(self, pipe: Any) -> None:
+        """Refuses guidance where the class that the pipeline takes for "none" is not the model's own."""
+        config = getattr(getattr(pipe, "transformer", None), "config", {})
+        self.classes = config.get("num_embeds_ada_norm") if "class_labels" in self.takes else None
+        if self.classes in (None, NULL_CLASS):
+            return
+        signature = inspect.signature(pipe.__call__).parameters["guidance_scale"]
+        guidance = signature.default if self.options["guidance"] < 0 else self.options["guidance"]
+        if guidance > 1:
+            raise VtbenchError(
+                f"the guidance of {type(pipe).__name__} takes the class {NULL_CLASS} for none, and this model has "
+                f"{self.classes} classes: give --option guidance=1"
+            )
 
     def parameter_count(self) -> int | None:
         if self.pipe is None:
@@ -154,6 +176,10 @@ class Pipeline(Generator):
         if "class_labels" in self.takes:
             if prompt.label is None:
                 raise VtbenchError(f"{self.card.name} is class-conditional, but the prompt {prompt.id} has no label")
+            if self.classes is not None and not 0 <= prompt.label < self.classes:
+                raise VtbenchError(
+                    f"the class label {prompt.label} of the prompt {prompt.id} lies outside 0..{self.classes - 1}"
+                )
             call["class_labels"] = [prompt.label]
         else:
             if prompt.text is None:

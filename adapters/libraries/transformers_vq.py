@@ -13,8 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtbench.models import checkpoint
-from vtbench.models.names import check_names
+from vtbench.models.fill import fill
 from vtbench.types.adapter import Tokenizer
 from vtbench.types.cards import Adopting, Card, Family, Multiple, Weights
 from vtbench.types.errors import MissingExtra, VtbenchError
@@ -50,8 +49,6 @@ NO_DECODER = {
     "glm_image_vqmodel": "another tokenizer",
 }
 """Types without a decoder in the library, and what to use instead."""
-PREFIXES = ("", "vqmodel.", "model.vqmodel.")
-"""Where a folder's weights keep the quantizer."""
 
 
 def read_config(folder: Path) -> tuple[str, dict[str, Any]]:
@@ -83,6 +80,8 @@ class TransformersVQ(Tokenizer):
     def __init__(self, card: Card, options: Mapping[str, Any] | None = None) -> None:
         super().__init__(card, options)
         self.model: Any = None
+        self.prefix: str | None = None
+        """Which copy of the weights the caller wants, where the folder holds several."""
         self.kind: Kind | None = None
         self.mean: Any = 0.5
         self.std: Any = 0.5
@@ -107,16 +106,7 @@ class TransformersVQ(Tokenizer):
         except Exception as bad:
             text = " ".join(str(bad).split())[:200]
             raise VtbenchError(f"{class_name} cannot be built from {folder}'s config ({text}): fetch it again") from bad
-        tensors = checkpoint.read(folder)
-        mark = "quantize.embedding.weight"
-        prefix = next((p for p in PREFIXES if f"{p}{mark}" in tensors), "")
-        tensors = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-        check_names(self.model, tensors, f"{folder.name} as {class_name}", self.card)
-        broken = [n for n, t in tensors.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
-        if broken:
-            raise VtbenchError(f"{len(broken)} weights in {folder} hold NaN or infinity ({broken[0]}): fetch it again")
-        wanted = self.model.state_dict()
-        self.model.load_state_dict({n: t for n, t in tensors.items() if n in wanted}, strict=False)
+        fill(self.model, self.card, files, self.prefix)
         self.model.to(device=device, dtype=getattr(torch, dtype)).eval().requires_grad_(False)
         self.device, self.dtype = device, dtype
         self._normalisation(folder)

@@ -10,16 +10,16 @@ cosmos: `(z - mean) * scaling_factor / std`; pipelines/flux2: the running statis
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vtbench.adapters.networks.diffusers_folders import find_folder, load_model
 from vtbench.types.adapter import Tokenizer
 from vtbench.types.cards import Card, Fixed, Multiple
-from vtbench.types.errors import MissingExtra, VtbenchError, near
+from vtbench.types.errors import VtbenchError
 from vtbench.types.tokens import Codes, Latents, Tokens
 
 if TYPE_CHECKING:
@@ -63,69 +63,6 @@ CLASSES: Mapping[str, Kind] = {
 """The only classes that a config may name."""
 
 
-def find_folder(folder: Path, inner: str) -> Path:
-    """The folder with config.json: `folder` itself, the card's place in a pipeline, or a pipeline's usual ones."""
-    for place in (folder, (folder / inner).parent, folder / "vae", folder / "vqvae", folder / "movq"):
-        if (place / "config.json").is_file():
-            return place
-    raise VtbenchError(f"{folder} holds no config.json: give a folder that a library's save_pretrained wrote")
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """config.json as a dictionary."""
-    try:
-        config = json.loads((folder / "config.json").read_text())
-    except ValueError as bad:
-        raise VtbenchError(f"{folder / 'config.json'} is no JSON ({bad}): fetch the folder again") from bad
-    if not isinstance(config, dict):
-        raise VtbenchError(f"{folder / 'config.json'} holds a {type(config).__name__}; wanted an object")
-    return config
-
-
-def load_model(folder: Path, dtype: str) -> tuple[Any, str]:
-    """(the library's model in eval mode on the CPU, the name of its class); strict, safetensors only."""
-    import torch
-
-    name = str(read_config(folder).get("_class_name"))
-    if name not in CLASSES:
-        raise VtbenchError(
-            f"{folder / 'config.json'} names the class {name!r}{near(name, CLASSES)}; "
-            f"known are {', '.join(sorted(CLASSES))}"
-        )
-    try:
-        import diffusers
-    except ImportError:
-        raise MissingExtra("diffusers", "hub", name) from None
-    model_class = getattr(diffusers, name, None)
-    if model_class is None:
-        raise VtbenchError(f"diffusers {diffusers.__version__} has no {name}: pip install -U diffusers")
-    if not any(folder.glob("*.safetensors")):
-        raise VtbenchError(f"{folder} holds no .safetensors file: convert the weights, pickled files are not opened")
-    try:
-        model, loading = model_class.from_pretrained(
-            str(folder),
-            torch_dtype=getattr(torch, dtype),
-            use_safetensors=True,
-            local_files_only=True,
-            low_cpu_mem_usage=False,
-            output_loading_info=True,
-        )
-    except Exception as bad:
-        text = " ".join(str(bad).split())[:300]
-        raise VtbenchError(f"{name} in {folder} could not be loaded ({type(bad).__name__}: {text})") from bad
-    for what in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
-        entries = [str(e) for e in loading.get(what) or ()]
-        if entries:
-            raise VtbenchError(
-                f"the weights in {folder} do not fit its config: {len(entries)} {what.replace('_', ' ')}, "
-                f"such as {', '.join(entries[:3])}; fetch the folder again"
-            )
-    broken = [n for n, t in model.state_dict().items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
-    if broken:
-        raise VtbenchError(f"{len(broken)} weights in {folder} hold NaN or infinity ({broken[0]}): fetch it again")
-    return model.eval().requires_grad_(False), name
-
-
 def pack(z: torch.Tensor) -> torch.Tensor:
     """(B, C, h, w) -> (B, 4C, h/2, w/2), channel-major as Flux2Pipeline._patchify_latents."""
     b, c, h, w = z.shape
@@ -158,7 +95,7 @@ class DiffusersVAE(Tokenizer):
     def load(self, files: Mapping[str, Path], device: str = "cpu", dtype: str = "float32") -> None:
         inner = next((w.file for w in self.card.weights if w.role == "folder"), "")
         folder = find_folder(files["folder"], inner)
-        model, name = load_model(folder, dtype)
+        model, name = load_model(folder, dtype, sorted(CLASSES), files["folder"])
         self.take(model.to(device), name, str(folder))
         self.device, self.dtype = device, dtype
 

@@ -10,13 +10,14 @@ import typer
 
 from vtbench.cli import text
 from vtbench.cli.apps import say
-from vtbench.cli.options import AsJson, Checkpoint, Device, Dtype, Option, single
+from vtbench.cli.options import AsJson, Checkpoint, Device, Dtype, Option, Prefix, single
 from vtbench.types.errors import VtbenchError
 
 
 def check(
     model: Annotated[str, typer.Argument(help="A registered name or path/to/file.py@name.")],
     checkpoint: Checkpoint = None,
+    prefix: Prefix = None,
     option: Option = None,
     device: Device = "cpu",
     dtype: Dtype = "float32",
@@ -29,6 +30,7 @@ def check(
         model,
         options=single(option),
         checkpoint=checkpoint,
+        prefix=prefix,
         device=device,
         dtype=dtype,
         say=None if as_json else lambda one: say(text.check(one)),

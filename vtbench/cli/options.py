@@ -20,6 +20,9 @@ Option = Annotated[
     ),
 ]
 Checkpoint = Annotated[Path | None, typer.Option(help="A checkpoint file, or a folder that holds the card's files.")]
+Prefix = Annotated[
+    str | None, typer.Option(help="Which copy of the weights, where a checkpoint holds several: params_ema, vqmodel.")
+]
 TokenizerCheckpoint = Annotated[Path | None, typer.Option(help="The file of a generator's tokenizer.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or mps.")]
 Dtype = Annotated[

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from vtbench.cli.apps import exit_with, save_json, say
-from vtbench.cli.options import Checkpoint, Device, JsonFile, Option, names_of, single
+from vtbench.cli.options import Checkpoint, Device, JsonFile, Option, Prefix, names_of, single
 from vtbench.cli.progress import progress
 from vtbench.types.errors import VtbenchError
 
@@ -37,6 +37,7 @@ def explain(
     ] = None,
     images: Annotated[str | None, typer.Option(help="Originals: suite, folder, glob or hf:NAME@REV.")] = None,
     checkpoint: Checkpoint = None,
+    prefix: Prefix = None,
     option: Option = None,
     limit: Annotated[int | None, typer.Option(help="Only the first N images.")] = None,
     device: Device = "cpu",
@@ -47,8 +48,10 @@ def explain(
     from vtbench.explaining.runs import explain_runs
 
     if len(models) == 2:
-        if images or checkpoint or option:
-            raise VtbenchError("two runs state their own images and model: leave out --images, --checkpoint, --option")
+        if images or checkpoint or option or prefix is not None:
+            raise VtbenchError(
+                "two runs state their own images and model: leave out --images, --checkpoint, --prefix and --option"
+            )
         explanation = explain_runs(Path(models[0]), Path(models[1]), claim or None, limit=limit, device=device)
     elif len(models) == 1:
         explanation = explain_one(
@@ -56,6 +59,7 @@ def explain(
             single(claim),
             images=images,
             checkpoint=checkpoint,
+            prefix=prefix,
             options=single(option),
             limit=limit,
             device=device,

@@ -148,4 +148,17 @@ def doctor(report: Mapping[str, Any]) -> str:
 def identified(file: Path, matches: Sequence[Match]) -> str:
     if not matches:
         return f"{file}: no model of vtbench has these names and shapes"
-    return "\n".join(f"{file}: {m.text()}" for m in matches)
+    return "\n".join(line for match in matches for line in _match(file, match))
+
+
+def _match(file: Path, match: Match) -> list[str]:
+    """What a checkpoint is, the command that evaluates it, and which copies of the weights it holds."""
+    lines = [f"{file}: {match.text()}"]
+    command = match.command(file)
+    if command is not None:
+        lines.append(f"    {command}")
+    if match.beside:
+        copies = ", ".join(path or "the file itself" for path in match.beside)
+        how = "say which" if match.undecided else f"{match.path or 'the file itself'} is read, another"
+        lines.append(f"    it also holds {copies}: {how} with --prefix")
+    return lines

@@ -41,6 +41,7 @@ def explain(
     *,
     images: str | None = None,
     checkpoint: Path | str | None = None,
+    prefix: str | None = None,
     options: Mapping[str, str] | None = None,
     limit: int | None = None,
     device: str = "cpu",
@@ -55,7 +56,7 @@ def explain(
     """
     wanted = claimed_numbers(claims)
     check_limit(limit)
-    explained = open_system(model, images, checkpoint, dict(options or {}), device)
+    explained = open_system(model, images, checkpoint, dict(options or {}), device, prefix)
     items = list(explained.suite.items[:limit])
     if not items:
         raise VtbenchError(f"{explained.suite.name} holds no images")

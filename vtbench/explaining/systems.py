@@ -43,17 +43,22 @@ class Explained:
 
 
 def open_system(
-    model: str, images: str | None, checkpoint: Path | str | None, options: Mapping[str, str], device: str
+    model: str,
+    images: str | None,
+    checkpoint: Path | str | None,
+    options: Mapping[str, str],
+    device: str,
+    prefix: str | None = None,
 ) -> Explained:
     """model: a name, `folder:DIR`, or a run's folder. images: the originals; by default the run's own, or a suite."""
     if (Path(model) / "run.json").is_file():
-        if options or checkpoint:
-            raise VtbenchError(f"{model} is a run: it takes no --option and no --checkpoint")
+        if options or checkpoint or prefix is not None:
+            raise VtbenchError(f"{model} is a run: it takes no --option, --checkpoint or --prefix")
         return _of_run(Path(model), images, device)
     if model.startswith("folder:") and images is None:
         raise VtbenchError(f"{model} needs its originals: give --images FOLDER")
     path = Path(checkpoint).expanduser() if checkpoint is not None else None
-    system = load(model, options, checkpoint=path, device=device, generator=False).system
+    system = load(model, options, checkpoint=path, prefix=prefix, device=device, generator=False).system
     suite = open_suite(images) if images else open_of_task("starter-natural")
     return _of_folder(model, system, suite) if isinstance(system, SavedPictures) else _of_model(system, suite)
 

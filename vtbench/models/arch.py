@@ -12,6 +12,9 @@ from vtbench.models.network import on_meta
 from vtbench.types.cards import Card, Family, Fixed, Multiple
 from vtbench.types.errors import VtbenchError, near
 
+EMPTY = "empty"
+"""A list without elements, as a command line can state it: an option without a value is refused."""
+
 
 def flatten(arch: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """{dotted key: value} of the leaves."""
@@ -40,8 +43,8 @@ def with_options(arch: Mapping[str, Any], options: Mapping[str, str]) -> dict[st
     """`arch` with leaves changed: {"codebook_size": "4096"} or {"quantizer.codebook_size": "4096"}.
 
     A value takes the type of the one it replaces; lists are separated by colons or commas (the command line takes
-    commas for several runs, so there it is ch_mult=1:1:2); "null" is null, and so is "none"
-    except where the value is a word anyway.
+    commas for several runs, so there it is ch_mult=1:1:2), and "empty" is a list of none; "null" is null, and so is
+    "none" except where the value is a word anyway.
     """
     out = json.loads(json.dumps(arch))
     table = flatten(out)
@@ -65,6 +68,8 @@ def _typed(key: str, text: str, like: Any) -> Any:
     word = text.strip()
     if word.lower() == "null" or (word.lower() == "none" and not isinstance(like, str)):
         return None
+    if isinstance(like, list) and word.lower() == EMPTY:
+        return []
     if isinstance(like, list):
         element = like[0] if like else 0
         return [_typed(key, part, element) for part in re.split(r"[,:\s]", word.strip("[]")) if part]
@@ -91,7 +96,7 @@ def _typed(key: str, text: str, like: Any) -> Any:
 def option_text(value: Any) -> str:
     """A value as `with_options` reads it."""
     if isinstance(value, list | tuple):
-        return ":".join(map(option_text, value))
+        return ":".join(map(option_text, value)) or EMPTY
     if value is None or isinstance(value, bool):
         return str(value).lower()
     return str(value)
@@ -102,7 +107,13 @@ def own_card(card: Card, family: Family, arch: Mapping[str, Any]) -> Card:
 
     What the network does not say of itself (latent channels) becomes None rather than the other configuration's.
     """
-    network = on_meta(family, arch)
+    try:
+        network = on_meta(family, arch)
+    except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError, AssertionError) as bad:
+        said = " ".join(str(bad).split())[:160]
+        raise VtbenchError(f"these options make no network of {family.name} ({said}): give others") from bad
+    if card.kind == "generator":
+        return replace(card, arch=arch)
     side = network.fixed_size or 256
     # A network without a grid of tokens may still want sides that its patches divide.
     cell = network.downsample or getattr(network, "multiple", 1)

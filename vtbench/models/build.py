@@ -43,13 +43,21 @@ def build(
     device: str = "cpu",
     dtype: str = "float32",
     tokenizer_checkpoint: Path | None = None,
+    prefix: str | None = None,
 ) -> Built:
-    """The loaded model of a spec, for those who ask it without serving; `load` is what measuring takes."""
+    """The loaded model of a spec, for those who ask it without serving; `load` is what measuring takes.
+
+    prefix: which copy of the weights is read, where a file holds several. It is refused by a model that reads its own.
+    """
 
     def from_files(built: Built) -> Built:
         model = built.model
         if isinstance(model, Generator):
             built = replace(built, tokenizer=_attach(built, tokenizer_checkpoint, device, dtype))
+        if prefix is not None:
+            if not hasattr(model, "prefix"):
+                raise VtbenchError(f"{built.entry.card.name} reads its weights by code of its own: leave out --prefix")
+            model.prefix = prefix
         files = weights.find(built.entry.card, checkpoint)
         try:
             model.load(files.files, device, dtype)
@@ -90,7 +98,7 @@ def _build(spec: str, options: Mapping[str, str], fill: Fill) -> Built:
     wrapping = registry.wrapper(spec)
     if wrapping is not None:
         return _wrapper(*wrapping, entry, options, fill)
-    if spec.startswith("family:") and entry.card.kind != "generator":
+    if spec.startswith("family:"):
         entry, options = _own_configuration(entry, options)
     resolved = {**entry.card.options, **registry.parse_options(entry.card, options)}
     return fill(Built(entry, resolved, WeightFiles({}, "none"), registry.build(entry, resolved)))

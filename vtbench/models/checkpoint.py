@@ -1,85 +1,158 @@
-"""The named tensors of a checkpoint file, or of a folder of shards, without ever running what is in it.
+"""The named tensors of a checkpoint, from every kind of file that trainers write, without ever running what is in it.
 
-safetensors, or a pickle that `pickles` reads safely; whatever trainers put around the weights (containers, whole
-modules, wrappers' prefixes) is taken off here.
+A file is safetensors, numpy's (.npz, .npy) or a pickle that `pickles` reads safely; a folder holds one of them, the
+shards of one, or several, of which `choosing` takes one. Which containers, prefixes and averaged copies are in it is
+the business of `containers`.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vtbench.models.containers import WRAPPERS, Inventory, Leaf
+from vtbench.models.numpy_files import is_numpy, read_numpy
+from vtbench.models.pickled_arrays import PickledArray
 from vtbench.models.pickles import Stub, read_pickle
+from vtbench.models.weight_files import Index, index_in, read_index, weight_files
 from vtbench.types.errors import VtbenchError
 
 if TYPE_CHECKING:
     import torch
 
-SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".pkl")
 CONTAINERS = ("state_dict", "model", "ema", "model_ema_state_dict", "model_state_dict", "module", "params", "net")
-"""Keys under which trainers put a state dict, tried in this order after those that a card names."""
-WRAPPERS = ("module.", "_orig_mod.")
-"""What torch's wrappers of a whole model put before every name, in any order, once or twice."""
+"""Keys under which trainers put a state dict, for those who ask for one file's tensors without saying which they need;
+tried in this order after those that the caller names."""
 DEEPEST = 60
 """Levels of nesting that are searched for tensors: a damaged or hostile file may nest without end."""
 
 
-def read(path: Path, key: Sequence[str] | None = None) -> dict[str, torch.Tensor]:
-    """The named tensors of one checkpoint file or of a folder of sharded safetensors, on the CPU, in the file's dtypes.
+def inventories(path: Path) -> list[Inventory]:
+    """The tensors at a path, on the CPU, in the file's dtypes: of a file, of an index's shards together, or of every
+    file of a folder, and of all of them together where no name stands in two.
 
-    key: containers to look into, the first that is there; then the usual ones, then the file itself. The prefixes
-    `module.` of data-parallel training and `_orig_mod.` of compiled modules are taken off when every name has them.
-    Raises VtbenchError if the file is truncated, no checkpoint, or holds no tensors.
+    Raises VtbenchError if a file is truncated, no checkpoint, or holds no tensors.
     """
-    if path.is_dir() or (path.name.endswith(".index.json") and path.is_file()):
-        return _read_shards(path if path.is_dir() else path.parent)
+    index = index_in(path) if path.is_dir() else path if ".index." in path.name and path.is_file() else None
+    if index is not None:
+        return [_of_shards(read_index(index))]
+    if not path.is_dir():
+        return [Inventory(_leaves_of_file(path), path.name)]
+    out, unread = [], []
+    files = weight_files(path)
+    for file in files:
+        try:
+            out.append(Inventory(_leaves_of_file(file.path), file.path.name, file.beside))
+        except VtbenchError as bad:
+            # A folder of training states holds what is no checkpoint; alone, it is what was asked for.
+            unread.append(bad)
+    if not out:
+        if unread:
+            raise unread[0]
+        raise VtbenchError(f"{path} holds no file of weights: give the checkpoint file itself")
+    names = [leaf.segments for one in out for leaf in one.leaves]
+    if len(out) > 1 and len(set(names)) == len(names):
+        every = [leaf for one in out for leaf in one.every]
+        out.append(Inventory(every, " + ".join(one.file for one in out), joined=True))
+    return out
+
+
+def read(path: Path, key: Sequence[str] | None = None) -> dict[str, torch.Tensor]:
+    """The named tensors of one checkpoint file or of a folder of shards, for those who know their file.
+
+    key: containers to look into, the first that is there; then the usual ones, then the file itself. What wrappers of a
+    whole model put before every name (`module.`, `_orig_mod.`) is taken off. Raises VtbenchError as `inventories` does.
+    """
+    whole = inventories(path)
+    if len(whole) > 1 and not whole[-1].joined:
+        raise VtbenchError(f"{path} holds the same names in {whole[0].file} and {whole[1].file}: give one file itself")
+    leaves = whole[-1].every
+    for name in (*(key or ()), *CONTAINERS):
+        container = tuple(name.split("/"))
+        inside = [leaf for leaf in leaves if leaf.key[: len(container)] == container]
+        if inside:
+            depth = len(container)
+            break
+    else:
+        inside, depth = leaves, 0
+    tensors = {".".join((*leaf.key[depth:], leaf.name)): leaf.tensor for leaf in inside}
+    while True:
+        first = next(iter(tensors)).partition(".")[0]
+        if first not in WRAPPERS or not all(n.startswith(f"{first}.") for n in tensors):
+            return tensors
+        tensors = {n.removeprefix(f"{first}."): t for n, t in tensors.items()}
+
+
+def _leaves_of_file(path: Path) -> list[Leaf]:
+    """Every tensor of one file."""
     if not path.is_file():
         raise VtbenchError(f"{path} does not exist: give a checkpoint file")
     with path.open("rb") as source:
         start = source.read(64)
     if start.startswith(b"version https://git-lfs"):
         raise VtbenchError(f"{path} is a git-lfs pointer, not the weights: fetch the file itself")
+    content: Any
     if path.suffix == ".safetensors" or (start[8:9] == b"{" and not start.startswith((b"PK", b"\x80"))):
-        return _safetensors(path)
-    content = read_pickle(path)
-    # The user's own file may come from another trainer than the released one, whose containers the card names.
-    tensors = dict(_walk(_container(content, (*(key or ()), *CONTAINERS)), "", set()))
-    if not tensors:
+        content = _safetensors(path)
+    elif is_numpy(path, start):
+        content = read_numpy(path)
+    else:
+        content = read_pickle(path)
+    leaves = list(_walk(content, (), "", set()))
+    if not leaves:
         raise VtbenchError(
             f"{path} holds no tensors ({type(content).__name__} inside): it is not a checkpoint of weights"
         )
-    for wrapper in WRAPPERS * 2:
-        if all(n.startswith(wrapper) for n in tensors):
-            tensors = {n.removeprefix(wrapper): t for n, t in tensors.items()}
-    return tensors
+    return leaves
 
 
-def _container(content: Any, names: Sequence[str]) -> Any:
-    """The first of `names` ("trainer/unitok" goes down two levels) that holds tensors, else the content itself."""
+def _safetensors(path: Path) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError, KeyError) as bad:
+        # KeyError: a dtype that this torch does not know.
+        raise VtbenchError(f"{path} is not a whole safetensors file ({bad}): it is truncated or damaged") from bad
+
+
+def _of_shards(index: Index) -> Inventory:
+    """All shards of an index; where two hold one name, the one that the index names."""
+    out = []
+    for name in index.files:
+        file = index.path.parent / name
+        if not file.is_file():
+            raise VtbenchError(f"the shard {file} is missing: its index names {len(index.files)} shards")
+        out += [leaf for leaf in _leaves_of_file(file) if index.table.get(leaf.name, name) == name]
+    return Inventory(out, index.path.name, index.beside)
+
+
+def _walk(
+    value: Any,
+    key: tuple[str, ...],
+    name: str,
+    seen: set[int],
+    depth: int = 0,
+    *,
+    listed: bool = False,
+    inside: bool = False,
+) -> Iterator[Leaf]:
+    """Tensors in nested dicts, lists and stubs of whole modules, named as a state dict names them.
+
+    inside: within a module, whose attributes are parts of names and no containers.
+    """
     import torch
 
-    if not isinstance(content, (Mapping, Stub)):
-        return content
-    table = content if isinstance(content, Mapping) else content.__dict__
-    for name in names:
-        part: Any = table
-        for step in name.split("/"):
-            part = part.get(step) if isinstance(part, Mapping) else getattr(part, step, None)
-        if part is None or isinstance(part, torch.Tensor):
-            continue
-        if next(_walk(part, "", set()), None) is not None:
-            return part
-    return content
-
-
-def _walk(value: Any, prefix: str, seen: set[int], depth: int = 0) -> Iterator[tuple[str, torch.Tensor]]:
-    """Tensors in nested dicts, lists and stubs of whole modules, named as a state dict names them."""
-    import torch
-
+    if isinstance(value, PickledArray):
+        value = value.tensor if value.tensor is not None else value.items
+        # An .npy of a dictionary is an array of one object.
+        value = value[0] if isinstance(value, list) and len(value) == 1 else value
     if isinstance(value, torch.Tensor):
-        yield prefix.rstrip("."), value
+        yield Leaf(key, name, tuple(value.shape), value.is_floating_point(), value, listed)
+        return
+    if not isinstance(value, (Stub, Mapping, list, tuple)):
         return
     if depth > DEEPEST or id(value) in seen:
         return
@@ -90,47 +163,39 @@ def _walk(value: Any, prefix: str, seen: set[int], depth: int = 0) -> Iterator[t
         if isinstance(modules, dict) or isinstance(parameters, dict):
             for part in (parameters, buffers, modules):
                 if isinstance(part, dict):
-                    yield from _walk(part, prefix, seen, depth + 1)
+                    yield from _walk(part, key, name, seen, depth + 1, inside=True)
             # dall_e's attrs classes keep nothing else; other attributes of a module are not parameters.
             return
-        for key, part in state.items():
-            name = "" if key in ("items_", "list_", "args") else f"{key}."
-            yield from _walk(part, prefix + name, seen, depth + 1)
-    elif isinstance(value, Mapping):
-        for key, part in value.items():
-            yield from _walk(part, f"{prefix}{key}.", seen, depth + 1)
-    elif isinstance(value, (list, tuple)):
-        for index, part in enumerate(value):
-            yield from _walk(part, f"{prefix}{index}.", seen, depth + 1)
+        for word, part in state.items():
+            if word in ("items_", "list_", "args"):
+                yield from _walk(part, key, name, seen, depth + 1, inside=inside)
+            else:
+                yield from _step(part, word, key, name, seen, depth + 1, inside=inside)
+        return
+    if isinstance(value, Mapping):
+        for word, part in value.items():
+            yield from _step(part, word, key, name, seen, depth + 1, inside=inside)
+        return
+    for number, part in enumerate(value):
+        yield from _step(part, number, key, name, seen, depth + 1, inside=inside, listed=True)
 
 
-def _safetensors(path: Path) -> dict[str, torch.Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def _step(
+    part: Any,
+    word: Any,
+    key: tuple[str, ...],
+    name: str,
+    seen: set[int],
+    depth: int,
+    *,
+    inside: bool,
+    listed: bool = False,
+) -> Iterator[Leaf]:
+    """One level down: in a module `word` is part of the name, elsewhere a container's key, or the tensor's name."""
+    import torch
 
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError) as bad:
-        raise VtbenchError(f"{path} is not a whole safetensors file ({bad}): it is truncated or damaged") from bad
-
-
-def _read_shards(folder: Path) -> dict[str, torch.Tensor]:
-    indexes = sorted(folder.glob("*.safetensors.index.json"))
-    if indexes:
-        try:
-            table = json.loads(indexes[0].read_text())["weight_map"]
-            names = sorted({str(v) for v in table.values()})
-        except (ValueError, KeyError, AttributeError, OSError) as bad:
-            raise VtbenchError(f"{indexes[0]} is not an index of sharded weights ({bad})") from bad
+    tensor = isinstance(part, torch.Tensor) or (isinstance(part, PickledArray) and part.tensor is not None)
+    if inside or tensor:
+        yield from _walk(part, key, f"{name}.{word}" if name else str(word), seen, depth, listed=listed, inside=inside)
     else:
-        names = sorted(p.name for p in folder.glob("*.safetensors"))
-    if not names:
-        raise VtbenchError(f"{folder} holds no .safetensors file: give the checkpoint file itself")
-    out: dict[str, torch.Tensor] = {}
-    for name in names:
-        if Path(name).name != name:
-            raise VtbenchError(f"{indexes[0]} names {name!r}, which is not beside it: refused")
-        if not (folder / name).is_file():
-            raise VtbenchError(f"the shard {folder / name} is missing: its index names {len(names)} shards")
-        out.update(_safetensors(folder / name))
-    return out
+        yield from _walk(part, (*key, str(word)), "", seen, depth)

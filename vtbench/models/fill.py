@@ -1,78 +1,134 @@
-"""A network gets the tensors of its files, strictly by name and shape."""
+"""A network gets the tensors of its files, strictly by name and shape, from the copy of them that one rule takes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtbench.models import checkpoint
-from vtbench.models.names import check_names
+from vtbench.models.choosing import Choice, choose
+from vtbench.models.containers import Inventory
+from vtbench.models.names import Needed, check_names, is_optional, needed
 from vtbench.types.cards import Card, Weights
 from vtbench.types.errors import VtbenchError
 
 if TYPE_CHECKING:
     import torch
 
-
-def state_dict(network: Any, card: Card, files: Mapping[str, Path]) -> dict[str, torch.Tensor]:
-    """The tensors of all files under the network's names, before the strict comparison.
-
-    A file whose role is the name of a submodule (encoder, decoder) fills that submodule. `prefix` of the card keeps
-    only the names under it; the exponential-average copies of `model_ema.` replace the raw ones where the card says so.
-    """
-    weights = {w.role: w for w in card.weights} or {role: Weights(file=p.name, role=role) for role, p in files.items()}
-    children = {name for name, _ in network.named_children()}
-    out: dict[str, torch.Tensor] = {}
-    for role, path in files.items():
-        weight = weights.get(role, Weights(file=path.name, role=role))
-        tensors = checkpoint.read(path, weight.key)
-        if weight.ema and any(n.startswith("model_ema.") for n in tensors):
-            tensors = _averaged(tensors)
-        if weight.prefix and any(n.startswith(weight.prefix) for n in tensors):
-            tensors = {n.removeprefix(weight.prefix): t for n, t in tensors.items() if n.startswith(weight.prefix)}
-        if role in children and not any(n.startswith(f"{role}.") for n in tensors):
-            tensors = {f"{role}.{n}": t for n, t in tensors.items()}
-        out.update(tensors)
-    # A network may know other names under which its entries come (Infinity's, with and without wrappers).
-    rename = getattr(network, "rename", None)
-    return out if rename is None else {rename(n): t for n, t in out.items()}
+WIDENED = (
+    "float64",
+    "float32",
+    "float16",
+    "bfloat16",
+    "float8_e4m3fn",
+    "float8_e5m2",
+    "float8_e4m3fnuz",
+    "float8_e5m2fnuz",
+)
+"""Dtypes in which a file may keep weights, one number an element; others are packed or scaled by other entries."""
 
 
-def _averaged(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """LitEma stores `model_ema.<name without dots>`: those values under the proper names."""
-    plain = {n: t for n, t in tensors.items() if not n.startswith("model_ema.")}
-    averaged = {n.removeprefix("model_ema."): t for n, t in tensors.items() if n.startswith("model_ema.")}
-    return {n: averaged.get(n.replace(".", ""), t) for n, t in plain.items()}
+def fill(network: Any, card: Card, files: Mapping[str, Path], prefix: str | None = None) -> Any:
+    """`network` with the files' tensors, strictly by name and shape; half precision and float8 are widened to float32.
 
-
-def stored_as(tensors: Mapping[str, torch.Tensor]) -> str | None:
-    """The half-precision dtypes in which a file keeps weights, in words; None if it keeps none so."""
-    dtypes = {t.dtype for t in tensors.values() if t.dtype.is_floating_point and t.dtype.itemsize < 4}
-    return " and ".join(sorted(str(d).removeprefix("torch.") for d in dtypes)) or None
-
-
-def fill(network: Any, card: Card, files: Mapping[str, Path]) -> Any:
-    """`network` with the files' tensors, strictly by name and shape; half precision is widened, NaN is refused.
-
-    `network.stored_as` says in which half precision the file keeps them, if so. Raises WrongNames if names or shapes
-    differ, VtbenchError if a tensor holds NaN or infinity.
+    prefix: which copy the caller wants, where a file holds several. `network.stored_as` says in which half precision
+    the file keeps them, if so, and `network.read_from` which copy of each file was read, for the record. Raises
+    WrongNames if names or shapes differ, VtbenchError if a tensor holds NaN or infinity or no floating numbers, or if
+    the rule of `containers` leaves several copies.
     """
     import torch
 
     what = f"{', '.join(p.name for p in files.values())} as {card.name}"
-    tensors = state_dict(network, card, files)
-    check_names(network, tensors, what, card)
+    tensors, read_from, whole = _gather(network, card, files, prefix)
+    check_names(network, tensors, what, card, whole)
+    optional = needed(network).optional
     kept = {}
     for name, target in network.state_dict().items():
         if name not in tensors or tuple(tensors[name].shape) != tuple(target.shape):
             continue
         value = tensors[name]
+        if target.is_floating_point() and not is_optional(name, optional):
+            _check_dtype(value, name, what)
         if value.is_floating_point():
+            value = value.float()
             if not bool(torch.isfinite(value).all()):
                 raise VtbenchError(f"{what}: the weights {name} hold NaN or infinity: the checkpoint is damaged")
-            value = value.float()
         kept[name] = value
     network.load_state_dict(kept, strict=False)
     network.stored_as = stored_as({n: tensors[n] for n in kept})
+    network.read_from = read_from
     return network
+
+
+def _gather(
+    network: Any, card: Card, files: Mapping[str, Path], prefix: str | None
+) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]], dict[str, tuple[int, ...]]]:
+    """(tensors under the network's names, the record of each file's copy, {path: shape} of all that the files hold).
+
+    A file whose role is the name of a submodule (encoder, decoder) fills that submodule; all others fill the whole.
+    """
+    weights = {w.role: w for w in card.weights}
+    children = {name for name, _ in network.named_children()}
+    whole = needed(network)
+    parts = [(role, [path], _of_part(whole, role)) for role, path in files.items() if role in children]
+    rest = {role: path for role, path in files.items() if role not in children}
+    if rest:
+        parts.append((next(iter(rest)), list(rest.values()), whole))
+    tensors: dict[str, torch.Tensor] = {}
+    records: list[dict[str, Any]] = []
+    shapes: dict[str, tuple[int, ...]] = {}
+    for role, paths, wanted in parts:
+        inventories = _opened(paths)
+        weight = weights.get(role, Weights(file=paths[0].name, role=role))
+        choice = choose(inventories, wanted, weight, paths[0], prefix)
+        inside = f"{role}." if role in children else ""
+        shapes |= {name: shape for one in inventories for name, shape in one.shapes().items()}
+        if choice is None:
+            shape_only = inventories[-1].under(())
+            tensors |= {f"{inside}{name}": leaves[0].tensor for name, leaves in shape_only.items()}
+            continue
+        tensors |= {f"{inside}{name}": leaf.tensor for name, leaf in choice.copy.names.items()}
+        records.append(_record(choice, role))
+    return tensors, records, shapes
+
+
+def _opened(paths: Sequence[Path]) -> list[Inventory]:
+    """The tensors of a file or folder; of several files, which fill one network together, of all of them."""
+    opened = [one for path in paths for one in checkpoint.inventories(path)]
+    if len(paths) == 1:
+        return opened
+    return [Inventory([leaf for one in opened for leaf in one.every], " + ".join(path.name for path in paths))]
+
+
+def _of_part(whole: Needed, role: str) -> Needed:
+    """What the submodule `role` needs, under its own names."""
+    inside = f"{role}."
+    shapes = {n.removeprefix(inside): s for n, s in whole.shapes.items() if n.startswith(inside)}
+    optional = tuple(n.removeprefix(inside) for n in whole.optional)
+    rename = whole.rename
+    if rename is None:
+        return Needed(shapes, optional)
+    return Needed(shapes, optional, lambda name: rename(f"{inside}{name}").removeprefix(inside))
+
+
+def _record(choice: Choice, role: str) -> dict[str, Any]:
+    record = choice.record(role)
+    words = choice.words()
+    return {**record, "note": words} if words else record
+
+
+def _check_dtype(value: torch.Tensor, name: str, what: str) -> None:
+    """Refuses what only looks like weights: integers, and packed or scaled numbers."""
+    dtype = str(value.dtype).removeprefix("torch.")
+    if dtype not in WIDENED:
+        raise VtbenchError(
+            f"{what}: the weights {name} are {dtype}, quantized or packed, and the network takes floating numbers: "
+            "give the checkpoint as it was before"
+        )
+
+
+def stored_as(tensors: Mapping[str, torch.Tensor]) -> str | None:
+    """The half-precision and float8 dtypes in which a file keeps weights, in words; None if it keeps none so."""
+    dtypes = {t.dtype for t in tensors.values() if t.dtype.is_floating_point and t.dtype.itemsize < 4}
+    return " and ".join(sorted(str(d).removeprefix("torch.") for d in dtypes)) or None

@@ -1,15 +1,16 @@
 """Which model a checkpoint is, from the names and shapes of its tensors.
 
-A file fits a model when, under one prefix (none, `module.`, `gen_vision_model.`, …), it holds every entry that the
-model's network needs in the same shape, and nothing more but what training leaves behind. Models that share a network
-share names and shapes, so that a file may fit several. Where no released model fits, each network reads the sizes off
-the shapes, and the family with those sizes is the answer.
+A file fits a model when a copy in it (`containers` says what that is) holds every entry that the model's network needs
+in the same shape, and nothing more but what training leaves behind: by the same reader and rule that loads it. Models
+that share a network share names and shapes, so that a file may fit several. Where no released model fits, each network
+reads the sizes off the shapes, and the family with those sizes is the answer.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,9 +19,11 @@ from typing import Any, Literal
 from vtbench import registry
 from vtbench.models import checkpoint
 from vtbench.models.arch import changes, option_text
-from vtbench.models.names import Differences, Needed, WrongNames, differences, needed
+from vtbench.models.choosing import choose
+from vtbench.models.containers import Copy, Inventory, Leaf, plain, segments_of
+from vtbench.models.names import Needed, WrongNames, needed
 from vtbench.models.network import load_class, on_meta
-from vtbench.types.cards import Card, Family
+from vtbench.types.cards import Card, Family, Weights
 from vtbench.types.errors import VtbenchError
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -36,59 +39,115 @@ class Match:
 
     how: "exact" (a released model's names and shapes), "own" (a family in a configuration of its own: `name` is
     family:NAME and `options` are the arch entries that differ from the family's first model), or "near" (most names are
-    there; `differences` says what is not).
+    there; `differences` says what is not). The copy that fits lies in the containers `key` (with slashes) of `file`,
+    under the prefix `prefix`; `beside` are the paths of others that fit, and `undecided` says that no rule chooses.
+    part: the file is one of several that the model is loaded from, so that --checkpoint takes their folder.
     """
 
     name: str
     family: str
     how: Literal["exact", "own", "near"]
     prefix: str = ""
-    """What the names in the file begin with."""
     options: Mapping[str, Any] = field(default_factory=dict)
     differences: tuple[str, ...] = ()
+    key: str | None = None
+    file: str = ""
+    beside: tuple[str, ...] = ()
+    undecided: bool = False
+    part: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     def text(self) -> str:
-        """What to type: the name, its options, and what does not fit."""
-        options = "".join(f" --option {key}={option_text(value)}" for key, value in self.options.items())
-        return f"{'nearest is ' if self.how == 'near' else ''}{self.name}{options}" + (
-            f" ({'; '.join(self.differences)})" if self.differences else ""
-        )
+        """What to type: the name and its options, quoted for a shell; of a near one, what does not fit."""
+        options = "".join(f" --option {shlex.quote(f'{k}={option_text(v)}')}" for k, v in self.options.items())
+        name = shlex.quote(self.name) + options
+        return f"nearest is {name} ({'; '.join(self.differences)})" if self.how == "near" else name
+
+    def command(self, path: Path) -> str | None:
+        """The whole command that evaluates the checkpoint at `path` as this model; None of a near one."""
+        if self.how == "near":
+            return None
+        place = path / self.file if self.undecided and path.is_dir() else path.parent if self.part else path
+        prefix = f" --prefix {shlex.quote(self.path)}" if self.undecided and not path.is_dir() else ""
+        return f"vtbench evaluate {self.text()} --checkpoint {shlex.quote(str(place))}{prefix}"
+
+    @property
+    def path(self) -> str:
+        """Containers and prefix of the copy, as --prefix takes them."""
+        return (f"{self.key.replace('/', '.')}." if self.key else "") + self.prefix
 
 
 def identify_file(path: Path) -> list[Match]:
-    """The models that a checkpoint file may be, best first; empty if none is near."""
-    return identify({name: list(t.shape) for name, t in checkpoint.read(Path(path)).items()})
+    """The models that a checkpoint (a file, or a folder) may be, best first; empty if none is near."""
+    return _identify(checkpoint.inventories(Path(path)), Path(path))
 
 
 def identify(shapes: Mapping[str, Sequence[int]]) -> list[Match]:
-    """The same from {name: shape}."""
-    file = {name: tuple(int(n) for n in shape) for name, shape in shapes.items()}
+    """The same from {name: shape}, names with all that they begin with."""
+    leaves = [Leaf((), name, tuple(int(n) for n in shape)) for name, shape in shapes.items()]
+    return _identify([Inventory(leaves)], Path("the file"))
+
+
+def _identify(inventories: Sequence[Inventory], path: Path) -> list[Match]:
     exact: list[tuple[bool, Match]] = []
     close: list[tuple[float, float, bool, Match]] = []
-    for entry, wanted in _released():
-        for prefix in _prefixes(file, wanted.shapes, entry.card):
-            inner = _under(file, prefix)
-            differ = _differences(inner, wanted, whole=not prefix)
-            usual = prefix in _usual_prefixes(entry.card)
-            if not differ:
-                exact.append((usual, Match(entry.card.name, entry.family.name, "exact", prefix)))
-                continue
-            count = max(1, len(wanted.shapes))
-            names = sum(n in inner for n in wanted.shapes) / count
-            same = sum(inner.get(n) == s for n, s in wanted.shapes.items()) / count
-            sentences = tuple(differ.sentences())
-            match = Match(entry.card.name, entry.family.name, "near", prefix, differences=sentences)
-            close.append((names, same, usual, match))
+    for entry, wanted, weight in _released():
+        copies = [copy for inventory in inventories for copy in inventory.copies(wanted)]
+        fitting = [copy for copy in copies if copy.fits]
+        part = len(entry.card.weights) > 1
+        if fitting:
+            match = _match(entry.card.name, entry.family.name, "exact", fitting, inventories, wanted, weight, path)
+            exact.append((_usual(match.prefix, entry.card), _with(match, part=part)))
+            continue
+        for copy in copies:
+            same = sum(copy.names[n].shape == s for n, s in wanted.shapes.items() if n in copy.names)
+            sentences = tuple(copy.differences.sentences())
+            match = _of_copy(entry.card.name, entry.family.name, "near", copy, differences=sentences, part=part)
+            usual = _usual(copy.prefix, entry.card)
+            close.append((copy.share, same / max(1, len(wanted.shapes)), usual, match))
     if exact:
         return [match for _, match in sorted(exact, key=lambda pair: not pair[0])]
-    own = sorted(_own(file), key=lambda pair: (not pair[0], len(pair[1].options)))
+    own = sorted(_own(inventories, path), key=lambda pair: (not pair[0], len(pair[1].options)))
     if own:
         return [match for _, match in own]
     close = [rival for rival in close if rival[0] >= NEAR]
     return [max(close, key=lambda rival: rival[:3])[3]] if close else []
+
+
+def _match(
+    name: str,
+    family: str,
+    how: Literal["exact", "own"],
+    fitting: Sequence[Copy],
+    inventories: Sequence[Inventory],
+    wanted: Needed,
+    weight: Weights,
+    path: Path,
+) -> Match:
+    """The copy that the rule of loading takes, and those beside it."""
+    try:
+        choice = choose(inventories, wanted, weight, path)
+        copy, undecided = (choice.copy if choice is not None else fitting[0]), False
+    except VtbenchError:
+        # Evaluate refuses this file until it is told which copy; here the first stands for all.
+        copy, undecided = fitting[0], True
+    beside = tuple(c.path for c in fitting if c is not copy and (c.file, c.root) != (copy.file, copy.root))
+    return _of_copy(name, family, how, copy, beside=beside, undecided=undecided)
+
+
+def _of_copy(name: str, family: str, how: Literal["exact", "own", "near"], copy: Copy, **more: Any) -> Match:
+    return Match(name, family, how, copy.prefix, key=copy.key, file=copy.file, **more)
+
+
+def _with(match: Match, **changes: Any) -> Match:
+    return Match(**{**{f: getattr(match, f) for f in match.__dataclass_fields__}, **changes})
+
+
+def _usual(prefix: str, card: Card) -> bool:
+    """Whether the card's files have this prefix, wrappers aside."""
+    return plain(segments_of(prefix)) in {plain(segments_of(w.prefix or "")) for w in card.weights}
 
 
 def guess(wrong: WrongNames) -> str:
@@ -103,42 +162,16 @@ def guess(wrong: WrongNames) -> str:
     match = (asked or matches)[0]
     if match.how == "near":
         return f": this looks like {match.name}, incomplete or in another version"
-    under = f", with names that begin with {match.prefix!r}" if match.prefix else ""
+    under = f", with names that begin with {match.path!r}" if match.path else ""
     return f": this looks like {match.text()}{under}"
-
-
-def _differences(inner: Shapes, wanted: Needed, *, whole: bool) -> Differences:
-    """Of a file's entries under a prefix; what a larger file holds beside it is not looked at."""
-    present = inner if whole else {n: s for n, s in inner.items() if n in wanted.shapes}
-    return differences(present, wanted.shapes, wanted.optional)
-
-
-def _under(file: Shapes, prefix: str) -> dict[str, tuple[int, ...]]:
-    return {n.removeprefix(prefix): s for n, s in file.items() if n.startswith(prefix)}
-
-
-def _usual_prefixes(card: Card) -> set[str]:
-    """The prefixes that the card's files have."""
-    return {w.prefix or "" for w in card.weights}
-
-
-def _prefixes(file: Shapes, wanted: Shapes, card: Card) -> list[str]:
-    """Prefixes under which the file may hold the network, by where one of its names stands; the card's own first."""
-    if not wanted:
-        return []
-    longest = max(wanted, key=lambda n: (n.count("."), len(n)))
-    prefixes = {n.removesuffix(longest) for n in file if n == longest or n.endswith(f".{longest}")}
-    prefixes |= {""} if any(n in file for n in wanted) else set()
-    usual = _usual_prefixes(card)
-    return sorted(prefixes, key=lambda p: (p not in usual, len(p), p))
 
 
 # -- released models -------------------------------------------------------------------------------------------------
 
 
 @functools.cache
-def _released() -> tuple[tuple[registry.Entry, Needed], ...]:
-    """Every model with a native network, with what its network needs of a file."""
+def _released() -> tuple[tuple[registry.Entry, Needed, Weights], ...]:
+    """Every model with a native network, with what its network needs of which of its files."""
     by_network: dict[tuple[str | None, str], Needed] = {}
     out = []
     for entry in registry.entries():
@@ -148,50 +181,58 @@ def _released() -> tuple[tuple[registry.Entry, Needed], ...]:
         if key not in by_network:
             by_network[key] = needed(on_meta(entry.family, entry.card.arch))
         whole = by_network[key]
-        out.append((entry, whole))
+        first = entry.card.weights[0] if entry.card.weights else Weights(file="")
+        out.append((entry, whole, first))
         if len(entry.card.weights) > 1:
             # Each of several files holds one half of the network, under the half's own names.
-            halves = [_under(whole.shapes, f"{weight.role}.") for weight in entry.card.weights]
-            out += [(entry, Needed(half, whole.optional)) for half in halves if half]
+            for weight in entry.card.weights:
+                inside = f"{weight.role}."
+                half = {n.removeprefix(inside): s for n, s in whole.shapes.items() if n.startswith(inside)}
+                if half:
+                    out.append((entry, Needed(half, whole.optional), weight))
     return tuple(out)
 
 
 # -- configurations of one's own -------------------------------------------------------------------------------------
 
 
-def _own(file: Shapes) -> Iterator[tuple[bool, Match]]:
+def _own(inventories: Sequence[Inventory], path: Path) -> Iterator[tuple[bool, Match]]:
     """Families whose network, in sizes read off the shapes, has exactly these names and shapes.
 
     With each whether its prefix is one that the family's files have.
     """
     for family in registry.families().values():
         infer = getattr(load_class(family.network), "infer_arch", None) if family.network else None
-        match = None if infer is None else _own_of(family, infer, file)
+        match = None if infer is None else _own_of(family, infer, inventories, path)
         if match is not None:
-            yield match.prefix in _usual_prefixes(_first_with_arch(family)), match
+            yield _usual(match.prefix, _first_with_arch(family)), match
 
 
-def _own_of(family: Family, infer: Any, file: Shapes) -> Match | None:
-    """The family's own configuration that the file is, by the first of its archs and prefixes that fits."""
-    mark = "encoder.conv_in.weight"
-    prefixes = sorted({""} | {n.removesuffix(mark) for n in file if n.endswith(mark)}, key=len)
+def _own_of(family: Family, infer: Any, inventories: Sequence[Inventory], path: Path) -> Match | None:
+    """The family's own configuration that the file is, by the first of its archs and roots that fits."""
+    first = _first_with_arch(family)
     tried = set()
     for like in (card.arch for card in family.cards if card.arch is not None):
-        for prefix in prefixes:
-            inner = _under(file, prefix)
-            try:
-                arch = infer(inner, like)
-                key = (prefix, json.dumps(arch, sort_keys=True))
-                if arch is None or key in tried:
+        for inventory in inventories:
+            for root in inventory.roots(["encoder.conv_in.weight"]):
+                shapes = {name: leaves[0].shape for name, leaves in inventory.under(root).items()}
+                try:
+                    arch = infer(shapes, like)
+                    key = (inventory.file, json.dumps(arch, sort_keys=True))
+                    if arch is None or key in tried:
+                        continue
+                    tried.add(key)
+                    wanted = needed(on_meta(family, arch))
+                except (VtbenchError, LookupError, ValueError, ZeroDivisionError):
+                    # The shapes only looked like this network's; the next one may be it.
                     continue
-                tried.add(key)
-                wanted = needed(on_meta(family, arch))
-            except (VtbenchError, LookupError, ValueError, ZeroDivisionError):
-                # The shapes only looked like this network's; the next one may be it.
-                continue
-            if not _differences(inner, wanted, whole=not prefix):
-                options = changes(_first_with_arch(family).arch or {}, arch)
-                return Match(f"family:{family.name}", family.name, "own", prefix, options)
+                fitting = [copy for one in inventories for copy in one.copies(wanted) if copy.fits]
+                if fitting:
+                    weight = first.weights[0] if first.weights else Weights(file="")
+                    match = _match(
+                        f"family:{family.name}", family.name, "own", fitting, inventories, wanted, weight, path
+                    )
+                    return _with(match, options=changes(first.arch or {}, arch))
     return None
 
 

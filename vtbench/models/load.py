@@ -96,31 +96,34 @@ def load(
     generator: bool | None = None,
     tokenizer_checkpoint: Path | None = None,
     identity: str | None = None,
+    prefix: str | None = None,
 ) -> Loaded:
     """Finds, verifies, builds and loads what a spec names.
 
     options: texts as on the command line. device, dtype: None is cpu and float32, of an object its own. fit: how a
     model is served whose size does not fit (`System.served` gives another). generator: True or False refuses the other
     kind before anything is loaded. tokenizer_checkpoint: the file of the tokenizer that a generator is attached to.
-    identity: of an object, the name under which the caller vouches that it is the same as last time.
+    identity: of an object, the name under which the caller vouches that it is the same as last time. prefix: the copy
+    of the weights that is read, where a file holds several.
     Raises VtbenchError with what is wrong; Unavailable where weights are not here and the network is refused.
     """
     options = dict(options or {})
     if not isinstance(spec, str):
-        if checkpoint or tokenizer_checkpoint:
-            raise VtbenchError(f"{_class_name(spec)} is loaded already: it takes no --checkpoint")
+        if checkpoint or tokenizer_checkpoint or prefix is not None:
+            raise VtbenchError(f"{_class_name(spec)} is loaded already: it takes no --checkpoint and no --prefix")
         return _of_object(spec, options, device, dtype, identity, fit)
     if identity is not None:
         raise VtbenchError(f"identity={identity!r} is for objects: {spec} is known by its files; leave it out")
     device, dtype = device or "cpu", dtype or "float32"
     if spec.startswith("folder:"):
-        if options or checkpoint:
-            raise VtbenchError(f"{spec} is a folder of images: it takes no --option and no --checkpoint")
+        if options or checkpoint or prefix is not None:
+            raise VtbenchError(f"{spec} is a folder of images: it takes no --option, --checkpoint or --prefix")
         check_device(device, dtype)
         return replace(_of_folder(spec), device=device, dtype=dtype)
     _refuse_other_kind(spec, generator, tokenizer_checkpoint)
-    built = build(spec, options, checkpoint, device, dtype, tokenizer_checkpoint)
-    return replace(_of_built(built, fit, {"spec": spec, "checkpoint": checkpoint}), device=device, dtype=dtype)
+    built = build(spec, options, checkpoint, device, dtype, tokenizer_checkpoint, prefix)
+    asked = {"spec": spec, "checkpoint": checkpoint, **({} if prefix is None else {"prefix": prefix})}
+    return replace(_of_built(built, fit, asked), device=device, dtype=dtype)
 
 
 def _of_built(built: Built, fit: str, facts: Mapping[str, Any]) -> Loaded:
@@ -131,6 +134,7 @@ def _of_built(built: Built, fit: str, facts: Mapping[str, Any]) -> Loaded:
         "options": built.options,
         "weights": built.files.sha256,
         "adapter": adapter_digest(files),
+        **({"prefix": facts["prefix"]} if "prefix" in facts else {}),
     }
     system: System
     tokenizer = None
@@ -182,10 +186,16 @@ def _refuse_other_kind(spec: str, generator: bool | None, tokenizer_checkpoint: 
 
 
 def _record(built: Built) -> dict[str, Any]:
-    record = {"status": built.files.status, "files": list(built.files.hashes), "why": built.files.why}
-    stored = getattr(getattr(built.model, "network", None), "stored_as", None)
-    if stored:
-        record["note"] = f"the file keeps its weights in {stored}; they were widened to float32"
+    record: dict[str, Any] = {"status": built.files.status, "files": list(built.files.hashes), "why": built.files.why}
+    network = getattr(built.model, "network", None) or getattr(built.model, "model", None)
+    stored = getattr(network, "stored_as", None)
+    copies = [dict(copy) for copy in getattr(network, "read_from", ())]
+    notes = [f"the file keeps its weights in {stored}; they were widened to float32"] if stored else []
+    notes += [copy.pop("note") for copy in copies if "note" in copy]
+    if copies:
+        record["copies"] = copies
+    if notes:
+        record["note"] = "; ".join(notes)
     return record
 
 
@@ -308,6 +318,7 @@ def _model_again(run: Run, device: str) -> Loaded:
         dtype=run.info.dtype or "float32",
         fit=run.info.task.fit or "resize",
         generator=False,
+        prefix=model.prefix,
     )
     _model_system(loaded)
     if [f["sha256"] for f in loaded.weights.get("files", ())] != [f.sha256 for f in model.weights.files]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,10 +96,14 @@ def compare_names(ours: Mapping[str, Shape], theirs: Mapping[str, Shape], option
 
 @dataclass(frozen=True)
 class Needed:
-    """{name: shape} that a file must hold for a network, and names or prefixes that it may hold beside them."""
+    """{name: shape} that a file must hold for a network, and names or prefixes that it may hold beside them.
+
+    rename: of a network whose entries come under other names too, the name that an entry has here.
+    """
 
     shapes: Mapping[str, tuple[int, ...]]
     optional: tuple[str, ...]
+    rename: Callable[[str], str] | None = None
 
 
 def needed(network: Any) -> Needed:
@@ -108,7 +112,7 @@ def needed(network: Any) -> Needed:
     optional = (*_optional_of(network), *getattr(network, "int_buffers", ()))
     integer = tuple(n for n, t in state.items() if not t.is_floating_point())
     shapes = {n: tuple(t.shape) for n, t in state.items() if n not in integer and not is_optional(n, optional)}
-    return Needed(shapes, (*optional, *integer))
+    return Needed(shapes, (*optional, *integer), getattr(network, "rename", None))
 
 
 def _optional_of(network: Any) -> tuple[str, ...]:
@@ -150,8 +154,17 @@ class WrongNames(VtbenchError):
         super().__init__(f"{problem}: `vtbench identify FILE` says which model a file is")
 
 
-def check_names(network: Any, tensors: Mapping[str, Any], what: str, card: Card | None = None) -> None:
-    """Strict: raises WrongNames with the first few missing, unexpected and misshapen names of `what`."""
+def check_names(
+    network: Any,
+    tensors: Mapping[str, Any],
+    what: str,
+    card: Card | None = None,
+    whole: Mapping[str, Shape] | None = None,
+) -> None:
+    """Strict: raises WrongNames with the first few missing, unexpected and misshapen names of `what`.
+
+    whole: shapes of all that the file holds, by which it may be recognised; None: of `tensors`.
+    """
     state = network.state_dict()
     wanted = {n: tuple(t.shape) for n, t in state.items()}
     integer = [n for n, t in state.items() if not t.is_floating_point()]
@@ -162,6 +175,6 @@ def check_names(network: Any, tensors: Mapping[str, Any], what: str, card: Card 
     }
     differ = differences(present, wanted, _optional_of(network), integer)
     if differ:
-        shapes = {n: tuple(t.shape) for n, t in tensors.items()}
+        shapes = whole or {n: tuple(t.shape) for n, t in tensors.items()}
         problem = f"{what} does not fit ({'; '.join(differ.sentences())})"
         raise WrongNames(problem, shapes, card, len(differ.missing) / max(1, len(wanted)))

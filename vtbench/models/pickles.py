@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from vtbench.models.pickled_arrays import CONSTRUCTORS
 from vtbench.types.errors import VtbenchError
 
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ def read_pickle(path: Path) -> Any:
                 f"{path} cannot be read as a checkpoint ({type(bad).__name__}: {bad}): it is damaged"
             ) from bad
     try:
-        return _legacy_load(path)
+        with path.open("rb") as source:
+            return _legacy_load(source, path.stat().st_size)
     except Exception:
         # Whatever a damaged file makes this reader stumble over, torch's own refusal tells more.
         raise _not_a_checkpoint(path, refusal) from None
@@ -166,6 +168,11 @@ def _rebuild_parameter(data: Any, *_: Any) -> Any:
     return data
 
 
+def _storage_of_bytes(content: Any = None, *_: Any) -> Any:
+    """How a plain `pickle.dump` of tensors keeps a storage: as bytes in torch's old format."""
+    return _legacy_load(io.BytesIO(content), len(content)) if isinstance(content, bytes) else None
+
+
 def _new_ordered_dict(*args: Any) -> OrderedDict[Any, Any]:
     return OrderedDict(*args)
 
@@ -178,6 +185,8 @@ _HARMLESS: dict[tuple[str, str], Callable[..., Any]] = {
     ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
     ("torch._utils", "_rebuild_parameter_with_state"): _rebuild_parameter,
     ("collections", "OrderedDict"): _new_ordered_dict,
+    ("torch.storage", "_load_from_bytes"): _storage_of_bytes,
+    **CONSTRUCTORS,
 }
 """(module, name) in a pickle -> what is called in its place. Besides these, dtypes and storages nothing is real."""
 
@@ -235,8 +244,16 @@ def _zip_load(path: Path) -> Any:
         return _Unpickler(io.BytesIO(archive.read(pickles[0])), storage).load()
 
 
-def _legacy_load(path: Path) -> Any:
-    """The object in a checkpoint of torch's format before 1.6: four pickles, the storages' keys, then their bytes."""
+def read_plain_pickle(source: IO[bytes]) -> Any:
+    """The one object that Python's own pickle wrote, every unknown class a `Stub`; nothing in it runs."""
+    return _Unpickler(source, lambda pid: None).load()
+
+
+def _legacy_load(source: IO[bytes], size: int) -> Any:
+    """The object in a checkpoint of torch's format before 1.6: four pickles, the storages' keys, then their bytes.
+
+    A plain pickle of a dictionary is read too. `size`: bytes of the file, which no storage can exceed.
+    """
     import torch
 
     dtypes = _storage_dtypes()
@@ -249,20 +266,22 @@ def _legacy_load(path: Path) -> Any:
         if not isinstance(pid, tuple) or len(pid) < 5 or not isinstance(pid[1], _StorageType):
             return None
         dtype, key, length = dtypes.get(pid[1].name), str(pid[2]), int(pid[4])
-        if key not in kept and dtype is not None and 0 <= length <= path.stat().st_size:
+        if key not in kept and dtype is not None and 0 <= length <= size:
             # Filled below: the bytes stand behind the pickles.
             kept[key] = torch.empty(length, dtype=dtype)
         return kept.get(key)
 
-    with path.open("rb") as source:
-        if _Unpickler(source, storage).load() != LEGACY_MAGIC:
-            raise VtbenchError(f"{path} does not start like a torch checkpoint")
-        for _ in ("protocol", "system"):
-            _Unpickler(source, storage).load()
-        content = _Unpickler(source, storage).load()
-        for key in _Unpickler(source, storage).load():
-            (length,) = struct.unpack("<q", source.read(8))
-            target = kept[str(key)]
-            raw = source.read(length * target.element_size())
-            target.copy_(torch.frombuffer(bytearray(raw), dtype=target.dtype))
+    first = _Unpickler(source, storage).load()
+    if isinstance(first, dict):
+        return first
+    if first != LEGACY_MAGIC:
+        raise VtbenchError("the file does not start like a torch checkpoint")
+    for _ in ("protocol", "system"):
+        _Unpickler(source, storage).load()
+    content = _Unpickler(source, storage).load()
+    for key in _Unpickler(source, storage).load():
+        (length,) = struct.unpack("<q", source.read(8))
+        target = kept[str(key)]
+        raw = source.read(length * target.element_size())
+        target.copy_(torch.frombuffer(bytearray(raw), dtype=target.dtype))
     return content

@@ -7,14 +7,15 @@ nothing), "unverified" (a card of released weights, but the file's sha256 differ
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-from vtbench.models.checkpoint import SUFFIXES
 from vtbench.models.files import download, sha256_file
+from vtbench.models.weight_files import INDEX, index_in, nothing_in, read_index, weight_files
 from vtbench.types.cards import Card, Weights
 from vtbench.types.errors import VtbenchError
 
@@ -50,9 +51,6 @@ def find(card: Card, checkpoint: Path | None = None) -> WeightFiles:
         return WeightFiles({}, "none")
     if checkpoint is None:
         return _verified(card, {w.role: _packaged(w) or download(card, w) for w in card.weights}, users=False)
-    if checkpoint.name.endswith(".safetensors.index.json") and checkpoint.is_file():
-        # The index alone is no weights: its folder is, and its shards are hashed with it.
-        checkpoint = checkpoint.parent
     if not checkpoint.exists():
         raise VtbenchError(f"--checkpoint {checkpoint} does not exist: give a file, or a folder with {_names(card)}")
     return _verified(card, {w.role: _of_the_user(card, w, checkpoint) for w in card.weights}, users=True)
@@ -60,12 +58,38 @@ def find(card: Card, checkpoint: Path | None = None) -> WeightFiles:
 
 def _of_the_user(card: Card, weight: Weights, checkpoint: Path) -> Path:
     if weight.role == "folder":
-        return checkpoint if checkpoint.is_dir() else checkpoint.parent
+        return checkpoint if checkpoint.is_dir() else _folder_of(card, checkpoint)
+    if INDEX.search(checkpoint.name) and index_in(checkpoint.parent) == checkpoint:
+        # The index alone is no weights: its folder is, and its shards are hashed with it.
+        checkpoint = checkpoint.parent
     if checkpoint.is_dir():
         return _in_folder(card, weight, checkpoint)
     if len(card.weights) == 1:
         return checkpoint
     raise VtbenchError(f"{card.name} needs {len(card.weights)} files: give --checkpoint a folder with {_names(card)}")
+
+
+def _folder_of(card: Card, file: Path) -> Path:
+    """The folder of a file that a library reads by its folder: refused where it would take another file there."""
+    if file.suffix == ".json":
+        return file.parent
+    files = [name for entry in weight_files(file.parent) for name in (entry.path.name, *entry.beside)]
+    if files != [file.name]:
+        others = ", ".join(name for name in files if name != file.name) or "no file of weights"
+        raise VtbenchError(
+            f"{card.name} is read as a folder, and beside {file.name} there lies {others}: give the folder, or put "
+            f"{file.name} with its config.json into a folder of its own"
+        )
+    return file.parent
+
+
+def _digest(path: Path) -> str:
+    """sha256 of what is read at a path: of an index, its own bytes and its shards."""
+    if not INDEX.search(path.name):
+        return sha256_file(path)
+    files = (path.name, *read_index(path).files)
+    parts = [f"{name}\0{sha256_file(path.parent / name)}\n" for name in files if (path.parent / name).is_file()]
+    return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
 def _verified(card: Card, files: Mapping[str, Path], *, users: bool) -> WeightFiles:
@@ -75,7 +99,7 @@ def _verified(card: Card, files: Mapping[str, Path], *, users: bool) -> WeightFi
     why = None
     for weight in card.weights:
         path = files[weight.role]
-        digest = sha256_file(path)
+        digest = _digest(path)
         hashes.append({"file": path.name, "role": weight.role, "sha256": digest})
         # The hub's cache names a large file by the sha256 that the hub states for it: as good as one on the card.
         stated = weight.sha256 or (path.resolve().name if not users and weight.hub else None)
@@ -108,16 +132,14 @@ def _in_folder(card: Card, weight: Weights, folder: Path) -> Path:
     if path.is_file():
         return path
     if len(card.weights) == 1:
-        if any(folder.glob("*.safetensors.index.json")):
+        if index_in(folder) is not None:
             return folder
-        checkpoints = sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES)
-        if len(checkpoints) == 1:
-            return checkpoints[0]
-        if checkpoints and all(p.suffix == ".safetensors" for p in checkpoints):
+        files = weight_files(folder)
+        if len(files) == 1 and not files[0].beside:
+            return files[0].path
+        if files:
             return folder
-    raise VtbenchError(
-        f"{folder} does not hold {weight.file}, which {card.name} needs: give a folder with {_names(card)}"
-    )
+    raise nothing_in(folder, f"{weight.file}, which {card.name} needs")
 
 
 def _packaged(weight: Weights) -> Path | None:

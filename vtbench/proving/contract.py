@@ -77,6 +77,7 @@ def check(
     *,
     options: Mapping[str, str] | None = None,
     checkpoint: Path | None = None,
+    prefix: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
     say: Callable[[Check], None] | None = None,
@@ -87,13 +88,14 @@ def check(
     """
     sheet = _Sheet(say)
     with measuring(model):
-        return _checks(model, options, checkpoint, device, dtype, sheet)
+        return _checks(model, options, checkpoint, prefix, device, dtype, sheet)
 
 
 def _checks(
     model: Any,
     options: Mapping[str, str] | None,
     checkpoint: Path | None,
+    prefix: str | None,
     device: str | None,
     dtype: str | None,
     sheet: _Sheet,
@@ -109,10 +111,11 @@ def _checks(
             False,
             dict(os.environ),
             time.time(),
+            prefix,
         )
         subject = _by_name(origin, checkpoint, sheet)
     else:
-        loaded = load(model, options, checkpoint=checkpoint, device=device, dtype=dtype)
+        loaded = load(model, options, checkpoint=checkpoint, prefix=prefix, device=device, dtype=dtype)
         subject = _Subject(loaded.model, None, True)
         sheet.note("loads", "passed", "an object that is loaded already")
     if subject is None:
@@ -138,7 +141,7 @@ def _by_name(origin: Origin, checkpoint: Path | None, sheet: _Sheet) -> _Subject
     elif not model.startswith("family:"):
         registry.parse_options(entry.card, options)
     try:
-        built = build(model, options, checkpoint, origin.device, origin.dtype)
+        built = build(model, options, checkpoint, origin.device, origin.dtype, prefix=origin.prefix)
     except Unavailable as bad:
         filled = load_random(model, options, origin.device, origin.dtype)
         if filled is None:

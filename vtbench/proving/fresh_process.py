@@ -43,6 +43,8 @@ class Origin:
     """Of this process before the model was loaded."""
     began: float
     """When the check began, in seconds since 1970."""
+    prefix: str | None = None
+    """Which copy of the checkpoint's weights."""
 
 
 def ask(origin: Origin, blobs: Sequence[bytes], seeds: Sequence[int]) -> subprocess.CompletedProcess[bytes]:
@@ -51,6 +53,7 @@ def ask(origin: Origin, blobs: Sequence[bytes], seeds: Sequence[int]) -> subproc
         "model": origin.model,
         "options": dict(origin.options),
         "checkpoint": origin.checkpoint,
+        "prefix": origin.prefix,
         "random": origin.random,
         "device": origin.device,
         "dtype": origin.dtype,
@@ -77,7 +80,9 @@ def decode_here(question: Mapping[str, Any], loaded: Callable[[], None] = lambda
     model, options, device, dtype = (question[key] for key in ("model", "options", "device", "dtype"))
     random = question.get("random")
     tokenizer = (
-        load_random(model, options, device, dtype) if random else build(model, options, path, device, dtype).model
+        load_random(model, options, device, dtype)
+        if random
+        else build(model, options, path, device, dtype, prefix=question.get("prefix")).model
     )
     loaded()
     out = b""

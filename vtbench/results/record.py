@@ -38,13 +38,30 @@ class WeightsFile(Record):
     sha256: str | None = None
 
 
+class CopyRecord(Record):
+    """Which copy of the weights was read from the file of a role: in which containers (`key`, with slashes) and under
+    which prefix of names, raw or averaged, with which wrappers' segments taken out of the names; `by` which rule it was
+    this one; what stood `beside` it, in words."""
+
+    role: str = "model"
+    file: str = ""
+    key: str | None = None
+    prefix: str = ""
+    averaged: bool | None = None
+    wrappers: list[str] = []
+    by: str | None = None
+    beside: list[str] = []
+
+
 class WeightsRecord(Record):
-    """status: official, own, unverified or none; `why` it is unverified."""
+    """status: official, own, unverified or none; `why` it is unverified. `copies`: what was read of each file, where
+    vtbench's own reader did."""
 
     status: str | None = None
     files: list[WeightsFile] = []
     why: str | None = None
     note: str | None = None
+    copies: list[CopyRecord] = []
 
 
 class ModelRecord(Record):
@@ -63,6 +80,8 @@ class ModelRecord(Record):
     parameters: int | None = None
     spec: str | None = None
     checkpoint: str | None = None
+    prefix: str | None = None
+    """The copy of the weights that the caller asked for; None: the rule's."""
     identity: str | None = None
     """Of an object: the name under which the caller vouched that it is the same in every call."""
     macs: dict[str, float] | None = None

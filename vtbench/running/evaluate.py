@@ -75,6 +75,7 @@ def _of_model(
             device=request.device,
             dtype=request.dtype,
             tokenizer_checkpoint=request.tokenizer_path,
+            prefix=request.prefix,
         )
         for question in questions:
             yield generation.evaluate(_job(request, loaded, question, target), request, tell)
@@ -87,6 +88,7 @@ def _of_model(
         dtype=request.dtype,
         generator=False,
         identity=request.identity,
+        prefix=request.prefix,
     )
     for question in questions:
         served = replace(loaded, system=loaded.system.served(question.task.fit))

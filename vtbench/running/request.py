@@ -27,10 +27,11 @@ class Request:
     """Models to evaluate (names, or objects with encode and decode) and every choice of the run.
 
     images: a suite, folder, glob or `hf:NAME@REVISION`; None: each task's own suites. options: {name: value or values};
-    several values make one run each. device, dtype: None is cpu and float32, of an object its own. fit: "resize" or
-    "tiles", None: the task's. shard: (i, n), counted from 1. batch_size 0: the fastest. out: None makes a temporary
-    folder. prompts, per_prompt, tokenizer_checkpoint: for generators only. identity: of one object, the name under
-    which it is the same as in other calls; without it no other call continues or answers this one.
+    several values make one run each. prefix: which copy of a checkpoint's weights. device, dtype: None is cpu and
+    float32, of an object its own. fit: "resize" or "tiles", None: the task's. shard: (i, n), counted from 1.
+    batch_size 0: the fastest. out: None makes a temporary folder. prompts, per_prompt, tokenizer_checkpoint: for
+    generators only. identity: of one object, the name under which it is the same as in other calls; without it no other
+    call continues or answers this one.
     """
 
     models: Any
@@ -38,6 +39,7 @@ class Request:
     images: str | Path | None = None
     view: str | None = None
     checkpoint: str | Path | None = None
+    prefix: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     limit: int | None = None
     device: str | None = None
@@ -179,5 +181,5 @@ def _path(value: str | Path | None) -> Path | None:
 
 
 def _is_generator(spec: str) -> bool:
-    """True for a registered generator; what is no registered name is refused where it is loaded."""
-    return not spec.startswith(UNNAMED) and registry.model(spec).card.kind == "generator"
+    """True for a registered generator, and for an own configuration of its family."""
+    return not spec.startswith("folder:") and registry.model(spec).card.kind == "generator"
