@@ -45,7 +45,7 @@ def state(seed: int) -> State:
     return {n: torch.rand_like(t) if t.is_floating_point() else t for n, t in Small().state_dict().items()}
 
 
-W, O = state(0), state(1)
+WANTED, OTHER = state(0), state(1)
 
 
 def card(**more: Any) -> Card:
@@ -90,29 +90,32 @@ def _module(tensors: State) -> Small:
     return network
 
 
-ENCODER = {n: t for n, t in W.items() if n.startswith("encoder.")}
-REST = {n: t for n, t in W.items() if n not in ENCODER}
+ENCODER = {n: t for n, t in WANTED.items() if n.startswith("encoder.")}
+REST = {n: t for n, t in WANTED.items() if n not in ENCODER}
 DIFFUSION = {"model.diffusion_model.out.2.weight": torch.ones(2), "betas": torch.ones(9)}
 
 FLAT: dict[str, State] = {
-    "as they are": W,
-    "DataParallel": under("module.", W),
-    "compiled": under("_orig_mod.", W),
-    "compiled within DataParallel": under("module._orig_mod.", W),
-    "FSDP": under("_fsdp_wrapped_module.", W),
-    "FSDP and its parts": between("_fsdp_wrapped_module", under("_fsdp_wrapped_module.", W), 2),
-    "FSDP before torch 1.12": under("_fsdp_wrapped_module._fpw_module.", W),
-    "compiled parts": between("_orig_mod", W),
+    "as they are": WANTED,
+    "DataParallel": under("module.", WANTED),
+    "compiled": under("_orig_mod.", WANTED),
+    "compiled within DataParallel": under("module._orig_mod.", WANTED),
+    "FSDP": under("_fsdp_wrapped_module.", WANTED),
+    "FSDP and its parts": between("_fsdp_wrapped_module", under("_fsdp_wrapped_module.", WANTED), 2),
+    "FSDP before torch 1.12": under("_fsdp_wrapped_module._fpw_module.", WANTED),
+    "compiled parts": between("_orig_mod", WANTED),
     "one compiled part": {**REST, **between("_orig_mod", ENCODER)},
     "checkpointed layers": {**REST, **between("_checkpoint_wrapped_module", ENCODER, 2)},
     "a part in DataParallel, compiled": {**REST, **between("module._orig_mod", ENCODER)},
-    "a whole latent diffusion model": {**under("first_stage_model.", W), **DIFFUSION},
-    "nested prefixes": {**under("module.generator._orig_mod.vqmodel.", W), "module.discriminator.w": torch.ones(3)},
-    "a name that nobody knows": {**under("my_tok.net.", W), "head.weight": torch.ones(2)},
-    "ema_pytorch alone": {**under("ema_model.", W), "initted": torch.tensor(True), "step": torch.tensor(9)},
-    "AveragedModel": averaged(W),
-    "entries without elements": {**W, "empty": torch.empty(0), "wrapped.buffer": torch.empty(0, 4)},
-    "training leftovers": {**W, "loss.logvar": torch.ones(1), "discriminator.main.weight": torch.ones(2)},
+    "a whole latent diffusion model": {**under("first_stage_model.", WANTED), **DIFFUSION},
+    "nested prefixes": {
+        **under("module.generator._orig_mod.vqmodel.", WANTED),
+        "module.discriminator.w": torch.ones(3),
+    },
+    "a name that nobody knows": {**under("my_tok.net.", WANTED), "head.weight": torch.ones(2)},
+    "ema_pytorch alone": {**under("ema_model.", WANTED), "initted": torch.tensor(True), "step": torch.tensor(9)},
+    "AveragedModel": averaged(WANTED),
+    "entries without elements": {**WANTED, "empty": torch.empty(0), "wrapped.buffer": torch.empty(0, 4)},
+    "training leftovers": {**WANTED, "loss.logvar": torch.ones(1), "discriminator.main.weight": torch.ones(2)},
 }
 
 
@@ -125,24 +128,30 @@ def test_prefixes_and_wrappers_in_safetensors_as_in_pickles(how: str, kind: str,
         torch.save(tensors, path)
     else:
         save_file(tensors, path)
-    assert same(read(path), W)
+    assert same(read(path), WANTED)
 
 
 NESTED: dict[str, Any] = {
-    "two levels": {"state_dict": {"model": W, "discriminator": {"main.0.weight": torch.ones(3, 3)}}, "epoch": 1},
-    "three levels": {"trainer": {"modules": {"tok": under("module.", W)}}, "args": {"lr": 0.1}},
-    "parts": {"encoder": {"0.weight": W["encoder.0.weight"]}, **{"rest": {}}},
-    "a whole module": {"model": _module(W), "epoch": 3},
-    "modules in a list": {"models": [under("vqmodel.", W)], "steps": 3},
-    "a list without names hides nothing": {"model": W, "ema": {"decay": 0.99, "shadow_params": list(O.values())}},
-    "diffusers EMAModel beside it": {"vae": W, "ema_vae": {"optimization_step": 9, "shadow_params": list(O.values())}},
+    "two levels": {"state_dict": {"model": WANTED, "discriminator": {"main.0.weight": torch.ones(3, 3)}}, "epoch": 1},
+    "three levels": {"trainer": {"modules": {"tok": under("module.", WANTED)}}, "args": {"lr": 0.1}},
+    "parts": {"encoder": {"0.weight": WANTED["encoder.0.weight"]}, **{"rest": {}}},
+    "a whole module": {"model": _module(WANTED), "epoch": 3},
+    "modules in a list": {"models": [under("vqmodel.", WANTED)], "steps": 3},
+    "a list without names hides nothing": {
+        "model": WANTED,
+        "ema": {"decay": 0.99, "shadow_params": list(OTHER.values())},
+    },
+    "diffusers EMAModel beside it": {
+        "vae": WANTED,
+        "ema_vae": {"optimization_step": 9, "shadow_params": list(OTHER.values())},
+    },
     "an optimizer beside it": {
-        "net": W,
+        "net": WANTED,
         "optim": {"state": {0: {"exp_avg": torch.ones(4), "step": torch.tensor(3.0)}}},
     },
 }
 NESTED["parts"] = {
-    part: {n.removeprefix(f"{part}."): t for n, t in W.items() if n.startswith(f"{part}.")}
+    part: {n.removeprefix(f"{part}."): t for n, t in WANTED.items() if n.startswith(f"{part}.")}
     for part in ("encoder", "quantize", "decoder")
 } | {"optimizer": {"exp_avg": torch.ones(3)}}
 
@@ -150,16 +159,16 @@ NESTED["parts"] = {
 @pytest.mark.parametrize("how", NESTED)
 def test_containers_at_any_depth(how: str, tmp_path: Path) -> None:
     torch.save(NESTED[how], tmp_path / "x.pt")
-    assert same(read(tmp_path / "x.pt"), W)
+    assert same(read(tmp_path / "x.pt"), WANTED)
 
 
 def test_numpy_dictionaries(tmp_path: Path) -> None:
     """As JAX users keep them: in torch's file, in a pickle of either protocol, in .npz, in .npy."""
-    arrays = {n: t.numpy() for n, t in W.items()}
+    arrays = {n: t.numpy() for n, t in WANTED.items()}
     torch.save({"params": arrays}, tmp_path / "torch.pt")
     for protocol in (2, 4, 5):
         (tmp_path / f"{protocol}.pkl").write_bytes(pickle.dumps({"params": arrays}, protocol=protocol))
-    (tmp_path / "tensors.pkl").write_bytes(pickle.dumps({"state_dict": W}))
+    (tmp_path / "tensors.pkl").write_bytes(pickle.dumps({"state_dict": WANTED}))
     np.savez(tmp_path / "x.npz", **arrays)
     np.save(tmp_path / "x.npy", np.array({"model": arrays}, dtype=object), allow_pickle=True)
     (tmp_path / "order.pkl").write_bytes(
@@ -168,7 +177,7 @@ def test_numpy_dictionaries(tmp_path: Path) -> None:
     files = sorted(tmp_path.iterdir())
     assert len(files) == 8
     for path in files:
-        assert same(read(path), W), path.name
+        assert same(read(path), WANTED), path.name
 
 
 def test_hostile_numpy_files_are_refused_and_run_nothing(tmp_path: Path) -> None:
@@ -196,27 +205,27 @@ def test_hostile_numpy_files_are_refused_and_run_nothing(tmp_path: Path) -> None
 # -- several copies --------------------------------------------------------------------------------------------------
 
 SEVERAL: dict[str, tuple[Any, dict[str, Any], bool]] = {
-    "BasicSR": ({"params": W, "params_ema": O}, {}, False),
-    "BasicSR, of a card that wants averages": ({"params": O, "params_ema": W}, {"ema": True}, True),
-    "the card's containers in their order": ({"model": O, "ema": W}, {"key": ("ema", "model")}, True),
-    "its first container is averaged": ({"params": O, "params_ema": W}, {"key": ("ema", "model")}, True),
-    "ema_pytorch with its online model": ({**under("online_model.", W), **under("ema_model.", O)}, {}, False),
+    "BasicSR": ({"params": WANTED, "params_ema": OTHER}, {}, False),
+    "BasicSR, of a card that wants averages": ({"params": OTHER, "params_ema": WANTED}, {"ema": True}, True),
+    "the card's containers in their order": ({"model": OTHER, "ema": WANTED}, {"key": ("ema", "model")}, True),
+    "its first container is averaged": ({"params": OTHER, "params_ema": WANTED}, {"key": ("ema", "model")}, True),
+    "ema_pytorch with its online model": ({**under("online_model.", WANTED), **under("ema_model.", OTHER)}, {}, False),
     "ema_pytorch, of a card that wants averages": (
-        {**under("online_model.", O), **under("ema_model.", W)},
+        {**under("online_model.", OTHER), **under("ema_model.", WANTED)},
         {"ema": True},
         True,
     ),
-    "raw at the root": ({**W, **under("ema.", O)}, {}, False),
+    "raw at the root": ({**WANTED, **under("ema.", OTHER)}, {}, False),
     "Lightning's weight averaging": (
-        {"state_dict": W, "current_model_state": O, "averaging_state": {"n_averaged": torch.tensor(3)}},
+        {"state_dict": WANTED, "current_model_state": OTHER, "averaging_state": {"n_averaged": torch.tensor(3)}},
         {},
         False,
     ),
-    "n_averaged tells": ({"net": W, "swa": averaged(O)}, {}, False),
-    "LitEma": ({"state_dict": {**W, **dotless(O)}}, {"ema": False}, False),
-    "LitEma, of a card that wants averages": ({"state_dict": {**O, **dotless(W)}}, {"ema": True}, True),
-    "the outermost": ({**W, **under("teacher.", O)}, {}, False),
-    "the usual name before another": ({"vqmodel": W, "teacher": O}, {}, False),
+    "n_averaged tells": ({"net": WANTED, "swa": averaged(OTHER)}, {}, False),
+    "LitEma": ({"state_dict": {**WANTED, **dotless(OTHER)}}, {"ema": False}, False),
+    "LitEma, of a card that wants averages": ({"state_dict": {**OTHER, **dotless(WANTED)}}, {"ema": True}, True),
+    "the outermost": ({**WANTED, **under("teacher.", OTHER)}, {}, False),
+    "the usual name before another": ({"vqmodel": WANTED, "teacher": OTHER}, {}, False),
 }
 
 
@@ -226,7 +235,7 @@ def test_of_several_copies_the_stated_rule_takes_one_and_the_record_names_the_ot
     torch.save(content, tmp_path / "x.pt")
     network = read(tmp_path / "x.pt", **facts)
     # LitEma keeps no statistics: those are the raw model's.
-    wanted = {n: (O if "running" in n else W)[n] for n in W} if "LitEma, of" in how else W
+    wanted = {n: (OTHER if "running" in n else WANTED)[n] for n in WANTED} if "LitEma, of" in how else WANTED
     assert same(network, wanted)
     (copy,) = network.read_from  # type: ignore[misc, union-attr]
     assert copy["averaged"] is average
@@ -236,29 +245,29 @@ def test_of_several_copies_the_stated_rule_takes_one_and_the_record_names_the_ot
 
 def test_prefix_chooses_among_copies(tmp_path: Path) -> None:
     path = tmp_path / "x.pt"
-    torch.save({"state_dict": {"params": O, "params_ema": under("module.", W)}, "teacher": O}, path)
+    torch.save({"state_dict": {"params": OTHER, "params_ema": under("module.", WANTED)}, "teacher": OTHER}, path)
     for prefix in ("params_ema", "params_ema.", "state_dict.params_ema", "state_dict/params_ema", "params_ema.module."):
         network = read(path, prefix)
-        assert same(network, W), prefix
+        assert same(network, WANTED), prefix
         (copy,) = network.read_from  # type: ignore[misc, union-attr]
         assert (copy["key"], copy["prefix"], copy["by"]) == ("state_dict/params_ema", "module.", "--prefix")
     with pytest.raises(VtbenchError, match=r"no weights of this model under --prefix 'nothing'; it has them under "):
         read(path, "nothing")
-    torch.save({**W, **under("ema_model.", O)}, path)
-    assert same(read(path, "", ema=True), W)
-    assert same(read(path, "ema_model."), O)
-    torch.save({**O, **dotless(W)}, path)
-    assert torch.equal(read(path, "model_ema").encoder[0].weight, W["encoder.0.weight"])
+    torch.save({**WANTED, **under("ema_model.", OTHER)}, path)
+    assert same(read(path, "", ema=True), WANTED)
+    assert same(read(path, "ema_model."), OTHER)
+    torch.save({**OTHER, **dotless(WANTED)}, path)
+    assert torch.equal(read(path, "model_ema").encoder[0].weight, WANTED["encoder.0.weight"])
 
 
 def test_two_copies_that_no_rule_tells_apart_are_refused_unless_they_are_one(tmp_path: Path) -> None:
-    torch.save({"student": W, "teacher": O}, tmp_path / "x.pt")
+    torch.save({"student": WANTED, "teacher": OTHER}, tmp_path / "x.pt")
     with pytest.raises(VtbenchError, match=r"twice, with other numbers: under 'student\.' and under 'teacher\.'"):
         read(tmp_path / "x.pt")
-    assert same(read(tmp_path / "x.pt", "teacher"), O)
-    torch.save({"student": W, "teacher": {n: t.clone() for n, t in W.items()}}, tmp_path / "x.pt")
-    assert same(read(tmp_path / "x.pt"), W)
-    torch.save({**W, "encoder._orig_mod.0.weight": O["encoder.0.weight"]}, tmp_path / "x.pt")
+    assert same(read(tmp_path / "x.pt", "teacher"), OTHER)
+    torch.save({"student": WANTED, "teacher": {n: t.clone() for n, t in WANTED.items()}}, tmp_path / "x.pt")
+    assert same(read(tmp_path / "x.pt"), WANTED)
+    torch.save({**WANTED, "encoder._orig_mod.0.weight": OTHER["encoder.0.weight"]}, tmp_path / "x.pt")
     with pytest.raises(VtbenchError, match="which are one name"):
         read(tmp_path / "x.pt")
 
@@ -268,11 +277,11 @@ def test_two_copies_that_no_rule_tells_apart_are_refused_unless_they_are_one(tmp
 
 def shards(folder: Path, save: Callable[[State, Path], Any], suffix: str, stem: str) -> Path:
     folder.mkdir()
-    names = list(W)
+    names = list(WANTED)
     table = {}
     for number, part in enumerate((names[:5], names[5:]), 1):
         file = f"{stem}-{number:05d}-of-00002{suffix}"
-        save({n: W[n] for n in part}, folder / file)
+        save({n: WANTED[n] for n in part}, folder / file)
         table |= dict.fromkeys(part, file)
     (folder / f"{stem}{suffix}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": table}))
     return folder
@@ -280,15 +289,15 @@ def shards(folder: Path, save: Callable[[State, Path], Any], suffix: str, stem: 
 
 def test_shards_of_both_formats(tmp_path: Path) -> None:
     both = shards(tmp_path / "bin", torch.save, ".bin", "pytorch_model")
-    assert same(read(both), W)
-    assert same(read(both / "pytorch_model.bin.index.json"), W)
+    assert same(read(both), WANTED)
+    assert same(read(both / "pytorch_model.bin.index.json"), WANTED)
     save_all = shards(tmp_path / "safe", save_file, ".safetensors", "model")
-    assert same(read(save_all), W)
+    assert same(read(save_all), WANTED)
     # Of two indexes the safetensors' is read.
     for file in save_all.iterdir():
         (both / file.name).write_bytes(file.read_bytes())
     network = read(both)
-    assert same(network, W)
+    assert same(network, WANTED)
     assert network.read_from[0]["file"] == "model.safetensors.index.json"  # type: ignore[index, union-attr]
     assert network.read_from[0]["beside"] == ["the file pytorch_model.bin.index.json"]  # type: ignore[index, union-attr]
     (save_all / "model-00002-of-00002.safetensors").unlink()
@@ -300,20 +309,23 @@ def test_shards_of_both_formats(tmp_path: Path) -> None:
 
 
 FOLDERS: dict[str, tuple[dict[str, State], str | None]] = {
-    "two complete files": ({"ema.safetensors": O, "model.safetensors": W}, None),
-    "two steps": ({"step_10000.safetensors": W, "step_9000.safetensors": O}, None),
-    "two epochs of Lightning": ({"epoch=1.ckpt": W, "last.ckpt": O}, None),
+    "two complete files": ({"ema.safetensors": OTHER, "model.safetensors": WANTED}, None),
+    "two steps": ({"step_10000.safetensors": WANTED, "step_9000.safetensors": OTHER}, None),
+    "two epochs of Lightning": ({"epoch=1.ckpt": WANTED, "last.ckpt": OTHER}, None),
     "a model and its discriminator": (
-        {"model.safetensors": W, "model_1.safetensors": {"main.w": torch.ones(3)}},
+        {"model.safetensors": WANTED, "model_1.safetensors": {"main.w": torch.ones(3)}},
         "model.safetensors",
     ),
-    "safetensors and its pickled twin": ({"model.safetensors": W, "pytorch_model.bin": O}, "model.safetensors"),
-    "whole and half precision": ({"model.safetensors": W, "model.fp16.safetensors": O}, "model.safetensors"),
+    "safetensors and its pickled twin": (
+        {"model.safetensors": WANTED, "pytorch_model.bin": OTHER},
+        "model.safetensors",
+    ),
+    "whole and half precision": ({"model.safetensors": WANTED, "model.fp16.safetensors": OTHER}, "model.safetensors"),
     "half precision only": (
-        {"model.fp16.safetensors": W, "optimizer.bin": {"exp_avg": torch.ones(3)}},
+        {"model.fp16.safetensors": WANTED, "optimizer.bin": {"exp_avg": torch.ones(3)}},
         "model.fp16.safetensors",
     ),
-    "the same twice": ({"best.safetensors": W, "last.safetensors": W}, "best.safetensors"),
+    "the same twice": ({"best.safetensors": WANTED, "last.safetensors": WANTED}, "best.safetensors"),
 }
 
 
@@ -328,22 +340,22 @@ def test_folders_with_several_files(how: str, tmp_path: Path) -> None:
         assert all(name in str(caught.value) for name in files)
         return
     network = read(tmp_path)
-    assert same(network, W)
+    assert same(network, WANTED)
     assert network.read_from[0]["file"] == taken  # type: ignore[index, union-attr]
 
 
 def test_two_variants_without_a_whole_file_are_refused(tmp_path: Path) -> None:
     for variant in ("fp16", "bf16"):
-        save_file(W, tmp_path / f"model.{variant}.safetensors")
+        save_file(WANTED, tmp_path / f"model.{variant}.safetensors")
     with pytest.raises(VtbenchError, match=r"the variants model\.bf16\.safetensors and model\.fp16\.safetensors"):
         read(tmp_path)
 
 
 def test_shards_without_an_index_are_joined(tmp_path: Path) -> None:
-    names = list(W)
-    save_file({n: W[n] for n in names[:4]}, tmp_path / "model-00001-of-00002.safetensors")
-    save_file({n: W[n] for n in names[4:]}, tmp_path / "model-00002-of-00002.safetensors")
-    assert same(read(tmp_path), W)
+    names = list(WANTED)
+    save_file({n: WANTED[n] for n in names[:4]}, tmp_path / "model-00001-of-00002.safetensors")
+    save_file({n: WANTED[n] for n in names[4:]}, tmp_path / "model-00002-of-00002.safetensors")
+    assert same(read(tmp_path), WANTED)
 
 
 # -- what only looks like weights ------------------------------------------------------------------------------------
@@ -351,10 +363,10 @@ def test_shards_without_an_index_are_joined(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int32, torch.bool])
 def test_integers_are_no_weights(dtype: torch.dtype, tmp_path: Path) -> None:
-    save_file({n: (t * 10).to(dtype) for n, t in W.items()}, tmp_path / "x.safetensors")
+    save_file({n: (t * 10).to(dtype) for n, t in WANTED.items()}, tmp_path / "x.safetensors")
     with pytest.raises(VtbenchError, match=f"are {str(dtype)[6:]}, quantized or packed"):
         read(tmp_path / "x.safetensors")
-    one = {**W, "decoder.0.weight": (W["decoder.0.weight"] * 10).to(dtype)}
+    one = {**WANTED, "decoder.0.weight": (WANTED["decoder.0.weight"] * 10).to(dtype)}
     torch.save({"state_dict": one}, tmp_path / "x.pt")
     with pytest.raises(VtbenchError, match=r"the weights decoder\.0\.weight are"):
         read(tmp_path / "x.pt")
@@ -362,7 +374,7 @@ def test_integers_are_no_weights(dtype: torch.dtype, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
 def test_float8_is_widened_and_said_and_scaled_float8_is_refused(dtype: torch.dtype, tmp_path: Path) -> None:
-    small = {n: t.to(dtype) if t.is_floating_point() else t for n, t in W.items()}
+    small = {n: t.to(dtype) if t.is_floating_point() else t for n, t in WANTED.items()}
     save_file(small, tmp_path / "x.safetensors")
     network = read(tmp_path / "x.safetensors")
     assert same(network, small)
@@ -377,17 +389,17 @@ def test_float8_is_widened_and_said_and_scaled_float8_is_refused(dtype: torch.dt
 
 
 def test_strict_within_the_copy_whatever_lies_beside_it(tmp_path: Path) -> None:
-    torch.save({"vqmodel": {**W, "extra.weight": torch.ones(2)}, "other": {"x": torch.ones(3)}}, tmp_path / "x.pt")
+    torch.save({"vqmodel": {**WANTED, "extra.weight": torch.ones(2)}, "other": {"x": torch.ones(3)}}, tmp_path / "x.pt")
     with pytest.raises(WrongNames, match=r"1 unexpected: extra\.weight"):
         read(tmp_path / "x.pt")
-    lacking = {n: t for n, t in W.items() if n != "decoder.0.bias"}
+    lacking = {n: t for n, t in WANTED.items() if n != "decoder.0.bias"}
     save_file(under("first_stage_model.", lacking), tmp_path / "x.safetensors")
     with pytest.raises(WrongNames, match=r"1 missing: decoder\.0\.bias"):
         read(tmp_path / "x.safetensors")
 
 
 def test_lists_of_tensors_alone_have_no_names(tmp_path: Path) -> None:
-    torch.save({"shadow_params": list(W.values()), "num_updates": 3}, tmp_path / "x.pt")
+    torch.save({"shadow_params": list(WANTED.values()), "num_updates": 3}, tmp_path / "x.pt")
     with pytest.raises(WrongNames, match="missing"):
         read(tmp_path / "x.pt")
 
@@ -410,6 +422,6 @@ def test_a_file_of_many_roots_is_read_in_time() -> None:
     """Hostile: every tensor under a prefix of its own."""
     from vtbench.models.names import needed
 
-    leaves = [Leaf((), f"p{i}.{n}", tuple(t.shape)) for i in range(400) for n, t in W.items()]
+    leaves = [Leaf((), f"p{i}.{n}", tuple(t.shape)) for i in range(400) for n, t in WANTED.items()]
     copies = Inventory(leaves).copies(needed(Small()))
     assert 1 <= len(copies) <= 130
