@@ -80,8 +80,6 @@ class TransformersVQ(Tokenizer):
     def __init__(self, card: Card, options: Mapping[str, Any] | None = None) -> None:
         super().__init__(card, options)
         self.model: Any = None
-        self.prefix: str | None = None
-        """Which copy of the weights the caller wants, where the folder holds several."""
         self.kind: Kind | None = None
         self.mean: Any = 0.5
         self.std: Any = 0.5
@@ -106,7 +104,7 @@ class TransformersVQ(Tokenizer):
         except Exception as bad:
             text = " ".join(str(bad).split())[:200]
             raise VtbenchError(f"{class_name} cannot be built from {folder}'s config ({text}): fetch it again") from bad
-        fill(self.model, self.card, files, self.prefix)
+        fill(self.model, self.card, files)
         self.model.to(device=device, dtype=getattr(torch, dtype)).eval().requires_grad_(False)
         self.device, self.dtype = device, dtype
         self._normalisation(folder)

@@ -54,7 +54,7 @@ def card(**more: Any) -> Card:
 
 
 def read(path: Path, prefix: str | None = None, **more: Any) -> Small:
-    network: Small = fill(Small(), card(**more), {"model": path}, prefix)
+    network: Small = fill(Small(), card(copy=prefix, **more), {"model": path})
     return network
 
 

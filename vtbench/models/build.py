@@ -11,7 +11,9 @@ from typing import Any
 from vtbench import registry
 from vtbench.models import weights
 from vtbench.models.arch import own_card, with_options
+from vtbench.models.choosing import ASKED
 from vtbench.models.devices import check_device
+from vtbench.models.fill import read_from
 from vtbench.models.identify import guess
 from vtbench.models.made_weights import fill_
 from vtbench.models.names import WrongNames
@@ -55,14 +57,18 @@ def build(
         if isinstance(model, Generator):
             built = replace(built, tokenizer=_attach(built, tokenizer_checkpoint, device, dtype))
         if prefix is not None:
-            if not hasattr(model, "prefix"):
-                raise VtbenchError(f"{built.entry.card.name} reads its weights by code of its own: leave out --prefix")
-            model.prefix = prefix
+            asked = tuple(replace(weight, copy=prefix) for weight in model.card.weights)
+            model.card = replace(model.card, weights=asked)
         files = weights.find(built.entry.card, checkpoint)
         try:
             model.load(files.files, device, dtype)
         except WrongNames as wrong:
             raise VtbenchError(f"{wrong.problem}{guess(wrong)}") from wrong
+        if prefix is not None and not any(copy["by"] == ASKED for copy in read_from(model)):
+            raise VtbenchError(
+                f"{built.entry.card.name} reads its weights by code of its own, or has no copy called {prefix!r}: leave "
+                "out --prefix"
+            )
         return replace(built, files=files)
 
     check_device(device, dtype)

@@ -53,16 +53,17 @@ class Choice:
 
 
 def choose(
-    inventories: Sequence[Inventory], needed: Needed, weight: Weights, path: Path, prefix: str | None = None
+    inventories: Sequence[Inventory], needed: Needed, weight: Weights, path: Path, *, alone: bool = True
 ) -> Choice | None:
     """The copy of what is needed that the rule takes, fitting or nearest; None where nothing has any of the names.
 
-    prefix: the caller's. Raises VtbenchError where the rule leaves several copies with other numbers, or where no copy
-    lies under the caller's prefix.
+    alone: this is the model's only file; of several, the caller's prefix may be meant for another. Raises VtbenchError
+    where the rule leaves several copies with other numbers, or where no copy lies under the caller's prefix.
     """
     copies = _copies(inventories, needed)
-    if prefix is not None:
-        copies = _asked(copies, prefix, path)
+    asked = weight.copy is not None and (alone or any(copy.answers(weight.copy) for _, copy in copies))
+    if asked:
+        copies = _asked(copies, str(weight.copy), path)
     fitting = [pair for pair in copies if pair[1].fits]
     if not fitting:
         if not copies:
@@ -79,15 +80,7 @@ def choose(
     others = [copy for copy in rivals if not same_numbers(first, copy, needed)]
     if others:
         raise VtbenchError(_several(path, first, others[0]))
-    by = (
-        ASKED
-        if prefix is not None
-        else ONLY
-        if len(fitting) == 1
-        else SAME
-        if len(rivals) == len(fitting) - 1
-        else RULE
-    )
+    by = ASKED if asked else ONLY if len(fitting) == 1 else SAME if len(rivals) == len(fitting) - 1 else RULE
     return Choice(first, by, _beside(inventories, first, needed))
 
 

@@ -29,18 +29,17 @@ WIDENED = (
 """Dtypes in which a file may keep weights, one number an element; others are packed or scaled by other entries."""
 
 
-def fill(network: Any, card: Card, files: Mapping[str, Path], prefix: str | None = None) -> Any:
+def fill(network: Any, card: Card, files: Mapping[str, Path]) -> Any:
     """`network` with the files' tensors, strictly by name and shape; half precision and float8 are widened to float32.
 
-    prefix: which copy the caller wants, where a file holds several. `network.stored_as` says in which half precision
-    the file keeps them, if so, and `network.read_from` which copy of each file was read, for the record. Raises
-    WrongNames if names or shapes differ, VtbenchError if a tensor holds NaN or infinity or no floating numbers, or if
-    the rule of `containers` leaves several copies.
+    `network.stored_as` says in which half precision the file keeps them, if so, and `network.read_from` which copy of
+    each file was read, for the record. Raises WrongNames if names or shapes differ, VtbenchError if a tensor holds NaN
+    or infinity or no floating numbers, or if the rule of `containers` leaves several copies.
     """
     import torch
 
     what = f"{', '.join(p.name for p in files.values())} as {card.name}"
-    tensors, read_from, whole = _gather(network, card, files, prefix)
+    tensors, read_from, whole = _gather(network, card, files)
     check_names(network, tensors, what, card, whole)
     optional = needed(network).optional
     kept = {}
@@ -62,7 +61,7 @@ def fill(network: Any, card: Card, files: Mapping[str, Path], prefix: str | None
 
 
 def _gather(
-    network: Any, card: Card, files: Mapping[str, Path], prefix: str | None
+    network: Any, card: Card, files: Mapping[str, Path]
 ) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]], dict[str, tuple[int, ...]]]:
     """(tensors under the network's names, the record of each file's copy, {path: shape} of all that the files hold).
 
@@ -81,7 +80,7 @@ def _gather(
     for role, paths, wanted in parts:
         inventories = _opened(paths)
         weight = weights.get(role, Weights(file=paths[0].name, role=role))
-        choice = choose(inventories, wanted, weight, paths[0], prefix)
+        choice = choose(inventories, wanted, weight, paths[0], alone=len(card.weights) < 2)
         inside = f"{role}." if role in children else ""
         shapes |= {name: shape for one in inventories for name, shape in one.shapes().items()}
         if choice is None:
@@ -116,6 +115,12 @@ def _record(choice: Choice, role: str) -> dict[str, Any]:
     record = choice.record(role)
     words = choice.words()
     return {**record, "note": words} if words else record
+
+
+def read_from(model: Any) -> list[dict[str, Any]]:
+    """Which copies of the weights a loaded model was filled from, for the record; none of one that reads by itself."""
+    networks = (getattr(model, "network", None), getattr(model, "model", None))
+    return [dict(copy) for network in networks for copy in getattr(network, "read_from", ())]
 
 
 def _check_dtype(value: torch.Tensor, name: str, what: str) -> None:

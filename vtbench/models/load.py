@@ -19,6 +19,7 @@ from vtbench.images.opening import open_again, open_suite
 from vtbench.images.suite import Suite
 from vtbench.models.build import Built, arch_options, build
 from vtbench.models.devices import check_device
+from vtbench.models.fill import read_from
 from vtbench.models.isolation import isolated
 from vtbench.models.objects import of_object
 from vtbench.models.pictures import SavedPictures
@@ -187,9 +188,10 @@ def _refuse_other_kind(spec: str, generator: bool | None, tokenizer_checkpoint: 
 
 def _record(built: Built) -> dict[str, Any]:
     record: dict[str, Any] = {"status": built.files.status, "files": list(built.files.hashes), "why": built.files.why}
-    network = getattr(built.model, "network", None) or getattr(built.model, "model", None)
-    stored = getattr(network, "stored_as", None)
-    copies = [dict(copy) for copy in getattr(network, "read_from", ())]
+    stored = getattr(getattr(built.model, "network", None), "stored_as", None)
+    copies = read_from(built.model)
+    if built.tokenizer is not None:
+        copies += [{**copy, "role": f"tokenizer: {copy['role']}"} for copy in read_from(built.tokenizer.model)]
     notes = [f"the file keeps its weights in {stored}; they were widened to float32"] if stored else []
     notes += [copy.pop("note") for copy in copies if "note" in copy]
     if copies:

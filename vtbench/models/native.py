@@ -35,8 +35,6 @@ class NetworkTokenizer(Tokenizer):
         self.family = family
         self.network: Any = None
         self._evaluations: float | None = None
-        self.prefix: str | None = None
-        """Which copy of the weights the caller wants, where the file holds several."""
 
     @property
     def arch(self) -> Mapping[str, Any]:
@@ -46,7 +44,7 @@ class NetworkTokenizer(Tokenizer):
 
     def load(self, files: Mapping[str, Path], device: str = "cpu", dtype: str = "float32") -> None:
         network = build_network(self.family, self.arch, random=False)
-        self.place(fill(network, self.card, files, self.prefix), device, dtype)
+        self.place(fill(network, self.card, files), device, dtype)
 
     def place(self, network: Any, device: str, dtype: str) -> None:
         """Takes a filled network as this tokenizer's, on `device` in `dtype`, for inference."""

@@ -31,8 +31,6 @@ class NativeGenerator(Generator):
         super().__init__(card, options)
         self.family, self.sample = family, sample
         self.network: Any = None
-        self.prefix: str | None = None
-        """Which copy of the weights the caller wants, where the file holds several."""
         self.tokenizer: Tokenizer | None = None
         self.text_encoder: tuple[Any, Any] | None = None
         self.kept: dict[str, Any] = {}
@@ -50,7 +48,7 @@ class NativeGenerator(Generator):
         if self.card.arch is None:
             raise VtbenchError(f"the card {self.card.name} states no arch")
         own = {role: path for role, path in files.items() if role in {w.role for w in self.card.weights} | {"model"}}
-        network = fill(build_network(self.family, self.card.arch, random=False), self.card, own, self.prefix)
+        network = fill(build_network(self.family, self.card.arch, random=False), self.card, own)
         self.network = network.to(device=device, dtype=getattr(torch, dtype)).eval().requires_grad_(False)
         self.device, self.dtype = device, dtype
 

@@ -48,6 +48,8 @@ class Weights:
     ema: bool | None = None
     package: str | None = None
     """`package:path` of a file that an installed package carries (ours included)."""
+    copy: str | None = None
+    """The copy of the weights that the caller asks for (`--prefix`), where a file holds several; not the release's."""
 
 
 @dataclass(frozen=True)
