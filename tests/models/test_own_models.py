@@ -98,6 +98,7 @@ CONTAINERS: dict[str, Callable[[Weights, Path], Path]] = {
     "training leftovers": lambda w, d: _saved(
         {**w, "loss.disc.weight": torch.ones(2), "discriminator.x": torch.ones(1)}, d / "x.pt"
     ),
+    "inside a larger model": lambda w, d: _saved({f"vq.{n}": t for n, t in w.items()}, d / "x.pt"),
     "old format": lambda w, d: _saved(w, d / "x.pt", _use_new_zipfile_serialization=False),
     "shards": lambda w, d: _shards(w, d / "shards"),
     "index of shards": lambda w, d: _shards(w, d / "shards") / "model.safetensors.index.json",
@@ -176,8 +177,10 @@ BAD: dict[str, tuple[Callable[[Weights, Path], Path], str]] = {
         lambda w, d: _saved(network("maskgit-vqgan", MASKGIT).state_dict(), d / "x.pt"),
         "this looks like family:maskgit-vqgan",
     ),
-    "inside a larger model": (
-        lambda w, d: _saved({f"vq.{n}": t for n, t in w.items()}, d / "x.pt"),
+    "another model inside a larger one": (
+        lambda w, d: _saved(
+            {f"vq.{n}": t for n, t in network("maskgit-vqgan", MASKGIT).state_dict().items()}, d / "x.pt"
+        ),
         "names that begin with 'vq.'",
     ),
     "a shard missing": (lambda w, d: _incomplete(w, d / "s"), "model-1.safetensors is missing"),

@@ -66,8 +66,8 @@ def build(
             raise VtbenchError(f"{wrong.problem}{guess(wrong)}") from wrong
         if prefix is not None and not any(copy["by"] == ASKED for copy in read_from(model)):
             raise VtbenchError(
-                f"{built.entry.card.name} reads its weights by code of its own, or has no copy called {prefix!r}: leave "
-                "out --prefix"
+                f"{built.entry.card.name} reads its weights by code of its own, or has no copy {prefix!r}: leave out "
+                "--prefix"
             )
         return replace(built, files=files)
 
