@@ -83,7 +83,9 @@ def check_dtypes(folder: Path, files: Sequence[str]) -> None:
             with safe_open(str(folder / name), framework="np") as file:
                 dtypes = {key: file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError, ValueError) as bad:
-            raise VtbenchError(f"{folder / name} is not a whole safetensors file ({bad}): fetch it again") from bad
+            raise VtbenchError(
+                f"{folder / name} could not be loaded ({bad}): it is no whole safetensors file, fetch it again"
+            ) from bad
         packed = [key for key, dtype in dtypes.items() if dtype not in NUMBERS and not key.endswith(COUNTERS)]
         if packed:
             raise VtbenchError(
