@@ -209,3 +209,34 @@ def dinov2_weights() -> Weights:
     file = "dinov2_vitl14_reg4_pretrain.pth"
     url = f"https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/{file}"
     return Weights(file=file, role="dinov2", url=url, licence="Apache-2.0")
+
+
+def distilled_base(kind: str) -> dict[str, Any]:
+    """The 2-D tokenizer under ALIT and KARL: MAGE's "vqgan" of 1024 codes, or MAR's "vae"."""
+    shared = {"type": kind, "in_channels": 3, "out_channels": 3, "ch": 128, "ch_mult": list(F16), "num_res_blocks": 2}
+    vqgan = {
+        "resolution": None,
+        "encoder_attn_resolutions": [],
+        "decoder_attn_resolutions": [],
+        "middle_attention": False,
+        "z_channels": 256,
+        "double_z": False,
+        "codebook_size": 1024,
+        "shortcut_on_output": True,
+        "encoder_downsample": "average pooling",
+        "latent_scale": None,
+        "decode_scale": None,
+        "norm_groups": 32,
+        "norm_eps": 1e-6,
+    }
+    vae = {
+        **vqgan,
+        **mar_kl16()["vae"],
+        "middle_attention": True,
+        "codebook_size": None,
+        "shortcut_on_output": False,
+        "encoder_downsample": "convolution",
+        "latent_scale": 0.2325,
+        "decode_scale": 1,
+    }
+    return {**(vqgan if kind == "vqgan" else vae), **shared}
