@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from vtbench.leaderboard.groups import Group
 from vtbench.leaderboard.words import ARROWS, DIRECTIONS, Notes, anchor, number, short
-from vtbench.reporting.measured import metric_version, score
+from vtbench.reporting.measured import score
 from vtbench.reporting.values import finite, mapping
 from vtbench.results.record import Run, Score
 
@@ -91,15 +91,6 @@ def score_cell(run: Run, metric: str, digits: int, notes: Notes) -> Cell:
         cell.warning = notes.add(str(stated.warning))
         cell.title = _joined(cell.title, short(stated.warning, 400))
     return cell
-
-
-def remark_old_version(cell: Cell, run: Run, metric: str, newest: int, notes: Notes) -> None:
-    """Notes on a value of an older version of its metric that it is not compared with the others."""
-    version = metric_version(run, metric)
-    if cell.sort is not None and version != newest:
-        remark = f"version {version} of this metric, so not compared with version {newest}"
-        cell.title = _joined(cell.title, remark)
-        cell.note = notes.add(cell.title)
 
 
 def _joined(*remarks: str) -> str:

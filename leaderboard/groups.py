@@ -9,6 +9,7 @@ from typing import Any
 from vtbench.leaderboard.words import ARROWS, anchor, short
 from vtbench.reporting.measured import metric_card, scores, value
 from vtbench.reporting.runs import Question, protocol, question, suite_images, suite_name, task_title, view_name
+from vtbench.reporting.values import finite
 from vtbench.results.record import Run
 from vtbench.types.metric import MetricCard
 
@@ -37,8 +38,9 @@ class Group:
         return f"{self.suite}, {self.view}"
 
     def card(self, metric: str) -> MetricCard | None:
-        """The metric's card as the first run that has it states it; None for a cost, which has no card."""
-        return next((card for run in self.runs if (card := metric_card(run, metric))), None)
+        """The metric's card, the newest that a run states; None for a cost, which has no card."""
+        cards = [card for run in self.runs if (card := metric_card(run, metric))]
+        return max(cards, key=lambda card: finite(card.version) or 0.0) if cards else None
 
     def metrics(self) -> list[str]:
         """Names of the metrics in the order in which the task lists them."""

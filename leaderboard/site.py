@@ -25,6 +25,7 @@ from vtbench.leaderboard.plot import styles, swatch
 from vtbench.leaderboard.sections import Section, section_of
 from vtbench.reporting import table
 from vtbench.reporting.runs import curve_key, identity, read_runs, record, system, vtbench_version
+from vtbench.reporting.versions import of_newest
 from vtbench.results.files import disk_error
 from vtbench.results.record import Run
 from vtbench.types.errors import VtbenchError
@@ -109,9 +110,10 @@ def site_files(runs: Sequence[Run]) -> dict[str, bytes]:
     """Every file of the site by its path: a function of the runs' contents alone, without a clock."""
     hrefs = {identity(run): f"runs/{words.slug(run.name, identity(run))}.html" for run in runs}
     banner = content.shared_reason(runs)
-    context = Context(runs, labels(runs, hrefs), styles(content.all_curves(runs)), banner)
+    shown = of_newest(runs)
+    context = Context(shown, labels(runs, hrefs), styles(content.all_curves(runs)), banner)
     pictures = gallery.Pictures()
-    files = _pages(context, hrefs, gallery.sample_sets(runs, pictures))
+    files = _pages(context, hrefs, gallery.sample_sets(runs, pictures), runs)
     files.update(pictures.files)
     files.update(_data(runs))
     for asset in sorted((HERE / "assets").iterdir()):
@@ -121,9 +123,11 @@ def site_files(runs: Sequence[Run]) -> dict[str, bytes]:
     return files
 
 
-def _pages(context: Context, hrefs: Mapping[str, str], samples: Sequence[gallery.SampleSet]) -> dict[str, bytes]:
-    """The HTML pages by path; `hrefs`: those of the runs by id."""
-    runs = context.runs
+def _pages(
+    context: Context, hrefs: Mapping[str, str], samples: Sequence[gallery.SampleSet], runs: Sequence[Run]
+) -> dict[str, bytes]:
+    """The HTML pages by path; `hrefs`: those of the runs by id; `runs`: as they were read, for the pages of each, where
+    the context has one version of every metric."""
     env = environment()
     common: dict[str, Any] = {
         "labels": context.labels,

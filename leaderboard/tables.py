@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from vtbench.leaderboard.cells import Cell, Column, column, remark_old_version, score_cell
+from vtbench.leaderboard.cells import Cell, Column, column, score_cell
 from vtbench.leaderboard.context import Context
 from vtbench.leaderboard.groups import Group, is_price
 from vtbench.leaderboard.labels import Label
 from vtbench.leaderboard.words import Notes, anchor, decimals, number, short
 from vtbench.reporting.curves import rate
-from vtbench.reporting.measured import RATE, all_lossless, measured_images, newest_version, score, value
+from vtbench.reporting.measured import RATE, all_lossless, measured_images, score, value
 from vtbench.reporting.ranking import Place, Ranking, ranking
 from vtbench.reporting.runs import identity, is_ranked, kind, kind_order, why_not_ranked
 from vtbench.results.record import Run
@@ -85,7 +85,6 @@ class _KindTable:
         self.rankings = self._rankings()
         self.ranked_by = self.rankings.get(selection.rank_by or "")
         self.digits = {m: self._decimals(m) for m in self.shown}
-        self.newest = {m: newest_version(self.members, m) for m in self.shown}
         self.best = {m: self._best(m) for m in self.shown if self._is_marked(m)}
         self.rates = {identity(run): rate(run, context.runs) for run in self.members}
         # A generator's images have no rate, and its run needs no reason for that.
@@ -176,7 +175,6 @@ class _KindTable:
 
     def _cell(self, run: Run, metric: str) -> Cell:
         cell = score_cell(run, metric, self.digits[metric], self.notes)
-        remark_old_version(cell, run, metric, self.newest[metric], self.notes)
         place = self.rankings[metric].places.get(identity(run)) if metric in self.best else None
         if place and place.best:
             # A system that stands first without a value gave back every image as it was.

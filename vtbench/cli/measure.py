@@ -44,7 +44,7 @@ Images = Annotated[
 View = Annotated[str | None, typer.Option(help="native, or the side of the centre crop: 256, 512, …")]
 Limit = Annotated[int | None, typer.Option(help="Only the first N images; the result is not ranked.")]
 BatchSize = Annotated[int, typer.Option(help="Images at a time; 0: the fastest of 1 to 64, tried first.")]
-Save = Annotated[str | None, typer.Option(help="tokens, images, or both: keep them in the run's folder.")]
+Save = Annotated[str | None, typer.Option(help="tokens, images, features, with commas: keep them in the run's folder.")]
 Shard = Annotated[str | None, typer.Option(metavar="i/n", help="Only the i-th of n parts; join with vtbench merge.")]
 Results = Annotated[Path, typer.Option(help="Folder of the results; a run that is there goes on.")]
 Protocol = Annotated[str, typer.Option(help="vtbench, or a named convention: titok, llamagen, var, magvit2, clean.")]
@@ -107,7 +107,7 @@ def evaluate(
         fit=fit,
     )
     with progress() as update:
-        result = run(request, update)
+        result = run(request, update, complain)
     _report(result, out)
 
 

@@ -73,7 +73,7 @@ def run_scores(run: Run) -> str:
         f"{info.view.name} · {info.n} images · weights {info.model.weights.status} · {info.status}"
     )
     text = scores_table(run.scores, head)
-    text += "".join(f"\n{note}" for note in info.suite.notes)
+    text += "".join(f"\n{note}" for note in [*info.suite.notes, *info.notes])
     if info.enlarged:
         text += f"\n{info.enlarged} of {info.n} images are smaller than the view and were enlarged"
     text += "".join(f"\n{n} of {info.n} images: {how}" for how, n in info.served.items())

@@ -5,12 +5,25 @@ Curves join the kinds of systems; ranks never do.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from vtbench.reporting.measured import RATE, score, value
-from vtbench.reporting.runs import curve_key, identity, kind, knob, limit, model_title, question, system
+from vtbench.reporting.runs import (
+    adapter_sha256,
+    curve_key,
+    dtype,
+    identity,
+    kind,
+    knob,
+    limit,
+    model_title,
+    options,
+    question,
+    system,
+    weights,
+)
 from vtbench.results.record import Run
 from vtbench.statistics.bd import MIN_POINTS, bd_rate
 from vtbench.types.errors import MissingExtra
@@ -29,7 +42,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """Runs that differ in their knob only, by increasing rate."""
+    """Runs that differ in their knob only (same weights, adapter, dtype, other options), by increasing rate."""
 
     key: str
     title: str
@@ -70,13 +83,40 @@ def curves(runs: Sequence[Run], y: str = "psnr", *, others: Sequence[Run] = (), 
         if x is None or x <= 0 or quality is None or quality.value is None:
             continue
         points.setdefault(curve_key(run), []).append(Point(run, x, quality.value, quality.low, quality.high))
-    return [_curve(key, of_key) for key, of_key in points.items()]
+    titles = _titles({key: of_key[0].run for key, of_key in points.items()})
+    return [_curve(key, titles[key], of_key) for key, of_key in points.items()]
 
 
-def _curve(key: str, points: Sequence[Point]) -> Curve:
+def _curve(key: str, title: str, points: Sequence[Point]) -> Curve:
     first = points[0].run
     ordered = tuple(sorted(points, key=lambda p: (p.x, p.y, identity(p.run))))
-    return Curve(key, model_title(first), kind(first), ordered, knob(first)[0])
+    return Curve(key, title, kind(first), ordered, knob(first)[0])
+
+
+def _titles(runs: Mapping[str, Run]) -> dict[str, str]:
+    """A title for the curve of each run; where several would read alike, with what tells them apart."""
+    out = {}
+    for key, run in runs.items():
+        alike = [_facts(other) for other in runs.values() if model_title(other) == model_title(run)]
+        apart = [n for n in range(len(_facts(run))) if len({other[n] for other in alike}) > 1]
+        words = ", ".join(filter(None, (_facts(run)[n] for n in apart)))
+        if not words and len(alike) > 1:
+            words = f"run {identity(run)[:8]}"
+        out[key] = f"{model_title(run)} ({words})" if words else model_title(run)
+    return out
+
+
+def _facts(run: Run) -> list[str]:
+    """What may tell two curves of one model apart, the most telling first; empty where the record does not say."""
+    fixed = ", ".join(f"{k} {v}" for k, v in options(run).items() if k != knob(run)[0])
+    files = "".join(file.sha256[:8] for file in weights(run).files)
+    adapter = (adapter_sha256(run) or "")[:8]
+    return [
+        fixed,
+        dtype(run) or "",
+        f"weights {files}" if files else "",
+        f"adapter {adapter}" if adapter else "",
+    ]
 
 
 def pareto(points: Sequence[tuple[float, float]], better: str = "higher") -> list[int]:

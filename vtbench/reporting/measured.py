@@ -68,8 +68,10 @@ def measured_images(run: Run) -> int:
 
 
 def newest_version(runs: Iterable[Run], metric: str) -> int:
-    """Values of other versions of a metric are shown, never ranked against it."""
-    return max((metric_version(r, metric) for r in runs), default=0)
+    """The newest version that a run has a number of; values of other versions are never compared with it."""
+    stated = [(s, lossless_images(run, metric)) for run in runs if (s := run.score(metric)) is not None]
+    valued = [s.version for s, lossless in stated if s.value is not None or lossless]
+    return max(valued or [s.version for s, _ in stated], default=0)
 
 
 def lossless_images(run: Run, metric: str = "psnr") -> int:

@@ -6,6 +6,7 @@ finite as None. Only these two files know how a record is stored; reports and pa
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -179,8 +180,11 @@ def knob(run: Run) -> tuple[str | None, Any]:
 
 
 def curve_key(run: Run) -> str:
-    """Equal for runs that lie on one curve: the same model whose options differ in the knob only."""
-    return str(section(run, "model").get("curve") or model_name(run))
+    """Equal for runs that lie on one curve: the same model, weights, adapter and dtype, and options that differ in the
+    knob only."""
+    fixed = json.dumps({k: v for k, v in options(run).items() if k != knob(run)[0]}, sort_keys=True, default=str)
+    facts = json.dumps([*_loaded(run), fixed], sort_keys=True, default=str)
+    return f"{model_name(run)} {fixed} {hashlib.sha256(facts.encode()).hexdigest()[:8]}"
 
 
 def model_card(run: Run) -> Mapping[str, Any]:
@@ -222,11 +226,18 @@ def weights(run: Run) -> WeightFacts:
     return WeightFacts(**known)
 
 
+def _loaded(run: Run) -> list[Any]:
+    """What was loaded, whatever its options: the weights whatever their files are called, the adapter, and what else
+    the question says of the model: what an object or a folder of pictures holds, a generator's tokenizer."""
+    stated, asked = mapping(section(run, "model").get("weights")), mapping(section(run, "question").get("model"))
+    files = [{k: v for k, v in mapping(f).items() if k != "file"} for f in stated.get("files") or ()]
+    other = {k: v for k, v in asked.items() if k not in ("options", "prompts", "per_prompt")}
+    return [model_name(run), {**stated, "files": files}, adapter_sha256(run), dtype(run), other]
+
+
 def system(run: Run) -> str:
     """What is measured, whatever it is measured on: equal for runs of the same model, options, weights and dtype."""
-    model = section(run, "model")
-    facts = [model.get("name"), options(run), model.get("weights"), adapter_sha256(run), dtype(run)]
-    return json.dumps(facts, sort_keys=True, default=str)
+    return json.dumps([*_loaded(run), options(run)], sort_keys=True, default=str)
 
 
 def task_name(run: Run) -> str:

@@ -16,6 +16,8 @@ from vtbench.types.errors import VtbenchError
 
 ROWS, SCORES, INFO = "rows.jsonl", "scores.jsonl", "run.json"
 TOKENS = ("tokens.bin", "tokens.idx")
+FEATURES = "features"
+"""The folder of features below a run's."""
 
 
 class RunFolder:
@@ -87,8 +89,9 @@ class RunFolder:
         self._close_rows()
         for name in (ROWS, SCORES, *TOKENS):
             (self.path / name).unlink(missing_ok=True)
-        for part in (self.path / "features").glob("*.f32"):
-            part.unlink()
+        for part in (self.path / FEATURES).glob("*"):
+            if not part.is_dir():
+                part.unlink()
 
     def keep_rows(self, batch: int) -> int:
         """Cuts rows.jsonl to whole batches of `batch` rows (a torn line goes too); returns how many rows stay."""

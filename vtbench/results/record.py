@@ -185,6 +185,8 @@ class RunInfo(Record):
     added: list[str] = []
     prompts: PromptsRecord | None = None
     black: list[str] = []
+    notes: list[str] = []
+    """What happened on the way that a reader should know: what could not be trusted and was computed anew."""
 
     @property
     def finished(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,34 +18,60 @@ if TYPE_CHECKING:
 
 
 class FeatureFile:
-    """float32 records of `dim` values. A missing image (one that could not be read) is a record of zeros."""
+    """float32 records of `dim` values, and beside them, in `.crc`, the CRC-32 of each: what lies on a disk for hours
+    is not taken as it is. A missing image (one that could not be read) is a record of zeros."""
 
     def __init__(self, path: Path, dim: int) -> None:
         self.path, self.dim = path, dim
+        self.sums = path.with_name(f"{path.name}.crc")
+
+    def __len__(self) -> int:
+        return self.path.stat().st_size // (self.dim * 4) if self.path.exists() else 0
+
+    def trouble(self, rows: int) -> str | None:
+        """Why the first `rows` records cannot be taken; None if they are as they were written."""
+        if len(self) < rows:
+            return f"{self.path.name} holds {len(self)} records of {rows}"
+        stated = self.sums.read_bytes()[: rows * 4] if self.sums.exists() else b""
+        if len(stated) < rows * 4:
+            return f"{self.sums.name} holds {len(stated) // 4} sums of {rows}"
+        if not rows:
+            return None
+        with self.path.open("rb") as source:
+            for row, (wanted,) in enumerate(struct.iter_unpack("<I", stated)):
+                if zlib.crc32(source.read(self.dim * 4)) != wanted:
+                    return f"{self.path.name} is damaged at record {row}"
+        return None
 
     def keep(self, rows: int) -> None:
         """Cuts the file to `rows` records; fewer is an inconsistency and refused."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        size = self.path.stat().st_size if self.path.exists() else 0
-        if size < rows * self.dim * 4:
+        if len(self) < rows:
             raise VtbenchError(f"{self.path} holds fewer records than rows: delete the run's folder and run again")
-        if self.path.exists():
-            os.truncate(self.path, rows * self.dim * 4)
+        for path, size in ((self.path, rows * self.dim * 4), (self.sums, rows * 4)):
+            if path.exists():
+                os.truncate(path, size)
 
     def append(self, records: np.ndarray[Any, Any]) -> None:
         import numpy as np
 
         if records.ndim != 2 or records.shape[1] != self.dim:
             raise VtbenchError(f"features have shape {records.shape}, wanted (n, {self.dim})", code=1)
-        append(self.path, np.ascontiguousarray(records, dtype="<f4").tobytes())
+        data = np.ascontiguousarray(records, dtype="<f4")
+        append(self.path, data.tobytes())
+        append(self.sums, b"".join(struct.pack("<I", zlib.crc32(record.tobytes())) for record in data))
 
     def read(self) -> np.ndarray[Any, Any]:
         """A memory map (n, dim)."""
         import numpy as np
 
-        if not self.path.exists() or not self.path.stat().st_size:
+        if not len(self):
             return np.zeros((0, self.dim), "<f4")
-        return np.memmap(self.path, dtype="<f4", mode="r").reshape(-1, self.dim)
+        return np.memmap(self.path, dtype="<f4", mode="r", shape=(len(self), self.dim))
+
+    def remove(self) -> None:
+        for path in (self.path, self.sums):
+            path.unlink(missing_ok=True)
 
 
 class TokenFile(Sequence[Tokens | None]):

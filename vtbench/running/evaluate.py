@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +25,21 @@ from vtbench.running.job import Job
 from vtbench.running.question import costs_of, failures_recorded, finished, first_record
 from vtbench.running.request import Progress, Question, Request
 from vtbench.running.writer import SAMPLES, Keeping, Writer
+from vtbench.scoring import feature_cache
 from vtbench.scoring.costs import cost_scores
-from vtbench.scoring.features import FeaturePlace
+from vtbench.scoring.feature_cache import KeptFeatures, Originals, Say
+from vtbench.scoring.features import DiskUse, FeaturePlace
 from vtbench.scoring.loading import Metrics, load_metrics
-from vtbench.scoring.scores import Asked, scores_of, tally, with_values
+from vtbench.scoring.scores import Asked, Tally, scores_of, tally, with_values
 from vtbench.types.errors import VtbenchError
 
 
 @isolated()
-def evaluate(request: Request, progress: Progress | None = None) -> Evaluation:
+def evaluate(request: Request, progress: Progress | None = None, say: Say | None = None) -> Evaluation:
     """The runs of a request. A model that fails is named in `failures` and the others go on; a single model's wrong
-    question (code 2) is raised."""
+    question (code 2) is raised. say: takes a sentence that a user should read while it runs."""
     request = request.checked()
-    tell = progress or _silent
+    tell, say = progress or _silent, say or _silent
     questions, target = request.questions(), request.folder()
     for question in questions:
         question.suite.identify(functools.partial(tell, question.spec, "hash"))
@@ -50,7 +52,7 @@ def evaluate(request: Request, progress: Progress | None = None) -> Evaluation:
             name = spec if isinstance(spec, str) else type(spec).__name__
             shown = name + "".join(f" {k}={v}" for k, v in options.items())
             try:
-                for run in _of_model(request, spec, options, questions, target, tell):
+                for run in _of_model(request, spec, options, questions, target, tell, say):
                     runs.append(run)
             except VtbenchError as bad:
                 if alone and bad.code == 2:
@@ -64,7 +66,13 @@ def _silent(*_: Any) -> None:
 
 
 def _of_model(
-    request: Request, spec: Any, options: Mapping[str, str], questions: list[Question], target: Path, tell: Progress
+    request: Request,
+    spec: Any,
+    options: Mapping[str, str],
+    questions: list[Question],
+    target: Path,
+    tell: Progress,
+    say: Say,
 ) -> Iterator[Run]:
     """One model's runs, each as soon as it is finished."""
     if request.draws:
@@ -78,7 +86,7 @@ def _of_model(
             prefix=request.prefix,
         )
         for question in questions:
-            yield generation.evaluate(_job(request, loaded, question, target), request, tell)
+            yield generation.evaluate(_job(request, loaded, question, target), request, tell, say)
         return
     loaded = load(
         spec,
@@ -93,7 +101,7 @@ def _of_model(
     for question in questions:
         served = replace(loaded, system=loaded.system.served(question.task.fit))
         with measuring(spec):
-            yield read_run(run(_job(request, served, question, target), tell))
+            yield read_run(run(_job(request, served, question, target), tell, say))
 
 
 def _job(request: Request, loaded: Loaded, question: Question, target: Path) -> Job:
@@ -125,16 +133,18 @@ def _job(request: Request, loaded: Loaded, question: Question, target: Path) -> 
 
 @dataclass(frozen=True)
 class _Start:
-    """Where a run begins: its record, what is asked of it, batch and pictures kept; `begun` images are finished."""
+    """Where a run begins: its record, what is asked of it, batch and what is kept; `begun` images are finished.
+    `notes`: what happened on the way that its record should say."""
 
     info: RunInfo
     metrics: Metrics
     save: frozenset[str]
     batch: int
     begun: int = 0
+    notes: list[str] = field(default_factory=list)
 
 
-def run(job: Job, tell: Progress = _silent) -> Path:
+def run(job: Job, tell: Progress = _silent, say: Say = _silent) -> Path:
     """Runs one job into its folder and returns it. Raises VtbenchError when the model fails; rows up to then stay."""
     path = job.folder()
     job.loaded.system.check(job.items(), job.suite, job.view)
@@ -143,18 +153,19 @@ def run(job: Job, tell: Progress = _silent) -> Path:
     if not job.suite.items:
         raise VtbenchError(f"{job.suite.name} holds no images: nothing to do")
     with RunFolder(path) as folder:
-        start = _begin(job, folder)
+        start = _begin(job, folder, say)
         if start is None:
             tell(job.name, job.task.name, len(job.items()), len(job.items()))
             return path
         folder.write_info(start.info.with_(status="running"))
         with failures_recorded(folder, start.info):
-            _images(job, folder, start, tell)
-        _finish(job, folder, start)
+            known = _known(job, folder, start, say)
+            _images(job, folder, start, known, tell)
+        _finish(job, folder, start, known)
     return path
 
 
-def _begin(job: Job, folder: RunFolder) -> _Start | None:
+def _begin(job: Job, folder: RunFolder, say: Say) -> _Start | None:
     """What is to do in this folder, after an earlier try or without one; None if it is done."""
     before = folder.info()
     if before is not None and before.id != job.id:
@@ -175,26 +186,54 @@ def _begin(job: Job, folder: RunFolder) -> _Start | None:
     begun = folder.keep_rows(batch)
     if begun > len(items):
         raise VtbenchError(f"{folder.path} holds {begun} rows, this run asks for {len(items)}: choose another --out")
-    return _Start(first_record(job, metrics, batch, save), metrics, save, batch, begun)
+    start = _Start(first_record(job, metrics, batch, save), metrics, save, batch, begun)
+    why = FeaturePlace(folder.path).trouble(metrics.extractors(), begun) if begun else None
+    if why is None:
+        return start
+    # Features of finished images that were reduced to moments, or are not as they were written.
+    start.notes.append(f"{why}, so the {begun} images that were finished went through the model once more")
+    say(f"{folder.path}: {start.notes[-1]}")
+    folder.clear()
+    return replace(start, begun=0)
 
 
-def _place(job: Job, folder: RunFolder) -> FeaturePlace:
-    """Features: with shards the cache's order would not be this run's, so they make their own."""
-    whole = job.shard is None
-    return FeaturePlace(folder.path, job.suite.hash if whole else None, job.view.fingerprint() if whole else None)
+def _originals(job: Job, batch: int) -> Originals:
+    """Whose features the cache may have, and gets."""
+    first, _ = job.span
+    device = job.device.partition(":")[0]
+    return Originals(job.suite.hash, job.view.fingerprint(), first, len(job.items()), batch, device)
 
 
-def _images(job: Job, folder: RunFolder, start: _Start, tell: Progress) -> None:
+def _known(job: Job, folder: RunFolder, start: _Start, say: Say) -> dict[str, KeptFeatures]:
+    """What the cache has of the originals' features, by network; and before any image is read, what the run's own will
+    take of the disk."""
+    extractors, images = start.metrics.extractors(), len(job.items())
+    if not extractors or not images:
+        return {}
+
+    def note(sentence: str) -> None:
+        start.notes.append(sentence)
+        say(sentence)
+
+    known = feature_cache.known(_originals(job, start.batch), extractors, note)
+    whole = job.shard is not None or "features" in start.save
+    use = DiskUse.of(extractors, images, kept=whole, fresh=len(extractors) - len(known))
+    say(f"{job.name}, {job.task.name}: {use.sentence(folder.path)}")
+    return known
+
+
+def _images(job: Job, folder: RunFolder, start: _Start, known: Mapping[str, KeptFeatures], tell: Progress) -> None:
     """The images that are left, through the pipeline."""
     items, system = job.items(), job.loaded.system
     writer = Writer(
         folder,
         start.metrics,
-        _place(job, folder),
+        FeaturePlace(folder.path),
         Keeping(start.save, SAMPLES if job.begins else 0),
         device=job.device,
         begun=start.begun,
         system=system,
+        known=known,
     )
     if start.begun >= len(items):
         return
@@ -221,11 +260,11 @@ def _images(job: Job, folder: RunFolder, start: _Start, tell: Progress) -> None:
     )
 
 
-def _finish(job: Job, folder: RunFolder, start: _Start) -> None:
-    """Scores from the rows, and the whole record."""
+def _finish(job: Job, folder: RunFolder, start: _Start, known: Mapping[str, KeptFeatures]) -> None:
+    """Scores from the rows, and the whole record. known: what the cache holds already."""
     asked = Asked(job.task.name, start.metrics, job.view.protocol, job.view.fingerprint())
     seen = tally(folder.read_rows(), start.metrics.per_image())
-    place, tokens = _place(job, folder), TokenFile(folder.path)
+    place, tokens = FeaturePlace(folder.path), TokenFile(folder.path)
     result = scores_of(
         asked,
         folder.read_rows,
@@ -237,7 +276,22 @@ def _finish(job: Job, folder: RunFolder, start: _Start) -> None:
     if result.per_image:
         folder.replace_rows(with_values(folder.read_rows, result.per_image, seen.good))
     info = finished(job, start.info, folder)
-    if job.limit is None and job.shard is None and not seen.missing:
-        place.keep_references(start.metrics.extractors())
+    if start.notes:
+        info = info.with_(notes=start.notes)
     folder.write_scores([*result.scores, *cost_scores(job.task.name, costs_of(info, seen))])
     folder.write_info(info)
+    _leave_features(job, folder, start, seen, known)
+
+
+def _leave_features(job: Job, folder: RunFolder, start: _Start, seen: Tally, known: Mapping[str, KeptFeatures]) -> None:
+    """The originals' features into the cache, and the run's own reduced; a shard's are whole until it is merged."""
+    extractors, place = start.metrics.extractors(), FeaturePlace(folder.path)
+    if not extractors or not seen.n:
+        return
+    originals = _originals(job, start.batch)
+    images = [row.get("sha256") for row in folder.read_rows()]
+    for name, extractor in extractors.items():
+        if name not in known:
+            feature_cache.keep(originals, extractor, images, place.reference(extractor))
+    if job.shard is None and "features" not in start.save:
+        place.reduce(extractors, seen.good)

@@ -195,7 +195,7 @@ def _sides(own: FeaturePlace, first: FeaturePlace) -> Callable[[SetMetric, Tally
 
     def of(metric: SetMetric, seen: Tally) -> Sides:
         extractor = metric.extractor()
-        return paired_sides(first.own_reference(extractor).read(), own.candidate(extractor).read(), seen)
+        return paired_sides(first.reference(extractor).read(), own.candidate(extractor).read(), seen)
 
     return of
 

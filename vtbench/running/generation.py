@@ -21,6 +21,8 @@ from vtbench.running.drawn_samples import write_samples
 from vtbench.running.job import Job
 from vtbench.running.question import failures_recorded, first_record, joined, now
 from vtbench.running.request import Progress, Request
+from vtbench.scoring.feature_cache import Say
+from vtbench.scoring.features import DiskUse, FeaturePlace
 from vtbench.scoring.loading import Metrics
 from vtbench.scoring.remarks import NOT_COMPARABLE, PROTOCOL_N
 from vtbench.types.cards import Card
@@ -39,7 +41,7 @@ def prompts_for(task: Task, card: Card, spec: str | None) -> PromptSuite:
     raise VtbenchError(f"{task.name} has no prompts for {card.name}, which is {card.conditioning}-conditional")
 
 
-def evaluate(job: Job, request: Request, tell: Progress) -> Run:
+def evaluate(job: Job, request: Request, tell: Progress, say: Say) -> Run:
     """One generator on one prompt suite against one reference suite: the finished run."""
     prompts = prompts_for(job.task, job.loaded.system.card, request.prompts)
     per_prompt = job.task.per_prompt if request.per_prompt is None else request.per_prompt
@@ -53,6 +55,10 @@ def evaluate(job: Job, request: Request, tell: Progress) -> Run:
         metrics = load_for_drawn(job.task.metrics, job.device)
         if before is not None and before.status == "complete" and not set(before.unavailable) & set(metrics.ready):
             return read_run(folder.path)
+        extractors = metrics.extractors()
+        if extractors:
+            use = DiskUse.of(extractors, len(prompts.prompts) * per_prompt, sides=1)
+            say(f"{job.name}, {job.task.name}: {use.sentence(folder.path)}")
         drawing = draw(
             job.loaded,
             order,
@@ -67,6 +73,7 @@ def evaluate(job: Job, request: Request, tell: Progress) -> Run:
             write_samples(folder.path, drawing)
         folder.write_scores(scores)
         folder.write_info(info.with_(status="complete", provenance={**info.provenance.as_dict(), "finished": now()}))
+        FeaturePlace(folder.path).reduce(extractors)
     return read_run(folder.path)
 
 

@@ -97,19 +97,21 @@ class Job:
         items = self.suite.items
         if self.limit is not None:
             items = items[: self.limit]
-        first, end = self._span(len(items))
+        first, end = self.span
         return items if self.shard is None else items[first:end]
 
     @property
     def begins(self) -> bool:
         """Whether the suite's first image is one of this run's; a shard before that one may be empty."""
-        images = len(self.suite.items)
-        first, end = self._span(images if self.limit is None else min(images, self.limit))
+        first, end = self.span
         return first == 0 < end
 
-    def _span(self, images: int) -> tuple[int, int]:
-        """Which of so many images are this shard's, in whole batches: the first one, and the end. Where there are fewer
-        batches than shards, some shards are empty."""
+    @property
+    def span(self) -> tuple[int, int]:
+        """Which of the suite's images are this run's: the first one, and the end. A shard's are whole batches; where
+        there are fewer batches than shards, some shards are empty."""
+        images = len(self.suite.items)
+        images = images if self.limit is None else min(images, self.limit)
         if self.shard is None:
             return 0, images
         part, parts = self.shard

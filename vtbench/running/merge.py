@@ -10,16 +10,16 @@ from typing import Any
 
 from vtbench.images.opening import open_again
 from vtbench.models.isolation import isolated
-from vtbench.results.folder import ROWS, SCORES, TOKENS, RunFolder
+from vtbench.results.folder import FEATURES, ROWS, SCORES, TOKENS, RunFolder
 from vtbench.results.record import Run, RunInfo, find_runs, read_run
-from vtbench.results.stores import TokenFile
+from vtbench.results.stores import FeatureFile, TokenFile
 from vtbench.running.question import costs_of, joined
 from vtbench.scoring.costs import cost_scores
 from vtbench.scoring.features import FeaturePlace
-from vtbench.scoring.loading import load_metrics
+from vtbench.scoring.loading import Metrics, load_metrics
 from vtbench.scoring.scores import Asked, scores_of, tally, with_values
 from vtbench.types.errors import VtbenchError
-from vtbench.types.metric import RowMetric
+from vtbench.types.metric import Extractor, RowMetric
 
 ROWS_AT_ONCE = 256
 COPY = 1 << 24
@@ -63,6 +63,16 @@ def _ordered(runs: Sequence[Run]) -> list[Run]:
     for run in ordered:
         if not run.info.finished:
             raise VtbenchError(f"{run.path} is {run.info.status}: run the same command again until it is complete")
+    versions: dict[str, set[Any]] = defaultdict(set)
+    for run in ordered:
+        for metric, card in run.info.metrics.items() if run.info.n else ():
+            versions[metric].add(card.get("version"))
+    mixed = next((metric for metric, stated in versions.items() if len(stated) > 1), None)
+    if mixed is not None:
+        raise VtbenchError(
+            f"the shards of {name} measured {mixed} by versions {sorted(map(str, versions[mixed]))}: run "
+            "`vtbench score` on those of the older one"
+        )
     if len({(r.info.batch_size, r.info.limit) for r in ordered}) > 1:
         raise VtbenchError(f"the shards of {name} differ in --batch-size or --limit: run them alike")
     return ordered
@@ -83,24 +93,46 @@ def _join(shards: Sequence[Run], out: Path) -> Path:
                 if (shard.path / name).is_dir():
                     shutil.copytree(shard.path / name, target / name, dirs_exist_ok=True)
         info = _record(shards)
-        _score(folder, info)
+        extractors, good = _score(folder, info)
         folder.write_info(info)
+        if "features" not in info.save:
+            FeaturePlace(target).reduce(extractors, good)
     return target
 
 
 def _join_features(shards: Sequence[Run], target: Path) -> None:
-    (target / "features").mkdir(exist_ok=True)
-    for name in sorted({p.name for s in shards for p in (s.path / "features").glob("*.f32")}):
-        with (target / "features" / name).open("wb") as sink:
-            for number, shard in enumerate(shards, 1):
-                part = shard.path / "features" / name
-                if not shard.info.n and not part.exists():
-                    # A shard of no images has no features.
-                    continue
-                if not part.exists():
-                    raise VtbenchError(f"{part} is missing: run shard {number} again")
-                with part.open("rb") as source:
-                    shutil.copyfileobj(source, sink, COPY)
+    """Every network's features of all shards, in order, each verified by its sums where it has any."""
+    (target / FEATURES).mkdir(exist_ok=True)
+    for name in sorted({p.name for s in shards for p in (s.path / FEATURES).glob("*.f32")}):
+        parts = []
+        for number, shard in enumerate(shards, 1):
+            part = shard.path / FEATURES / name
+            # A shard of no images has no features.
+            if shard.info.n or part.exists():
+                _check_features(part, shard.info.n or 0, number)
+                parts.append(FeatureFile(part, 1))
+        _concatenate([p.path for p in parts], target / FEATURES / name)
+        # Shards of an older vtbench have no sums.
+        if all(p.sums.exists() for p in parts):
+            _concatenate([p.sums for p in parts], FeatureFile(target / FEATURES / name, 1).sums)
+
+
+def _check_features(part: Path, images: int, number: int) -> None:
+    size = part.stat().st_size if part.exists() else 0
+    dim, rest = divmod(size, 4 * images) if images else (0, size)
+    file = FeatureFile(part, max(dim, 1))
+    why = "is missing" if images and not size else "is cut short" if rest else None
+    if why is None and file.sums.exists() and file.trouble(images):
+        why = "is damaged"
+    if why is not None:
+        raise VtbenchError(f"{part} {why}: run shard {number} again")
+
+
+def _concatenate(parts: Sequence[Path], target: Path) -> None:
+    with target.open("wb") as sink:
+        for part in parts:
+            with part.open("rb") as source:
+                shutil.copyfileobj(source, sink, COPY)
 
 
 def _join_rows(shards: Sequence[Run], folder: RunFolder) -> None:
@@ -146,9 +178,11 @@ def _record(shards: Sequence[Run]) -> RunInfo:
     )
 
 
-def _score(folder: RunFolder, info: RunInfo) -> None:
-    """The scores of the whole, as one pass would have made them."""
+def _score(folder: RunFolder, info: RunInfo) -> tuple[Mapping[str, Extractor], Sequence[int]]:
+    """The scores of the whole, as one pass would have made them. Returns the networks whose features were compared, and
+    the rows that were scored."""
     metrics = load_metrics(list(info.metrics), info.device.kind or "cpu")
+    metrics = metrics.without(_of_other_versions(info, metrics))
     asked = Asked(info.task.name, metrics, info.view.protocol or "vtbench", info.view.fingerprint or "")
     seen = tally(folder.read_rows(), metrics.per_image())
     items: Sequence[Any] = [str(r["item"]) for r in folder.read_rows()]
@@ -167,3 +201,17 @@ def _score(folder: RunFolder, info: RunInfo) -> None:
     if result.per_image:
         folder.replace_rows(with_values(folder.read_rows, result.per_image, seen.good))
     folder.write_scores([*result.scores, *cost_scores(info.task.name, costs_of(info, seen))])
+    return metrics.extractors(), seen.good
+
+
+def _of_other_versions(info: RunInfo, metrics: Metrics) -> dict[str, str]:
+    """Metrics whose values in the shards are of another version than the installed one: no number is of two."""
+    out = {}
+    for name, card in metrics.cards().items():
+        stated = info.metrics[name].get("version")
+        if stated != card.version:
+            out[name] = (
+                f"the shards measured {name} by version {stated}, and this vtbench has version {card.version}: "
+                "`vtbench score SHARD` renews it where images or tokens were saved"
+            )
+    return out

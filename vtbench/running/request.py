@@ -104,9 +104,9 @@ class Request:
             raise VtbenchError(f"--limit {self.limit}: give a number of images, 1 or more")
         if self.batch_size < 0:
             raise VtbenchError(f"--batch-size {self.batch_size}: give 1 or more, or 0 for the fastest")
-        unknown = set(self.save) - {"tokens", "images"}
+        unknown = set(self.save) - {"tokens", "images", "features"}
         if unknown:
-            raise VtbenchError(f"--save {', '.join(sorted(unknown))}: only tokens and images can be saved")
+            raise VtbenchError(f"--save {', '.join(sorted(unknown))}: only tokens, images and features can be saved")
         if self.shard is not None and not 1 <= self.shard[0] <= self.shard[1]:
             raise VtbenchError(f"--shard {self.shard[0]}/{self.shard[1]}: give i/n with i from 1 to n")
         if self.fit not in (None, "resize", "tiles"):

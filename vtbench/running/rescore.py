@@ -4,7 +4,7 @@ where pictures were saved, and only decodes where tokens were."""
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from vtbench import registry
 from vtbench.images.views import View
 from vtbench.models.isolation import isolated
 from vtbench.models.load import Loaded, again
+from vtbench.reporting.versions import Stale, stale_metrics
 from vtbench.results.folder import RunFolder
 from vtbench.results.record import Run, RunInfo, Score, read_run
 from vtbench.running.draw import read_drawing
@@ -19,6 +20,7 @@ from vtbench.running.drawn import GAP, SHARE, Drawn, load_for_drawn, score_drawn
 from vtbench.running.evaluate import run as run_job
 from vtbench.running.job import Job
 from vtbench.running.question import first_record, joined
+from vtbench.scoring.remarks import marked
 from vtbench.types.errors import VtbenchError
 from vtbench.types.task import Task
 
@@ -28,7 +30,8 @@ NO_SHARE = "fid was added to finished pictures, without the generator's tokenize
 
 @isolated()
 def add_metrics(path: Path, names: Sequence[str] | None, *, device: str = "cpu") -> Run:
-    """Adds `names` (default: every metric of the task that has no value yet) to the run in `path`; returns the run.
+    """Adds `names` to the run in `path`, or measures them again; returns the run. Default: every metric of the task
+    that has no value yet, or one of an older version than is installed.
 
     Raises VtbenchError if the run is not finished, kept neither images nor tokens, or its images changed since.
     """
@@ -37,9 +40,12 @@ def add_metrics(path: Path, names: Sequence[str] | None, *, device: str = "cpu")
     if not info.finished:
         raise VtbenchError(f"{path} is {info.status}: run evaluate again until it is complete")
     without_value = [s.metric for s in run.scores if s.value is None and s.metric in info.metrics]
-    wanted = registry.metric_names(names) if names else without_value
+    older = [name for name, stale in stale_metrics(run).items() if stale.measured < stale.installed]
+    wanted = registry.metric_names(names) if names else [*without_value, *older]
     if not wanted:
-        raise VtbenchError(f"{path} has a value of every metric of its task: name others with --metrics")
+        raise VtbenchError(
+            f"{path} has a value of every metric of its task, of the versions that are here: name others with --metrics"
+        )
     kinds = {registry.card_of(registry.metrics().get(name)).kind for name in wanted}
     loaded = again(run, device=device, from_tokens="tokens" in kinds)
     with tempfile.TemporaryDirectory(prefix="vtbench-") as scratch:
@@ -47,9 +53,11 @@ def add_metrics(path: Path, names: Sequence[str] | None, *, device: str = "cpu")
         fresh = _drawn_again(job, loaded.drawn) if loaded.drawn is not None else read_run(run_job(job))
         with RunFolder(path) as folder:
             rows = {row.item: row.as_dict() for row in fresh.rows()}
-            folder.replace_rows(_joined(folder.read_rows(), rows, path))
-            folder.write_scores(_scores(run, fresh, wanted))
-            folder.write_info(_record(info, fresh.info, wanted))
+            new = _new(run, fresh, wanted)
+            stay = {*info.metrics} - {*new}
+            folder.replace_rows(_joined(folder.read_rows(), rows, path, new, stay))
+            folder.write_scores(_scores(run, new, wanted))
+            folder.write_info(_record(info, fresh.info, new))
     return read_run(path)
 
 
@@ -94,45 +102,67 @@ def _drawn_again(job: Job, folder: Path) -> Run:
 
 
 def _joined(
-    rows: Iterator[dict[str, Any]], fresh: Mapping[str, Mapping[str, Any]], path: Path
+    rows: Iterator[dict[str, Any]],
+    fresh: Mapping[str, Mapping[str, Any]],
+    path: Path,
+    new: Mapping[str, Score],
+    stay: Set[str],
 ) -> Iterator[dict[str, Any]]:
-    """The run's rows with the new values; an original that is another picture by now is refused."""
+    """The run's rows with the values of the metrics that are `new`, none of whose old ones stay, and of what those are
+    made from; what the record states of metrics that `stay` is not touched. An original that is another picture by now
+    is refused."""
     for row in rows:
         other = fresh.get(row["item"], {})
         before, now = row.get("sha256"), other.get("sha256")
         if before and now and before != now:
             raise VtbenchError(f"{row['item']} is another picture than the one that {path} scored: run evaluate again")
         if "*" not in row["why"]:
-            row["values"] = {**row["values"], **other.get("values", {})}
-            row["why"] = {n: w for n, w in {**row["why"], **other.get("why", {})}.items() if n not in row["values"]}
-            weights = {**row.get("weights", {}), **other.get("weights", {})}
-            if weights:
-                row["weights"] = weights
+            failed = other.get("why", {}).get("*")
+            other = other if failed is None else {**other, "why": dict.fromkeys(new, failed)}
+            for part in ("values", "why", "weights"):
+                before_and_now = (row.get(part, {}), new), (other.get(part, {}), stay)
+                row[part] = {n: v for values, gone in before_and_now for n, v in values.items() if n not in gone}
+            if not row["weights"]:
+                del row["weights"]
+            row["why"] = {n: w for n, w in row["why"].items() if n not in row["values"]}
             if "lines" in other:
                 row["lines"] = other["lines"]
         yield row
 
 
-def _scores(run: Run, fresh: Run, wanted: Sequence[str]) -> list[Score]:
-    """The run's scores with the new ones in their places; speed belongs to the run itself, not to its rescoring."""
-    # What has a value keeps it where it cannot be had again: a rate, from pictures alone.
+def _new(run: Run, fresh: Run, wanted: Sequence[str]) -> dict[str, Score]:
+    """The scores that take the place of the run's: what has a value keeps it where it cannot be had again, as a rate
+    from pictures alone; speed belongs to the run itself, not to its rescoring."""
     valued = {s.metric for s in run.scores if s.value is not None}
-    new = {s.metric: s for s in fresh.scores if s.metric in wanted and (s.value is not None or s.metric not in valued)}
+    scores = [s for s in fresh.scores if s.metric in wanted]
+    return {s.metric: s for s in scores if s.value is not None or s.metric not in valued}
+
+
+def _scores(run: Run, new: Mapping[str, Score], wanted: Sequence[str]) -> list[Score]:
+    """The run's scores with the new ones in their places."""
+    new = dict(new)
     if "fid" in new:
         new |= {s.metric: s.model_copy(update={"why": NO_SHARE}) for s in run.scores if s.metric in OF_FID and s.why}
-    kept = [new.pop(s.metric, s) for s in run.scores]
+    older = {n: stale for n, stale in stale_metrics(run).items() if n in wanted and n not in new}
+    kept = [new.pop(s.metric, marked(s, [_still(older[s.metric])]) if s.metric in older else s) for s in run.scores]
     return [*kept, *new.values()]
 
 
-def _record(info: RunInfo, fresh: RunInfo, wanted: Sequence[str]) -> RunInfo:
+def _still(stale: Stale) -> str:
+    return f"of version {stale.measured}: what this run kept gives no number of version {stale.installed}"
+
+
+def _record(info: RunInfo, fresh: RunInfo, new: Mapping[str, Score]) -> RunInfo:
     """The run's record: what was added, and what keeps the new numbers from being ranked."""
-    unavailable = {n: w for n, w in info.unavailable.items() if n not in wanted}
+    unavailable = {n: w for n, w in info.unavailable.items() if n not in new}
+    cards = {n: c for n, c in fresh.metrics.items() if n in new or n not in info.metrics}
     reasons = [r for record in (info, fresh) for r in (record.why_not_ranked or "").split("; ")]
     why = joined(dict.fromkeys(reasons))
     return info.with_(
-        metrics={**info.metrics, **fresh.metrics},
-        unavailable={**unavailable, **fresh.unavailable},
-        added=sorted({*info.added, *wanted}),
+        metrics={**info.metrics, **cards},
+        unavailable={**unavailable, **{n: w for n, w in fresh.unavailable.items() if n in new}},
+        added=sorted({*info.added, *new}),
+        notes=list(dict.fromkeys([*info.notes, *fresh.notes])),
         ranked=bool(info.ranked) and why is None,
         why_not_ranked=why,
     )

@@ -16,6 +16,7 @@ from vtbench.results.folder import RunFolder
 from vtbench.results.stores import FeatureFile, TokenFile
 from vtbench.running.pipeline import Part, Work
 from vtbench.scoring import measure
+from vtbench.scoring.feature_cache import KeptFeatures
 from vtbench.scoring.features import FeaturePlace
 from vtbench.scoring.loading import Metrics
 from vtbench.types.errors import VtbenchError
@@ -33,8 +34,8 @@ SAMPLES = 6
 
 @dataclass(frozen=True)
 class Keeping:
-    """What a run keeps beside its rows: `save` of {"tokens", "images"}; `samples` pictures for the page; `reference`:
-    features of the originals too (False where another lane writes them, or the cache has them)."""
+    """What a run keeps beside its rows: `save` of {"tokens", "images", "features"}; `samples` pictures for the page;
+    `reference`: features of the originals too (False where another lane writes them, or where there are none)."""
 
     save: frozenset[str] = frozenset()
     samples: int = 0
@@ -48,11 +49,14 @@ class _Features:
     extractor: Extractor
     candidate: FeatureFile
     reference: FeatureFile | None
+    known: KeptFeatures | None = None
+    """What the cache has of the originals."""
     batch: dict[str, Any] = field(default_factory=dict)
 
 
 class Writer:
-    """The sink of a run. `system`: for metrics that ask it again; `notes`: what else an image's row says."""
+    """The sink of a run. `system`: for metrics that ask it again; `notes`: what else an image's row says; `known`:
+    features of the originals by network, where the cache has them."""
 
     def __init__(
         self,
@@ -65,18 +69,16 @@ class Writer:
         begun: int = 0,
         system: System | None = None,
         notes: Callable[[Item], Mapping[str, Any]] | None = None,
+        known: Mapping[str, KeptFeatures] | None = None,
     ) -> None:
         self.folder, self.keeping, self.done = folder, keeping, begun
         self.system, self.notes = system, notes
         self.metrics = metrics.per_image()
         self.features: list[_Features] = []
-        for extractor in metrics.extractors().values():
+        for name, extractor in metrics.extractors().items():
             extractor.load(device)
-            reference = place.own_reference(extractor) if keeping.reference else None
-            kept = place.kept(extractor)
-            if kept is not None and kept.exists():
-                reference = None
-            files = _Features(extractor, place.candidate(extractor), reference)
+            reference = place.reference(extractor) if keeping.reference else None
+            files = _Features(extractor, place.candidate(extractor), reference, (known or {}).get(name))
             for file in (files.candidate, files.reference):
                 if file is not None:
                     file.keep(begun)
@@ -178,12 +180,17 @@ class Writer:
         import numpy as np
 
         names = [o.item.id for o in part.originals]
-        sides: dict[str, torch.Tensor] = {"candidate": candidate}
+        sides = {"candidate": measure.extract(files.extractor, candidate, names)}
         if files.reference is not None:
-            sides["reference"] = part.reference.images
-        for side, images in sides.items():
+            known = None
+            if files.known is not None:
+                numbers = [self.done + position for position in part.positions]
+                known = files.known.of(numbers, [o.sha256 for o in part.originals])
+            images = part.reference.images
+            sides["reference"] = measure.extract(files.extractor, images, names) if known is None else known
+        for side, features in sides.items():
             records = files.batch.setdefault(side, np.zeros((rows, files.extractor.dim), np.float32))
-            records[list(part.positions)] = measure.extract(files.extractor, images, names)
+            records[list(part.positions)] = features
 
     @staticmethod
     def _append_features(files: _Features, rows: int) -> None:

@@ -1,18 +1,26 @@
-"""Features of both sides of a run, one record an image, and the originals' own, kept for the next model."""
+"""Features of both sides of a run, one record an image, while it lasts; and what is left of them when it is finished.
+
+Both sides lie in the run's folder, row by row, so that a run goes on after a kill, shards are joined, and no number is
+ever of two sets that do not belong together. A finished run keeps what is smaller: the features of few images, which
+give every metric of sets again, or the moments of many (mean and covariance in float64, 34 MB a side at 2,048 values an
+image), which give the Fréchet distances again. KID compares every image with every other, and precision and recall,
+density and coverage the nearest of all: no part of the features gives these numbers, so they are computed before the
+features go; `--save features` keeps all.
+"""
 
 from __future__ import annotations
 
-import hashlib
+import dataclasses
 import shutil
-import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vtbench.metrics.moments import BLOCK, Moments
+from vtbench.results.folder import FEATURES
 from vtbench.results.stores import FeatureFile
 from vtbench.scoring.scores import Sides, Tally
-from vtbench.types.environment import cache_dir
 from vtbench.types.metric import Extractor, SetMetric
 
 
@@ -21,58 +29,115 @@ def feature_name(extractor_id: str) -> str:
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in extractor_id)
 
 
-def reference_features(extractor_id: str, suite_hash: str, view: str) -> Path:
-    """Where the originals' features of a whole suite at a view are kept for the next model."""
-    key = hashlib.sha256(f"{extractor_id}\0{suite_hash}\0{view}".encode()).hexdigest()[:24]
-    return cache_dir() / "features" / f"{key}.f32"
-
-
 @dataclass(frozen=True)
 class FeaturePlace:
-    """Where a run's features lie: in its folder; `suite` and `view` (None: never kept) name the originals' in the
-    cache."""
+    """Where a run's features lie: in its folder."""
 
     folder: Path
-    suite: str | None = None
-    view: str | None = None
 
     def candidate(self, extractor: Extractor) -> FeatureFile:
-        return FeatureFile(self.folder / "features" / f"{feature_name(extractor.id)}.f32", extractor.dim)
-
-    def own_reference(self, extractor: Extractor) -> FeatureFile:
-        return FeatureFile(self.folder / "features" / f"{feature_name(extractor.id)}.reference.f32", extractor.dim)
-
-    def kept(self, extractor: Extractor) -> Path | None:
-        """The originals' features in the cache; None where this run does not use it."""
-        if self.suite is None or self.view is None:
-            return None
-        return reference_features(extractor.id, self.suite, self.view)
+        return FeatureFile(self.folder / FEATURES / f"{feature_name(extractor.id)}.f32", extractor.dim)
 
     def reference(self, extractor: Extractor) -> FeatureFile:
-        """The cache's features of the originals, which are of all of them, else the run's own."""
-        kept = self.kept(extractor)
-        return FeatureFile(kept, extractor.dim) if kept is not None and kept.exists() else self.own_reference(extractor)
+        """Those of the originals at the run's view."""
+        return FeatureFile(self.folder / FEATURES / f"{feature_name(extractor.id)}.reference.f32", extractor.dim)
+
+    def files(self, extractors: Mapping[str, Extractor]) -> Iterator[FeatureFile]:
+        """Both sides' files of all networks."""
+        for extractor in extractors.values():
+            yield self.candidate(extractor)
+            yield self.reference(extractor)
+
+    def trouble(self, extractors: Mapping[str, Extractor], rows: int) -> str | None:
+        """Why a run of `rows` finished images cannot go on from its features; None if it can."""
+        return next((why for file in self.files(extractors) if (why := file.trouble(rows))), None)
 
     def sides(self, metric: SetMetric, seen: Tally) -> Sides:
         """Both sides of the images that were scored, row by row."""
         extractor = metric.extractor()
         return paired_sides(self.reference(extractor).read(), self.candidate(extractor).read(), seen)
 
-    def keep_references(self, extractors: Mapping[str, Extractor]) -> None:
-        """Copies the originals' features to the cache, so that the next model need not make them again."""
+    def reduce(self, extractors: Mapping[str, Extractor], good: Sequence[int] | None = None) -> None:
+        """Puts the moments of a finished run in the place of features that take more. good: the rows that were scored;
+        None: all. A reference's moments (`.npz` with mu, sigma, n) can be a REFERENCE of `score --set`."""
         for extractor in extractors.values():
-            own, kept = self.own_reference(extractor).path, self.kept(extractor)
-            if kept is None or not own.exists() or kept.exists():
-                continue
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            part = kept.with_name(f".{kept.name}.{time.time_ns()}")
-            shutil.copyfile(own, part)
-            part.replace(kept)
+            for file in (self.candidate(extractor), self.reference(extractor)):
+                rows = len(file) if good is None else len(good)
+                if rows < 2 or _bytes_of(extractor, len(file)) <= bytes_of_moments(extractor):
+                    continue
+                target = file.path.with_suffix(".npz")
+                part = target.with_name(f".{target.stem}.part.npz")
+                dataclasses.replace(_moments(file, good).statistics(), extractor=extractor.id).save(part)
+                part.replace(target)
+                file.remove()
+
+
+def _moments(file: FeatureFile, good: Sequence[int] | None) -> Moments:
+    features, sums = file.read(), Moments(file.dim)
+    if good is None or len(good) == len(features):
+        return sums.add(features)
+    for start in range(0, len(good), BLOCK):
+        sums.add(features[list(good[start : start + BLOCK])])
+    return sums
 
 
 def paired_sides(reference: Any, candidate: Any, seen: Tally) -> Sides:
-    """Features of both sides, one record a row, without the rows that could not be scored."""
-    reference = reference[: len(candidate)]
+    """Features of both sides, one record a row, without the rows that could not be scored; or why there is no number,
+    where a side has not a record for every row."""
+    if not len(reference) == len(candidate) == seen.n:
+        why = f"{len(reference)} originals and {len(candidate)} candidates have features, of {seen.n} images"
+        return Sides(reference[:0], candidate[:0], why=f"{why}: run evaluate again")
     if len(seen.good) == seen.n:
         return Sides(reference, candidate)
     return Sides(reference[seen.good], candidate[seen.good])
+
+
+# -- what it takes of a disk -------------------------------------------------------------------------------------------
+
+
+def _bytes_of(extractor: Extractor, images: int) -> int:
+    """Bytes of one side's features, with their sums."""
+    return images * (extractor.dim + 1) * 4
+
+
+def bytes_of_moments(extractor: Extractor) -> int:
+    """Bytes of one side's moments: mean and covariance in float64."""
+    return (extractor.dim + extractor.dim**2) * 8
+
+
+@dataclass(frozen=True)
+class DiskUse:
+    """Bytes that a run's features take while it runs and when it is finished, and in the cache for the next model."""
+
+    running: int
+    finished: int
+    cache: int
+
+    @classmethod
+    def of(
+        cls, extractors: Mapping[str, Extractor], images: int, *, sides: int = 2, kept: bool = False, fresh: int = 0
+    ) -> DiskUse:
+        """sides: 1 where the originals are no part of the run. kept: the features stay (`--save features`, or a shard).
+        fresh: networks whose features of the originals the cache does not have, and gets."""
+        whole = [_bytes_of(e, images) for e in extractors.values()]
+        left = [min(_bytes_of(e, images), bytes_of_moments(e)) for e in extractors.values()]
+        cache = sum(whole) * fresh // max(len(whole), 1)
+        return cls(sides * sum(whole), sides * sum(whole if kept else left), cache)
+
+    def sentence(self, folder: Path) -> str:
+        """What is said before a run begins; where the disk has less, that too."""
+        free = shutil.disk_usage(folder).free
+        text = f"features take {size(self.running)} in {folder} while it runs and {size(self.finished)} afterwards" + (
+            f", and {size(self.cache)} in the cache for the next model" if self.cache else ""
+        )
+        return f"{text}; only {size(free)} are free there" if free < self.running else text
+
+
+def size(count: int) -> str:
+    """Bytes in words: 820 MB."""
+    value, unit = float(count), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.0f} {unit}" if unit == "bytes" or value >= 10 else f"{value:.1f} {unit}"

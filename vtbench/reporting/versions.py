@@ -1,0 +1,69 @@
+"""Versions of metrics: another version is another number, and two of them never stand in one column."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from vtbench import registry
+from vtbench.reporting.measured import metric_card, newest_version
+from vtbench.reporting.runs import question
+from vtbench.results.record import Run, Score
+from vtbench.types.errors import VtbenchError
+
+
+class Stale(NamedTuple):
+    """The version of a metric that a run has a value of, and the one that is installed here."""
+
+    measured: int
+    installed: int
+
+
+def stale_metrics(run: Run) -> dict[str, Stale]:
+    """Metrics that the run has a value of and whose version here is another one; those that are not here are left
+    out."""
+    out = {}
+    for score in run.scores:
+        if score.value is None or metric_card(run, score.metric) is None:
+            continue
+        installed = _installed(score.metric)
+        if installed is not None and installed != score.version:
+            out[score.metric] = Stale(score.version, installed)
+    return out
+
+
+def _installed(metric: str) -> int | None:
+    known = registry.metrics()
+    if metric not in known:
+        return None
+    try:
+        return int(registry.card_of(known.get(metric)).version)
+    except VtbenchError:
+        # A plug-in that is broken here.
+        return None
+
+
+def of_newest(runs: Sequence[Run]) -> list[Run]:
+    """The same runs, each metric in one version only among the runs of one question: the newest that any of them has a
+    value of. Where a run has an older one, its score has no value and says why."""
+    by_question: dict[object, list[Run]] = {}
+    for run in runs:
+        by_question.setdefault(question(run), []).append(run)
+    names = {asked: {s.metric for r in members for s in r.scores} for asked, members in by_question.items()}
+    newest = {
+        asked: {name: newest_version(members, name) for name in names[asked]} for asked, members in by_question.items()
+    }
+    return [_of(run, newest[question(run)]) for run in runs]
+
+
+def _of(run: Run, newest: Mapping[str, int]) -> Run:
+    scores = tuple(_without(s, newest[s.metric]) for s in run.scores)
+    return run if scores == run.scores else dataclasses.replace(run, scores=scores)
+
+
+def _without(score: Score, newest: int) -> Score:
+    if score.version == newest or score.value is None:
+        return score
+    why = f"{score.value:.5g} by version {score.version} of this metric, so not compared with version {newest}"
+    return score.model_copy(update={"value": None, "low": None, "high": None, "details": {}, "why": why})
