@@ -9,8 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from vtbench.types.readable import readable
+
+
+class ListedByDefault(TyperGroup):
+    """A group whose first verb, `list`, needs no name: `vtbench runs out` is `vtbench runs list out`. A folder that is
+    called like a verb is given as ./NAME."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args or (args[0] not in self.commands and args[0] not in ctx.help_option_names):
+            args = ["list", *args]
+        rest: list[str] = super().parse_args(ctx, args)
+        return rest
+
 
 app = typer.Typer(
     name="vtbench",
@@ -22,6 +35,8 @@ app = typer.Typer(
 leaderboard_app = typer.Typer(no_args_is_help=True, help="Build the static leaderboard page from runs.")
 adapter_app = typer.Typer(no_args_is_help=True, help="For authors of adapters: parity with upstream, parameter names.")
 geneval_app = typer.Typer(no_args_is_help=True, help="GenEval: verdicts on detections, the detector, the prompts.")
+runs_app = typer.Typer(cls=ListedByDefault, help="Which runs there are, and which scores are out of date; delete one.")
+cache_app = typer.Typer(cls=ListedByDefault, help="What the cache holds, and removing what is of no use any more.")
 
 
 def say(text: str) -> None:

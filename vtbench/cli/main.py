@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from vtbench.cli import authors, geneval, look, measure, study
-from vtbench.cli.apps import adapter_app, app, complain, geneval_app, leaderboard_app, say
+from vtbench.cli import authors, geneval, housekeeping, look, measure, study
+from vtbench.cli.apps import adapter_app, app, cache_app, complain, geneval_app, leaderboard_app, runs_app, say
 from vtbench.types.errors import VtbenchError
 from vtbench.types.version import VERSION
 
@@ -28,6 +28,12 @@ app.command()(look.doctor)
 app.command()(look.identify)
 app.add_typer(leaderboard_app, name="leaderboard")
 leaderboard_app.command("build")(study.leaderboard_build)
+app.add_typer(runs_app, name="runs")
+runs_app.command("list")(housekeeping.runs_list)
+runs_app.command("rm")(housekeeping.runs_rm)
+app.add_typer(cache_app, name="cache")
+cache_app.command("list")(housekeeping.cache_list)
+cache_app.command("prune")(housekeeping.cache_prune)
 app.add_typer(adapter_app, name="adapter")
 adapter_app.command("parity")(authors.adapter_parity)
 adapter_app.command("manifest")(authors.adapter_manifest)

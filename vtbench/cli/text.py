@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vtbench.types.readable import bytes_in_words
+
 if TYPE_CHECKING:
     from vtbench.models.identify import Match
     from vtbench.proving.contract import Check
+    from vtbench.reporting.inventory import Listed
+    from vtbench.results.cache_files import Part
     from vtbench.results.record import Run, Score
     from vtbench.running.evaluation import Evaluation
     from vtbench.running.folders import Scored
@@ -118,6 +123,59 @@ def _score_cells(score: Score) -> list[str]:
         beside.append(f"resize only: {number(resize_only)}")
     value = f"{number(score.value)} {score.unit}{ARROWS.get(score.better or '', '')}".strip()
     return [score.metric, value, interval(score.low, score.high), f"n={score.n}", ", ".join(beside)]
+
+
+def runs(listed: Sequence[Listed]) -> str:
+    """The table of `vtbench runs`, what is out of date, and how it is renewed."""
+    lines = [
+        [
+            _cell(" ".join([run.model, *(f"{k}={v}" for k, v in run.setting.items())])),
+            run.task,
+            run.suite,
+            str(run.images if run.images is not None else ""),
+            run.status or "",
+            (run.date or "")[:10],
+            run.vtbench or "",
+            ", ".join(run.kept),
+            bytes_in_words(run.bytes),
+            str(run.path),
+        ]
+        for run in listed
+        if not run.why
+    ]
+    columns = ("model", "task", "suite", "n", "status", "date", "vtbench", "kept", "size", "path")
+    out = [_table(columns, lines), f"{len(listed)} runs, {bytes_in_words(sum(run.bytes for run in listed))}"]
+    for run in listed:
+        if run.stale:
+            versions = ", ".join(
+                f"{name} {stale.measured} (here {stale.installed})" for name, stale in run.stale.items()
+            )
+            out.append(f"{run.path}: of another version than here: {versions}; {_renewal(run)}")
+    return "\n".join(out)
+
+
+def _renewal(run: Listed) -> str:
+    if any(stale.measured > stale.installed for stale in run.stale.values()):
+        return "upgrade vtbench to compare it"
+    if {"images", "tokens", "generated"} & {*run.kept}:
+        return f"renew with: vtbench score {run.path}"
+    return "it kept neither images nor tokens: evaluate again"
+
+
+def cache(folder: Path, parts: Sequence[Part]) -> str:
+    """The table of `vtbench cache`."""
+    lines = [
+        [
+            part.name,
+            str(part.files),
+            bytes_in_words(part.size),
+            "" if part.oldest is None else time.strftime("%Y-%m-%d", time.gmtime(part.oldest)),
+            "yes" if part.pruned else "no",
+            part.what,
+        ]
+        for part in parts
+    ]
+    return _table(("folder", "files", "size", "least recently used", "pruned", "what"), lines, str(folder))
 
 
 def check(one: Check) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -92,6 +93,19 @@ class RunFolder:
         for part in (self.path / FEATURES).glob("*"):
             if not part.is_dir():
                 part.unlink()
+
+    def remove(self) -> None:
+        """Deletes the folder. Renamed first and without its record: nobody reads half a run, even if it stops here."""
+        try:
+            grave = Path(tempfile.mkdtemp(dir=self.path.parent, prefix=f".{self.path.name}.removed-"))
+            self.path.rename(grave / self.path.name)
+            (grave / self.path.name / INFO).unlink()
+            shutil.rmtree(grave)
+        except OSError as bad:
+            raise disk_error(bad, self.path) from bad
+        # Its lock went with it; one that lies there by now is another process's.
+        self._lock.release()
+        self._lock = None
 
     def keep_rows(self, batch: int) -> int:
         """Cuts rows.jsonl to whole batches of `batch` rows (a torn line goes too); returns how many rows stay."""

@@ -22,6 +22,7 @@ from vtbench.results.folder import FEATURES
 from vtbench.results.stores import FeatureFile
 from vtbench.scoring.scores import Sides, Tally
 from vtbench.types.metric import Extractor, SetMetric
+from vtbench.types.readable import bytes_in_words
 
 
 def feature_name(extractor_id: str) -> str:
@@ -127,17 +128,7 @@ class DiskUse:
     def sentence(self, folder: Path) -> str:
         """What is said before a run begins; where the disk has less, that too."""
         free = shutil.disk_usage(folder).free
-        text = f"features take {size(self.running)} in {folder} while it runs and {size(self.finished)} afterwards" + (
-            f", and {size(self.cache)} in the cache for the next model" if self.cache else ""
-        )
-        return f"{text}; only {size(free)} are free there" if free < self.running else text
-
-
-def size(count: int) -> str:
-    """Bytes in words: 820 MB."""
-    value, unit = float(count), "bytes"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if value < 1000:
-            break
-        value, unit = value / 1000, larger
-    return f"{value:.0f} {unit}" if unit == "bytes" or value >= 10 else f"{value:.1f} {unit}"
+        running, finished, cache, left = map(bytes_in_words, (self.running, self.finished, self.cache, free))
+        text = f"features take {running} in {folder} while it runs and {finished} afterwards"
+        text += f", and {cache} in the cache for the next model" if self.cache else ""
+        return f"{text}; only {left} are free there" if free < self.running else text

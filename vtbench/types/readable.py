@@ -25,3 +25,13 @@ def _escaped(code: int) -> str:
 def as_the_system_has_it(text: str) -> str:
     r"""The inverse of `readable` for names of files: \xNN is the byte again, as Python hands it to the system."""
     return re.sub(r"\\x([89a-f][0-9a-f])", lambda match: chr(0xDC00 + int(match[1], 16)), text)
+
+
+def bytes_in_words(count: int) -> str:
+    """A number of bytes as people say it: 820 MB, 1.6 GB."""
+    value, unit = float(count), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.0f} {unit}" if unit == "bytes" or value >= 10 else f"{value:.1f} {unit}"
