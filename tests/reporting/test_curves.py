@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import made_runs
 import pytest
 from made_runs import run_of, score
 
+from vtbench import leaderboard
 from vtbench.reporting.curves import bd_table, curves, pareto, rate
 from vtbench.reporting.runs import read_runs, suite_name, task_name
 
@@ -75,3 +78,49 @@ def test_half_the_bits_at_every_quality_is_a_bd_rate_of_minus_fifty(tmp_path: Pa
 def test_no_codec_curve_no_bd_rate(tmp_path: Path) -> None:
     run_of(tmp_path, "a", [30.0] * 6, kind="discrete")
     assert bd_table(curves(read_runs([tmp_path])), "psnr") is None
+
+
+APART: dict[str, dict[str, Any]] = {
+    "weights": {"weights": {"status": "own", "files": [{"file": "model.pt", "sha256": "ab" * 32}]}},
+    "state of the weights": {"weights": {"status": "unverified", "files": [{"file": "model.pt", "sha256": "cd" * 32}]}},
+    "dtype": {"extra": {"dtype": "float16"}},
+    "adapter": {"extra": {"adapter": "ef" * 32}},
+    "fixed option": {"options": {"subsampling": "4:4:4"}},
+    "a fixed option more": {"options": {"subsampling": "4:2:0", "progressive": True}},
+    "object": {"extra": {"question": {"model": {"name": "jpeg", "identity": "step 2000"}}}},
+    "pictures": {"extra": {"question": {"model": {"name": "jpeg", "content": "12" * 32}}}},
+}
+
+
+@pytest.mark.parametrize("with_knob", [True, False])
+@pytest.mark.parametrize("apart", [*APART, "nothing", "the name of the file"])
+def test_curves_join_only_what_is_of_the_same_weights_dtype_adapter_and_options(
+    tmp_path: Path, apart: str, with_knob: bool
+) -> None:
+    same: dict[str, Any] = {
+        "weights": {"status": "own", "files": [{"file": "model.pt", "sha256": "cd" * 32}]},
+        "options": {"subsampling": "4:2:0"},
+        "extra": {"question": {"model": {"name": "jpeg", "identity": "step 1000", "content": "34" * 32}}},
+    }
+    for number, (quality, bpp) in enumerate(((90, 2.0), (10, 0.25), (50, 1.0))):
+        facts = {**same, **(APART.get(apart, {}) if number == 1 else {})}
+        if apart == "the name of the file" and number == 1:
+            facts["weights"] = {"status": "own", "files": [{"file": "copy of model.pt", "sha256": "cd" * 32}]}
+        adapter = facts["extra"].get("adapter")
+        if with_knob:
+            facts["options"] = {**facts["options"], "quality": quality}
+        scores = [score("psnr", 20 + bpp), score("bpp", bpp)]
+        folder = made_runs.write(
+            tmp_path / f"q{quality}", knob="quality" if with_knob else None, scores=scores, **facts, seed=number
+        )
+        info = json.loads((folder / "run.json").read_text())
+        info["id"] = f"{number}" * 64
+        if adapter:
+            info["model"]["adapter_sha256"] = adapter
+        (folder / "run.json").write_text(json.dumps(info))
+    drawn = curves(read_runs([tmp_path]))
+    assert sorted(len(c.points) for c in drawn) == ([3] if apart in ("nothing", "the name of the file") else [1, 2])
+    titles = [c.title for c in drawn]
+    assert len({*titles}) == len(titles), "a legend tells them apart"
+    site = leaderboard.build([tmp_path], tmp_path / "site").read_text()
+    assert all(html.escape(title) in site for title in titles)

@@ -321,9 +321,10 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
         lacking += [] if identity(run) else ["id"]
         if lacking:
             raise VtbenchError(f"{path / 'run.json'} states no {lacking[0]}, so it is no whole record: run it again")
-        # Of two copies of one answer, the one that got further; a tie is broken by content, not by the path.
+        # Of two copies of one answer, the one that got further, or was renewed; a tie is broken by content alone.
         content = json.dumps([run.info, run.scores], sort_keys=True, default=str)
-        progress = (is_complete(run), len(run.scores), content)
+        versions = sum(s.version for s in run.scores if s.value is not None)
+        progress = (is_complete(run), len(run.scores), versions, content)
         kept = best.get(identity(run))
         if kept is None or progress > kept[0]:
             best[identity(run)] = (progress, run)
