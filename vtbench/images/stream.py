@@ -141,7 +141,6 @@ def stacked(pictures: Sequence[Original], size: tuple[int, int] | None = None) -
 
     if size is None:
         size = next((p.rgb.shape[0], p.rgb.shape[1]) for p in pictures if p.rgb is not None)
-    black = np.zeros((*size, 3), np.uint8)
-    pixels = [black if p.rgb is None else p.rgb for p in pictures]
+    pixels = [np.zeros((*size, 3), np.uint8) if p.rgb is None else p.rgb for p in pictures]
     failed = {k: p.why or "it has no pixels" for k, p in enumerate(pictures) if p.rgb is None}
     return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2), failed

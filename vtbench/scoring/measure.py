@@ -51,13 +51,13 @@ def _answers(metric: ImageMetric, batch: Batch) -> list[Value]:
             raise TypeError(f"it gave a {type(value).__name__}; wanted one vtbench.Value an image")
     if len(values) != len(batch):
         raise ValueError(f"it gave {len(values)} results for {len(batch)} images; wanted one vtbench.Value an image")
-    return [v if v.value is None else dataclasses.replace(v, value=_number(v.value)) for v in values]
+    return [v if v.value is None or type(v.value) is float else _in_floats(v) for v in values]
 
 
-def _number(value: Any) -> float:
-    if isinstance(value, str | bytes):
-        raise TypeError(f"its value is {value!r}; wanted a number")
-    return float(value)
+def _in_floats(value: Value) -> Value:
+    if isinstance(value.value, str | bytes):
+        raise TypeError(f"its value is {value.value!r}; wanted a number")
+    return dataclasses.replace(value, value=float(value.value))  # type: ignore[arg-type]
 
 
 def _finite(name: str, value: Value) -> Value:
