@@ -37,7 +37,7 @@ def rows_of(splits: Mapping[str, Any], split: str, column: str, name: str) -> tu
     columns = _columns(parts[0], column, name)
     wanted = [columns.images, *([columns.texts] if columns.texts is not None else [])]
     try:
-        rows = [part.select_columns(wanted).cast_column(columns.images, datasets.Image(decode=False)) for part in parts]
+        rows = [_with_images(part.select_columns(wanted), columns.images) for part in parts]
         return (rows[0] if len(rows) == 1 else datasets.concatenate_datasets(rows)), columns
     except Exception as bad:
         # The library and pyarrow raise exceptions of their own for columns that differ, or hold something else.
@@ -46,6 +46,16 @@ def rows_of(splits: Mapping[str, Any], split: str, column: str, name: str) -> tu
             f"the column {columns.images} of {name} cannot be read as images of all splits ({text}): name a split and "
             f"a column by {FORM}"
         ) from bad
+
+
+def _with_images(rows: Any, column: str) -> Any:
+    """The rows with the column's images as {bytes, path}."""
+    import datasets
+
+    if getattr(rows.features[column], "dtype", "") == "large_binary":
+        # Older releases of datasets cannot turn these into images in one step.
+        rows = rows.cast_column(column, datasets.Value("binary"))
+    return rows.cast_column(column, datasets.Image(decode=False))
 
 
 def _columns(rows: Any, column: str, name: str) -> Columns:
