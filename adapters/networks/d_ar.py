@@ -32,6 +32,7 @@ from vtbench.types.errors import VtbenchError
 
 Turn = tuple[Tensor, Tensor]
 SAMPLERS = {"adams2": flow.adams2, "euler": flow.euler}
+THETA = 10000.0
 TABLE = 1024
 """Rows of the tables of queries and positions, of which a model uses the first num_queries (vq_model.py:59-70)."""
 
@@ -120,7 +121,7 @@ class _Net(nn.Module):
         t = t if self.time_embed is None else self.time_embed(t)
         rows = self.conv_in(F.pixel_unshuffle(x, self.patch))
         grid = (rows.shape[2], rows.shape[3])
-        turn = _turn(raster(*grid, device=x.device), self.axes, x.dtype)
+        turn = rotary(raster(*grid), self.axes, THETA, x)
         rows = rows.flatten(2).transpose(1, 2)
         for block in self.blocks:
             rows = block(rows, condition, t, turn)
@@ -203,8 +204,8 @@ class DAr(nn.Module):
         patches = self.encoder_norm(cells.flatten(2).transpose(1, 2))
         queries = self.query_linear(self.query_embedding.weight[: self.positions]).expand(len(x), -1, -1)
         # Queries are not turned: their place is the origin.
-        places = F.pad(raster(cells.shape[2], cells.shape[3], device=x.device), (0, 0, 0, self.positions))
-        turn = _turn(places, self.axes, x.dtype)
+        places = F.pad(raster(cells.shape[2], cells.shape[3]), (0, 0, 0, self.positions))
+        turn = rotary(places, self.axes, THETA, x)
         mask = causal_tail(patches.shape[1], self.positions, device=x.device)
         rows = torch.cat([patches, queries], dim=1)
         for block in self.encoder_layers:
@@ -230,7 +231,7 @@ class DAr(nn.Module):
         check_size(*size, self.least)
         if latent.ndim != 2 or latent.shape[1] != self.positions:
             raise VtbenchError(f"ids are {tuple(latent.shape)}, but this network decodes (B, {self.positions})")
-        if schedule not in (None, f"shifted, {self.sampler}"):
+        if schedule is not None and not schedule.endswith(self.sampler):
             raise VtbenchError(f"schedule is {schedule!r}, but this network's is 'shifted, {self.sampler}'")
         count = self.evaluations(steps=steps)
         if not 1 <= count <= self.steps:
@@ -241,7 +242,7 @@ class DAr(nn.Module):
         def velocity(x: Tensor, t: float, step: int) -> Tensor:
             first = int(math.floor(even[step] * self.groups + 0.5) / self.groups * self.positions)
             first = min(self.positions - self.each, first)
-            at = torch.full((len(x),), t, dtype=x.dtype, device=x.device)
+            at = flow.moment(t, x)
             out: Tensor = net(x, at, conditions[:, first : first + self.each])
             return out
 
@@ -264,8 +265,3 @@ class DAr(nn.Module):
 def _divisible(width: int, head: int) -> None:
     if width % head:
         raise VtbenchError(f"a width of {width} is no multiple of head_dim {head}: change one of them")
-
-
-def _turn(places: Tensor, axes: tuple[int, ...], dtype: torch.dtype) -> Turn:
-    cos, sin = rotary(places, axes, 10000.0)
-    return cos.to(dtype), sin.to(dtype)

@@ -306,7 +306,7 @@ class FlexTok(nn.Module):
 
     def _velocity(self, x: Tensor, t: float, condition: Tensor, grid: tuple[int, int]) -> Tensor:
         layers = self.decoder["module_dict"]
-        at = torch.full((len(x),), t, dtype=x.dtype, device=x.device) * (1000.0 / self.max_timestep)
+        at = flow.moment(t, x) * (1000.0 / self.max_timestep)
         time = layers["dec_time_embedder"](at)
         patches = layers["dec_noise_patch_emb"]["patch_proj"](channels_last(x, self.patch))
         patches = patches + layers["dec_patches_posemb_module"].rows(*grid)

@@ -156,10 +156,9 @@ class _Flux(nn.Module):
     def forward(self, img: Tensor, txt: Tensor, t: Tensor | None, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """t (B,) in 0..1, or None in the encoder."""
         # Patches lie at (0, row, column), code tokens at (i, i, i).
-        cells = F.pad(raster(*grid, device=img.device), (1, 0))
-        line = torch.arange(txt.shape[1], dtype=torch.float64, device=img.device)[:, None].expand(-1, 3)
-        cos, sin = rotary(torch.cat([line, cells]), self.axes, self.theta)
-        turn = (cos.to(img.dtype), sin.to(img.dtype))
+        cells = F.pad(raster(*grid), (1, 0))
+        line = torch.arange(txt.shape[1], dtype=torch.float64)[:, None].expand(-1, 3)
+        turn = rotary(torch.cat([line, cells]), self.axes, self.theta, img)
         vec = None if t is None else self.time_in(t)
         img, txt = self.img_in(img), self.txt_in(txt)
         for block in self.double_blocks:
@@ -258,7 +257,7 @@ class FlowMo(nn.Module):
         def velocity(z: Tensor, t: float, step: int) -> Tensor:
             guided = guidance != 1.0 and low <= t <= high
             z, known = (torch.cat([z, z]), torch.cat([code, 0 * code])) if guided else (z, code)
-            at = torch.full((len(z),), t, dtype=dtype, device=z.device)
+            at = flow.moment(t, z)
             rows, _ = self.decoder(channels_last(z, self.patch), known, at, grid)
             v = from_channels_last(rows, self.patch, grid)
             return sampling.guide(*v.chunk(2), guidance) if guided else v

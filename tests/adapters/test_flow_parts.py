@@ -94,8 +94,8 @@ def test_finite_scalars_are_counted_first_channel_fastest() -> None:
 def test_rotary_positions_are_products_of_complex_numbers() -> None:
     places = positions.raster(2, 3)
     assert places.tolist() == [[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [1, 2]]
-    cos, sin = positions.rotary(places, (4, 8), 100.0)
     x = random_tensor(6, 12).double()
+    cos, sin = positions.rotary(places, (4, 8), 100.0, x)
     turned = rotate_pairs(x, cos, sin).numpy()
     for n, (row, column) in enumerate(places.tolist()):
         angles = [row * 100 ** (-2 * i / 4) for i in range(2)] + [column * 100 ** (-2 * i / 8) for i in range(4)]

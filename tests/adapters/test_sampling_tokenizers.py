@@ -22,6 +22,7 @@ import vtbench
 from vtbench import registry
 from vtbench.adapters.networks.parts.positions import sincos
 from vtbench.models import weights
+from vtbench.models.arch import own_card
 from vtbench.models.native import NetworkTokenizer
 from vtbench.models.network import build_network
 from vtbench.models.system import ModelSystem
@@ -319,3 +320,14 @@ def test_flextoks_vaes_give_the_latents_of_a_posterior(shared: Path) -> None:
     assert tokenizer.decode(latents, [0, 1]).shape == images.shape
     with pytest.raises(VtbenchError, match="multiples of 2"):
         tokenizer.encode(random_images(1, 17, 24), [0])
+
+
+def test_a_budget_of_ones_own_network_ends_where_its_tokens_do(shared: Path) -> None:
+    arch = small("flextok", shared).arch
+    entry = registry.model("flextok-d12-d12-in1k")
+    card = own_card(entry.card, entry.family, arch)
+    assert (card.tokens_at_256, card.options["tokens"], card.knob_values) == (32, 32, (1, 2, 4, 8, 16, 32))
+    assert entry.card.options["tokens"] == 256
+    # A budget in bits per pixel counts no tokens.
+    dct = registry.model("dct").card
+    assert dct.options[dct.knob or ""] != dct.tokens_at_256

@@ -103,7 +103,7 @@ def option_text(value: Any) -> str:
 
 
 def own_card(card: Card, family: Family, arch: Mapping[str, Any]) -> Card:
-    """`card` with `arch` and the facts that follow from it: alphabets, ranges, sizes, tokens.
+    """`card` with `arch` and the facts that follow from it: alphabets, ranges, sizes, tokens, and how many may be kept.
 
     What the network does not say of itself (latent channels) becomes None rather than the other configuration's.
     """
@@ -120,13 +120,23 @@ def own_card(card: Card, family: Family, arch: Mapping[str, Any]) -> Card:
     grids = getattr(network, "grids", lambda size: ())((side, side)) if side % cell == 0 else ()
     least = card.sizes.at_least // (card.downsample or card.sizes.of) if isinstance(card.sizes, Multiple) else 1
     multiple = Multiple(of=cell, at_least=cell * max(1, least))
+    tokens = sum(h * w for h, w in grids) or getattr(network, "positions", None)
     return replace(
         card,
+        **_knob(card, tokens),
         arch=arch,
         alphabets=tuple(network.alphabets),
         value_range=tuple(network.value_range),
         downsample=network.downsample,
         sizes=Fixed(side) if network.fixed_size else multiple,
-        tokens_at_256=sum(h * w for h, w in grids) or getattr(network, "positions", None),
+        tokens_at_256=tokens,
         latent_channels=card.latent_channels if arch == card.arch else None,
     )
+
+
+def _knob(card: Card, tokens: int | None) -> dict[str, Any]:
+    """Where the knob is a number of tokens, of which the default is all: as many as there are now."""
+    if card.knob is None or tokens is None or card.options[card.knob] != card.tokens_at_256:
+        return {}
+    fewer = tuple(value for value in card.knob_values if value < tokens)
+    return {"options": {**card.options, card.knob: tokens}, "knob_values": (*fewer, tokens)}

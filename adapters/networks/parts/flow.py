@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -45,6 +46,11 @@ def shifted(time: float, shift: float) -> float:
     return time / (time + shift * (1 - time))
 
 
+def moment(time: float, x: Tensor) -> Tensor:
+    """`time` for every image of x (B, ...), (B,): at least float32, as half precision cannot tell times apart."""
+    return torch.full((len(x),), time, dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
+
+
 def euler(velocity: Velocity, x: Tensor, times: Sequence[float]) -> Tensor:
     """x at times[0] -> x at times[-1], one evaluation an interval."""
     for i, (now, then) in enumerate(pairwise(times)):
@@ -67,7 +73,7 @@ class ProjectedGuidance:
 
     The difference of the two predictions is averaged with the earlier ones (`momentum`), cut to the norm `threshold`,
     and only its share at right angles to the conditional prediction (and `eta` of the parallel one) is added. Norms run
-    over an image; products are float64, as upstream's.
+    over an image; products are float64, as upstream's, but for MPS, which has none.
     """
 
     def __init__(self, scale: float, *, momentum: float = -0.5, threshold: float = 2.5, eta: float = 0.0) -> None:
@@ -83,7 +89,8 @@ class ProjectedGuidance:
         rows = difference.flatten(1)
         if self.threshold > 0:
             rows = rows * (self.threshold / rows.norm(dim=1, keepdim=True)).clamp(max=1.0)
-        wide, along = rows.double(), F.normalize(cond.flatten(1).double(), dim=1)
+        dtype = torch.float32 if rows.device.type == "mps" else torch.float64
+        wide, along = rows.to(dtype), F.normalize(cond.flatten(1).to(dtype), dim=1)
         parallel = (wide * along).sum(dim=1, keepdim=True) * along
         added = (wide - parallel + self.eta * parallel).to(cond.dtype)
         return cond + (self.scale - 1) * added.reshape(cond.shape)

@@ -8,25 +8,24 @@ import torch
 from torch import Tensor
 
 
-def raster(height: int, width: int, *, device: torch.device | str | None = None) -> Tensor:
-    """float64 (height width, 2): row and column of every cell, row by row."""
-    rows = torch.arange(height, dtype=torch.float64, device=device)
-    columns = torch.arange(width, dtype=torch.float64, device=device)
+def raster(height: int, width: int) -> Tensor:
+    """float64 (height width, 2), on the CPU by default, as not every device has it: row and column of every cell."""
+    rows, columns = (torch.arange(n, dtype=torch.float64) for n in (height, width))
     return torch.cartesian_prod(rows, columns).reshape(-1, 2)
 
 
-def rotary(places: Tensor, axes: Sequence[int], theta: float) -> tuple[Tensor, Tensor]:
-    """(cos, sin), each float64 (N, sum(axes) / 2), for `transformer.rotate_pairs`.
+def rotary(places: Tensor, axes: Sequence[int], theta: float, like: Tensor) -> tuple[Tensor, Tensor]:
+    """(cos, sin), each (N, sum(axes) / 2), in the dtype and on the device of `like`, for `rotate_pairs`.
 
-    places: float64 (N, len(axes)). Axis a turns axes[a] channels of a head, pair i of them by its place times
-    theta^(-2 i / axes[a]) (FLUX, black-forest-labs/flux src/flux/math.py; float64 there too).
+    places: float64 (N, len(axes)), on the CPU. Axis a turns axes[a] channels of a head, pair i of them by its place
+    times theta^(-2 i / axes[a]) (FLUX, black-forest-labs/flux src/flux/math.py; float64 there too).
     """
     angles = []
     for place, width in zip(places.unbind(dim=1), axes, strict=True):
         turns = torch.arange(0, width, 2, dtype=torch.float64, device=places.device) / width
         angles.append(place[:, None] * theta**-turns)
     joined = torch.cat(angles, dim=1)
-    return joined.cos(), joined.sin()
+    return joined.cos().to(like), joined.sin().to(like)
 
 
 def causal_tail(prefix: int, tail: int, *, device: torch.device | str | None = None) -> Tensor:
