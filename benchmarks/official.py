@@ -29,7 +29,7 @@ from torch import nn
 
 from vtbench import registry
 from vtbench.models import made_weights
-from vtbench.models.names import manifest_of
+from vtbench.models.names import manifest_of, part_of, places_of
 from vtbench.models.network import on_meta
 from vtbench.types.cards import Card, Weights
 
@@ -81,13 +81,11 @@ def _names_in(weight: Weights, card: Card, names: Mapping[str, list[int]]) -> Ma
     part of the checkpoint its own: the network has a method of that role's name that makes it."""
     if len(card.weights) == 1:
         return names
-    own = {n.removeprefix(f"{weight.role}."): s for n, s in names.items() if n.startswith(f"{weight.role}.")}
-    if own:
-        return own
-    if weight.role == "model":
-        roles = tuple(f"{w.role}." for w in card.weights)
-        return {n: s for n, s in names.items() if not n.startswith(roles)}
     network = on_meta(registry.family(card.family), card.arch or {})
+    places = {w.role: places_of(network).get(w.role, w.role) for w in card.weights}
+    own = part_of(names, weight.role, places)
+    if weight.role == "model" or len(own) < len(names):
+        return own
     with torch.device("meta"):
         return {n: list(t.shape) for n, t in getattr(network, weight.role)().state_dict().items()}
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtbench.models import checkpoint
 from vtbench.models.choosing import Choice, choose
 from vtbench.models.containers import Inventory
-from vtbench.models.names import Needed, check_names, is_optional, needed
+from vtbench.models.names import Needed, check_names, is_optional, needed, places_of
 from vtbench.types.cards import Card, Weights
 from vtbench.types.errors import VtbenchError
 
@@ -65,15 +66,18 @@ def _gather(
 ) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]], dict[str, tuple[int, ...]]]:
     """(tensors under the network's names, the record of each file's copy, {path: shape} of all that the files hold).
 
-    A file whose role is the name of a submodule (encoder, decoder) fills that submodule; all others fill the whole.
+    A file whose role is the name of a submodule (encoder, decoder), or one of the network's `places`, fills that
+    submodule; all others fill the rest.
     """
     weights = {w.role: w for w in card.weights}
-    children = {name for name, _ in network.named_children()}
+    places = {**{name: name for name, _ in network.named_children()}, **places_of(network)}
     whole = needed(network)
-    parts = [(role, [path], _of_part(whole, role)) for role, path in files.items() if role in children]
-    rest = {role: path for role, path in files.items() if role not in children}
+    parts = [(role, [path], _of_part(whole, places[role])) for role, path in files.items() if role in places]
+    rest = {role: path for role, path in files.items() if role not in places}
     if rest:
-        parts.append((next(iter(rest)), list(rest.values()), whole))
+        elsewhere = tuple(f"{places[role]}." for role, _, _ in parts)
+        shapes_here = {n: s for n, s in whole.shapes.items() if not n.startswith(elsewhere)}
+        parts.append((next(iter(rest)), list(rest.values()), replace(whole, shapes=shapes_here)))
     tensors: dict[str, torch.Tensor] = {}
     records: list[dict[str, Any]] = []
     shapes: dict[str, tuple[int, ...]] = {}
@@ -81,7 +85,7 @@ def _gather(
         inventories = _opened(paths)
         weight = weights.get(role, Weights(file=paths[0].name, role=role))
         choice = choose(inventories, wanted, weight, paths[0], alone=len(card.weights) < 2)
-        inside = f"{role}." if role in children else ""
+        inside = f"{places[role]}." if role in places else ""
         shapes |= {name: shape for one in inventories for name, shape in one.shapes().items()}
         if choice is None:
             shape_only = inventories[-1].under(())
@@ -100,9 +104,9 @@ def _opened(paths: Sequence[Path]) -> list[Inventory]:
     return [Inventory([leaf for one in opened for leaf in one.every], " + ".join(path.name for path in paths))]
 
 
-def _of_part(whole: Needed, role: str) -> Needed:
-    """What the submodule `role` needs, under its own names."""
-    inside = f"{role}."
+def _of_part(whole: Needed, place: str) -> Needed:
+    """What the submodule `place` needs, under its own names."""
+    inside = f"{place}."
     shapes = {n.removeprefix(inside): s for n, s in whole.shapes.items() if n.startswith(inside)}
     optional = tuple(n.removeprefix(inside) for n in whole.optional)
     rename = whole.rename

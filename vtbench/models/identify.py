@@ -21,7 +21,7 @@ from vtbench.models import checkpoint
 from vtbench.models.arch import changes, option_text
 from vtbench.models.choosing import choose
 from vtbench.models.containers import Copy, Inventory, Leaf, plain, segments_of
-from vtbench.models.names import Needed, WrongNames, needed
+from vtbench.models.names import Needed, WrongNames, needed, part_of, places_of
 from vtbench.models.network import load_class, on_meta
 from vtbench.types.cards import Card, Family, Weights
 from vtbench.types.errors import VtbenchError
@@ -184,13 +184,19 @@ def _released() -> tuple[tuple[registry.Entry, Needed, Weights], ...]:
         first = entry.card.weights[0] if entry.card.weights else Weights(file="")
         out.append((entry, whole, first))
         if len(entry.card.weights) > 1:
-            # Each of several files holds one half of the network, under the half's own names.
+            # Each of several files holds one part of the network, under the part's own names.
+            places = places_of(load_class(entry.family.network))
             for weight in entry.card.weights:
-                inside = f"{weight.role}."
-                half = {n.removeprefix(inside): s for n, s in whole.shapes.items() if n.startswith(inside)}
-                if half:
-                    out.append((entry, Needed(half, whole.optional), weight))
+                part = _part(whole, weight.role, places)
+                if part.shapes:
+                    out.append((entry, part, weight))
     return tuple(out)
+
+
+def _part(whole: Needed, role: str, places: Mapping[str, str]) -> Needed:
+    """What the file of a role needs to hold, and may."""
+    optional = part_of(dict.fromkeys(whole.optional), role, places)
+    return Needed(part_of(whole.shapes, role, places), (*whole.optional, *optional))
 
 
 # -- configurations of one's own -------------------------------------------------------------------------------------

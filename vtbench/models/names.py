@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from vtbench import registry
 from vtbench.models.network import on_meta
@@ -12,6 +12,7 @@ from vtbench.types.cards import Card, Family
 from vtbench.types.errors import VtbenchError
 
 Shape = Sequence[int]
+T = TypeVar("T")
 TRAINING_ONLY = ("loss.", "model_ema.", "discriminator.", "ema.", "lpips.", "perceptual_loss.")
 """Rule for what is left out without asking: losses, discriminators and averaged copies, by prefix."""
 SHOWN = 3
@@ -113,6 +114,23 @@ def needed(network: Any) -> Needed:
     integer = tuple(n for n, t in state.items() if not t.is_floating_point())
     shapes = {n: tuple(t.shape) for n, t in state.items() if n not in integer and not is_optional(n, optional)}
     return Needed(shapes, (*optional, *integer), getattr(network, "rename", None))
+
+
+def places_of(network: Any) -> Mapping[str, str]:
+    """{role of a file: submodule that it fills} of a network, or of its class, that keeps a part deep inside."""
+    places: Mapping[str, str] = getattr(network, "places", {})
+    return places
+
+
+def part_of(names: Mapping[str, T], role: str, places: Mapping[str, str]) -> dict[str, T]:
+    """The entries that the file of a role holds, under the file's own names.
+
+    Those of the submodule of the role's place or name; the rest if there is none and only other roles have places.
+    """
+    inside = f"{places.get(role, role)}."
+    part = {n.removeprefix(inside): what for n, what in names.items() if n.startswith(inside)}
+    elsewhere = tuple(f"{place}." for place in places.values())
+    return part if part or not places else {n: what for n, what in names.items() if not n.startswith(elsewhere)}
 
 
 def _optional_of(network: Any) -> tuple[str, ...]:
