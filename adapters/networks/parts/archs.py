@@ -214,7 +214,7 @@ def dinov2_weights() -> Weights:
 def distilled_base(kind: str) -> dict[str, Any]:
     """The 2-D tokenizer under ALIT and KARL: MAGE's "vqgan" of 1024 codes, or MAR's "vae"."""
     shared = {"type": kind, "in_channels": 3, "out_channels": 3, "ch": 128, "ch_mult": list(F16), "num_res_blocks": 2}
-    vqgan = {
+    vqgan: dict[str, Any] = {
         "resolution": None,
         "encoder_attn_resolutions": [],
         "decoder_attn_resolutions": [],
