@@ -31,7 +31,7 @@ BUDGET, QUALITY = 256, 0.05
 class Karl(Distilled):
     """Latents are (B, tokens, C); halted ones are -1 among tokens, rows of zeros among latents.
 
-    Which tokens halt is part of the code: a second book says kept (1) or halted (0).
+    Which tokens halt is part of the code, so that its alphabet has one more symbol, the last: halted.
     """
 
     def __init__(self, arch: Mapping[str, Any]) -> None:
@@ -51,7 +51,7 @@ class Karl(Distilled):
         self.halting_probability, self.bins = c.number("halting_probability"), _bins(c)
         c.done()
         if self.quantize is not None:
-            self.alphabets = (*self.quantize.alphabets, 2)
+            self.alphabets = (self.quantize.alphabets[0] + 1,)
 
         def table(*shape: int) -> nn.Parameter:
             return nn.Parameter(torch.zeros(shape))

@@ -53,7 +53,7 @@ def _card(size: str, base: str, latents: str, data: str, link: str, file: str | 
         trained_on=(_DATA[data],),
         options={
             "budget": 256,
-            **({"halting": "sample"} if halts else {}),
+            **({"halting": "mode"} if halts else {}),
             **({"max_error": 0.0} if discrete else {"latent_dtype": "float16"}),
         },
         knob="budget",
@@ -73,9 +73,9 @@ def _card(size: str, base: str, latents: str, data: str, link: str, file: str | 
             "quantizer": archs.vq(4096, 12, l2_norm=True),
         },
         aliases=(name,),
-        note="budget: tokens, a multiple of 32, all encoded anew. halting: whether cells give way as "
-        "often as upstream draws (sample), or whenever they may (mode). max_error: 0, or the mean absolute error in "
-        "[0, 1] at which an image stops below its budget (upstream's encode: 0.07). The repository states no results.",
+        note="budget: tokens, a multiple of 32, all encoded anew. halting: cells explained give way where that "
+        "is likelier than not (mode), or as often as upstream draws (sample). max_error: 0, or the mean absolute error "
+        "in [0, 1] at which an image stops below its budget (upstream's encode: 0.07). No results are stated.",
     )
 
 

@@ -45,7 +45,7 @@ def _card(base: str, latents: str, data: str, folder: str, key: str) -> Card:
         code="https://github.com/ShivamDuggal4/karl",
         weights=(weights,),
         tokens_at_256=256,
-        alphabets=(4096, 2) if discrete else (),
+        alphabets=(4097,) if discrete else (),
         latent_channels=12,
         downsample=16,
         trained_on=(_DATA[data],),
@@ -69,7 +69,7 @@ def _card(base: str, latents: str, data: str, folder: str, key: str) -> Card:
         aliases=(f"{model}_{data}",),
         note="budget: tokens that may be kept; quality: the mean absolute error to be reached, 0 for the best. "
         + (
-            "Halted tokens cost a bit each that says so, and none behind the last one kept. "
+            "A token that halts before the last one kept is the 4097th symbol; behind it there are none. "
             if discrete
             else "Halted tokens are sent as zeros, and counted. "
         )
@@ -87,9 +87,9 @@ CARDS = (
 
 
 class KarlTokenizer(NetworkTokenizer):
-    """Codes are two books: the token, -1 where it halted, and a bit that says which; they end with the last one kept.
+    """Codes end with the last token kept; a halted one before it is a symbol of its own, the alphabet's last.
 
-    Halted tokens need not be the last ones, so that their places are part of the code.
+    Halted tokens need not be the last ones: their places are part of the code, and are paid for.
     """
 
     takes_budget = True
@@ -108,16 +108,18 @@ class KarlTokenizer(NetworkTokenizer):
         if encoded.tokens is None:
             counted = getattr(torch, str(self.options.get("latent_dtype", "float16")))
             return Latents(encoded.latent_mean.to(counted).cpu(), size, self.network.channel_axis, variable=True)
-        tokens = encoded.tokens.cpu()
+        tokens, halted = encoded.tokens.cpu(), self.network.alphabets[0] - 1
         kept = tokens >= 0
         # True up to the last kept token of an image.
         reached = kept.flip(1).cumsum(dim=1).flip(1) > 0
-        flags = torch.where(reached, kept.long(), -1)
-        return Codes(torch.stack([tokens, flags], dim=2), self.network.alphabets, size, variable=True)
+        spelt = tokens.masked_fill(~kept, halted).masked_fill(~reached, -1)
+        return Codes(spelt[:, : int(reached.sum(dim=1).max())], self.network.alphabets, size, variable=True)
 
     def decode(self, tokens: Tokens, seeds: Sequence[int]) -> torch.Tensor:
         if isinstance(tokens, Codes):
-            tokens = replace(tokens, indices=tokens.indices[..., :1], alphabets=tokens.alphabets[:1])
+            # The network's own word for a halted token, wherever it stands, is -1.
+            halted = self.network.alphabets[0] - 1
+            tokens = replace(tokens, indices=tokens.indices.masked_fill(tokens.indices == halted, -1))
         return super().decode(tokens, seeds)
 
 
