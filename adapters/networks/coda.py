@@ -6,7 +6,7 @@ tokenizer/train_scripts/.
 
 arch: in_channels, vae {type "mar-kl16" or "flux", latent_scale, latent_shift, latent_channels, norm_groups, norm_eps;
 of FLUX's block_out_channels, layers_per_block; of MAR's ch, ch_mult, num_res_blocks, resolution,
-encoder_attn_resolutions, decoder_attn_resolutions}, lora {rank, modules (parts of names)}, quantizer {type
+encoder_attn_resolutions, decoder_attn_resolutions}, lora (null: none) {rank, modules (parts of names)}, quantizer {type
 "multi-scale residual attention", codebook_size, embed_dim, attn_dim, norm ("rms", "layer", null), norm_eps, scales}.
 """
 
@@ -167,12 +167,13 @@ class Coda(nn.Module):
             self.vae = KlAutoencoder({"vae": {**own, **shared}})
             self.downsample = self.vae.downsample
         c.done()
-        lora = top.sub("lora")
-        rank, parts = lora.integer("rank"), lora.any("modules")
-        if not isinstance(parts, list | tuple) or not all(isinstance(p, str) and p for p in parts):
-            raise VtbenchError(f"arch.lora.modules is {parts!r}, but must be a list of parts of names")
-        lora.done()
-        _add_low_rank(self.vae, rank, parts)
+        if top.any("lora") is not None:
+            lora = top.sub("lora")
+            rank, parts = lora.integer("rank"), lora.any("modules")
+            if not isinstance(parts, list | tuple) or not all(isinstance(p, str) and p for p in parts):
+                raise VtbenchError(f"arch.lora.modules is {parts!r}, but must be a list of parts of names")
+            lora.done()
+            _add_low_rank(self.vae, rank, parts)
         self.quantizer = _Quantizer(q)
         top.done()
         self.alphabets = self.quantizer.alphabets

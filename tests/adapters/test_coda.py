@@ -82,6 +82,12 @@ def test_low_rank_convolutions_add_to_what_they_wrap() -> None:
     )
 
 
+def test_without_low_rank_it_is_the_autoencoder_alone() -> None:
+    names = _built(lambda a: a.update(lora=None)).state_dict()
+    assert not [n for n in names if "lora" in n]
+    assert set(names) == {n for n in _built().state_dict() if "lora" not in n}
+
+
 @pytest.mark.parametrize("norm", ["rms", "layer", None])
 def test_codes_are_those_that_attend_most(norm: str | None) -> None:
     """Against the formula position by position, at the first scale; what is added is the code's value."""
