@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from vtbench.types import multisets
 from vtbench.types.errors import VtbenchError
 
 if TYPE_CHECKING:
@@ -123,9 +124,7 @@ class Codes(Tokens):
             return self.ordered_bits()
         import numpy as np
 
-        positions = self.indices.shape[1]
-        multisets = math.comb(positions + self.alphabets[0] - 1, positions)
-        return np.full(len(self), math.log2(multisets))
+        return np.full(len(self), math.log2(multisets.count(self.indices.shape[1], self.alphabets[0])))
 
     def ordered_bits(self) -> np.ndarray[Any, Any]:
         """Bits of every image as a sequence, (B,) float64: those of `bits` but for an unordered code."""
@@ -178,6 +177,7 @@ class Codes(Tokens):
         }
         if self.unordered:
             head["unordered"] = True
+            return _blob(head, multisets.to_bytes(self.indices[0, :, 0].tolist(), self.alphabets[0]))
         # Fixed width per book: ceil(log2 alphabet) bits, one more symbol where positions may be absent.
         widths = [
             max(1, math.ceil(math.log2(a + 1 if absent else a))) if a > 1 or absent else 0 for a in self.alphabets
@@ -324,6 +324,10 @@ def unpack(blob: bytes) -> Tokens:
             return Latents(values, size, head["channel_axis"], bool(head.get("variable")))
         alphabets = tuple(a for a, n in head["alphabets"] for _ in range(n))
         absent, positions = bool(head["absent"]), int(head["positions"])
+        grids = tuple((int(h), int(w)) for h, w in head["grids"])
+        if head.get("unordered"):
+            values = torch.tensor([multisets.from_bytes(body, positions, alphabets[0])], dtype=torch.int64)
+            return Codes(values, alphabets, size, grids, unordered=True)
         widths = [max(1, math.ceil(math.log2(a + 1 if absent else a))) if a > 1 or absent else 0 for a in alphabets]
         if len(body) != (positions * sum(widths) + 7) // 8:
             raise ValueError(f"{len(body)} bytes of indices for {positions} positions")
@@ -335,7 +339,6 @@ def unpack(blob: bytes) -> Tokens:
             columns.append((part << np.arange(width)[None]).sum(axis=1) - (1 if absent else 0))
             start += width
         indices = torch.from_numpy(np.stack(columns, axis=1))[None]
-        grids = tuple((int(h), int(w)) for h, w in head["grids"])
-        return Codes(indices, alphabets, size, grids, bool(head["variable"]), bool(head.get("unordered")))
+        return Codes(indices, alphabets, size, grids, bool(head["variable"]))
     except (KeyError, ValueError, TypeError, RuntimeError, IndexError) as bad:
         raise VtbenchError(f"packed tokens are damaged ({bad}): write them again") from bad
