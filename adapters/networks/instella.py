@@ -132,7 +132,7 @@ class _Stack(nn.Module):
         scale: cells over which positions are stretched. resize: what changes the cells, one after the other.
         """
         count, steps = latents.shape[1], iter(resize)
-        x, turn = torch.cat([latents, cells], dim=1), self._turn(count, grid, scale, latents.dtype, latents.device)
+        x, turn = torch.cat([latents, cells], dim=1), self._turn(count, grid, scale, latents)
         for i, block in enumerate(self.transformer_blocks):
             x = block(x, turn)
             if i in self.changes:
@@ -141,23 +141,26 @@ class _Stack(nn.Module):
                 x = torch.cat([x[:, :count], placed.flatten(2).transpose(1, 2)], dim=1)
                 if scale is not None:
                     scale = scale * _FACTOR if up else scale // _FACTOR
-                turn = self._turn(count, grid, scale, x.dtype, x.device)
+                turn = self._turn(count, grid, scale, x)
         return x, grid
 
-    def _turn(self, latents: int, grid: Grid, scale: float | None, dtype: torch.dtype, device: torch.device) -> Turn:
-        """A latent is placed by its number on the first axis, a cell by row and column on the others."""
-        sides = [torch.arange(n, dtype=dtype, device=device) for n in grid]
+    def _turn(self, latents: int, grid: Grid, scale: float | None, like: Tensor) -> Turn:
+        """A latent is placed by its number on the first axis, a cell by row and column on the others.
+
+        In float32 as upstream, but for a network in float64; on the CPU, as not every device has that.
+        """
+        wide = torch.promote_types(like.dtype, torch.float32)
+        sides = [torch.arange(n, dtype=wide) for n in grid]
         if scale is not None:
             if 1 in grid:
                 raise VtbenchError(
                     f"a grid of {grid[0]} x {grid[1]} cells cannot be stretched over {scale:g}: no scale"
                 )
             sides = [side / (len(side) - 1) * (scale - 1) for side in sides]
-        cells = torch.cartesian_prod(*sides)
-        numbers = torch.arange(latents, dtype=dtype, device=device)[:, None]
+        numbers, cells = torch.arange(latents, dtype=wide)[:, None], torch.cartesian_prod(*sides)
         places = torch.cat([F.pad(numbers, (0, 2)), F.pad(cells, (1, 0))]).double()
-        cos, sin = rotary(places, self.axes, _THETA)
-        return cos.repeat_interleave(2, dim=1).to(dtype), sin.repeat_interleave(2, dim=1).to(dtype)
+        cos, sin = rotary(places, self.axes, _THETA, like)
+        return cos.repeat_interleave(2, dim=1), sin.repeat_interleave(2, dim=1)
 
 
 class _Encoder(_Stack):
