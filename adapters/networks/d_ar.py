@@ -5,6 +5,7 @@ showlab/D-AR @ 3fb0f2d: tokenizer/tokenizer_image/vq_model.py, tokenizer_transfo
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtbench.adapters.networks.parts import flow, sampling
+from vtbench.adapters.networks.parts import flow, infer, sampling
 from vtbench.adapters.networks.parts.config import Config
 from vtbench.adapters.networks.parts.conv import check_size
 from vtbench.adapters.networks.parts.positions import causal_tail, raster, rotary
@@ -144,6 +145,30 @@ class DAr(nn.Module):
     downsample: int | None = None
     channel_axis = 1
     sampler_options = ("steps",)
+
+    @staticmethod
+    def infer_arch(shapes: infer.Shapes, like: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The arch of a checkpoint of these shapes; queries, groups, steps and sizes of images are not in them."""
+        if "diff_decoder.net.conv_in.weight" not in shapes or "quantize.embedding.weight" not in shapes:
+            return None
+        arch, net = copy.deepcopy(dict(like)), "diff_decoder.net"
+        width, colours, side = shapes["patchify.weight"][:3]
+        head = shapes["encoder_layers.0.attention.q_norm.weight"][0]
+        out, codes = shapes["quant_out_conv.weight"][:2]
+        arch.update(in_channels=colours, patch_size=side, query_low_rank="query_linear.weight" in shapes)
+        arch["encoder"].update(width=width, layers=infer.count(shapes, "encoder_layers.{i}."), head_dim=head)
+        arch["decoder"].update(width=out, layers=infer.count(shapes, "decoder_layers.{i}."), head_dim=head)
+        arch["quantizer"].update(codebook_size=shapes["quantize.embedding.weight"][0], embed_dim=codes)
+        inner, cells = shapes[f"{net}.conv_in.weight"][:2]
+        arch["diffusion"].update(
+            width=inner,
+            cond_width=out,
+            patch_size=math.isqrt(cells // colours),
+            depth=infer.count(shapes, f"{net}.blocks.{{i}}."),
+            mlp_head=f"{net}.linear_out.linear.weight" in shapes,
+            share_time_encoding=f"{net}.time_embed.mlp.0.weight" in shapes,
+        )
+        return arch
 
     def __init__(self, arch: Mapping[str, Any]) -> None:
         super().__init__()

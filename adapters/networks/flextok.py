@@ -7,6 +7,8 @@ Upstream packs images of any size into one sequence; here a batch has one size, 
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtbench.adapters.networks.parts import flow, sampling
+from vtbench.adapters.networks.parts import flow, infer, sampling
 from vtbench.adapters.networks.parts.config import Config
 from vtbench.adapters.networks.parts.conv import check_size
 from vtbench.adapters.networks.parts.diffusers_kl import DiffusersKl
@@ -180,6 +182,27 @@ class FlexTok(nn.Module):
     optional: tuple[str, ...] = ()
     channel_axis = 2
     sampler_options = ("steps", "guidance", "guidance_kind")
+
+    @staticmethod
+    def infer_arch(shapes: infer.Shapes, like: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The arch of a checkpoint of these shapes; heads keep their width, and the levels of FSQ are not in them."""
+        registers = shapes.get("encoder.module_dict.enc_register_module.registers")
+        vae = DiffusersKl.sizes(shapes, "vae.vae.")
+        if registers is None or vae is None:
+            return None
+        arch = copy.deepcopy(dict(like))
+        arch["vae"].update(vae)
+        cells = shapes["encoder.module_dict.enc_patch_emb.patch_proj.weight"][1]
+        arch["patch_size"] = math.isqrt(cells // vae["latent_channels"])
+        arch["latent_grid"] = list(shapes["encoder.module_dict.enc_posemb_module.posembs"][2:])
+        arch["num_registers"] = registers[0]
+        for half, short in (("encoder", "enc"), ("decoder", "dec")):
+            blocks = f"{half}.module_dict.{short}_transformer.blocks"
+            width = shapes[f"{blocks}.0.attn.wq.weight"][0]
+            arch[half].update(width=width, depth=infer.count(shapes, f"{blocks}.{{i}}."))
+        arch["adaln_sets"] = shapes[f"{blocks}.0.adaLN_modulation.1.bias"][0] // (6 * width)
+        arch["time"]["width"] = shapes["decoder.module_dict.dec_time_embedder.mlp.0.weight"][1]
+        return arch
 
     def __init__(self, arch: Mapping[str, Any]) -> None:
         super().__init__()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
+from vtbench.adapters.networks.parts import infer
 from vtbench.adapters.networks.parts.config import Config
 from vtbench.adapters.networks.parts.conv import check_size
 from vtbench.adapters.networks.parts.diffusers_kl import DiffusersKl
@@ -24,6 +26,17 @@ class FlexTokVae(DiffusersKl):
     optional: tuple[str, ...] = ()
     alphabets: tuple[int, ...] = ()
     channel_axis = 1
+
+    @staticmethod
+    def infer_arch(shapes: infer.Shapes, like: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The arch of a checkpoint of these shapes, but for the norms' groups."""
+        vae = DiffusersKl.sizes(shapes)
+        if vae is None:
+            return None
+        arch = copy.deepcopy(dict(like))
+        arch["vae"].update(vae)
+        arch["in_channels"] = shapes["encoder.conv_in.weight"][1]
+        return arch
 
     def __init__(self, arch: Mapping[str, Any]) -> None:
         top = Config(arch, "arch")

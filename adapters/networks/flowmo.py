@@ -6,6 +6,8 @@ for the code ("txt"); line numbers are models.py's.
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtbench.adapters.networks.parts import flow, sampling
+from vtbench.adapters.networks.parts import flow, infer, sampling
 from vtbench.adapters.networks.parts.config import Config
 from vtbench.adapters.networks.parts.conv import check_size
 from vtbench.adapters.networks.parts.patches import channels_last, from_channels_last
@@ -180,6 +182,34 @@ class FlowMo(nn.Module):
     downsample: int | None = None
     channel_axis = 2
     sampler_options = ("steps", "guidance", "schedule")
+
+    @staticmethod
+    def infer_arch(shapes: infer.Shapes, like: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The arch of a checkpoint of these shapes; the number of positions and the image's size are not in them.
+
+        Rotary axes keep their shares of a head; ids keep their number of bits where that fits.
+        """
+        if "encoder.double_blocks.0.img_attn.norm.query_norm.scale" not in shapes:
+            return None
+        arch = copy.deepcopy(dict(like))
+        for half in ("encoder", "decoder"):
+            width, cells = shapes[f"{half}.img_in.weight"]
+            head = shapes[f"{half}.double_blocks.0.img_attn.norm.query_norm.scale"][0]
+            part, before = arch[half], sum(arch[half]["rope_axes"])
+            part.update(
+                hidden_size=width,
+                heads=width // head,
+                depth=infer.count(shapes, f"{half}.double_blocks.{{i}}."),
+                mlp_ratio=shapes[f"{half}.double_blocks.0.img_mlp.0.weight"][0] / width,
+                rope_axes=[axis * head // before for axis in part["rope_axes"]],
+                qkv_bias=f"{half}.double_blocks.0.img_attn.qkv.bias" in shapes,
+            )
+            arch["patch_size"] = math.isqrt(cells // arch["in_channels"])
+        bits = arch["context_dim"] = shapes["encoder.txt_in.weight"][1]
+        each = arch["quantizer"]["bits_per_id"]
+        each = each if bits % each == 0 else bits
+        arch["quantizer"].update(bits=bits, bits_per_id=each, ids_per_position=bits // each)
+        return arch
 
     def __init__(self, arch: Mapping[str, Any]) -> None:
         super().__init__()

@@ -5,13 +5,15 @@ visual-gen/semanticist @ 3853a83: semanticist/stage1/diffuse_slot.py, vision_tra
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vtbench.adapters.networks.parts import sampling
+from vtbench.adapters.networks.parts import infer, sampling
 from vtbench.adapters.networks.parts.config import Config
 from vtbench.adapters.networks.parts.conv import check_exactly
 from vtbench.adapters.networks.parts.diffusers_kl import DiffusersKl
@@ -145,6 +147,29 @@ class Semanticist(nn.Module):
     channel_axis = 2
     sampler_options = ("steps", "guidance")
     noise_each_step = True
+
+    @staticmethod
+    def infer_arch(shapes: infer.Shapes, like: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The arch of a checkpoint of these shapes; heads keep their width."""
+        vae = DiffusersKl.sizes(shapes, "vae.")
+        if vae is None or "encoder.slot_embed" not in shapes or "dit.null_cond" not in shapes:
+            return None
+        arch = copy.deepcopy(dict(like))
+        arch["vae"].update(vae)
+        slots, width = shapes["encoder.slot_embed"][1:]
+        patch, cells = shapes["encoder.patch_embed.proj.weight"], shapes["encoder.pos_embed"][1] - 1 - slots
+        arch.update(image_size=math.isqrt(cells) * patch[2], in_channels=patch[1], num_slots=slots)
+        arch["slot_dim"] = shapes["encoder2slot.weight"][0]
+        e, d = arch["encoder"], arch["dit"]
+        e["num_heads"] = max(1, width * e["num_heads"] // e["embed_dim"])
+        e.update(embed_dim=width, depth=infer.count(shapes, "encoder.blocks.{i}."), patch_size=patch[2])
+        e.update(mlp_ratio=shapes["encoder.blocks.0.mlp.fc1.weight"][0] / width)
+        e.update(qkv_bias="encoder.blocks.0.attn.qkv.bias" in shapes)
+        width, _, side = shapes["dit.x_embedder.proj.weight"][:3]
+        d["num_heads"] = max(1, width * d["num_heads"] // d["hidden_size"])
+        d.update(hidden_size=width, depth=infer.count(shapes, "dit.blocks.{i}."), patch_size=side)
+        d.update(mlp_ratio=shapes["dit.blocks.0.mlp.fc1.weight"][0] / width)
+        return arch
 
     def __init__(self, arch: Mapping[str, Any]) -> None:
         super().__init__()

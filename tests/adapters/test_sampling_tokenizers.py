@@ -22,7 +22,8 @@ import vtbench
 from vtbench import registry
 from vtbench.adapters.networks.parts.positions import sincos
 from vtbench.models import weights
-from vtbench.models.arch import own_card
+from vtbench.models.arch import flatten, own_card
+from vtbench.models.names import manifest, names_of
 from vtbench.models.native import NetworkTokenizer
 from vtbench.models.network import build_network
 from vtbench.models.system import ModelSystem
@@ -331,3 +332,28 @@ def test_a_budget_of_ones_own_network_ends_where_its_tokens_do(shared: Path) -> 
     # A budget in bits per pixel counts no tokens.
     dct = registry.model("dct").card
     assert dct.options[dct.knob or ""] != dct.tokens_at_256
+
+
+UNTOLD = {
+    "flowmo": ("image_size", "code_length", "sampler.steps", "quantizer.bits_per_id", "quantizer.ids_per_position"),
+    "flextok": ("encoder.head_dim", "decoder.head_dim", "vae.scaling_factor"),
+    "semanticist": ("encoder.num_heads", "dit.num_heads", "sampler.steps"),
+    "d-ar": ("image_size", "num_queries", "queries_per_step", "num_query_groups", "num_denoising_steps"),
+}
+"""What no shape tells, and stays as in the arch that is changed."""
+
+
+@pytest.mark.parametrize("family", SMALL)
+def test_sizes_are_read_off_the_shapes(family: str, shared: Path) -> None:
+    """Of the released and of an own network, from another's arch; names of others are not taken for its own."""
+    tokenizer = small(family, shared)
+    infer = type(tokenizer.network).infer_arch
+    archs = [(names_of(tokenizer.network), tokenizer.arch)]
+    archs += [(manifest(tokenizer.family, card), card.arch) for card in tokenizer.family.cards[-1:]]
+    for shapes, arch in archs:
+        like = json.loads(json.dumps(tokenizer.family.cards[0].arch))
+        wanted = flatten(arch)
+        inferred = flatten(infer(shapes, like))
+        differing = {key for key in wanted if inferred[key] != wanted[key]}
+        assert differing <= set(UNTOLD[family])
+    assert infer({"encoder.conv_in.weight": [1, 1, 3, 3]}, tokenizer.arch) is None

@@ -6,10 +6,13 @@ taming's network, attention with one head in the middle only, no time embedding.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vtbench.adapters.networks.parts import infer
 from vtbench.adapters.networks.parts.config import Config
 from vtbench.adapters.networks.parts.conv import Chain, Down, Norm, NormSilu, Up
 from vtbench.types.errors import VtbenchError
@@ -57,6 +60,19 @@ class DiffusersKl(nn.Module):
 
     Keys: encoder., decoder., and unless `quant_convs` is false, quant_conv., post_quant_conv. Pictures in [-1, 1].
     """
+
+    @staticmethod
+    def sizes(shapes: infer.Shapes, prefix: str = "") -> dict[str, Any] | None:
+        """The sizes of `config` but for the norms' groups, from the names under `prefix`; None if they are others'."""
+        if f"{prefix}encoder.down_blocks.0.resnets.0.conv1.weight" not in shapes:
+            return None
+        levels = range(infer.count(shapes, f"{prefix}encoder.down_blocks.{{i}}."))
+        blocks = f"{prefix}encoder.down_blocks"
+        return {
+            "block_out_channels": [shapes[f"{blocks}.{i}.resnets.0.conv1.weight"][0] for i in levels],
+            "layers_per_block": infer.count(shapes, f"{blocks}.0.resnets.{{i}}."),
+            "latent_channels": shapes[f"{prefix}decoder.conv_in.weight"][1],
+        }
 
     def __init__(self, c: Config, colours: int, *, quant_convs: bool = True) -> None:
         super().__init__()
