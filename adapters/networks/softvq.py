@@ -87,10 +87,14 @@ class _Half(nn.Module):
         # The stored places belong to images of base_image_size (timm_vit_models.py:167).
         if len(across) != self.side**2:
             across, down = (t.to(self.freqs) for t in _places(self.side, self.freqs.device))
-        angles = across[:, None] * self.freqs[0, layer] + down[:, None] * self.freqs[1, layer]
+        # In float32 at least: half precision is too coarse for angles (rope_utils.py:22).
+        wide = torch.promote_types(self.freqs.dtype, torch.float32)
+        over, along = self.freqs[:, layer].to(wide)
+        angles = across[:, None].to(wide) * over + down[:, None].to(wide) * along
         heads = self.model.blocks[layer].attn.heads  # type: ignore[index, union-attr]
         by_head = angles.unflatten(1, (heads, -1)).transpose(0, 1)
-        return partial(_turn_cells, cos=by_head.cos(), sin=by_head.sin(), prefix=self.prefix)
+        cos, sin = by_head.cos().to(self.freqs), by_head.sin().to(self.freqs)
+        return partial(_turn_cells, cos=cos, sin=sin, prefix=self.prefix)
 
 
 def _places(side: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
