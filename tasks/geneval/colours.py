@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtbench.metrics import weights
-from vtbench.metrics.clip_set import open_model
+from vtbench.metrics.openai_clip import open_model
 from vtbench.tasks.geneval.detector import Instance
 from vtbench.tasks.geneval.vocabulary import COLORS
 

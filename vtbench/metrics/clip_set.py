@@ -3,7 +3,8 @@
 `clip-score`: 100 x max(cosine, 0) of image and text features of ViT-B/32 (Hessel et al. 2021, arXiv:2104.08718, with
 the factor 100 of torchmetrics and GenEval's neighbours rather than 2.5). `cmmd`: 1000 x the biased squared MMD of
 normalised image features with a Gaussian kernel of sigma 10 (Jayasumana et al. 2024, arXiv:2401.09603). The paper
-takes ViT-L/14 at 336 pixels, and so does `cmmd`; it needs no normality and few images.
+takes ViT-L/14 at 336 pixels, and so does `cmmd`; it needs no normality and few images. Version 2 of both: images are
+resized and cropped as by open_clip's own transform; version 1 was up to a pixel beside it where sides are odd.
 """
 
 from __future__ import annotations
@@ -15,46 +16,12 @@ from typing import Any
 from vtbench.metrics import weights
 from vtbench.metrics._precision import full_float32
 from vtbench.metrics.moments import Statistics
-from vtbench.types.errors import VtbenchError
+from vtbench.metrics.openai_clip import open_model, prepare
 from vtbench.types.metric import Batch, Extractor, ImageMetric, MetricCard, SetMetric, SetValue, Value
 
 B32, L14 = "clip-vit-b32-openai", "clip-vit-l14-336-openai"
 SIGMA, SCALE = 10.0, 1000.0
 _BLOCK = 2048
-
-
-def open_model(model: str, weights_name: str, path: Path | None, device: str) -> tuple[Any, Any, int]:
-    """(network in eval mode, tokenizer of texts, side of its images); OpenAI's own TorchScript files too."""
-    import open_clip
-
-    file = weights.find(weights_name, path)
-    try:
-        # quick_gelu: OpenAI's weights were trained with it.
-        gelu = {} if path is not None else {"force_quick_gelu": True}
-        net = open_clip.create_model(model, pretrained=str(file), precision="fp32", device=device, **gelu)
-    except (RuntimeError, ValueError, KeyError) as bad:
-        raise VtbenchError(f"{file.name} is not the weights of {model} ({str(bad)[:200]})") from bad
-    side = net.visual.image_size
-    side = side if isinstance(side, int) else int(side[0])
-    return net.eval().requires_grad_(False), open_clip.get_tokenizer(model), side
-
-
-def prepare(images: Any, side: int) -> Any:
-    """uint8 (B, 3, H, W) -> float32 (B, 3, side, side): bicubic, antialiased, CLIP's mean and deviation."""
-    import torch
-    from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
-
-    height, width = int(images.shape[2]), int(images.shape[3])
-    scale = side / min(height, width)
-    size = (max(side, round(height * scale)), max(side, round(width * scale)))
-    pixels = images.float()
-    if size != (height, width):
-        pixels = torch.nn.functional.interpolate(pixels, size=size, mode="bicubic", antialias=True, align_corners=False)
-    top, left = (size[0] - side) // 2, (size[1] - side) // 2
-    pixels = pixels[:, :, top : top + side, left : left + side].round().clamp(0, 255) / 255
-    mean = torch.tensor(OPENAI_DATASET_MEAN).view(1, 3, 1, 1)
-    std = torch.tensor(OPENAI_DATASET_STD).view(1, 3, 1, 1)
-    return (pixels - mean) / std
 
 
 class ClipFeatures(Extractor):
@@ -67,7 +34,7 @@ class ClipFeatures(Extractor):
     @property
     def id(self) -> str:  # type: ignore[override]
         own = weights.unverified_mark(self._name, self.path)
-        return f"{self._name}{own}/{self._model}/bicubic-crop/normalised"
+        return f"{self._name}{own}/{self._model}/pillow-bicubic-crop/normalised"
 
     def unverified(self) -> str | None:
         return weights.unverified(self._name, self.path)
@@ -109,7 +76,7 @@ class Cmmd(SetMetric):
     card = MetricCard(
         name="cmmd",
         title="CMMD",
-        version=1,
+        version=2,
         unit="",
         better="lower",
         source="Jayasumana et al. 2024: CLIP ViT-L/14 336, Gaussian kernel of sigma 10, times 1000",
@@ -145,7 +112,7 @@ class ClipScore(ImageMetric):
     card = MetricCard(
         name="clip-score",
         title="CLIP score",
-        version=1,
+        version=2,
         unit="",
         better="higher",
         source="Hessel et al. 2021: 100 x max(cosine, 0), CLIP ViT-B/32",

@@ -16,13 +16,15 @@ from typing import Any
 from vtbench.metrics import weights
 from vtbench.metrics._precision import full_float32
 from vtbench.metrics.dinov2 import MEAN, STD, DinoFeatures, prepare
+from vtbench.metrics.openai_clip import MEAN as CLIP_MEAN
+from vtbench.metrics.openai_clip import STD as CLIP_STD
+from vtbench.metrics.openai_clip import empty_network, tensors_of
+from vtbench.models.pickles import is_script
 from vtbench.types.errors import VtbenchError
 from vtbench.types.metric import Batch, ImageMetric, MetricCard, Value
 
 DISTS_CHANNELS = [3, 64, 128, 256, 512, 512]
 DINO_MODEL = "vit_small_patch14_dinov2.lvd142m"
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 PIXELS_AT_ONCE = 2**17
 """Pixels that pass VGG-16 together."""
 
@@ -163,20 +165,12 @@ class DinoSimilarity(_Similarity):
 
 
 @functools.lru_cache(maxsize=2)
-def _clip(file: Path, device: str, verified: bool) -> Any:
+def _clip(file: Path, device: str) -> Any:
     import numpy as np
-    import open_clip
     import torch
 
-    if verified:
-        # OpenAI's release is a TorchScript archive; its sha256 was compared in full.
-        state = torch.jit.load(str(file), map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
-        state = {
-            k: v.float() for k, v in state.items() if k not in ("input_resolution", "context_length", "vocab_size")
-        }
-    else:
-        state = weights.load_state("clip-vit-b32-openai", file)
-    model = open_clip.create_model("ViT-B-32", pretrained=None, force_quick_gelu=True)
+    state = tensors_of(file) if is_script(file) else weights.load_state("clip-vit-b32-openai", file)
+    model = empty_network("ViT-B-32")
     try:
         model.load_state_dict(state)
     except RuntimeError as bad:
@@ -208,7 +202,7 @@ class ClipSimilarity(_Similarity):
     )
 
     def _build(self, file: Path, device: str) -> Any:
-        return _clip(file, device, self.unverified is None)
+        return _clip(file, device)
 
 
 METRICS = (DISTS, ClipSimilarity, DinoSimilarity)

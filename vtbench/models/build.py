@@ -23,6 +23,7 @@ from vtbench.models.weights import WeightFiles
 from vtbench.types.adapter import Generator
 from vtbench.types.cards import Wrapping
 from vtbench.types.errors import VtbenchError
+from vtbench.types.opened import Opened, noting
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,12 @@ class Built:
     model: Any
     tokenizer: Built | None = None
     """Of a generator: what it is attached to."""
+    opened: Opened | None = None
+    """What it opens; None where all of it is vtbench's."""
+
+    @property
+    def weight_files(self) -> tuple[Path, ...]:
+        return tuple(self.files.files.values())
 
 
 def build(
@@ -61,7 +68,8 @@ def build(
             model.card = replace(model.card, weights=asked)
         files = weights.find(built.entry.card, checkpoint)
         try:
-            model.load(files.files, device, dtype)
+            with noting(built.opened):
+                model.load(files.files, device, dtype)
         except WrongNames as wrong:
             raise VtbenchError(f"{wrong.problem}{guess(wrong)}") from wrong
         if prefix is not None and not any(copy["by"] == ASKED for copy in read_from(model)):
@@ -107,7 +115,10 @@ def _build(spec: str, options: Mapping[str, str], fill: Fill) -> Built:
     if spec.startswith("family:"):
         entry, options = _own_configuration(entry, options)
     resolved = {**entry.card.options, **registry.parse_options(entry.card, options)}
-    return fill(Built(entry, resolved, WeightFiles({}, "none"), registry.build(entry, resolved)))
+    opened = None if entry.builtin else Opened()
+    with noting(opened):
+        model = registry.build(entry, resolved)
+    return fill(Built(entry, resolved, WeightFiles({}, "none"), model, opened=opened))
 
 
 def _own_configuration(entry: registry.Entry, options: Mapping[str, str]) -> tuple[registry.Entry, dict[str, str]]:
@@ -149,5 +160,8 @@ def _wrapper(
     """`PREFIX:NAME`: a family's model over the model NAME, which is loaded first."""
     own, rest = registry.split_options(entry, options)
     inner = _build(inner_spec, rest, fill)
-    model = wrapping.wrap(inner.model, own)
-    return Built(replace(entry, card=model.card, inner=inner.entry), {**inner.options, **own}, inner.files, model)
+    opened = inner.opened if entry.builtin or inner.opened is not None else Opened()
+    with noting(opened):
+        model = wrapping.wrap(inner.model, own)
+    entry = replace(entry, card=model.card, inner=inner.entry)
+    return Built(entry, {**inner.options, **own}, inner.files, model, opened=opened)

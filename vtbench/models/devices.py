@@ -1,10 +1,7 @@
-"""Devices: whether one is there, waiting for it, and how much memory it took."""
+"""Devices: whether one is there, and waiting for it."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from vtbench.results import provenance
 from vtbench.types.errors import VtbenchError
 
 DTYPES = ("float32", "float16", "bfloat16")
@@ -41,17 +38,3 @@ def synchronize(device: str) -> None:
         import torch
 
         torch.mps.synchronize()
-
-
-def peak_memory(device: str, beside: str = "libraries") -> dict[str, Any]:
-    """{"bytes", "what"}: the most memory that was in use at a time, and whose.
-
-    beside: what the resident memory of the process holds besides the model, in words ("metrics and libraries").
-    """
-    if device.startswith("cuda"):
-        import torch
-
-        most = torch.cuda.max_memory_allocated(torch.device(device))
-        return {"bytes": most, "what": "device memory that torch allocated"}
-    what = f"resident memory of the whole process, {beside} included"
-    return {"bytes": provenance.peak_memory(), "what": what}

@@ -7,9 +7,8 @@ A spec is a registered name or alias, `file.py@name`, `family:NAME` (an own conf
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 from vtbench import registry
 from vtbench.images.opening import open_again, open_suite
 from vtbench.images.suite import Suite
+from vtbench.models.adapter_files import AdapterFiles, files_of, reason
 from vtbench.models.build import Built, arch_options, build
 from vtbench.models.devices import check_device
 from vtbench.models.fill import read_from
@@ -25,11 +25,10 @@ from vtbench.models.objects import of_object
 from vtbench.models.pictures import SavedPictures
 from vtbench.models.saved_tokens import SavedTokens
 from vtbench.models.system import GeneratorSystem, ModelSystem, System
-from vtbench.results import sources
 from vtbench.results.record import IDENTITY_RULE, Run
 from vtbench.results.stores import TokenFile
 from vtbench.types.adapter import Generator, Tokenizer
-from vtbench.types.errors import VtbenchError
+from vtbench.types.errors import RAISED, VtbenchError
 
 
 @dataclass(frozen=True, repr=False)
@@ -57,6 +56,9 @@ class Loaded:
     device: str = "cpu"
     """Where it computes, and dtype: what it computes in: an object's are its own, whatever was asked for."""
     dtype: str = "float32"
+    files: AdapterFiles = field(default_factory=AdapterFiles)
+    """What decides its numbers beside its weights, and weight_files: those, of a generator its tokenizer's too."""
+    weight_files: tuple[Path, ...] = ()
 
     def __repr__(self) -> str:
         options = ", ".join(f"{k}={v}" for k, v in dict(self.identity.get("options", {})).items())
@@ -77,6 +79,10 @@ class Loaded:
         if not isinstance(self.system, GeneratorSystem):
             raise VtbenchError(f"{self.system.card.name} is no generator: `vtbench list models` shows the kinds")
         return self.system.generator
+
+    def read_at_work(self) -> list[Path]:
+        """Files that its code opened since it was loaded, and that nothing in its identity speaks of."""
+        return self.files.since(self.system.opened, self.weight_files)
 
     def card_facts(self) -> dict[str, Any]:
         """The card for a record, without its native network's configuration, which stands in the adapter's file."""
@@ -122,56 +128,60 @@ def load(
         check_device(device, dtype)
         return replace(_of_folder(spec), device=device, dtype=dtype)
     _refuse_other_kind(spec, generator, tokenizer_checkpoint)
-    built = build(spec, options, checkpoint, device, dtype, tokenizer_checkpoint, prefix)
+    try:
+        built = build(spec, options, checkpoint, device, dtype, tokenizer_checkpoint, prefix)
+    except VtbenchError:
+        raise
+    except RAISED as bad:
+        # Somebody's adapter may raise anything; the other models go on.
+        raise VtbenchError(f"{spec} cannot be loaded: it raised {type(bad).__name__}: {bad}", code=1) from bad
     asked = {"spec": spec, "checkpoint": checkpoint, **({} if prefix is None else {"prefix": prefix})}
     return replace(_of_built(built, fit, asked), device=device, dtype=dtype)
 
 
 def _of_built(built: Built, fit: str, facts: Mapping[str, Any]) -> Loaded:
     entry, model = built.entry, built.model
-    files = source_files(entry)
+    files = files_of(built.entry, built.opened, built.weight_files)
     identity: dict[str, Any] = {
         "name": entry.card.name,
         "options": built.options,
         "weights": built.files.sha256,
-        "adapter": adapter_digest(files),
+        "adapter": files.digest(),
         **({"prefix": facts["prefix"]} if "prefix" in facts else {}),
     }
+    reasons = [reason(entry.card.name, files.read)]
+    code, weights = list(files.code), list(built.weight_files)
     system: System
     tokenizer = None
     if isinstance(model, Generator):
-        system = GeneratorSystem(model)
+        opened = built.opened
         identity["tokenizer"] = None
         if built.tokenizer is not None:
-            tokenizer = built.tokenizer.model
-            identity["tokenizer"] = _tokenizer_identity(built.tokenizer)
-            files += source_files(built.tokenizer.entry)
+            inner = built.tokenizer
+            tokenizer, theirs = inner.model, files_of(inner.entry, inner.opened, inner.weight_files)
+            identity["tokenizer"] = _tokenizer_identity(inner, theirs)
+            reasons.append(reason(inner.entry.card.name, theirs.read))
+            code += theirs.code
+            weights += inner.weight_files
+            opened = opened or inner.opened
+        system = GeneratorSystem(model, opened)
     else:
-        system = ModelSystem(model, fit)
-    return Loaded(system, identity, _record(built), facts=facts, tokenizer=tokenizer, sources=tuple(files))
+        system = ModelSystem(model, fit, opened=built.opened)
+    return Loaded(
+        system,
+        identity,
+        _record(built),
+        tuple(why for why in reasons if why),
+        facts=facts,
+        tokenizer=tokenizer,
+        sources=tuple(code),
+        files=files,
+        weight_files=tuple(weights),
+    )
 
 
 def _class_name(spec: Any) -> str:
     return spec.__name__ if isinstance(spec, type) else type(spec).__name__
-
-
-def source_files(entry: registry.Entry) -> list[Path]:
-    """Where a model's code begins: its adapter, its native network, and the same of the model that it wraps."""
-    files = [entry.file, *_module_files(entry.family.build.__module__)]
-    if entry.family.network is not None:
-        files += _module_files(entry.family.network.partition(":")[0])
-    return files + (source_files(entry.inner) if entry.inner is not None else [])
-
-
-def _module_files(name: str) -> list[Path]:
-    """The file of a module, without importing it; none for what has no file."""
-    spec = importlib.util.find_spec(name)
-    return [Path(spec.origin)] if spec is not None and spec.origin is not None and Path(spec.origin).is_file() else []
-
-
-def adapter_digest(files: Sequence[Path]) -> str:
-    """sha256 over the adapter's own files, its networks and all that these import, the core aside."""
-    return sources.digest(files, core=False)
 
 
 def _refuse_other_kind(spec: str, generator: bool | None, tokenizer_checkpoint: Path | None) -> None:
@@ -201,12 +211,12 @@ def _record(built: Built) -> dict[str, Any]:
     return record
 
 
-def _tokenizer_identity(tokenizer: Built) -> dict[str, Any]:
+def _tokenizer_identity(tokenizer: Built, files: AdapterFiles) -> dict[str, Any]:
     return {
         "name": tokenizer.entry.card.name,
         "weights": tokenizer.files.sha256,
         "status": tokenizer.files.status,
-        "adapter": adapter_digest(source_files(tokenizer.entry)),
+        "adapter": files.digest(),
     }
 
 

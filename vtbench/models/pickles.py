@@ -12,7 +12,7 @@ import struct
 import warnings
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -56,9 +56,12 @@ def read_pickle(path: Path) -> Any:
     """The content of a pickled checkpoint, every unknown class a `Stub`; raises VtbenchError if it is damaged."""
     import torch
 
+    if is_script(path):
+        # Some releases of torch hand these to torch.jit.load, which may run what is in them.
+        return _of_zip(path)
     try:
         with warnings.catch_warnings():
-            # About pickle protocols and TorchScript: either it loads, or the sentence below says why not.
+            # About pickle protocols: either it loads, or the sentence below says why not.
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except (
@@ -73,20 +76,61 @@ def read_pickle(path: Path) -> Any:
     ) as bad:
         refusal = bad
     if zipfile.is_zipfile(path):
-        try:
-            return _zip_load(path)
-        except VtbenchError:
-            raise
-        except Exception as bad:
-            raise VtbenchError(
-                f"{path} cannot be read as a checkpoint ({type(bad).__name__}: {bad}): it is damaged"
-            ) from bad
+        return _of_zip(path)
     try:
         with path.open("rb") as source:
             return _legacy_load(source, path.stat().st_size)
     except Exception:
         # Whatever a damaged file makes this reader stumble over, torch's own refusal tells more.
         raise _not_a_checkpoint(path, refusal) from None
+
+
+def is_script(path: Path) -> bool:
+    """True for a TorchScript archive: code, with the tensors of its modules."""
+    try:
+        if not zipfile.is_zipfile(path):
+            return False
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError):
+        return False
+
+
+def read_script(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a TorchScript archive by the names of its state dict; none of its code runs.
+
+    Raises VtbenchError if it is damaged, or holds none.
+    """
+    try:
+        out = dict(_tensors(_of_zip(path), "", set()))
+    except RecursionError:
+        raise VtbenchError(f"{path} nests modules without end: it is no archive that torch wrote") from None
+    if not out:
+        raise VtbenchError(f"{path} is a TorchScript archive without tensors: give a file of weights")
+    return out
+
+
+def _tensors(module: Any, prefix: str, seen: set[int]) -> Iterator[tuple[str, torch.Tensor]]:
+    """A module that stands in several places is named by the first: a hostile file may hold each twice in the next."""
+    import torch
+
+    if isinstance(module, torch.Tensor):
+        yield prefix, module
+    elif isinstance(module, Stub) and id(module) not in seen:
+        seen.add(id(module))
+        for name, part in vars(module).items():
+            yield from _tensors(part, f"{prefix}.{name}" if prefix else name, seen)
+
+
+def _of_zip(path: Path) -> Any:
+    try:
+        return _zip_load(path)
+    except VtbenchError:
+        raise
+    except Exception as bad:
+        raise VtbenchError(
+            f"{path} cannot be read as a checkpoint ({type(bad).__name__}: {bad}): it is damaged"
+        ) from bad
 
 
 def _not_a_checkpoint(path: Path, refusal: Exception) -> VtbenchError:

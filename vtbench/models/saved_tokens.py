@@ -13,6 +13,7 @@ from vtbench.results.stores import TokenFile
 from vtbench.types.adapter import Tokenizer
 from vtbench.types.errors import VtbenchError
 from vtbench.types.item import Item
+from vtbench.types.opened import noting
 from vtbench.types.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class SavedTokens(System):
         if not isinstance(inner.model, Tokenizer):
             raise VtbenchError(f"{inner.card.name} has no tokens to decode: run evaluate with --save images")
         self.inner, self.tokenizer = inner, inner.model
-        self.card, self.options = inner.card, inner.options
+        self.card, self.options, self.opened = inner.card, inner.options, inner.opened
         self.tokens = TokenFile(run.path)
         self.position = {row["item"]: index for index, row in enumerate(run.rows())}
 
@@ -46,7 +47,7 @@ class SavedTokens(System):
                 failed[position] = f"the run kept no tokens of {item.id}"
                 decoded.append(torch.zeros_like(images[position]))
                 continue
-            with torch.no_grad():
+            with torch.no_grad(), noting(self.opened):
                 image = self.tokenizer.decode(tokens, [seed])
             decoded.append(service.from_model(image.detach().to("cpu", torch.float32))[0])
             parts.append(tokens)

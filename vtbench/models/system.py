@@ -16,6 +16,7 @@ from vtbench.types.adapter import ClosedSystem, Generator, Tokenizer
 from vtbench.types.cards import Card, Kind
 from vtbench.types.errors import VtbenchError
 from vtbench.types.item import Item
+from vtbench.types.opened import Opened, noting
 from vtbench.types.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class System(ABC):
     """False for an object of a training loop, whose card is a placeholder: its tokens say of what kind it is."""
     notes: Sequence[str] = ()
     """Sentences that a user should read: pictures that were left out of a folder."""
+    opened: Opened | None = None
+    """What it opens while it works, of somebody's own code."""
 
     @abstractmethod
     def produce(
@@ -67,18 +70,22 @@ class ModelSystem(System):
         *,
         states_kind: bool = True,
         one_at_a_time: threading.Lock | None = None,
+        opened: Opened | None = None,
     ) -> None:
         """fit: "resize" or "tiles", as `images.serve` takes it. states_kind: the card says which kind it is; that of an
         object from a training loop does not, its tokens do. one_at_a_time: the model's lock, shared by all who ask it:
-        metrics of stability do so from their own thread."""
+        metrics of stability do so from their own thread. opened: notes the files that it opens while it works."""
         self.model, self.card, self.fit = model, model.card, fit
         self.options: Mapping[str, Any] = dict(model.options)
         self.device, self.notes = model.device, tuple(model.notes)
         self.states_kind = states_kind
+        self.opened = opened
         self._one_at_a_time = one_at_a_time or threading.Lock()
 
     def served(self, fit: str) -> ModelSystem:
-        return ModelSystem(self.model, fit, states_kind=self.states_kind, one_at_a_time=self._one_at_a_time)
+        return ModelSystem(
+            self.model, fit, states_kind=self.states_kind, one_at_a_time=self._one_at_a_time, opened=self.opened
+        )
 
     def parameter_count(self) -> int | None:
         return self.model.parameter_count()
@@ -93,7 +100,7 @@ class ModelSystem(System):
         import torch
 
         service = serve(self.card.sizes, int(images.shape[2]), int(images.shape[3]), self.fit)
-        with self._one_at_a_time, torch.no_grad():
+        with self._one_at_a_time, torch.no_grad(), noting(self.opened):
             if isinstance(self.model, ClosedSystem):
                 return self._reconstruct(self.model, images, seeds, service)
             return self._encode_and_decode(self.model, images, seeds, service, count_macs)
@@ -158,8 +165,8 @@ def _ceiling(service: Service, fitted: torch.Tensor) -> torch.Tensor | None:
 class GeneratorSystem(System):
     """A loaded Generator: it draws from prompts, so it has facts for the record and reconstructs nothing."""
 
-    def __init__(self, generator: Generator) -> None:
-        self.generator, self.card = generator, generator.card
+    def __init__(self, generator: Generator, opened: Opened | None = None) -> None:
+        self.generator, self.card, self.opened = generator, generator.card, opened
         self.options: Mapping[str, Any] = dict(generator.options)
 
     def parameter_count(self) -> int | None:

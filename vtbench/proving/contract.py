@@ -23,7 +23,7 @@ from vtbench.proving.checks import Status, Verdict
 from vtbench.proving.fresh_process import Origin
 from vtbench.proving.pictures import side_near_256
 from vtbench.types.adapter import ClosedSystem, Generator, Tokenizer
-from vtbench.types.errors import Unavailable, VtbenchError
+from vtbench.types.errors import RAISED, Unavailable, VtbenchError
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class _Sheet:
             status, said = of()
         except VtbenchError as bad:
             status, said = "failed", str(bad)
-        except Exception as bad:
+        except RAISED as bad:
             # An adapter may raise anything; the newcomer gets the sentence, the other checks go on.
             status, said = "failed", f"raised {type(bad).__name__}: {bad}; this usually means {mistake}"
         self.note(name, status, said)
@@ -152,7 +152,7 @@ def _by_name(origin: Origin, checkpoint: Path | None, sheet: _Sheet) -> _Subject
     except VtbenchError as bad:
         sheet.note("loads", "failed", str(bad))
         return None
-    except Exception as bad:
+    except RAISED as bad:
         said = f"load raised {type(bad).__name__}: {bad}; this usually means a wrong file or option"
         sheet.note("loads", "failed", said)
         return None

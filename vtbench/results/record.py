@@ -64,6 +64,15 @@ class WeightsRecord(Record):
     copies: list[CopyRecord] = []
 
 
+class ReadRecord(Record):
+    """A file that an adapter of somebody's own reads and does not declare. at_work: it was opened only while the model
+    worked, so that the run's id does not speak of it, and no other call is answered from the run."""
+
+    file: str = ""
+    sha256: str | None = None
+    at_work: bool = False
+
+
 class ModelRecord(Record):
     """What was measured. `card`: the facts of its card, without the native network's configuration."""
 
@@ -85,6 +94,12 @@ class ModelRecord(Record):
     identity: str | None = None
     """Of an object: the name under which the caller vouched that it is the same in every call."""
     macs: dict[str, float] | None = None
+    reads: list[ReadRecord] = []
+
+    @property
+    def reads_at_work(self) -> bool:
+        """True if files that the run's id does not speak of decided its numbers too."""
+        return any(read.at_work for read in self.reads)
 
 
 class TaskRecord(Record):

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from vtbench.types.errors import VtbenchError
+from vtbench.types.plugins import LIBRARIES
 
 PROJECT = "vtbench"
 ROOT = Path(__file__).resolve().parents[1]
@@ -94,9 +95,6 @@ def _ours(module: str, names: tuple[str, ...]) -> Iterator[Path]:
         path = file_of(name)
         if path is not None and path != FACE:
             yield path
-
-
-LIBRARIES = ("site-packages", "dist-packages")
 
 
 def is_library(folder: Path) -> bool:

@@ -9,6 +9,7 @@ from vtbench.images.stream import by_size, read_original
 from vtbench.images.suite import Suite
 from vtbench.images.views import View
 from vtbench.models.system import ModelSystem
+from vtbench.types.errors import RAISED
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 ENOUGH_SECONDS = 10.0
@@ -44,7 +45,7 @@ def rates(system: ModelSystem, suite: Suite, view: View) -> dict[int, float]:
             for _ in range(3):
                 output = system.produce(images, list(range(batch)), [item] * batch)
                 seconds.append((output.encode_seconds or 0.0) + (output.decode_seconds or 0.0))
-        except Exception:
+        except RAISED:
             # Too large for the memory; at a batch of one the model's own failure, which the run will name.
             break
         best = min(seconds[1:])

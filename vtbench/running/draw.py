@@ -20,9 +20,11 @@ from vtbench.images.prompts import PromptSuite
 from vtbench.images.reading import rgb_sha256
 from vtbench.images.rounding import to_uint8
 from vtbench.images.seeds import sample_seed
-from vtbench.models.devices import peak_memory, synchronize
+from vtbench.models.adapter_files import recorded
+from vtbench.models.devices import synchronize
 from vtbench.models.isolation import isolated
 from vtbench.models.load import Loaded
+from vtbench.models.memory import Memory
 from vtbench.models.outputs import check_generated
 from vtbench.results import provenance, sources
 from vtbench.results.drawings import (
@@ -38,7 +40,8 @@ from vtbench.results.folder import RunFolder
 from vtbench.results.record import IDENTITY_RULE, SCHEMA
 from vtbench.results.typed import validated
 from vtbench.types.adapter import Generator, Prompt
-from vtbench.types.errors import VtbenchError
+from vtbench.types.errors import RAISED, VtbenchError
+from vtbench.types.opened import Opened, noting
 
 Tick = Callable[[int, int], None]
 """(images done, images in all)"""
@@ -130,11 +133,12 @@ def draw(loaded: Loaded, order: Order, out: Path, progress: Tick | None = None) 
     if out.exists() and not out.is_dir():
         raise VtbenchError(f"--out {out} is a file: give a folder")
     with RunFolder(out):
-        info = _record(loaded, order, out, len(wanted))
+        memory = Memory.begin(order.device)
+        info, kept = _record(loaded, order, out, len(wanted))
         for torn in (out / "images").glob("*/.*.png.*"):
             # A kill in the middle of a picture leaves its unfinished copy.
             torn.unlink()
-        done = _kept(out, wanted)
+        done = _kept(out, wanted if kept else [])
         write_json(out / RECORD, {**info, "status": "running"})
         if progress is not None:
             progress(done, len(wanted))
@@ -142,17 +146,22 @@ def draw(loaded: Loaded, order: Order, out: Path, progress: Tick | None = None) 
             batch = wanted[done : done + order.batch_size]
             _one_batch(loaded, batch, out, order.device, warm_up=done == 0 and len(wanted) > order.batch_size)
             done += len(batch)
+            if late := loaded.read_at_work():
+                reads = [*recorded(loaded.files.read, at_work=False), *recorded(late, at_work=True)]
+                info["model"] = {**info["model"], "reads": reads}
+                write_json(out / RECORD, {**info, "status": "running"})
             if progress is not None:
                 progress(done, len(wanted))
         rows = tuple(read_samples(out))
         black = [row.file for row in rows if row.black]
-        info |= {"status": "complete", "black": black, "peak_memory": peak_memory(order.device)}
+        info |= {"status": "complete", "black": black, "peak_memory": memory.most()}
         write_json(out / RECORD, info)
     return Drawing(out, rows, validated(DrawingRecord, plain(info), f"{out / RECORD}"))
 
 
-def _record(loaded: Loaded, order: Order, out: Path, n: int) -> dict[str, Any]:
-    """The record of this order; a folder of another order is refused."""
+def _record(loaded: Loaded, order: Order, out: Path, n: int) -> tuple[dict[str, Any], bool]:
+    """The record of this order, and whether images of it that lie here stay: not where the generator read files that
+    may be others by now. A folder of another order is refused."""
     question = order.question(loaded)
     digest = hashlib.sha256(json.dumps(plain(question), sort_keys=True).encode()).hexdigest()
     before = read_drawing_record(out) if (out / RECORD).is_file() else None
@@ -162,7 +171,7 @@ def _record(loaded: Loaded, order: Order, out: Path, n: int) -> dict[str, Any]:
         what = "another question" if before.id != digest else f"--n {before.per_prompt}"
         raise VtbenchError(f"{out} belongs to {what}: choose another --out, or delete it")
     identity, suite = loaded.identity, order.suite
-    return {
+    record = {
         "schema": SCHEMA,
         "identity_rule": IDENTITY_RULE,
         "id": digest,
@@ -176,6 +185,7 @@ def _record(loaded: Loaded, order: Order, out: Path, n: int) -> dict[str, Any]:
             "weights": dict(loaded.weights),
             "tokenizer": identity.get("tokenizer"),
             **loaded.facts,
+            **({"reads": recorded(loaded.files.read, at_work=False)} if loaded.files.read else {}),
         },
         "suite": {
             "name": suite.name,
@@ -191,6 +201,7 @@ def _record(loaded: Loaded, order: Order, out: Path, n: int) -> dict[str, Any]:
         "command": order.command,
         "provenance": provenance.facts([Path(__file__), *loaded.sources]),
     }
+    return record, before is None or not before.model.reads_at_work
 
 
 def read_drawing(path: Path) -> Drawing:
@@ -220,7 +231,7 @@ def _kept(out: Path, wanted: Sequence[Sample]) -> int:
 def _one_batch(loaded: Loaded, batch: Sequence[Sample], out: Path, device: str, *, warm_up: bool) -> None:
     """Draws a batch: its pictures, then its lines."""
     generator = loaded.generator
-    pixels, seconds = _drawn(generator, batch, device)
+    pixels, seconds = _drawn(generator, batch, device, loaded.system.opened)
     cost = {k: float(v) for k, v in generator.cost().items()}
     lines = []
     for sample, rgb in zip(batch, pixels, strict=True):
@@ -230,16 +241,18 @@ def _one_batch(loaded: Loaded, batch: Sequence[Sample], out: Path, device: str, 
     append(out / SAMPLES, "".join(lines).encode())
 
 
-def _drawn(generator: Generator, batch: Sequence[Sample], device: str) -> tuple[Any, float]:
-    """(uint8 (B, H, W, 3), seconds an image); whatever a generator raises or may not return is a sentence."""
+def _drawn(generator: Generator, batch: Sequence[Sample], device: str, opened: Opened | None) -> tuple[Any, float]:
+    """(uint8 (B, H, W, 3), seconds an image); whatever a generator raises or may not return is a sentence. opened:
+    notes what it reads."""
     name, prompts = generator.card.name, [s.prompt for s in batch]
     synchronize(device)
     start = time.perf_counter()
     try:
-        images = generator.generate(prompts, [s.seed for s in batch])
+        with noting(opened):
+            images = generator.generate(prompts, [s.seed for s in batch])
     except (VtbenchError, KeyboardInterrupt):
         raise
-    except Exception as bad:
+    except RAISED as bad:
         raise VtbenchError(f"{name} raised {type(bad).__name__} on the prompt {prompts[0].id}: {bad}", code=1) from bad
     synchronize(device)
     seconds = (time.perf_counter() - start) / len(batch)

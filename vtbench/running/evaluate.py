@@ -12,6 +12,7 @@ from vtbench.images import stream
 from vtbench.images.pairing import pair_names, partners
 from vtbench.models.isolation import isolated
 from vtbench.models.load import Loaded, load
+from vtbench.models.memory import Memory
 from vtbench.models.objects import measuring
 from vtbench.models.pictures import SavedPictures
 from vtbench.models.system import ModelSystem
@@ -22,7 +23,7 @@ from vtbench.running import generation, pipeline
 from vtbench.running.batch_size import fastest
 from vtbench.running.evaluation import Evaluation
 from vtbench.running.job import Job
-from vtbench.running.question import costs_of, failures_recorded, finished, first_record
+from vtbench.running.question import costs_of, failures_recorded, finished, first_record, with_reads
 from vtbench.running.request import Progress, Question, Request
 from vtbench.running.writer import SAMPLES, Keeping, Writer
 from vtbench.scoring import feature_cache
@@ -152,16 +153,17 @@ def run(job: Job, tell: Progress = _silent, say: Say = _silent) -> Path:
         pair_names(job.items(), job.suite.name)
     if not job.suite.items:
         raise VtbenchError(f"{job.suite.name} holds no images: nothing to do")
+    memory = Memory.begin(job.device)
     with RunFolder(path) as folder:
         start = _begin(job, folder, say)
         if start is None:
             tell(job.name, job.task.name, len(job.items()), len(job.items()))
             return path
         folder.write_info(start.info.with_(status="running"))
-        with failures_recorded(folder, start.info):
+        with failures_recorded(folder, job, start.info):
             known = _known(job, folder, start, say)
             _images(job, folder, start, known, tell)
-        _finish(job, folder, start, known)
+        _finish(job, folder, start, known, memory)
     return path
 
 
@@ -176,9 +178,10 @@ def _begin(job: Job, folder: RunFolder, say: Say) -> _Start | None:
     metrics = load_metrics(job.task.metrics, job.device)
     save, items = job.save, job.items()
     if before is not None:
-        if set(before.unavailable) & set(metrics.ready) or not save <= set(before.save):
-            # Metrics that were null for lack of weights, or tokens and images that nobody asked to be kept: the images
-            # go through the model once more.
+        anew = set(before.unavailable) & set(metrics.ready) or not save <= set(before.save)
+        if anew or before.model.reads_at_work:
+            # Metrics that were null for lack of weights, tokens and images that nobody asked to be kept, or a model
+            # that read what may be another file by now: the images go through the model once more.
             folder.clear()
         elif before.finished and before.n == len(items):
             return None
@@ -237,11 +240,15 @@ def _images(job: Job, folder: RunFolder, start: _Start, known: Mapping[str, Kept
     )
     if start.begun >= len(items):
         return
-    done = start.begun
+    done, opened = start.begun, 0
 
     def tick(count: int) -> None:
-        nonlocal done
+        nonlocal done, opened
         done += count
+        if system.opened is not None and len(system.opened.paths) > opened:
+            # Before a kill can leave rows behind that look as if the run's id spoke of all that they were made from.
+            opened = len(system.opened.paths)
+            folder.write_info(with_reads(job, start.info).with_(status="running"))
         tell(job.name, job.task.name, done, len(items))
 
     # A metric's network beside the model's on the same cores only slows both: in turn.
@@ -260,7 +267,7 @@ def _images(job: Job, folder: RunFolder, start: _Start, known: Mapping[str, Kept
     )
 
 
-def _finish(job: Job, folder: RunFolder, start: _Start, known: Mapping[str, KeptFeatures]) -> None:
+def _finish(job: Job, folder: RunFolder, start: _Start, known: Mapping[str, KeptFeatures], memory: Memory) -> None:
     """Scores from the rows, and the whole record. known: what the cache holds already."""
     asked = Asked(job.task.name, start.metrics, job.view.protocol, job.view.fingerprint())
     seen = tally(folder.read_rows(), start.metrics.per_image())
@@ -275,7 +282,7 @@ def _finish(job: Job, folder: RunFolder, start: _Start, known: Mapping[str, Kept
     )
     if result.per_image:
         folder.replace_rows(with_values(folder.read_rows, result.per_image, seen.good))
-    info = finished(job, start.info, folder)
+    info = finished(job, start.info, folder, memory)
     if start.notes:
         info = info.with_(notes=start.notes)
     folder.write_scores([*result.scores, *cost_scores(job.task.name, costs_of(info, seen))])

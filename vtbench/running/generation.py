@@ -19,7 +19,7 @@ from vtbench.running.draw import Drawing, Order, draw
 from vtbench.running.drawn import Drawn, load_for_drawn, score_drawn
 from vtbench.running.drawn_samples import write_samples
 from vtbench.running.job import Job
-from vtbench.running.question import failures_recorded, first_record, joined, now
+from vtbench.running.question import failures_recorded, first_record, joined, now, with_reads
 from vtbench.running.request import Progress, Request
 from vtbench.scoring.feature_cache import Say
 from vtbench.scoring.features import DiskUse, FeaturePlace
@@ -53,7 +53,8 @@ def evaluate(job: Job, request: Request, tell: Progress, say: Say) -> Run:
         if before is not None and before.id != job.id:
             raise VtbenchError(f"{folder.path} belongs to another question: choose another --out")
         metrics = load_for_drawn(job.task.metrics, job.device)
-        if before is not None and before.status == "complete" and not set(before.unavailable) & set(metrics.ready):
+        whole = before is not None and before.status == "complete" and not before.model.reads_at_work
+        if before is not None and whole and not set(before.unavailable) & set(metrics.ready):
             return read_run(folder.path)
         extractors = metrics.extractors()
         if extractors:
@@ -68,7 +69,7 @@ def evaluate(job: Job, request: Request, tell: Progress, say: Say) -> Run:
         info = _record(job, order, drawing, metrics)
         folder.clear()
         folder.write_info(info.with_(status="running"))
-        with failures_recorded(folder, info):
+        with failures_recorded(folder, job, info):
             scores = score_drawn(job, Drawn(drawing), metrics, folder, info, tell)
             write_samples(folder.path, drawing)
         folder.write_scores(scores)
@@ -79,7 +80,7 @@ def evaluate(job: Job, request: Request, tell: Progress, say: Say) -> Run:
 
 def _record(job: Job, order: Order, drawing: Drawing, metrics: Metrics) -> RunInfo:
     """run.json of a generation: a run's record, with the prompts, the tokenizer and what drawing cost."""
-    info = first_record(job, metrics, job.batch_size, frozenset(), n=len(drawing.rows))
+    info = with_reads(job, first_record(job, metrics, job.batch_size, frozenset(), n=len(drawing.rows)))
     reasons = [info.why_not_ranked]
     distances = metrics.of_sets() or "fid" in job.task.metrics
     if distances and len(drawing.rows) != PROTOCOL_N:

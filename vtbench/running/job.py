@@ -13,6 +13,7 @@ from typing import Any
 from vtbench import registry
 from vtbench.images.suite import Suite
 from vtbench.images.views import View
+from vtbench.models.adapter_files import of_outside
 from vtbench.models.load import Loaded
 from vtbench.results import sources
 from vtbench.results.files import plain
@@ -58,9 +59,10 @@ class Job:
     def source_files(self) -> list[Path]:
         """Where the code begins that decides these numbers: the model's, the task's, the metrics'."""
         metrics, tasks = registry.metrics(), registry.tasks()
-        files = [metrics.source(n).file for n in self.cards()]
+        origins = [metrics.source(n) for n in self.cards()]
         if self.task.name in tasks:
-            files.append(tasks.source(self.task.name).file)
+            origins.append(tasks.source(self.task.name))
+        files = [path for one in origins for path in ([one.file] if one.builtin else of_outside(one.file))]
         return [*self.loaded.sources, *files]
 
     def question(self) -> dict[str, Any]:

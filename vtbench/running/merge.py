@@ -165,10 +165,13 @@ def _record(shards: Sequence[Run]) -> RunInfo:
     for info in infos:
         served.update(info.served)
     why = joined(dict.fromkeys(reasons))
+    # The whole took what its largest shard took, unless that of a shard is not known.
+    largest = max((i for i in infos if i.n), key=_memory, default=first)
     return first.with_(
         enlarged=sum(i.enlarged for i in infos),
         served=dict(served),
-        peak_memory_bytes=max((i.peak_memory_bytes for i in infos if i.peak_memory_bytes), default=None),
+        peak_memory_bytes=largest.peak_memory_bytes,
+        peak_memory_what=largest.peak_memory_what,
         shard=None,
         n=sum(i.n or 0 for i in infos),
         ranked=why is None,
@@ -176,6 +179,10 @@ def _record(shards: Sequence[Run]) -> RunInfo:
         merged_from=len(shards),
         status="incomplete" if any(i.status == "incomplete" for i in infos) else "complete",
     )
+
+
+def _memory(info: RunInfo) -> float:
+    return float("inf") if info.peak_memory_bytes is None else info.peak_memory_bytes
 
 
 def _score(folder: RunFolder, info: RunInfo) -> tuple[Mapping[str, Extractor], Sequence[int]]:

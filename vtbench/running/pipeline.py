@@ -21,7 +21,7 @@ from vtbench.images.stream import Group, Original, by_size, stacked
 from vtbench.models.isolation import isolated
 from vtbench.models.outputs import Output
 from vtbench.models.system import System
-from vtbench.types.errors import VtbenchError
+from vtbench.types.errors import RAISED, VtbenchError
 from vtbench.types.metric import Reference
 
 Batch = Sequence[tuple[Original, ...]]
@@ -136,7 +136,7 @@ def _part(lane: Lane, group: _Group, batch: Batch, count_macs: bool) -> Part:
     except VtbenchError as bad:
         # In mid-run it is the model that failed, whatever the sentence: the others go on.
         raise VtbenchError(str(bad), code=1) from bad
-    except Exception as bad:
+    except RAISED as bad:
         # An adapter may raise anything.
         first = group.originals[0].item.id
         raise VtbenchError(f"{lane.name} raised {type(bad).__name__} on {first}: {bad}", code=1) from bad

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from vtbench import registry
-from vtbench.models.devices import peak_memory
+from vtbench.models.adapter_files import reason, recorded
+from vtbench.models.memory import Memory
 from vtbench.results import provenance
 from vtbench.results.files import NotWritten, plain
 from vtbench.results.folder import RunFolder
@@ -115,11 +116,23 @@ def _model(job: Job) -> dict[str, Any]:
         "parameters": loaded.system.parameter_count(),
         **loaded.facts,
         **job.facts,
+        **({"reads": recorded(loaded.files.read, at_work=False)} if loaded.files.read else {}),
     }
 
 
-def finished(job: Job, info: RunInfo, folder: RunFolder) -> RunInfo:
-    """The record at the run's end: what the rows say of it as a whole, memory, time."""
+def with_reads(job: Job, info: RunInfo) -> RunInfo:
+    """The record with the files that the model's code has opened by now, while it worked; they keep it unranked."""
+    late = job.loaded.read_at_work()
+    if not late:
+        return info
+    reads = [*recorded(job.loaded.files.read, at_work=False), *recorded(late, at_work=True)]
+    why = joined(dict.fromkeys([*(info.why_not_ranked or "").split("; "), reason(job.name, late)]))
+    return info.with_(model={**info.model.as_dict(), "reads": reads}, ranked=False, why_not_ranked=why)
+
+
+def finished(job: Job, info: RunInfo, folder: RunFolder, memory: Memory) -> RunInfo:
+    """The record at the run's end: what the rows say of it as a whole, memory since it began, time."""
+    info = with_reads(job, info)
     bad = enlarged = count = 0
     served: Counter[str] = Counter()
     first: Mapping[str, Any] = {}
@@ -131,7 +144,7 @@ def finished(job: Job, info: RunInfo, folder: RunFolder) -> RunInfo:
         enlarged += bool(flags.get("enlarged"))
         served.update([flags["served"]] if "served" in flags else ())
     unscored = f"{bad} of {count} images could not be scored" if bad else None
-    memory = peak_memory(job.device, beside="metrics and libraries")
+    most = memory.most(beside="metrics and libraries")
     kind = first.get("kind") or job.loaded.system.card.kind
     model = {**info.model.as_dict(), "kind": kind, "macs": first.get("seconds", {}).get("macs")}
     model["card"] = {**model["card"], "kind": kind}
@@ -142,26 +155,27 @@ def finished(job: Job, info: RunInfo, folder: RunFolder) -> RunInfo:
         model=model,
         enlarged=enlarged,
         served=dict(served),
-        peak_memory_bytes=memory["bytes"],
-        peak_memory_what=memory["what"],
+        peak_memory_bytes=most["bytes"],
+        peak_memory_what=most["what"],
         provenance={**info.provenance.as_dict(), "finished": now()},
     )
 
 
 @contextlib.contextmanager
-def failures_recorded(folder: RunFolder, info: RunInfo) -> Iterator[None]:
-    """What ends a run early is written into its record before it is raised."""
+def failures_recorded(folder: RunFolder, job: Job, info: RunInfo) -> Iterator[None]:
+    """What ends a run early is written into its record before it is raised, with what its model read until then."""
     try:
         yield
     except KeyboardInterrupt:
-        folder.write_info(info.with_(status="interrupted"))
+        folder.write_info(with_reads(job, info).with_(status="interrupted"))
         raise
     except NotWritten as bad:
         with contextlib.suppress(VtbenchError):
-            folder.write_info(info.with_(status="interrupted", failure=str(bad)))
+            folder.write_info(with_reads(job, info).with_(status="interrupted", failure=str(bad)))
         raise
     except VtbenchError as bad:
         why = f"the run failed: {bad}"
+        info = with_reads(job, info)
         folder.write_info(info.with_(status="failed", failure=str(bad), ranked=False, why_not_ranked=why))
         raise
 

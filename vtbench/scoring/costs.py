@@ -16,8 +16,8 @@ UNTIMED = "no image was timed: the first batch warms up, and pictures made elsew
 @dataclass(frozen=True)
 class Costs:
     """Times in seconds an image by what took them ("encode", "decode", "image"); `counts`: further numbers an image by
-    name (network evaluations, acceptance, …); peak memory in bytes and what it is of; parameters; multiply-accumulates
-    by part; `n`: images of the run."""
+    name (network evaluations, acceptance, …); peak memory in bytes and whose, or why it is not known; parameters;
+    multiply-accumulates by part; `n`: images of the run."""
 
     n: int
     batch_size: int | None
@@ -67,7 +67,8 @@ def cost_scores(task: str, costs: Costs) -> list[Score]:
         unit, better = ("evaluations/image", "lower") if evaluations else ("", None)
         add(name, mean, unit, better, "the generator does not count them", len(values))
     memory = costs.memory / 2**20 if costs.memory else None
-    add("peak-memory", memory, "MiB", "lower", "not measured on this device", costs.n, what=costs.memory_what)
+    unknown = costs.memory_what or "not measured on this device"
+    add("peak-memory", memory, "MiB", "lower", unknown, costs.n, what=costs.memory_what)
     parameters = None if costs.parameters is None else float(costs.parameters)
     no_parameters = "this system has no parameters to count"
     add("parameters", parameters, "parameters", "lower", no_parameters, costs.n)

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vtbench.types.errors import Unavailable, VtbenchError
+from vtbench.types.errors import RAISED, Unavailable, VtbenchError
 from vtbench.types.metric import Batch, Extractor, ImageMetric, Reference, SetValue, Value
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def measure(name: str, metric: ImageMetric, batch: Batch) -> list[Value]:
         values = _answers(metric, batch)
     except VtbenchError:
         raise
-    except Exception as bad:
+    except RAISED as bad:
         # A metric of somebody's may raise anything.
         raise _named(f"the metric {name}", bad, _where(metric, batch)) from bad
     return [_finite(name, v) for v in values]
@@ -70,7 +70,7 @@ def _finite(name: str, value: Value) -> Value:
     return value
 
 
-def _named(what: str, bad: Exception, item: str) -> VtbenchError:
+def _named(what: str, bad: BaseException, item: str) -> VtbenchError:
     return VtbenchError(f"{what} raised {type(bad).__name__} on {item}: {bad}", code=1)
 
 
@@ -82,7 +82,7 @@ def _where(metric: ImageMetric, batch: Batch) -> str:
     for index in range(len(batch)):
         try:
             _answers(metric, one_of(batch, index))
-        except Exception:
+        except RAISED:
             return batch.reference.items[index].id
     return f"{first} and {len(batch) - 1} more, together"
 
@@ -117,7 +117,7 @@ def extract(extractor: Extractor, images: torch.Tensor, items: Sequence[str]) ->
         return extractor.extract(images)
     except VtbenchError:
         raise
-    except Exception as bad:
+    except RAISED as bad:
         raise _named(f"the feature network {extractor.id}", bad, items[0]) from bad
 
 
@@ -131,7 +131,7 @@ def finish(name: str, compute: Callable[[], SetValue]) -> SetValue:
         return SetValue(None, why=str(bad))
     except VtbenchError:
         raise
-    except Exception as bad:
+    except RAISED as bad:
         raise _named(f"the metric {name}", bad, "the whole set") from bad
     if result.value is not None and not math.isfinite(result.value):
         return SetValue(None, n=result.n, why=f"{name} came out as {result.value}", warning=result.warning)

@@ -20,6 +20,10 @@ class VtbenchError(Exception):
         self.code = code
 
 
+RAISED = (Exception, SystemExit)
+"""What somebody else's code may raise: one that calls `sys.exit` must not end the command that only lists it."""
+
+
 class MissingExtra(VtbenchError):
     """A package of an extra is not installed."""
 

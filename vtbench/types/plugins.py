@@ -10,7 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-from vtbench.types.errors import VtbenchError
+from vtbench.types.errors import RAISED, VtbenchError
+from vtbench.types.opened import Opened, noting
+
+_opened: dict[Path, Opened] = {}
+"""What was opened while modules from outside were imported: of a plug-in by its package, of a file by the file."""
+_search: dict[Path, list[str]] = {}
+"""Where Python looked for modules as a file of the user's had been imported; later files add their own folders."""
+LIBRARIES = ("site-packages", "dist-packages")
+"""Names of folders of installed packages."""
 
 
 def plugins(group: str, add: Callable[[ModuleType, str], None]) -> dict[str, str]:
@@ -21,13 +29,45 @@ def plugins(group: str, add: Callable[[ModuleType, str], None]) -> dict[str, str
     """
     broken = {}
     for point in importlib.metadata.entry_points(group=group):
+        opened = Opened()
         try:
-            target = point.load()
+            with noting(opened):
+                target = point.load()
             module = target if isinstance(target, ModuleType) else sys.modules[target.__module__]
+            _keep(place_of(file_of(module)), opened)
             add(module, f"the plug-in {point.value}")
-        except Exception as bad:
+        except RAISED as bad:
             broken[point.name] = f"{point.value}: {type(bad).__name__}: {bad}"
     return broken
+
+
+def place_of(file: Path) -> Path:
+    """What a module's author gave it: the outermost package that its file lies in, else the file's folder; among
+    installed libraries, where a folder is everybody's, the file alone."""
+    file = file.resolve()
+    folder = file.parent
+    if not (folder / "__init__.py").is_file():
+        return file if {*LIBRARIES} & {folder.name} else folder
+    while (folder.parent / "__init__.py").is_file():
+        folder = folder.parent
+    return folder
+
+
+def _keep(place: Path, opened: Opened) -> None:
+    kept = _opened.setdefault(place, Opened())
+    for path in opened.paths:
+        kept.note(path, writes=False)
+
+
+def opened_at_import(file: Path) -> list[str]:
+    """What was opened while this file of somebody's own was imported, or the plug-in's package that it lies in."""
+    places = {file.resolve(), place_of(file)}
+    return [path for place in places if place in _opened for path in _opened[place].paths]
+
+
+def search_path_of(file: Path) -> list[str]:
+    """Where Python looked for what this file imports."""
+    return _search.get(file.resolve(), sys.path)
 
 
 def is_path_and_name(spec: str) -> bool:
@@ -52,11 +92,15 @@ def module_of(file: Path, mark: str) -> ModuleType:
         raise VtbenchError(f"{file} cannot be imported as a Python file: its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[unique] = module
+    opened = Opened()
     try:
-        spec.loader.exec_module(module)
-    except Exception as bad:
+        with noting(opened):
+            spec.loader.exec_module(module)
+    except RAISED as bad:
         del sys.modules[unique]
         raise VtbenchError(f"{file} cannot be imported ({type(bad).__name__}: {bad}): mend the file") from bad
+    _keep(file.resolve(), opened)
+    _search[file.resolve()] = list(sys.path)
     return module
 
 

@@ -1,0 +1,84 @@
+"""Somebody's code that calls `sys.exit`, or raises anything else, ends nothing but itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import cuts
+
+import vtbench
+from vtbench import registry
+from vtbench.types.errors import VtbenchError
+from vtbench.types.plugins import plugins
+
+ENDS = {
+    "exits with words": "import sys; sys.exit('CUDA toolkit not found')",
+    "exits with a number": "import os, sys; sys.exit(3)",
+    "raises SystemExit deep inside": "def f():\n    raise SystemExit\nf()",
+    "raises": "raise RuntimeError('no GPU')",
+}
+GROUPS = (registry.ENTRY_POINTS, registry.METRIC_PLUGINS, registry.TASK_PLUGINS)
+
+
+def _installed(folder: Path, module: str, text: str, group: str) -> None:
+    """A distribution with one entry point, as pip would leave it."""
+    (folder / f"{module}.py").write_text(text + "\n")
+    facts = folder / f"{module}-1.0.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
+    (facts / "entry_points.txt").write_text(f"[{group}]\n{module} = {module}\n")
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_plug_in_that_ends_is_broken_and_hides_nothing(
+    group: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"ends_{group.partition('.')[2]}_{k}" for k in range(len(ENDS))]
+    for name, text in zip(names, ENDS.values(), strict=True):
+        _installed(tmp_path, name, text, group)
+    _installed(tmp_path, f"whole_{group.partition('.')[2]}", "X = 1", group)
+    monkeypatch.syspath_prepend(tmp_path)
+    added = []
+    broken = plugins(group, lambda module, words: added.append(module.__name__))
+    assert set(names) <= broken.keys()
+    assert "SystemExit: CUDA toolkit not found" in broken[names[0]]
+    assert f"whole_{group.partition('.')[2]}" in added
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_a_file_that_ends_is_one_sentence(how: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(ENDS[how])
+    with pytest.raises(VtbenchError, match=r"mine\.py cannot be imported"):
+        vtbench.evaluate(f"{tmp_path / 'mine.py'}@x", images=tmp_path)
+
+
+ADAPTER = """
+import sys
+from vtbench import Bitstream, Card, Family, Multiple, Tokenizer
+class T(Tokenizer):
+    def load(self, files, device="cpu", dtype="float32"):
+        self.end("load")
+    def encode(self, images, seeds, budget=None):
+        self.end("encode")
+        return Bitstream([b"x"] * len(images), tuple(images.shape[2:]))
+    def decode(self, tokens, seeds):
+        self.end("decode")
+    def end(self, where):
+        if self.card.name == where:
+            sys.exit(f"ended in {where}")
+CARDS = tuple(Card(name=n, family="t", kind="codec", title=n, sizes=Multiple(1)) for n in ("load", "encode", "decode"))
+FAMILY = Family("t", "t", CARDS, T)
+"""
+
+
+def test_a_model_that_ends_is_named_and_the_others_go_on(tmp_path: Path) -> None:
+    (tmp_path / "ends.py").write_text(ADAPTER)
+    names = [f"{tmp_path / 'ends.py'}@{name}" for name in ("load", "encode", "decode")]
+    more: dict[str, Any] = {"images": cuts(tmp_path / "images", 2), "view": "native", "tasks": ["compression"]}
+    made = vtbench.evaluate([*names, "png"], out=tmp_path / "out", **more)
+    assert [run.name for run in made.runs] == ["png"]
+    for where, why in zip(("load", "encode", "decode"), made.failures.values(), strict=True):
+        assert "SystemExit" in why
+        assert f"ended in {where}" in why
