@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtbench.adapters.networks.distilled import SIDE, Blocks, Distilled, Shape, Trunk
+from vtbench.adapters.networks.parts import infer
 from vtbench.adapters.networks.parts.config import Config
 from vtbench.models.network import Encoded
 from vtbench.types.errors import VtbenchError
@@ -41,6 +42,15 @@ class _Decoder(Trunk):
 
 class Alit(Distilled):
     """Latents are (B, tokens, C); every rollout adds `num_init_latent_tokens` of them and changes all others."""
+
+    @staticmethod
+    def infer_arch(shapes: infer.Shapes, like: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The arch of a checkpoint of these shapes."""
+        arch = Distilled.sizes(shapes, like) if "timestep_embedding" in shapes else None
+        if arch is not None:
+            arch["max_rollout_iters"], arch["num_init_latent_tokens"] = shapes["timestep_embedding"][:2]
+            arch["factorize_latent"] = "decoder.decoder_embed.weight" in shapes
+        return arch
 
     def __init__(self, arch: Mapping[str, Any]) -> None:
         c = Config(arch, "arch")

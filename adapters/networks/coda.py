@@ -12,6 +12,7 @@ encoder_attn_resolutions, decoder_attn_resolutions}, lora (null: none) {rank, mo
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtbench.adapters.networks.kl import KlAutoencoder
+from vtbench.adapters.networks.parts import infer
 from vtbench.adapters.networks.parts.config import Config
 from vtbench.adapters.networks.parts.conv import Down, Up, check_size
 from vtbench.adapters.networks.parts.diffusers_kl import DiffusersKl
@@ -141,6 +143,30 @@ class Coda(nn.Module):
     value_range = (-1.0, 1.0)
     channel_axis = 1
     optional: tuple[str, ...] = ()
+
+    @staticmethod
+    def infer_arch(shapes: infer.Shapes, like: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The arch of a checkpoint of these shapes, of the same autoencoder; scales have none."""
+        arch, kind = copy.deepcopy(dict(like)), like["vae"]["type"]
+        if "quantizer.attn.to_q.weight" not in shapes:
+            return None
+        if kind == "flux":
+            sizes = DiffusersKl.sizes(shapes, "vae.")
+        else:
+            own = {name.removeprefix("vae."): shape for name, shape in shapes.items() if name.startswith("vae.")}
+            read = infer.kl(own, {"vae": arch["vae"]})
+            sizes = None if read is None else {key: read["vae"][key] for key in _MAR}
+        if sizes is None:
+            return None
+        arch["vae"].update(sizes)
+        rank = next((shape[0] for name, shape in shapes.items() if name.endswith("lora_layer.down.weight")), None)
+        arch["lora"] = None if rank is None else {**(like["lora"] or {"modules": []}), "rank": rank}
+        q = arch["quantizer"]
+        q["codebook_size"], q["embed_dim"] = shapes["quantizer.codebooks.weight"]
+        q["attn_dim"], arch["vae"]["latent_channels"] = shapes["quantizer.attn.to_q.weight"][0], q["embed_dim"]
+        normed = "layer" if "quantizer.attn.norm_q.bias" in shapes else "rms"
+        q["norm"] = normed if "quantizer.attn.norm_q.weight" in shapes else None
+        return arch
 
     def __init__(self, arch: Mapping[str, Any]) -> None:
         super().__init__()

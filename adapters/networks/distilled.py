@@ -6,12 +6,16 @@ modules/{base_tokenizers, base, latent_distillation_modules, vector_quantizer}.p
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vtbench.adapters.networks.kl import KlAutoencoder
+from vtbench.adapters.networks.parts import archs, infer
 from vtbench.adapters.networks.parts.clip import Block
 from vtbench.adapters.networks.parts.config import Config
 from vtbench.adapters.networks.parts.conv import Conv
@@ -175,6 +179,24 @@ class Distilled(nn.Module):
     optional = ("gan_losses.", "criterion.")
     alphabets: tuple[int, ...] = ()
 
+    @staticmethod
+    def sizes(shapes: infer.Shapes, like: Mapping[str, Any]) -> dict[str, Any] | None:
+        """What both networks' shapes say of the arch they share; heads keep their width."""
+        base = _base_of(shapes, like["base"])
+        if base is None or "pre_quantizer_mlp.weight" not in shapes:
+            return None
+        arch = copy.deepcopy(dict(like))
+        for half in ("encoder", "decoder"):
+            width, part = shapes[f"{half}.transformer.0.ln_1.weight"][0], arch[half]
+            part["heads"] = max(1, width * part["heads"] // part["width"])
+            part.update(width=width, layers=infer.count(shapes, f"{half}.transformer.{{i}}."))
+        patch, codes = shapes["patch_embed.weight"][2], shapes.get("quantize.embedding.weight")
+        arch.update(base=base, patch_size=patch, image_size=SIDE * patch, quantize_latent=codes is not None)
+        arch["quantizer"]["embed_dim"] = shapes["pre_quantizer_mlp.weight"][0]
+        if codes is not None:
+            arch["quantizer"]["codebook_size"] = codes[0]
+        return arch
+
     def __init__(self, c: Config) -> None:
         super().__init__()
         self.fixed_size: int | None = c.integer("image_size")
@@ -228,3 +250,23 @@ class Distilled(nn.Module):
             what = " or ".join(f"{h * side} x {w * side}" for h, w in allowed)
             raise VtbenchError(f"the image is {size[0]} x {size[1]}, but this network takes {what} only")
         return size[0] // side, size[1] // side
+
+
+def _base_of(shapes: infer.Shapes, like: Mapping[str, Any]) -> dict[str, Any] | None:
+    """arch.base from the names under base_tokenizer.; None if there is no such tokenizer."""
+    kind = next((k for k in ("vqgan", "vae") if f"base_tokenizer.{k}.encoder.conv_in.weight" in shapes), None)
+    if kind is None:
+        return None
+    start = f"base_tokenizer.{kind}."
+    own = {name.removeprefix(start): shape for name, shape in shapes.items() if name.startswith(start)}
+    base = copy.deepcopy(dict(like)) if like["type"] == kind else archs.distilled_base(kind)
+    if kind == "vae":
+        read = infer.kl(own, {"vae": base})
+        return None if read is None else dict(read["vae"])
+    level = {"level": "down.{i}", "block": "block.{i}", "width": "ch", "blocks": "num_res_blocks"}
+    base["ch_mult"] = infer.pyramid(own, base, **level)
+    base["out_channels"] = own["decoder.conv_out.weight"][0]
+    base["codebook_size"], base["z_channels"] = own["quantize.embedding.weight"]
+    learned = "encoder.down.0.downsample.conv.weight" in own
+    base["encoder_downsample"] = "convolution" if learned else "average pooling"
+    return base

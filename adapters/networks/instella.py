@@ -11,6 +11,7 @@ column), norm_eps, scale (null, or the image side in pixels over which positions
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vtbench.adapters.networks.parts import infer
 from vtbench.adapters.networks.parts.config import Config
 from vtbench.adapters.networks.parts.conv import check_size
 from vtbench.adapters.networks.parts.positions import rotary
@@ -227,6 +229,26 @@ class Instella(nn.Module):
     fixed_size: int | None = None
     channel_axis = 2
     optional = ("decoder.repa_proj.",)
+
+    @staticmethod
+    def infer_arch(shapes: infer.Shapes, like: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The arch of a checkpoint of these shapes; after which layers the resolution changes is not in them, and the
+        axes keep their shares of a head."""
+        if "encoder.patch_embedder.weight" not in shapes or "quantizer.embed" not in shapes:
+            return None
+        arch = copy.deepcopy(dict(like))
+        for half in ("encoder", "decoder"):
+            block, part = f"{half}.transformer_blocks", arch[half]
+            head, width = shapes[f"{block}.0.attn.norm_q.weight"][0], shapes[f"{block}.0.attn.q_proj.weight"][0]
+            part.update(layers=infer.count(shapes, f"{block}.{{i}}."), head_dim=head, heads=width // head)
+        before, head = sum(arch["rope_axes"]), arch["encoder"]["head_dim"]
+        # Even numbers of channels for rows and columns, the rest for the latents' number.
+        cells = [axis * head // before // 2 * 2 for axis in arch["rope_axes"][1:]]
+        arch["rope_axes"] = [head - sum(cells), *cells]
+        _, arch["in_channels"], arch["patch_size"], _ = shapes["encoder.patch_embedder.weight"]
+        arch["num_latent_tokens"] = shapes["encoder.latent_tokens"][1]
+        arch["quantizer"]["bits"] = shapes["quantizer.embed"][0]
+        return arch
 
     def __init__(self, arch: Mapping[str, Any]) -> None:
         super().__init__()

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtbench.adapters.networks.distilled import SIDE, Blocks, Distilled, Trunk
+from vtbench.adapters.networks.parts import infer
 from vtbench.adapters.networks.parts.config import Config
 from vtbench.adapters.networks.parts.quantizers import Grid
 from vtbench.models.network import Encoded
@@ -33,6 +34,16 @@ class Karl(Distilled):
 
     Which tokens halt is part of the code, so that its alphabet has one more symbol, the last: halted.
     """
+
+    @staticmethod
+    def infer_arch(shapes: infer.Shapes, like: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The arch of a checkpoint of these shapes; which errors its conditions stand for is not in them."""
+        conditions = shapes.get("rec_loss_embeddings", [0])[0]
+        arch = Distilled.sizes(shapes, like) if conditions == len(like["loss_bins"]) else None
+        if arch is not None:
+            arch["max_grid_tokens"] = shapes["encoder_positional_embedding"][1]
+            arch["max_tokens"] = shapes["latent_tokens"][0]
+        return arch
 
     def __init__(self, arch: Mapping[str, Any]) -> None:
         c = Config(arch, "arch")

@@ -11,6 +11,8 @@ l2_norm}.
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -19,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vtbench.adapters.networks.parts import infer
 from vtbench.adapters.networks.parts.config import Config
 from vtbench.adapters.networks.parts.transformer import rotate_pairs
 from vtbench.adapters.networks.parts.vit import Block
@@ -240,6 +243,34 @@ class ContinuousTokenizer(nn.Module):
     alphabets: tuple[int, ...] = ()
     channel_axis = 2
     optional = ("repa_model.", "projection.", "encoder.mask_token", "quantize.codebook_used")
+
+    @staticmethod
+    def infer_arch(shapes: infer.Shapes, like: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The arch of a checkpoint of these shapes; heads keep their width, and tau is not in them."""
+        codes = shapes.get("quantize.embedding")
+        if "decoder.latent_pos_embed" not in shapes or (codes is None) != (like["quantizer"] is None):
+            return None
+        arch, rope = copy.deepcopy(dict(like)), "encoder.freqs" in shapes
+        for half in ("encoder", "decoder"):
+            width, _, patch, _ = shapes[f"{half}.model.patch_embed.proj.weight"]
+            part, block = arch[half], f"{half}.model.blocks.0"
+            part["num_heads"] = max(1, width * part["num_heads"] // part["embed_dim"])
+            part.update(embed_dim=width, patch_size=patch, layer_scale=f"{block}.ls1.gamma" in shapes)
+            part["depth"] = infer.count(shapes, f"{half}.model.blocks.{{i}}.")
+            part["mlp_ratio"] = shapes[f"{block}.mlp.fc1.weight"][0] / width
+        patch = arch["encoder"]["patch_size"]
+        arch["image_size"] = math.isqrt(shapes["encoder.model.pos_embed"][1] - 1) * patch
+        if rope:
+            arch["base_image_size"] = math.isqrt(shapes["encoder.freqs_t_x"][0]) * patch
+        arch.update(use_rope=rope, rope_mixed=rope, use_ape=not rope, embed_dim=shapes["quant_conv.weight"][0])
+        arch["num_latent_tokens"] = shapes["decoder.latent_pos_embed"][1]
+        arch["decoder_class_token"] = "decoder.model.cls_token" in shapes
+        names = {"weight": "linear", "1.weight": "conv", "0.linear.weight": "siren"}
+        heads = [head for name, head in names.items() if f"decoder.to_pixel.model.{name}" in shapes]
+        arch["to_pixel"] = heads[0] if heads else arch["to_pixel"]
+        if codes is not None:
+            arch["quantizer"].update(num_codebooks=codes[0], codebook_size=codes[1])
+        return arch
 
     def __init__(self, arch: Mapping[str, Any]) -> None:
         super().__init__()
