@@ -15,8 +15,8 @@ from vtbench.models.names import manifest, names_of
 from vtbench.models.network import build_network, load_class
 
 UNTOLD = {
-    "softvq": ("base_image_size", "quantizer.tau"),
-    "maetok": (),
+    "softvq": ("base_image_size", "encoder.num_heads", "decoder.num_heads"),
+    "maetok": ("encoder.num_heads", "decoder.num_heads"),
     "coda": ("quantizer.scales", "lora.modules"),
     "instella": ("encoder.downsample_after", "decoder.upsample_after"),
     "alit": ("dynamic_halting_threshold", "encoder.heads", "decoder.heads", "quantizer.codebook_size"),
