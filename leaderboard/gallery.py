@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from vtbench.reporting.measured import RATE
 from vtbench.reporting.measured import rows as image_rows
 from vtbench.reporting.runs import identity, question, suite_name, system, view_name
+from vtbench.reporting.versions import older_metrics
 from vtbench.results.record import Run
 
 MAX_PIXELS = 32_000_000
@@ -63,8 +64,9 @@ class Original:
 
 @dataclass(frozen=True)
 class SampleSet:
-    """The samples of one suite in one view."""
+    """The samples of one suite in one view; `images`: which, by content."""
 
+    images: tuple[str, str, str]
     suite: str
     view: str
     originals: Sequence[Original]
@@ -183,7 +185,7 @@ def sample_sets(runs: Sequence[Run], pictures: Pictures) -> list[SampleSet]:
             if (images, pair.item, system(run)) not in seen:
                 seen.add((images, pair.item, system(run)))
                 by_images.setdefault(images, []).append((run, pair))
-    values = _values([pair for pairs in by_images.values() for pair in pairs])
+    values = _values([pair for pairs in by_images.values() for pair in pairs], older_metrics(runs))
     sets = [_sample_set(pictures, pairs, values) for pairs in by_images.values()]
     return sorted((s for s in sets if s.originals), key=lambda samples: (samples.suite, samples.view))
 
@@ -196,11 +198,14 @@ def _sample_set(pictures: Pictures, pairs: Sequence[tuple[Run, SavedPair]], valu
         by_original.setdefault(original, []).append((run, pair))
     originals = [_original(pictures, item, of_one, values) for (item, _), of_one in by_original.items()]
     first = pairs[0][0]
-    return SampleSet(suite_name(first), view_name(first), [original for original in originals if original])
+    return SampleSet(
+        question(first).images, suite_name(first), view_name(first), [original for original in originals if original]
+    )
 
 
-def _values(pairs: Sequence[tuple[Run, SavedPair]]) -> ItemValues:
-    """Values of the shown images by run id and item: one pass over the rows of each run."""
+def _values(pairs: Sequence[tuple[Run, SavedPair]], older: Mapping[str, Set[str]]) -> ItemValues:
+    """Values of the shown images by run id and item: one pass over the rows of each run. older: metrics by run id whose
+    values are of an older version than others'."""
     wanted: dict[str, set[str]] = {}
     for run, pair in pairs:
         wanted.setdefault(identity(run), set()).add(pair.item)
@@ -209,7 +214,8 @@ def _values(pairs: Sequence[tuple[Run, SavedPair]]) -> ItemValues:
         items = set(wanted[identity(run)])
         for row in image_rows(run):
             if row.item in items:
-                out[identity(run), row.item] = row.values
+                gone = older.get(identity(run), ())
+                out[identity(run), row.item] = {name: v for name, v in row.values.items() if name not in gone}
                 items.discard(row.item)
             if not items:
                 break
@@ -244,7 +250,7 @@ def samples_of(run: Run, sets: Sequence[SampleSet]) -> list[tuple[Original, Reco
     return [
         (original, reconstruction)
         for samples in sets
-        if (samples.suite, samples.view) == (suite_name(run), view_name(run))
+        if samples.images == question(run).images
         for original in samples.originals
         for reconstruction in original.reconstructions
         if system(reconstruction.run) == system(run)

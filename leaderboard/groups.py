@@ -73,17 +73,24 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
         place = TASK_ORDER.index(asked.task) if asked.task in TASK_ORDER else len(TASK_ORDER)
         return (place, asked.task, -asked.task_version, suite_name(by_question[asked][0]), asked)
 
-    return [_group(asked, by_question[asked]) for asked in sorted(by_question, key=order)]
+    hashes: dict[str, set[str]] = {}
+    for asked, members in by_question.items():
+        hashes.setdefault(suite_name(members[0]), set()).add(asked.suite)
+    return [
+        _group(asked, by_question[asked], len(hashes[suite_name(by_question[asked][0])]) > 1)
+        for asked in sorted(by_question, key=order)
+    ]
 
 
-def _group(asked: Question, members: Sequence[Run]) -> Group:
+def _group(asked: Question, members: Sequence[Run], namesakes: bool) -> Group:
+    """namesakes: other pictures are called so too, which are told apart by their hash."""
     first = members[0]
     names = f"{asked.task} {suite_name(first)} {asked.view} v{asked.task_version}"
     return Group(
         question=asked,
         ident=anchor(f"{names} {asked.suite[:6]} {asked.fingerprint[:6]} {asked.fit}"),
         task_title=short(task_title(first), 80),
-        suite=short(suite_name(first), 80),
+        suite=short(suite_name(first), 80) + (f" ({asked.suite[:6]})" if namesakes else ""),
         view=short(view_name(first), 40),
         protocol=short(protocol(first) or "", 40),
         images=suite_images(first),

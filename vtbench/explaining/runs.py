@@ -81,10 +81,29 @@ def explain_runs(
 def _pair(first: Path, second: Path, limit: int | None) -> _Pair:
     runs = (read_run(first), read_run(second))
     of_first, of_second = ({row.item: row for row in rows(run) if "*" not in row.why} for run in runs)
-    shared = [item for item in of_first if item in of_second][:limit]
+    same = _same_pictures(runs)
+    shared = [item for item in of_first if item in of_second and (same is None or item in same)][:limit]
     if not shared:
-        raise VtbenchError(f"{first} and {second} have no image in common: give runs on the same images")
+        alike = ": pictures of the same names are others" if same is not None and {*of_first} & {*of_second} else ""
+        raise VtbenchError(f"{first} and {second} have no image in common{alike}: give runs on the same images")
     return _Pair(runs, (of_first, of_second), shared)
+
+
+def _same_pictures(runs: tuple[Run, Run]) -> set[str] | None:
+    """Items that are the same picture in both runs, by its pixels; None: all of them, as both are of one suite.
+
+    Suites that are no copies of each other may hold the same names. Their pictures can be told apart where both runs
+    looked at them at one view.
+    """
+    if facts.suite_hash(runs[0]) == facts.suite_hash(runs[1]):
+        return None
+    if facts.view_fingerprint(runs[0]) != facts.view_fingerprint(runs[1]):
+        raise VtbenchError(
+            f"{runs[0].path} and {runs[1].path} are of different suites (suite hash) at different views: nothing tells "
+            "which pictures are the same; give runs on the same images"
+        )
+    one, two = ({row.item: row.sha256 for row in run.rows()} for run in runs)
+    return {item for item, sha256 in one.items() if sha256 and two.get(item) == sha256}
 
 
 def _claim(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from vtbench import registry
 from vtbench.reporting.measured import metric_card, newest_version
-from vtbench.reporting.runs import question
+from vtbench.reporting.runs import identity, question
 from vtbench.results.record import Run, Score
 from vtbench.types.errors import VtbenchError
 
@@ -44,17 +44,30 @@ def _installed(metric: str) -> int | None:
         return None
 
 
-def of_newest(runs: Sequence[Run]) -> list[Run]:
-    """The same runs, each metric in one version only among the runs of one question: the newest that any of them has a
-    value of. Where a run has an older one, its score has no value and says why."""
+def _newest(runs: Sequence[Run]) -> list[dict[str, int]]:
+    """For each run the version of every metric that counts among the runs of its question."""
     by_question: dict[object, list[Run]] = {}
     for run in runs:
         by_question.setdefault(question(run), []).append(run)
-    names = {asked: {s.metric for r in members for s in r.scores} for asked, members in by_question.items()}
-    newest = {
-        asked: {name: newest_version(members, name) for name in names[asked]} for asked, members in by_question.items()
+    newest = {}
+    for asked, members in by_question.items():
+        names = {s.metric for run in members for s in run.scores}
+        newest[asked] = {name: newest_version(members, name) for name in names}
+    return [newest[question(run)] for run in runs]
+
+
+def older_metrics(runs: Sequence[Run]) -> dict[str, set[str]]:
+    """Metrics by run id that the run has in an older version than counts among the runs of its question."""
+    return {
+        identity(run): {s.metric for s in run.scores if s.version != newest[s.metric]}
+        for run, newest in zip(runs, _newest(runs), strict=True)
     }
-    return [_of(run, newest[question(run)]) for run in runs]
+
+
+def of_newest(runs: Sequence[Run]) -> list[Run]:
+    """The same runs, each metric in one version only among the runs of one question: the newest that any of them has a
+    value of. Where a run has an older one, its score has no value and says why."""
+    return [_of(run, newest) for run, newest in zip(runs, _newest(runs), strict=True)]
 
 
 def _of(run: Run, newest: Mapping[str, int]) -> Run:
