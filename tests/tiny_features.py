@@ -62,15 +62,17 @@ METRICS = (
 TASK = """
 from vtbench import Task
 
-TASK = Task(name="{tag}", title="Quadrants", version=1, suites=(), view="native", metrics=({metrics}))
+TASK = Task(name="{tag}", title="Quadrants", version=1, suites=(), view="native", metrics=({metrics}){prompts})
 """
 NAMES = ("fid", "kid", "precision")
 """Of the metrics, after the tag and a hyphen."""
 
 
-def task(folder: Path, *, tag: str = "quad", dim: int = 12, version: int = 1, scale: float = 1.0) -> str:
+def task(
+    folder: Path, *, tag: str = "quad", dim: int = 12, version: int = 1, scale: float = 1.0, prompts: str = ""
+) -> str:
     """A task that scores PSNR, rate and the metrics of sets, as `FILE@NAME`; `tag` begins their names, which a process
-    knows once. folder: where the files are written."""
+    knows once. prompts: the suite of a task for generators. folder: where the files are written."""
     folder.mkdir(parents=True, exist_ok=True)
     metrics = folder / f"metrics_of_{tag}.py"
     facts = {"tag": tag, "dim": dim, "version": version, "scale": scale}
@@ -80,7 +82,9 @@ def task(folder: Path, *, tag: str = "quad", dim: int = 12, version: int = 1, sc
     metrics.write_text(text)
     listed = ", ".join(repr(f"{metrics}@{tag}-{name}") for name in NAMES)
     file = folder / f"{tag}_task.py"
-    file.write_text(TASK.format(tag=tag, metrics=f"'psnr', 'bpp', {listed}"))
+    of_pairs = "" if prompts else "'psnr', 'bpp', "
+    words = f", prompts=({prompts!r},)" if prompts else ""
+    file.write_text(TASK.format(tag=tag, metrics=of_pairs + listed, prompts=words))
     return f"{file}@{tag}"
 
 

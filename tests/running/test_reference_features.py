@@ -66,7 +66,11 @@ class Place:
 def tasks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """One whose features take less than their moments; one whose moments take less; one of louder features."""
     folder = tmp_path_factory.mktemp("tasks")
-    others = {"short": {"dim": 6}, "loud": {"scale": 2.0}}
+    others: dict[str, dict[str, Any]] = {
+        "short": {"dim": 6},
+        "loud": {"scale": 2.0},
+        "drawn": {"dim": 3, "prompts": "classes:2"},
+    }
     return {"quad": tiny_features.task(folder)} | {n: tiny_features.task(folder, tag=n, **m) for n, m in others.items()}
 
 
@@ -418,6 +422,32 @@ def test_images_that_fail_are_not_in_the_moments(long: Place) -> None:
     side = moments.load(run.path / "features" / "quadrants_1.npz")
     assert side.n == 31
     assert not long.kept, "features of a suite that cannot all be read are no whole"
+
+
+# -- drawn images -----------------------------------------------------------------------------------------------------
+
+
+def test_a_generators_reference_is_never_of_another_run(place: Place, tasks: dict[str, str]) -> None:
+    """Its references are computed for it: what the cache holds, or another limit left, moves nothing."""
+
+    def drawn(out: str) -> Run:
+        choices: dict[str, Any] = {"tasks": [tasks["drawn"]], "view": "64", "options": {"size": "64"}, "per_prompt": 6}
+        (run,) = vtbench.evaluate("ngram-kmeans", images=place.images, out=place.folder / out, **choices).runs
+        return run
+
+    place.use_cache("empty")
+    first = drawn("first")
+    place.use_cache("cache")
+    place.jpeg(20, "out", limit=6)
+    place.jpeg(80, "out")
+    for path in place.kept:
+        path.write_bytes(bytes(path.stat().st_size))
+    second = drawn("second")
+    assert numbers(first) == numbers(second)
+    assert numbers(first)["fid"][0] > 0
+    # Twelve images of three values each: moments are the smaller.
+    assert names_in(second) == ["quadrants_1.npz"]
+    assert moments.load(second.path / "features" / "quadrants_1.npz").n == 12
 
 
 # -- with the network of rFID ------------------------------------------------------------------------------------------
