@@ -257,6 +257,12 @@ def test_a_damaged_cache_is_said_on_the_command_line(place: Place) -> None:
     assert "cannot be trusted" in err
     assert "features take" in err
     assert "quad-fid" in out
+    # What the features of pairs and of sets take is said before they begin, too: 48 of 12 values and a sum.
+    for more in ((), ("--set",)):
+        code, _, err = command("score", place.images, place.images, "--metrics", "quad-fid", *more)
+        assert code == 0
+        assert "features take 2.5 kB in " in err
+        assert "while it runs and nothing afterwards" in err
 
 
 def test_another_network_of_the_same_name_is_another_key(place: Place, tasks: dict[str, str], extracted: Any) -> None:

@@ -143,7 +143,7 @@ def score(
 
     score_all = image_sets.score if sets else folders.score
     with counter("score") as tick:
-        scored = score_all(reference, candidates or [], names, device=device, progress=tick)
+        scored = score_all(reference, candidates or [], names, device=device, progress=tick, say=complain)
     # The table first: it took long to make, and a full disk must not swallow it.
     say(text.folders(scored))
     for note in scored.notes:

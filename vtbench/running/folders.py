@@ -24,7 +24,8 @@ from vtbench.results.html import paragraphs, scores_html
 from vtbench.results.record import Score
 from vtbench.running import pipeline
 from vtbench.running.writer import Keeping, Writer
-from vtbench.scoring.features import FeaturePlace, paired_sides
+from vtbench.scoring.feature_cache import Say
+from vtbench.scoring.features import DiskUse, FeaturePlace, paired_sides
 from vtbench.scoring.loading import Metrics, load_metrics
 from vtbench.scoring.scores import Asked, Sides, Tally, scores_of, tally
 from vtbench.types.errors import VtbenchError
@@ -102,8 +103,10 @@ def score(
     *,
     device: str = "cpu",
     progress: Tick | None = None,
+    say: Say | None = None,
 ) -> Scored:
-    """Every metric of every candidate folder against the reference folder.
+    """Every metric of every candidate folder against the reference folder. say: takes a sentence on the disk that it
+    takes, before it begins.
 
     The reference side (features, statistics, stages of networks) is computed once. Raises VtbenchError if the folders
     do not pair; unreadable files are named in `bad` and left out of every candidate.
@@ -114,6 +117,7 @@ def score(
     view = View.parse("native", "native")
     asked = Asked(TASK, ready, view.protocol, view.fingerprint())
     with tempfile.TemporaryDirectory(prefix="vtbench-") as scratch, contextlib.ExitStack() as stack:
+        say_disk_use(say, ready, len(original.items) * (1 + len(systems)), Path(scratch))
         folders = [stack.enter_context(RunFolder(Path(scratch) / str(k))) for k in range(len(systems))]
         places = [FeaturePlace(folder.path) for folder in folders]
         # The first candidate's lane writes the features of the originals for all.
@@ -139,6 +143,13 @@ def score(
         ]
         bad = {str(r["item"]): str(r["why"]["*"]) for r in folders[0].read_rows() if "*" in r["why"]}
     return Scored(str(reference), out, bad, noted([(reference, original), *((s.folder, s.suite) for s in systems)]))
+
+
+def say_disk_use(say: Say | None, metrics: Metrics, images: int, folder: Path) -> None:
+    """Says what features of `images` images, of all sides together, take in `folder`; nothing where there are none."""
+    extractors = metrics.extractors()
+    if say is not None and extractors and images:
+        say(DiskUse.passing(extractors, images).sentence(folder))
 
 
 def noted(opened: Iterable[tuple[Path, Suite | ImageSet]]) -> list[str]:

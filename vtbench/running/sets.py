@@ -21,8 +21,9 @@ from vtbench.models.isolation import isolated
 from vtbench.results.folder import RunFolder
 from vtbench.running import pipeline
 from vtbench.running.extracting import FeatureSink
-from vtbench.running.folders import Candidate, Scored, Tick, counting, noted
+from vtbench.running.folders import Candidate, Scored, Tick, counting, noted, say_disk_use
 from vtbench.running.writer import Keeping, Writer
+from vtbench.scoring.feature_cache import Say
 from vtbench.scoring.features import FeaturePlace
 from vtbench.scoring.loading import Metrics, load_metrics
 from vtbench.scoring.measure import extract
@@ -46,8 +47,10 @@ def score(
     *,
     device: str = "cpu",
     progress: Tick | None = None,
+    say: Say | None = None,
 ) -> Scored:
-    """Every set metric of every candidate against the reference, whose side is computed once."""
+    """Every set metric of every candidate against the reference, whose side is computed once. say: takes a sentence on
+    the disk that it takes, before it begins."""
     if not candidates:
         raise VtbenchError("no set of images was given: vtbench score REFERENCE IMAGES... --set")
     names = [SHORT.get(n, n) for n in registry.metric_names(metrics or DEFAULT)]
@@ -60,7 +63,9 @@ def score(
     view = View.parse("native", "native")
     with tempfile.TemporaryDirectory(prefix="vtbench-") as scratch:
         side = _ReferenceSide(origin, ready, Path(scratch), device)
-        tick = counting(progress, sum(s.n for s in sets) + side.n)
+        images = sum(s.n for s in sets) + side.n
+        say_disk_use(say, ready, images, Path(scratch))
+        tick = counting(progress, images)
         side.read(tick)
         asked = Asked(TASK, ready, view.protocol, view.fingerprint(), reference=f"the set {origin.content}")
         out = [

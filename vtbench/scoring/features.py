@@ -125,10 +125,16 @@ class DiskUse:
         cache = sum(whole) * fresh // max(len(whole), 1)
         return cls(sides * sum(whole), sides * sum(whole if kept else left), cache)
 
+    @classmethod
+    def passing(cls, extractors: Mapping[str, Extractor], images: int) -> DiskUse:
+        """Of features that are gone when their numbers are there; `images` of all sides together."""
+        return cls(sum(_bytes_of(e, images) for e in extractors.values()), 0, 0)
+
     def sentence(self, folder: Path) -> str:
         """What is said before a run begins; where the disk has less, that too."""
         free = shutil.disk_usage(folder).free
-        running, finished, cache, left = map(bytes_in_words, (self.running, self.finished, self.cache, free))
+        running, cache, left = map(bytes_in_words, (self.running, self.cache, free))
+        finished = bytes_in_words(self.finished) if self.finished else "nothing"
         text = f"features take {running} in {folder} while it runs and {finished} afterwards"
         text += f", and {cache} in the cache for the next model" if self.cache else ""
         return f"{text}; only {left} are free there" if free < self.running else text
