@@ -59,8 +59,10 @@ def step(name: str, spec: str, model: str) -> dict[str, Any]:
     start = time.perf_counter()
     if name == "evaluate":
         with tempfile.TemporaryDirectory() as out:
-            made = vtbench.evaluate(model, images=spec, view="native", tasks=["compression"], out=out, batch_size=32)
-            count = made.runs[0].info.n or 0
+            evaluation = vtbench.evaluate(
+                model, images=spec, view="native", tasks=["compression"], out=out, batch_size=32
+            )
+            count = evaluation.runs[0].info.n or 0
     else:
         suite = open_suite(spec)
         count = len(suite.items)
