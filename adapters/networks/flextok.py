@@ -185,7 +185,7 @@ class FlexTok(nn.Module):
 
     @staticmethod
     def infer_arch(shapes: infer.Shapes, like: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The arch of a checkpoint of these shapes; heads keep their width, and the levels of FSQ are not in them."""
+        """The arch of a checkpoint of these shapes; heads keep their width where it fits, FSQ its levels."""
         registers = shapes.get("encoder.module_dict.enc_register_module.registers")
         vae = DiffusersKl.sizes(shapes, "vae.vae.")
         if registers is None or vae is None:
@@ -199,7 +199,8 @@ class FlexTok(nn.Module):
         for half, short in (("encoder", "enc"), ("decoder", "dec")):
             blocks = f"{half}.module_dict.{short}_transformer.blocks"
             width = shapes[f"{blocks}.0.attn.wq.weight"][0]
-            arch[half].update(width=width, depth=infer.count(shapes, f"{blocks}.{{i}}."))
+            head = math.gcd(width, arch[half]["head_dim"])
+            arch[half].update(width=width, depth=infer.count(shapes, f"{blocks}.{{i}}."), head_dim=head)
         arch["adaln_sets"] = shapes[f"{blocks}.0.adaLN_modulation.1.bias"][0] // (6 * width)
         arch["time"]["width"] = shapes["decoder.module_dict.dec_time_embedder.mlp.0.weight"][1]
         return arch
