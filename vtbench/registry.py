@@ -238,9 +238,12 @@ def _tasks_of(module: ModuleType) -> list[tuple[str, Task]]:
     folder = file_of(module).parent
 
     def beside(spec: str) -> str:
-        file, at, name = spec.rpartition("@") if is_path_and_name(spec) else (spec, "", "")
-        path = folder / Path(file).expanduser()
-        return f"{path}{at}{name}" if (at or file.endswith(".jsonl")) and path.is_file() else spec
+        if not is_path_and_name(spec):
+            path = folder / Path(spec).expanduser()
+            return str(path) if spec.endswith(".jsonl") and path.is_file() else spec
+        # As it stands beside the task, also where a folder or a name holds an @.
+        path, name = path_and_name(str(folder / Path(spec).expanduser()))
+        return f"{path}@{name}" if path.is_file() else spec
 
     task = replace(
         task,

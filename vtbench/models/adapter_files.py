@@ -31,6 +31,15 @@ SYSTEM = ("/usr", "/etc", "/lib", "/lib64", "/bin", "/sbin", "/dev", "/proc", "/
 CACHES = frozenset(("__pycache__", "torch_extensions", ".triton", ".nv", "matplotlib", "fontconfig"))
 INDUCTOR = "torchinductor_"
 """Folders in which libraries keep what they have worked out, to be quicker the next time; torch's has a user's name."""
+CACHE_VARIABLES = (
+    "TORCHINDUCTOR_CACHE_DIR",
+    "TRITON_CACHE_DIR",
+    "TORCH_EXTENSIONS_DIR",
+    "NUMBA_CACHE_DIR",
+    "MPLCONFIGDIR",
+    "CUDA_CACHE_PATH",
+)
+"""Where a user has put such folders."""
 FONTS = (".ttf", ".otf", ".ttc", ".pfb", ".woff", ".woff2")
 HUB = ("hub", "datasets", "modules")
 """Folders of Hugging Face's cache that hold what was downloaded; beside them lie notes on versions and tokens."""
@@ -195,8 +204,7 @@ def _source_of(path: Path) -> Path:
 def _decides(path: Path, places: Iterable[Path]) -> bool:
     """Whether what a file holds may decide a number: no library's, none of the system's, of a cache or of vtbench."""
     own = [place for place in places if path.is_relative_to(place)]
-    folders = path.parent.parts
-    if sources.is_ours(path) or CACHES & {*folders} or any(part.startswith(INDUCTOR) for part in folders):
+    if sources.is_ours(path) or _is_cached(path):
         return False
     if sources.is_library(path.parent):
         return any(sources.is_library(place.parent) for place in own)
@@ -207,6 +215,13 @@ def _decides(path: Path, places: Iterable[Path]) -> bool:
     if system or path.suffix.lower() in FONTS or any(path.is_relative_to(Path(p).resolve()) for p in prefixes):
         return False
     return not _notes_of_the_hub(path)
+
+
+def _is_cached(path: Path) -> bool:
+    folders = path.parent.parts
+    caches = [Path(os.environ[name]).resolve() for name in CACHE_VARIABLES if os.environ.get(name)]
+    named = bool(CACHES & {*folders}) or any(part.startswith(INDUCTOR) for part in folders)
+    return named or any(path.is_relative_to(cache) for cache in caches)
 
 
 def _notes_of_the_hub(path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -50,6 +51,9 @@ def evaluate(request: Request, progress: Progress | None = None, say: Say | None
     alone = len(request.specs) == 1 and len(combinations) == 1
     for spec in request.specs:
         for options in combinations:
+            if runs or failures:
+                # A model that refers to itself would stay in memory beside the next, whose memory is measured.
+                gc.collect()
             name = spec if isinstance(spec, str) else type(spec).__name__
             shown = name + "".join(f" {k}={v}" for k, v in options.items())
             try:

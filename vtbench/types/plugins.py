@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.metadata
 import importlib.util
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -75,9 +77,11 @@ def is_path_and_name(spec: str) -> bool:
 
 
 def path_and_name(spec: str) -> tuple[Path, str]:
-    """The two parts of `path/to/file.py@name`."""
-    path, _, name = spec.rpartition("@")
-    return Path(path).expanduser(), name
+    """The two parts of `path/to/file.py@name`; folders and names may hold an @ too: the file is the first there is."""
+    ends = [match.end() for match in re.finditer(r"\.py(?=@)", spec)]
+    paths = [Path(spec[:end]).expanduser() for end in ends]
+    first = next((k for k, path in enumerate(paths) if path.is_file()), len(ends) - 1)
+    return paths[first], spec[ends[first] + 1 :]
 
 
 def module_of(file: Path, mark: str) -> ModuleType:
@@ -87,20 +91,54 @@ def module_of(file: Path, mark: str) -> ModuleType:
     unique = "vtbench_user_" + hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]
     if unique in sys.modules:
         return sys.modules[unique]
-    spec = importlib.util.spec_from_file_location(unique, file)
-    if spec is None or spec.loader is None:
-        raise VtbenchError(f"{file} cannot be imported as a Python file: its name must end in .py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[unique] = module
     opened = Opened()
     try:
         with noting(opened):
-            spec.loader.exec_module(module)
+            module = _imported(unique, file)
     except RAISED as bad:
-        del sys.modules[unique]
         raise VtbenchError(f"{file} cannot be imported ({type(bad).__name__}: {bad}): mend the file") from bad
     _keep(file.resolve(), opened)
     _search[file.resolve()] = list(sys.path)
+    return module
+
+
+def _imported(unique: str, file: Path) -> ModuleType:
+    """The file as a module of this name; where it imports relatively, as a part of the package that it lies in."""
+    try:
+        return _executed(unique, file)
+    except ImportError as bad:
+        if "no known parent package" not in str(bad):
+            raise
+    place = place_of(file)
+    place = place if place.is_dir() else file.resolve().parent
+    package = f"{unique}_package"
+    if (place / "__init__.py").is_file():
+        _executed(package, place / "__init__.py", [str(place)])
+    else:
+        sys.modules[package] = ModuleType(package)
+        sys.modules[package].__path__ = [str(place)]
+    parts = file.resolve().relative_to(place).with_suffix("").parts
+    try:
+        module = importlib.import_module(".".join([package, *parts]))
+    except BaseException:
+        for name in [n for n in sys.modules if n == package or n.startswith(f"{package}.")]:
+            del sys.modules[name]
+        raise
+    sys.modules[unique] = module
+    return module
+
+
+def _executed(name: str, file: Path, search: list[str] | None = None) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, file, submodule_search_locations=search)
+    if spec is None or spec.loader is None:
+        raise ImportError("its name must end in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module
 
 
