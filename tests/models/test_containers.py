@@ -400,7 +400,7 @@ def test_strict_within_the_copy_whatever_lies_beside_it(tmp_path: Path) -> None:
 
 def test_lists_of_tensors_alone_have_no_names(tmp_path: Path) -> None:
     torch.save({"shadow_params": list(WANTED.values()), "num_updates": 3}, tmp_path / "x.pt")
-    with pytest.raises(WrongNames, match="missing"):
+    with pytest.raises(VtbenchError, match=r"tensors without names, in lists \(shadow_params of 12\)"):
         read(tmp_path / "x.pt")
 
 
@@ -425,3 +425,19 @@ def test_a_file_of_many_roots_is_read_in_time() -> None:
     leaves = [Leaf((), f"p{i}.{n}", tuple(t.shape)) for i in range(400) for n, t in WANTED.items()]
     copies = Inventory(leaves).copies(needed(Small()))
     assert 1 <= len(copies) <= 130
+
+
+def test_a_list_without_names_is_read_when_asked_for_in_the_order_of_the_raw_copy(tmp_path: Path) -> None:
+    """As torch_ema and diffusers' EMAModel keep averages: parameters in their order, no buffers."""
+    parameters = [n for n, _ in Small().named_parameters()]
+    shadow = [OTHER[n] for n in parameters]
+    torch.save({"model": under("module.", WANTED), "ema": {"decay": 0.9, "shadow_params": shadow}}, tmp_path / "x.pt")
+    assert same(read(tmp_path / "x.pt", ema=True), WANTED)
+    network = read(tmp_path / "x.pt", "ema.shadow_params")
+    assert same(network, {n: (OTHER if n in parameters else WANTED)[n] for n in WANTED})
+    (copy,) = network.read_from  # type: ignore[misc, union-attr]
+    assert (copy["key"], copy["averaged"], copy["by"]) == ("ema/shadow_params", True, "--prefix")
+    assert copy["beside"] == ["model.module. (raw)"]
+    torch.save({"model": WANTED, "ema": {"shadow_params": shadow[1:]}}, tmp_path / "x.pt")
+    with pytest.raises(VtbenchError, match="0 copies with names that say its order"):
+        read(tmp_path / "x.pt", "shadow_params")

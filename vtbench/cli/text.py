@@ -215,8 +215,12 @@ def _match(file: Path, match: Match) -> list[str]:
     command = match.command(file)
     if command is not None:
         lines.append(f"    {command}")
+    elif match.parts:
+        lines.append(f"    it is loaded from a folder with {', '.join(match.parts)}")
     if match.beside:
-        copies = ", ".join(path or "the file itself" for path in match.beside)
-        how = "say which" if match.undecided else f"{match.path or 'the file itself'} is read, another"
-        lines.append(f"    it also holds {copies}: {how} with --prefix")
+        read = match.file if file.is_dir() else match.path or "the file itself"
+        how = "as above" if match.undecided else f"{read} is read"
+        lines.append(
+            f"    it also holds {', '.join(match.beside)}: {how}; another is chosen by --prefix, or by its file"
+        )
     return lines

@@ -43,8 +43,8 @@ def with_options(arch: Mapping[str, Any], options: Mapping[str, str]) -> dict[st
     """`arch` with leaves changed: {"codebook_size": "4096"} or {"quantizer.codebook_size": "4096"}.
 
     A value takes the type of the one it replaces; lists are separated by colons or commas (the command line takes
-    commas for several runs, so there it is ch_mult=1:1:2), and "empty" is a list of none; "null" is null, and so is
-    "none" except where the value is a word anyway.
+    commas for several runs, so there it is ch_mult=1:1:2), lists in a list are scales=1x1:2x2, and "empty" is a list of
+    none; "null" is null, and so is "none" except where the value is a word anyway.
     """
     out = json.loads(json.dumps(arch))
     table = flatten(out)
@@ -72,7 +72,7 @@ def _typed(key: str, text: str, like: Any) -> Any:
         return []
     if isinstance(like, list):
         element = like[0] if like else 0
-        return [_typed(key, part, element) for part in re.split(r"[,:\s]", word.strip("[]")) if part]
+        return [_element(key, part, element) for part in re.split(r"[,:\s]", word.strip("[]")) if part]
     if isinstance(like, bool):
         if word.lower() in ("true", "false", "1", "0"):
             return word.lower() in ("true", "1")
@@ -85,6 +85,8 @@ def _typed(key: str, text: str, like: Any) -> Any:
     except ValueError:
         kind = "an integer" if isinstance(like, int) else "a number"
         raise VtbenchError(f"{key}={text} is not {kind}, as {like!r} is: give another value") from None
+    if like is None and re.fullmatch(r"[\d.e+x-]+(:[\d.e+x-]+)+", word):
+        return [_element(key, part, None) for part in word.split(":")]
     if like is None:
         try:
             return json.loads(word)
@@ -93,12 +95,20 @@ def _typed(key: str, text: str, like: Any) -> Any:
     return word
 
 
+def _element(key: str, text: str, like: Any) -> Any:
+    """One element of a list: a list of its own where it is written 16x16."""
+    if isinstance(like, list) or re.fullmatch(r"\d+(x\d+)+", text):
+        return [_typed(key, part, like[0] if isinstance(like, list) and like else 0) for part in text.split("x")]
+    return _typed(key, text, like)
+
+
 def option_text(value: Any) -> str:
     """A value as `with_options` reads it."""
     if isinstance(value, list | tuple):
-        return ":".join(map(option_text, value)) or EMPTY
+        inner = ["x".join(map(option_text, v)) if isinstance(v, list | tuple) else option_text(v) for v in value]
+        return ":".join(inner) or EMPTY
     if value is None or isinstance(value, bool):
-        return str(value).lower()
+        return json.dumps(value)
     return str(value)
 
 

@@ -61,6 +61,7 @@ def choose(
     where the rule leaves several copies with other numbers, or where no copy lies under the caller's prefix.
     """
     copies = _copies(inventories, needed)
+    copies += _listed(inventories, copies, weight)
     asked = weight.copy is not None and (alone or any(copy.answers(weight.copy) for _, copy in copies))
     if asked:
         copies = _asked(copies, str(weight.copy), path)
@@ -89,6 +90,27 @@ def _copies(inventories: Sequence[Inventory], needed: Needed) -> list[tuple[int,
     every = [(place, copy) for place, one in enumerate(inventories) for copy in one.copies(needed)]
     alone = [(place, copy) for place, copy in every if not inventories[place].joined]
     return alone if any(copy.fits for _, copy in alone) else every
+
+
+def _listed(
+    inventories: Sequence[Inventory], copies: Sequence[tuple[int, Copy]], weight: Weights
+) -> list[tuple[int, Copy]]:
+    """An average that is a list without names, where the caller asks for it and a raw copy beside it has its order."""
+    out = []
+    for place, inventory in enumerate(inventories if weight.copy else ()):
+        for name in inventory.lists():
+            path = segments_of(name)
+            if path[-len(segments_of(str(weight.copy))) :] != segments_of(str(weight.copy)):
+                continue
+            raw = [copy for other, copy in copies if other == place and copy.fits and not copy.averaged]
+            averages = [copy for one in raw if (copy := inventory.listed(path, one)) is not None]
+            if len(averages) != 1:
+                raise VtbenchError(
+                    f"{inventory.file} holds {name} as a list of tensors without names, and beside it {len(averages)} "
+                    "copies with names that say its order: one is needed"
+                )
+            out.append((place, averages[0]))
+    return out
 
 
 def _asked(copies: Sequence[tuple[int, Copy]], prefix: str, path: Path) -> list[tuple[int, Copy]]:
@@ -173,7 +195,7 @@ def _beside(inventories: Sequence[Inventory], taken: Copy, needed: Needed) -> tu
         for place in _averages(inventory, own, [c.root for c in copies]):
             out.append(f"{'.'.join(place)}.{where} (averaged, of other names or sizes)")
         for name, count in inventory.lists().items():
-            if count > 1:
+            if count > 1 and segments_of(name) != taken.root:
                 out.append(f"{name}{where} (a list of {count} tensors without names)")
         out += [f"the file {name}" for name in inventory.beside]
     return tuple(out[:SHOWN]) + ((f"{len(out) - SHOWN} more",) if len(out) > SHOWN else ())

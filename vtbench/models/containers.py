@@ -112,14 +112,26 @@ class Copy:
     file: str
     root: Path
     names: Mapping[str, Leaf]
-    differences: Differences
+    needed: Needed
     share: float
     averaged: bool = False
     twice: tuple[str, str] | None = None
 
     @property
     def fits(self) -> bool:
-        return not self.differences
+        return self.share == 1 and not self.differences
+
+    @functools.cached_property
+    def differences(self) -> Differences:
+        # Integer entries that the network does not know (counters of steps, positions) are no weights.
+        wanted = self.needed.shapes
+        present = {n: leaf.shape for n, leaf in self.names.items() if n in wanted or leaf.floating}
+        return differences(present, wanted, self.needed.optional)
+
+    @property
+    def integer(self) -> Leaf | None:
+        """A tensor of needed numbers that are integers or packed; None if all are floating."""
+        return next((leaf for n, leaf in self.names.items() if n in self.needed.shapes and not leaf.floating), None)
 
     @functools.cached_property
     def plain_root(self) -> Path:
@@ -266,12 +278,9 @@ class Inventory:
                 twice = (".".join(own[0].segments), ".".join(own[1].segments))
         keys = {held[n].key for n in needed.shapes if n in held}
         held = {n: leaf for n, leaf in held.items() if leaf.key in keys}
-        # Integer entries that the network does not know (counters of steps, positions) are no weights.
-        present = {n: leaf.shape for n, leaf in held.items() if n in needed.shapes or leaf.floating}
         share = sum(n in held for n in needed.shapes) / max(1, len(needed.shapes))
-        differ = differences(present, needed.shapes, needed.optional)
         averaged = any(map(is_average, root)) or any(root[: len(s) + 1] == (*s, "module") for s in self._counted)
-        return Copy(self.file, root, held, differ, share, averaged, twice)
+        return Copy(self.file, root, held, needed, share, averaged, twice)
 
     def _without_dots(self, copies: Sequence[Copy], needed: Needed) -> list[Copy]:
         """The copies that LitEma keeps: of parameters only, so that buffers are those of the raw copy beside them."""
@@ -298,6 +307,17 @@ class Inventory:
                 alone = {n: table[short] for n, short in dotless.items() if short in table}
                 if alone:
                     share = len(alone) / len(needed.shapes)
-                    present = {n: leaf.shape for n, leaf in alone.items()}
-                    out.append(Copy(self.file, root, alone, differences(present, needed.shapes), share, True))
+                    out.append(Copy(self.file, root, alone, needed, share, True))
         return out
+
+    def listed(self, place: Path, like: Copy) -> Copy | None:
+        """The list of tensors at a place as a copy: the parameters of the raw copy `like`, in its order, as averages
+        without names keep them. None where their number or shapes differ."""
+        tensors = [leaf for leaf in self.every if leaf.listed and leaf.segments[:-1] == place]
+        names = [name for name in like.names if name in like.needed.parameters]
+        if len(names) != len(tensors):
+            return None
+        if any(leaf.shape != like.names[name].shape for name, leaf in zip(names, tensors, strict=True)):
+            return None
+        values = dict(zip(names, tensors, strict=True))
+        return replace(like, root=place, names={**like.names, **values}, averaged=True)

@@ -87,6 +87,13 @@ def _gather(
         choice = choose(inventories, wanted, weight, paths[0], alone=len(card.weights) < 2)
         inside = f"{places[role]}." if role in places else ""
         shapes |= {name: shape for one in inventories for name, shape in one.shapes().items()}
+        lists = {name: count for one in inventories for name, count in one.lists().items() if count > 1}
+        if choice is None and lists:
+            said = ", ".join(f"{name or 'the file itself'} of {count}" for name, count in list(lists.items())[:3])
+            raise VtbenchError(
+                f"{paths[0].name} holds tensors without names, in lists ({said}), which an average kept: give the file "
+                "that holds the model too, or the averaged model as its state dict"
+            )
         if choice is None:
             shape_only = inventories[-1].under(())
             tensors |= {f"{inside}{name}": leaves[0].tensor for name, leaves in shape_only.items()}
@@ -109,10 +116,11 @@ def _of_part(whole: Needed, place: str) -> Needed:
     inside = f"{place}."
     shapes = {n.removeprefix(inside): s for n, s in whole.shapes.items() if n.startswith(inside)}
     optional = tuple(n.removeprefix(inside) for n in whole.optional)
+    parameters = frozenset(n.removeprefix(inside) for n in whole.parameters if n.startswith(inside))
     rename = whole.rename
     if rename is None:
-        return Needed(shapes, optional)
-    return Needed(shapes, optional, lambda name: rename(f"{inside}{name}").removeprefix(inside))
+        return Needed(shapes, optional, parameters=parameters)
+    return Needed(shapes, optional, lambda name: rename(f"{inside}{name}").removeprefix(inside), parameters)
 
 
 def _record(choice: Choice, role: str) -> dict[str, Any]:

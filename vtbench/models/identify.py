@@ -12,7 +12,7 @@ import functools
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,7 +41,7 @@ class Match:
     family:NAME and `options` are the arch entries that differ from the family's first model), or "near" (most names are
     there; `differences` says what is not). The copy that fits lies in the containers `key` (with slashes) of `file`,
     under the prefix `prefix`; `beside` are the paths of others that fit, and `undecided` says that no rule chooses.
-    part: the file is one of several that the model is loaded from, so that --checkpoint takes their folder.
+    parts: the files that the model is loaded from where these are several, so that --checkpoint takes their folder.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Match:
     file: str = ""
     beside: tuple[str, ...] = ()
     undecided: bool = False
-    part: bool = False
+    parts: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -66,10 +66,12 @@ class Match:
         return f"nearest is {name} ({'; '.join(self.differences)})" if self.how == "near" else name
 
     def command(self, path: Path) -> str | None:
-        """The whole command that evaluates the checkpoint at `path` as this model; None of a near one."""
-        if self.how == "near":
+        """The whole command that evaluates the checkpoint at `path` as this model; None of a near one, and of one part
+        without the others."""
+        folder = path if path.is_dir() else path.parent
+        if self.how == "near" or not all((folder / Path(part).name).is_file() for part in self.parts):
             return None
-        place = path / self.file if self.undecided and path.is_dir() else path.parent if self.part else path
+        place = path / self.file if self.undecided and path.is_dir() else folder if self.parts else path
         prefix = f" --prefix {shlex.quote(self.path)}" if self.undecided and not path.is_dir() else ""
         return f"vtbench evaluate {self.text()} --checkpoint {shlex.quote(str(place))}{prefix}"
 
@@ -95,16 +97,17 @@ def _identify(inventories: Sequence[Inventory], path: Path) -> list[Match]:
     close: list[tuple[float, float, bool, Match]] = []
     for entry, wanted, weight in _released():
         copies = [copy for inventory in inventories for copy in inventory.copies(wanted)]
-        fitting = [copy for copy in copies if copy.fits]
-        part = len(entry.card.weights) > 1
+        fitting = [copy for copy in copies if copy.fits and copy.integer is None]
+        parts = tuple(w.file for w in entry.card.weights) if len(entry.card.weights) > 1 else ()
         if fitting:
             match = _match(entry.card.name, entry.family.name, "exact", fitting, inventories, wanted, weight, path)
-            exact.append((_usual(match.prefix, entry.card), _with(match, part=part)))
+            exact.append((_usual(match.prefix, entry.card), replace(match, parts=parts)))
             continue
-        for copy in copies:
+        for copy in (copy for copy in copies if copy.share >= NEAR):
             same = sum(copy.names[n].shape == s for n, s in wanted.shapes.items() if n in copy.names)
-            sentences = tuple(copy.differences.sentences())
-            match = _of_copy(entry.card.name, entry.family.name, "near", copy, differences=sentences, part=part)
+            match = _of_copy(
+                entry.card.name, entry.family.name, "near", copy, differences=_sentences(copy), parts=parts
+            )
             usual = _usual(copy.prefix, entry.card)
             close.append((copy.share, same / max(1, len(wanted.shapes)), usual, match))
     if exact:
@@ -112,7 +115,6 @@ def _identify(inventories: Sequence[Inventory], path: Path) -> list[Match]:
     own = sorted(_own(inventories, path), key=lambda pair: (not pair[0], len(pair[1].options)))
     if own:
         return [match for _, match in own]
-    close = [rival for rival in close if rival[0] >= NEAR]
     return [max(close, key=lambda rival: rival[:3])[3]] if close else []
 
 
@@ -133,7 +135,8 @@ def _match(
     except VtbenchError:
         # Evaluate refuses this file until it is told which copy; here the first stands for all.
         copy, undecided = fitting[0], True
-    beside = tuple(c.path for c in fitting if c is not copy and (c.file, c.root) != (copy.file, copy.root))
+    others = [c for c in fitting if (c.file, c.root) != (copy.file, copy.root)]
+    beside = tuple(c.path or "the file itself" if c.file == copy.file else c.file for c in others)
     return _of_copy(name, family, how, copy, beside=beside, undecided=undecided)
 
 
@@ -141,8 +144,12 @@ def _of_copy(name: str, family: str, how: Literal["exact", "own", "near"], copy:
     return Match(name, family, how, copy.prefix, key=copy.key, file=copy.file, **more)
 
 
-def _with(match: Match, **changes: Any) -> Match:
-    return Match(**{**{f: getattr(match, f) for f in match.__dataclass_fields__}, **changes})
+def _sentences(copy: Copy) -> tuple[str, ...]:
+    """How a copy differs from what it is near to."""
+    if copy.integer is None:
+        return tuple(copy.differences.sentences())
+    dtype = str(getattr(copy.integer.tensor, "dtype", "integers")).removeprefix("torch.")
+    return (*copy.differences.sentences(), f"weights that are {dtype}, quantized or packed")
 
 
 def _usual(prefix: str, card: Card) -> bool:
@@ -232,13 +239,14 @@ def _own_of(family: Family, infer: Any, inventories: Sequence[Inventory], path: 
                 except (VtbenchError, LookupError, ValueError, ZeroDivisionError):
                     # The shapes only looked like this network's; the next one may be it.
                     continue
-                fitting = [copy for one in inventories for copy in one.copies(wanted) if copy.fits]
+                copies = [copy for one in inventories for copy in one.copies(wanted) if copy.fits]
+                fitting = [copy for copy in copies if copy.integer is None]
                 if fitting:
                     weight = first.weights[0] if first.weights else Weights(file="")
                     match = _match(
                         f"family:{family.name}", family.name, "own", fitting, inventories, wanted, weight, path
                     )
-                    return _with(match, options=changes(first.arch or {}, arch))
+                    return replace(match, options=changes(first.arch or {}, arch))
     return None
 
 

@@ -99,12 +99,14 @@ def compare_names(ours: Mapping[str, Shape], theirs: Mapping[str, Shape], option
 class Needed:
     """{name: shape} that a file must hold for a network, and names or prefixes that it may hold beside them.
 
-    rename: of a network whose entries come under other names too, the name that an entry has here.
+    rename: of a network whose entries come under other names too, the name that an entry has here. parameters: names of
+    those entries that training changes; the others are buffers.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
     optional: tuple[str, ...]
     rename: Callable[[str], str] | None = None
+    parameters: frozenset[str] = frozenset()
 
 
 def needed(network: Any) -> Needed:
@@ -113,7 +115,8 @@ def needed(network: Any) -> Needed:
     optional = (*_optional_of(network), *getattr(network, "int_buffers", ()))
     integer = tuple(n for n, t in state.items() if not t.is_floating_point())
     shapes = {n: tuple(t.shape) for n, t in state.items() if n not in integer and not is_optional(n, optional)}
-    return Needed(shapes, (*optional, *integer), getattr(network, "rename", None))
+    parameters = frozenset(name for name, _ in network.named_parameters())
+    return Needed(shapes, (*optional, *integer), getattr(network, "rename", None), parameters)
 
 
 def places_of(network: Any) -> Mapping[str, str]:
