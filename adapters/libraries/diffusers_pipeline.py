@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtbench.adapters.networks.diffusers_folders import variant_of_pipeline
+from vtbench.adapters.networks.diffusers_folders import weights_of_pipeline
 from vtbench.types.adapter import Generator, Prompt
 from vtbench.types.cards import Card, Family, Multiple, Weights
 from vtbench.types.errors import MissingExtra, VtbenchError
@@ -90,6 +90,8 @@ class Pipeline(Generator):
         if self.options["steps"] < 0 or self.options["size"] < 0:
             raise VtbenchError(f"{card.name}: steps and size are numbers from 1 on, or 0 for the pipeline's own")
         self.pipe: Any = None
+        self.read_from: list[dict[str, Any]] = []
+        """For the record: the file of weights of every part."""
         self.spent: dict[str, float] = {}
         self.classes: int | None = None
         """How many the model knows, as its config says."""
@@ -103,7 +105,7 @@ class Pipeline(Generator):
             raise MissingExtra("diffusers", "hub", self.card.name) from None
         folder = files["folder"]
         check_folder(folder)
-        variant = variant_of_pipeline(folder)
+        variant, self.read_from = weights_of_pipeline(folder)
         try:
             pipe = diffusers.DiffusionPipeline.from_pretrained(
                 str(folder),

@@ -60,8 +60,9 @@ def weights_of(folder: Path) -> Chosen:
     return Chosen(variant, tuple(names.get(variant, ())), tuple(beside))
 
 
-def variant_of_pipeline(folder: Path) -> str | None:
-    """The variant of which parts of a pipeline have nothing else; None where each has whole weights."""
+def weights_of_pipeline(folder: Path) -> tuple[str | None, list[dict[str, Any]]]:
+    """(the variant of which parts of a pipeline have nothing else, or None where each has whole weights; the file of
+    every part, for the record)."""
     parts = {path.parent for path in folder.glob("*/*.safetensors")}
     chosen = {part.name: weights_of(part) for part in sorted(parts)}
     for part, weights in chosen.items():
@@ -71,7 +72,8 @@ def variant_of_pipeline(folder: Path) -> str | None:
         raise VtbenchError(
             f"the parts of {folder} are of the variants {' and '.join(sorted(map(str, variants)))}: give one"
         )
-    return next(iter(variants), None)
+    records = [weights.record(folder / part, folder) for part, weights in chosen.items()]
+    return next(iter(variants), None), [{**record, "role": part} for record, part in zip(records, chosen, strict=True)]
 
 
 def check_dtypes(folder: Path, files: Sequence[str]) -> None:

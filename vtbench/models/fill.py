@@ -131,7 +131,7 @@ def _record(choice: Choice, role: str) -> dict[str, Any]:
 
 def read_from(model: Any) -> list[dict[str, Any]]:
     """Which copies of the weights a loaded model was filled from, for the record; none of one that reads by itself."""
-    networks = (getattr(model, "network", None), getattr(model, "model", None))
+    networks = (model, getattr(model, "network", None), getattr(model, "model", None))
     return [dict(copy) for network in networks for copy in getattr(network, "read_from", ())]
 
 
