@@ -188,8 +188,8 @@ def test_a_generator_of_own_sizes_is_a_generator_everywhere(tmp_path: Path) -> N
         build("family:llamagen-gpt", {"dim": "64", "n_head": "0"})
     with pytest.raises(VtbenchError, match="dim 64 over 7 heads"):
         build("family:llamagen-gpt", {"dim": "64", "n_head": "7"})
-    with pytest.raises(VtbenchError, match="has no entry 'num_clases'"):
-        build("family:llamagen-gpt", {"num_clases": "7"})
+    with pytest.raises(VtbenchError, match="has no entry 'num_klasses'"):
+        build("family:llamagen-gpt", {"num_klasses": "7"})
     code, _, said = command("evaluate", "family:llamagen-gpt", "--images", "starter-natural", "--task", "compression")
     assert code == 2
     assert "is a generator" in said
