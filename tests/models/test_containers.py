@@ -224,6 +224,31 @@ SEVERAL: dict[str, tuple[Any, dict[str, Any], bool]] = {
     "n_averaged tells": ({"net": WANTED, "swa": averaged(OTHER)}, {}, False),
     "LitEma": ({"state_dict": {**WANTED, **dotless(OTHER)}}, {"ema": False}, False),
     "LitEma, of a card that wants averages": ({"state_dict": {**OTHER, **dotless(WANTED)}}, {"ema": True}, True),
+    "LitEma of a model within": (
+        {**under("model.", WANTED), **dotless(OTHER), "model_ema.decay": torch.tensor(0.9)},
+        {},
+        False,
+    ),
+    "LitEma, of a model within, of a card that wants averages": (
+        {**under("model.", OTHER), **dotless(WANTED)},
+        {"ema": True},
+        True,
+    ),
+    "LitEma, of the whole module around it": (
+        {**under("vae.", OTHER), **{n.replace("model_ema.", "model_ema.vae"): t for n, t in dotless(WANTED).items()}},
+        {"ema": True},
+        True,
+    ),
+    "a GAN": (
+        {"generator": WANTED, "generator_ema": OTHER, "discriminator": {"main.0.weight": torch.ones(3)}},
+        {},
+        False,
+    ),
+    "an average of three names": (
+        {**WANTED, **under("ema.ema_model.", OTHER), "ema.initted": torch.tensor(True)},
+        {},
+        False,
+    ),
     "the outermost": ({**WANTED, **under("teacher.", OTHER)}, {}, False),
     "the usual name before another": ({"vqmodel": WANTED, "teacher": OTHER}, {}, False),
 }
@@ -300,6 +325,14 @@ def test_shards_of_both_formats(tmp_path: Path) -> None:
     assert same(network, WANTED)
     assert network.read_from[0]["file"] == "model.safetensors.index.json"  # type: ignore[index, union-attr]
     assert network.read_from[0]["beside"] == ["the file pytorch_model.bin.index.json"]  # type: ignore[index, union-attr]
+    # A whole file beside shards: of the same kind it is their twin, of another kind another set of weights.
+    torch.save(OTHER, save_all / "pytorch_model.bin")
+    network = read(save_all)
+    assert same(network, WANTED)
+    assert network.read_from[0]["beside"] == ["the file pytorch_model.bin"]  # type: ignore[index, union-attr]
+    save_file(OTHER, save_all / "ema.safetensors")
+    with pytest.raises(VtbenchError, match=r"twice, with other numbers: in model\.safetensors\.index\.json and in ema"):
+        read(save_all)
     (save_all / "model-00002-of-00002.safetensors").unlink()
     with pytest.raises(VtbenchError, match="is missing"):
         read(save_all)

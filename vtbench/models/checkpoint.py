@@ -8,6 +8,7 @@ the business of `containers`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from vtbench.models.containers import WRAPPERS, Inventory, Leaf
 from vtbench.models.numpy_files import is_numpy, read_numpy
 from vtbench.models.pickled_arrays import PickledArray
 from vtbench.models.pickles import Stub, read_pickle
-from vtbench.models.weight_files import Index, index_in, read_index, weight_files
+from vtbench.models.weight_files import Index, beside_shards, index_in, read_index, weight_files
 from vtbench.types.errors import VtbenchError
 
 if TYPE_CHECKING:
@@ -35,12 +36,17 @@ def inventories(path: Path) -> list[Inventory]:
     Raises VtbenchError if a file is truncated, no checkpoint, or holds no tensors.
     """
     index = index_in(path) if path.is_dir() else path if ".index." in path.name and path.is_file() else None
-    if index is not None:
+    if index is not None and not path.is_dir():
         return [_of_shards(read_index(index))]
     if not path.is_dir():
         return [Inventory(_leaves_of_file(path), path.name)]
     out, unread = [], []
-    files = weight_files(path)
+    if index is None:
+        files = weight_files(path)
+    else:
+        shards = read_index(index)
+        files, twins = beside_shards(path, shards)
+        out.append(_of_shards(replace(shards, beside=(*shards.beside, *twins))))
     for file in files:
         try:
             out.append(Inventory(_leaves_of_file(file.path), file.path.name, file.beside))
@@ -51,6 +57,8 @@ def inventories(path: Path) -> list[Inventory]:
         if unread:
             raise unread[0]
         raise VtbenchError(f"{path} holds no file of weights: give the checkpoint file itself")
+    if index is not None:
+        return out
     names = [leaf.segments for one in out for leaf in one.leaves]
     if len(out) > 1 and len(set(names)) == len(names):
         every = [leaf for one in out for leaf in one.every]
@@ -65,6 +73,7 @@ def read(path: Path, key: Sequence[str] | None = None) -> dict[str, torch.Tensor
     whole model put before every name (`module.`, `_orig_mod.`) is taken off. Raises VtbenchError as `inventories` does.
     """
     whole = inventories(path)
+    whole = whole[:1] if path.is_dir() and index_in(path) is not None else whole
     if len(whole) > 1 and not whole[-1].joined:
         raise VtbenchError(f"{path} holds the same names in {whole[0].file} and {whole[1].file}: give one file itself")
     leaves = whole[-1].every

@@ -291,17 +291,18 @@ class Inventory:
                 places.setdefault(leaf.segments[:-2], {})[leaf.segments[-1]] = leaf
         for place, table in places.items():
             root = (*place, LITEMA)
-            for raw in copies:
-                if not raw.fits or raw.root[: len(place)] != place:
-                    continue
-                values = {
-                    name: averaged
-                    for name, leaf in raw.names.items()
-                    if (averaged := table.get("".join(plain(leaf.segments[len(place) :])))) is not None
-                    and averaged.shape == leaf.shape
-                }
-                if values:
-                    out.append(replace(raw, root=root, names={**raw.names, **values}, averaged=True))
+            for raw in (copy for copy in copies if copy.fits and copy.root[: len(place)] == place):
+                # Of the whole training module, or of the model in it alone: names begin at its place, or at the model.
+                for start in dict.fromkeys((len(place), len(raw.root))):
+                    short = {n: "".join(plain(leaf.segments[start:])) for n, leaf in raw.names.items()}
+                    values = {
+                        name: table[short[name]]
+                        for name, leaf in raw.names.items()
+                        if short[name] in table and table[short[name]].shape == leaf.shape
+                    }
+                    if values:
+                        out.append(replace(raw, root=root, names={**raw.names, **values}, averaged=True))
+                        break
             if not any(c.root == root for c in out):
                 dotless = {n: n.replace(".", "") for n in needed.shapes}
                 alone = {n: table[short] for n, short in dotless.items() if short in table}

@@ -100,6 +100,18 @@ def read_index(path: Path) -> Index:
     return Index(path, table, tuple(files), tuple(others))
 
 
+def beside_shards(folder: Path, index: Index) -> tuple[list[WeightFile], tuple[str, ...]]:
+    """(files of a folder that are no shards, and may hold other weights; names of those that are the same in another
+    format, such as a pickled file beside safetensors in shards)."""
+    shards = set(index.files)
+    for name in index.beside:
+        shards |= set(read_index(folder / name).files)
+    kind = kind_of(INDEX.sub(f".{SUFFIXES[0][1:]}", index.path.name))[0]
+    files = [file for file in weight_files(folder) if file.path.name not in shards]
+    twins = [file for file in files if kind_of(file.path.name)[0] == kind]
+    return [file for file in files if file not in twins], tuple(file.path.name for file in twins)
+
+
 def nothing_in(folder: Path, wanted: str) -> VtbenchError:
     """What to say of a folder without a file of weights: where they may be instead."""
     if any(p.suffix in DISTRIBUTED for p in folder.glob("**/*")):
