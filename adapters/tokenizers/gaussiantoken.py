@@ -71,7 +71,7 @@ class GaussianTokenizer(NetworkTokenizer):
                 "that it made with the same geometry_dtype"
             )
         geometry = from_books(tokens.indices[..., 1:], self.geometry_dtype)
-        parts = geometry.to(device=self.device, dtype=getattr(torch, self.dtype)).split(list(self.numbers.values()), 2)
+        parts = geometry.to(self.device).split(list(self.numbers.values()), 2)
         settings = dict(zip(self.numbers, parts, strict=True))
         low, high = self.network.value_range
         with torch.inference_mode():

@@ -115,6 +115,15 @@ def test_pictures_that_grow_or_fit_are_not_blurred() -> None:
         dinov2._blur(random_tensor(1, 1, 2, 9), 2, 3.0, 6)
 
 
+def test_positions_are_interpolated_in_float32() -> None:
+    table = random_tensor(1, 16, 8)
+    for dtype in (torch.float16, torch.bfloat16):
+        half = dinov2.resized_table(table.to(dtype), (6, 6), antialias=True)
+        assert half.dtype == dtype
+        assert torch.equal(half, dinov2.resized_table(table.to(dtype).float(), (6, 6), antialias=True).to(dtype))
+    assert dinov2.resized_table(table, (4, 4), offset=0.1) is table
+
+
 def test_deformable_attention_samples_where_its_offsets_say() -> None:
     """Against plain loops: bilinear between cell centres, zero outside, softmax over the points of all levels."""
     layer = fill_(DeformableAttention(8, 2, points=3, levels=2, centre=True)).double()

@@ -97,6 +97,21 @@ def test_tiled_gaussians_are_drawn_as_the_kernel_draws_them(channels: int, count
     assert torch.allclose(picture[0], wanted, atol=1e-10)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_drawing_is_in_float32_whatever_the_network_computes_in(dtype: torch.dtype) -> None:
+    shapes, centres = torch.full((1, 4, 3), 0.3), _uniform(1, 4, 2, low=-1, high=1, seed=7).to(dtype)
+    scales, values = _uniform(1, 4, 2, low=1, high=3, seed=8).to(dtype), random_tensor(1, 4, 5).to(dtype)
+    turns = torch.full((1, 4, 1), 0.5)
+    half = draw_bounded(shapes, centres, values, (9, 9), 3), draw_tiled(centres, scales, turns, values, None, (20, 20))
+    wide = (
+        draw_bounded(shapes, centres.float(), values.float(), (9, 9), 3),
+        draw_tiled(centres.float(), scales.float(), turns, values.float(), None, (20, 20)),
+    )
+    for one, other in zip(half, wide, strict=True):
+        assert one.dtype == dtype
+        assert torch.equal(one, other.to(dtype))
+
+
 # -- where GPSToken's Gaussians begin --------------------------------------------------------------------------------
 
 

@@ -64,10 +64,12 @@ def resized_table(table: Tensor, grid: tuple[int, int], *, offset: float = 0.0, 
     side = int(table.shape[1] ** 0.5)
     if grid == (side, side):
         return table
-    squares = table.unflatten(1, (side, side)).permute(0, 3, 1, 2)
+    # Not in half precision: upstream, and torch, interpolate in float32 then.
+    wide = table.to(torch.promote_types(table.dtype, torch.float32))
+    squares = wide.unflatten(1, (side, side)).permute(0, 3, 1, 2)
     scale = ((grid[0] + offset) / side, (grid[1] + offset) / side)
     out = F.interpolate(squares, scale_factor=scale, mode="bicubic", antialias=antialias)
-    return out.flatten(2).transpose(1, 2)
+    return out.flatten(2).transpose(1, 2).to(table.dtype)
 
 
 class DinoV2(nn.Module):

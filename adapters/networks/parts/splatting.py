@@ -6,6 +6,8 @@ differ in coordinates, in how a shape is stated, and in where a Gaussian is cut 
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -28,6 +30,7 @@ def draw_bounded(shapes: Tensor, centres: Tensor, values: Tensor, size: tuple[in
     """
     if min(size) < 2:
         raise VtbenchError(f"a map of {size[0]} x {size[1]} has no distance between its pixels: give two or more")
+    kept, (shapes, centres, values) = values.dtype, _wide(shapes, centres, values)
     width_x, width_y, correlation = (part[..., None, None] for part in shapes.unbind(dim=2))
     y, x = (2.0 * torch.arange(n, dtype=values.dtype, device=values.device) / (n - 1) - 1.0 for n in size)
     # (B, N, 1, w) and (B, N, h, 1)
@@ -35,7 +38,7 @@ def draw_bounded(shapes: Tensor, centres: Tensor, values: Tensor, size: tuple[in
     near = (right.abs() <= reach * width_x) & (down.abs() <= reach * width_y)
     dx, dy = right / width_x, down / width_y
     power = (dx.square() - 2 * correlation * dx * dy + dy.square()) / (2 * (1 - correlation.square()))
-    return torch.einsum("bnhw,bnc->bchw", torch.where(near, torch.exp(-power), 0.0), values)
+    return torch.einsum("bnhw,bnc->bchw", torch.where(near, torch.exp(-power), 0.0), values).to(kept)
 
 
 def draw_tiled(
@@ -49,6 +52,7 @@ def draw_tiled(
     touches, of three deviations of its longer axis.
     """
     h, w = size
+    kept, (centres, scales, rotations, values) = values.dtype, _wide(centres, scales, rotations, values)
     x, y = ((centres[..., k] + 1) / 2 * n for k, n in ((0, w), (1, h)))
     xx, xy, yy = _covariance(scales, rotations)
     determinant = xx * yy - xy.square()
@@ -67,7 +71,13 @@ def draw_tiled(
         reached = reached & (reached.cumsum(dim=1) <= _TILE_LIMIT)
     drawn = reached.repeat_interleave(_TILE, dim=2)[:, :, :h].repeat_interleave(_TILE, dim=3)[..., :w]
     visible = drawn & (power >= 0) & (weight >= _FAINTEST)
-    return torch.einsum("bnhw,bnc->bchw", torch.where(visible, weight, 0.0), values)
+    return torch.einsum("bnhw,bnc->bchw", torch.where(visible, weight, 0.0), values).to(kept)
+
+
+def _wide(*tensors: Tensor) -> list[Tensor]:
+    """In one dtype, the widest and at least float32: the kernels compute in it whatever the network's dtype."""
+    dtype = functools.reduce(torch.promote_types, [t.dtype for t in tensors], torch.float32)
+    return [t.to(dtype) for t in tensors]
 
 
 def _covariance(scales: Tensor, rotations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
