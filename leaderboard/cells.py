@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from vtbench.leaderboard.groups import Group
 from vtbench.leaderboard.words import ARROWS, DIRECTIONS, Notes, anchor, number, short
+from vtbench.reporting.image_values import LOSSLESS
 from vtbench.reporting.measured import score
 from vtbench.reporting.values import finite, mapping
 from vtbench.results.record import Run, Score
@@ -39,6 +41,8 @@ class Cell:
     warning: int | None = None
     title: str = ""
     href: str | None = None
+    at: str = ""
+    """The rate that this value was got at, and what it is worth there: in tables that join several suites."""
 
     def in_table(self, notes: Notes) -> Cell:
         """A copy for another table, its remark among that table's notes."""
@@ -78,7 +82,9 @@ def score_cell(run: Run, metric: str, digits: int, notes: Notes) -> Cell:
     if stated.value is None:
         why = short(stated.why, 400)
         # An image that came back identical has no PSNR: that is the best there is, and should not read as a gap.
-        return Cell("lossless" if why.startswith("lossless") else number(None), note=notes.add(why), title=why)
+        if why.startswith(LOSSLESS):
+            return Cell("lossless", sort=best_possible(stated.better), note=notes.add(why), title=why)
+        return Cell(number(None), note=notes.add(why), title=why)
     cell = Cell(number(stated.value, digits), sort=stated.value)
     if stated.low is not None and stated.high is not None:
         cell.interval = f"[{number(stated.low, digits)}, {number(stated.high, digits)}]"
@@ -91,6 +97,11 @@ def score_cell(run: Run, metric: str, digits: int, notes: Notes) -> Cell:
         cell.warning = notes.add(str(stated.warning))
         cell.title = _joined(cell.title, short(stated.warning, 400))
     return cell
+
+
+def best_possible(better: str | None) -> float:
+    """Where a lossless image sorts: before every number."""
+    return -math.inf if better == "lower" else math.inf
 
 
 def _joined(*remarks: str) -> str:

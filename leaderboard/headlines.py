@@ -74,13 +74,19 @@ def _systems(tables: Sequence[tuple[Section, Table]]) -> list[dict[Question, _En
 
 def _row(entries: Mapping[Question, _Entry], shown: Sequence[tuple[Section, str]], notes: Notes) -> Row:
     rows = [entry.row for entry in entries.values()]
-    rates = [row.rate for row in rows if row.rate is not None]
-    rate = next((cell for cell in rates if cell.sort is not None), rates[0] if rates else None)
-    cells = [_cell(entries.get(section.group.question), metric, notes) for section, metric in shown]
+    cells = [
+        _cell(entries.get(section.group.question), metric, notes, placed=metric == section.by)
+        for section, metric in shown
+    ]
     ranked = any(row.ranked for row in rows)
     return replace(
         rows[0],
-        rate=None if rate is None else rate.in_table(notes),
+        # Each of these belongs to one suite, and stands in its cells.
+        rate=None,
+        rank="",
+        rank_title="",
+        front=False,
+        band="",
         cells=cells,
         ranked=ranked,
         why=None if ranked else rows[0].why,
@@ -88,9 +94,14 @@ def _row(entries: Mapping[Question, _Entry], shown: Sequence[tuple[Section, str]
     )
 
 
-def _cell(entry: _Entry | None, metric: str, notes: Notes) -> Cell:
+def _cell(entry: _Entry | None, metric: str, notes: Notes, *, placed: bool) -> Cell:
+    """The value in its suite, with the rate, and where the metric decides the place and the front, of that suite."""
     if entry is None:
         return Cell("", title="this system was not run here")
     at = next((i for i, head in enumerate(entry.table.columns) if head.metric == metric), None)
     cell = score_cell(entry.run, metric, 2, notes) if at is None else entry.row.cells[at].in_table(notes)
-    return replace(cell, href=entry.row.label.href)
+    row = entry.row
+    bits = f"{row.rate.text} bit/px" if row.rate is not None and row.rate.sort is not None and cell.text else ""
+    below = ", ".join(filter(None, [bits, "front" if placed and row.front and row.ranked else ""]))
+    remarks = [cell.title, row.rank_title if placed and row.ranked else ""]
+    return replace(cell, href=row.label.href, at=below, title="; ".join(filter(None, remarks)))

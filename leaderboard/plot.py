@@ -161,6 +161,11 @@ class _Axes:
     def path(self, points: Sequence[Point]) -> str:
         return "L".join(f"{self.x(p.x):.1f} {self.y(p.y):.1f}" for p in points)
 
+    def stairs(self, front: Sequence[Point]) -> str:
+        """What can be had for a rate: a point's quality until the next begins, for nothing between was measured."""
+        steps = "".join(f"H{self.x(p.x):.1f}V{self.y(p.y):.1f}" for p in front[1:])
+        return f"M{self.x(front[0].x):.1f} {self.y(front[0].y):.1f}{steps}H{self.right:.1f}"
+
     def svg(self) -> Iterator[str]:
         """Grid, ticks and titles."""
         right, bottom = self.right, self.bottom
@@ -200,9 +205,9 @@ def draw(curves: Sequence[Curve], frame: Frame, marks: Marks) -> Markup:
         *axes.svg(),
     ]
     comparable = marks.solid(points)
-    if frame.better in DIRECTIONS and len(comparable) > 2:
+    if frame.better in DIRECTIONS and len(comparable) > 1:
         front = pareto([(p.x, p.y) for p in comparable], frame.better)
-        out.append(f'<path class="front" d="M{axes.path([comparable[i] for i in front])}"/>')
+        out.append(f'<path class="front" d="{axes.stairs([comparable[i] for i in front])}"/>')
     for curve in curves:
         out += _curve(curve, axes, marks)
     return Markup("".join([*out, "</svg>"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 from vtbench.leaderboard.labels import Label
 from vtbench.leaderboard.words import ARROWS, DIRECTIONS, anchor, decimals, link, number, short
 from vtbench.reporting import runs as records
-from vtbench.reporting.measured import ImageRow, metric_card, rows, scores, value
+from vtbench.reporting.image_values import LOSSLESS
+from vtbench.reporting.measured import ImageRow, is_cost, metric_card, rows, scores, value
 from vtbench.reporting.runs import WeightFacts, identity
 from vtbench.reporting.values import finite
 from vtbench.results.record import Run, Score
@@ -54,8 +56,8 @@ def facts(run: Run, elsewhere: Sequence[Run], labels: Mapping[str, Label]) -> di
         "kind": records.kind(run),
         "ranked": records.is_ranked(run),
         "why": records.why_not_ranked(run),
-        "scores": [line for line in lines if line["card"]],
-        "speed": [line for line in lines if not line["card"]],
+        "scores": [line for line in lines if not line["cost"]],
+        "speed": [line for line in lines if line["cost"]],
         "command": command(run),
         "typed_command": records.command(run),
         "origin": _origin(run),
@@ -89,7 +91,7 @@ def _score(run: Run, stated: Score) -> dict[str, Any]:
         "metric": stated.metric,
         "title": short((card.title if card else "") or stated.metric.replace("-", " "), 80),
         "href": f"methods.html#m-{anchor(stated.metric)}" if card else None,
-        "card": card is not None,
+        "cost": is_cost(run, stated.metric),
         "value": number(stated.value, digits),
         "interval": f"[{number(low, digits)}, {number(high, digits)}]" if low is not None and high is not None else "",
         "unit": short(stated.unit or "", 20),
@@ -261,4 +263,6 @@ def _rows(run: Run) -> dict[str, Any]:
 def _image_cell(row: ImageRow, metric: str, digits: int) -> dict[str, Any]:
     measured = row.values.get(metric)
     why = "" if measured is not None else short(row.why.get(metric) or row.why.get("*") or "no value", 200)
+    if why.startswith(LOSSLESS):
+        return {"text": "lossless", "sort": math.inf, "why": why}
     return {"text": number(measured, digits), "sort": measured, "why": why}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vtbench.leaderboard.context import Context
 from vtbench.leaderboard.figures import Figure, cost_figures, plotted_metrics, rate_figures
 from vtbench.leaderboard.groups import Group
 from vtbench.leaderboard.tables import Selection, Table, kind_tables
-from vtbench.reporting.curves import Curve, curves, pareto
+from vtbench.reporting.curves import Curve, curves, pareto, rate
+from vtbench.reporting.measured import all_lossless, is_cost
 from vtbench.reporting.ranking import deciding
 from vtbench.reporting.runs import identity, is_complete, is_ranked, limit
 from vtbench.results.record import Run
@@ -17,7 +19,7 @@ from vtbench.results.record import Run
 
 @dataclass(frozen=True)
 class Section:
-    """`other`: the same under other conventions; `speed`: costs, which have no card. `curves`: of comparable runs."""
+    """`other`: the same under other conventions; `speed`: costs. `curves`: of comparable runs."""
 
     group: Group
     tables: Sequence[Table]
@@ -54,7 +56,8 @@ def section_of(group: Group, context: Context) -> Section:
     lines = curves(comparable, by, others=context.runs) if by else []
     faded = {identity(run) for run in group.runs} - {identity(run) for run in comparable}
     plotted = plotted_metrics(group, main)
-    front = _front(group, by, lines)
+    bits = {identity(run): rate(run, context.runs) for run in comparable if all_lossless(run)}
+    front = _front(group, by, lines, {run: x for run, x in bits.items() if x is not None})
     tables = kind_tables(group, context, Selection(main, group.ident, front, by))
     nowhere = _in_all(tables)
     return Section(
@@ -71,15 +74,16 @@ def section_of(group: Group, context: Context) -> Section:
 
 
 def _by_use(group: Group) -> tuple[list[str], list[str], list[str]]:
-    """The metrics of the main table, those of other conventions, and costs, which have no card."""
+    """The metrics of the main table, those of other conventions, and costs."""
     names = group.metrics()
     cards = {name: group.card(name) for name in names}
-    main = [name for name, card in cards.items() if card and not card.convention_of]
+    costs = [name for name in names if not cards[name] and any(is_cost(run, name) for run in group.runs)]
+    main = [name for name, card in cards.items() if name not in costs and not (card and card.convention_of)]
     decider = deciding(group.runs, "psnr")
     if "psnr" in main and decider not in main:
         main.insert(main.index("psnr") + 1, decider)
     other = [name for name, card in cards.items() if card and card.convention_of and name not in main]
-    return main, other, [name for name, card in cards.items() if not card]
+    return main, other, costs
 
 
 def _comparable(runs: Sequence[Run]) -> list[Run]:
@@ -88,12 +92,15 @@ def _comparable(runs: Sequence[Run]) -> list[Run]:
     return ranked or [run for run in runs if is_complete(run) and not limit(run)]
 
 
-def _front(group: Group, by: str | None, lines: Sequence[Curve]) -> frozenset[str]:
-    """Ids of the runs that no other one beats in both rate and the deciding metric."""
+def _front(group: Group, by: str | None, lines: Sequence[Curve], exact: Mapping[str, float]) -> frozenset[str]:
+    """Ids of the runs that no other one beats in both rate and the deciding metric; a run alone has no front."""
     card = group.card(by) if by else None
-    points = [point for curve in lines for point in curve.points]
-    on_front = pareto([(p.x, p.y) for p in points], str(card.better)) if card else []
-    return frozenset(identity(points[i].run) for i in on_front)
+    points = [(identity(point.run), point.x, point.y) for curve in lines for point in curve.points]
+    for run, bits in exact.items() if by == "psnr" else ():
+        points.append((run, bits, math.inf))
+    if card is None or len(points) < 2:
+        return frozenset()
+    return frozenset(points[i][0] for i in pareto([(x, y) for _, x, y in points], str(card.better)))
 
 
 def _in_all(tables: Sequence[Table]) -> list[tuple[str, str]]:

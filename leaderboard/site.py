@@ -102,7 +102,9 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     env.globals.update(KIND_TITLES=words.KIND_TITLES, KIND_WORDS=words.KIND_WORDS, identity=identity)
-    env.filters.update(number=words.number, short=words.short, seconds=words.seconds, anchor=words.anchor)
+    env.filters.update(
+        number=words.number, short=words.short, seconds=words.seconds, anchor=words.anchor, sort_key=words.sort_key
+    )
     return env
 
 

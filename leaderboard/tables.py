@@ -13,7 +13,7 @@ from vtbench.leaderboard.labels import Label
 from vtbench.leaderboard.words import Notes, anchor, decimals, number, short
 from vtbench.reporting.curves import rate
 from vtbench.reporting.measured import RATE, all_lossless, measured_images, score, value
-from vtbench.reporting.ranking import Place, Ranking, ranking
+from vtbench.reporting.ranking import RATE_BANDS, Place, Ranking, band_order, ranking, rate_band
 from vtbench.reporting.runs import identity, is_ranked, kind, kind_order, why_not_ranked
 from vtbench.results.record import Run
 
@@ -36,6 +36,8 @@ class Row:
     """The run's id."""
     front: bool = False
     """Whether the run lies on the Pareto front."""
+    band: str = ""
+    """The band of rate within which it is ranked; empty where places know no bands, or it has no place."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +84,11 @@ class _KindTable:
         self.notes = Notes(f"{selection.ident}-{anchor(name)}")
         self.asked = [m for m in selection.metrics if m != RATE and any(score(r, m) for r in self.members)]
         self.shown = [m for m in self.asked if any(value(run, m) is not None for run in self.members)]
+        self.rates = {identity(run): rate(run, context.runs) for run in self.members}
         self.rankings = self._rankings()
         self.ranked_by = self.rankings.get(selection.rank_by or "")
         self.digits = {m: self._decimals(m) for m in self.shown}
         self.best = {m: self._best(m) for m in self.shown if self._is_marked(m)}
-        self.rates = {identity(run): rate(run, context.runs) for run in self.members}
         # A generator's images have no rate, and its run needs no reason for that.
         self.rated = any(score(run, RATE) or self.rates[identity(run)] is not None for run in self.members)
 
@@ -107,25 +109,31 @@ class _KindTable:
     def _rankings(self) -> dict[str, Ranking]:
         """Prices are never marked as best, so only what decides and what may be marked is tested."""
         tested = [m for m in self.selection.metrics if m == self.selection.rank_by or not is_price(self.group.card(m))]
-        return {metric: ranking(self.members, metric, self.context.rows) for metric in tested}
+        # What is paid decides only where nothing else can; bands of it would hide who pays least.
+        return {
+            metric: ranking(
+                self.members, metric, self.context.rows, None if is_price(self.group.card(metric)) else self.rates
+            )
+            for metric in tested
+        }
 
     def _decimals(self, metric: str) -> int:
         return decimals([value(run, metric) for run in self.members], column(self.group, metric).unit)
 
     def _is_marked(self, metric: str) -> bool:
-        """Whether a best value is worth marking: of several, not all tied, and of quality rather than of price."""
+        """Whether a best value is worth marking: of quality rather than of price."""
         result = self.rankings.get(metric)
-        if result is None or len(result.places) < 2 or all(place.best for place in result.places.values()):
+        if result is None:
             return False
         # Pooled PSNR may decide the rank in place of PSNR; the values in this column are then not what was ranked.
         return result.metric == metric and not is_price(self.group.card(metric))
 
-    def _best(self, metric: str) -> float | None:
-        """The best value of the ranked systems; those that share place 1 with another value are tied with it."""
-        result = self.rankings[metric]
-        placed = [value(run, metric) for run in self.members if identity(run) in result.places]
-        values = [v for v in placed if v is not None]
-        return None if not values else min(values) if result.better == "lower" else max(values)
+    def _best(self, metric: str) -> frozenset[str]:
+        """The bands in which a best value is worth marking: not all that stand there are tied."""
+        by_band: dict[str, list[bool]] = {}
+        for place in self.rankings[metric].places.values():
+            by_band.setdefault(place.band, []).append(place.best)
+        return frozenset(band for band, best in by_band.items() if not all(best))
 
     def _order(self, run: Run) -> tuple[Any, ...]:
         """Ranked runs by place, then the others by value, the best first; runs that are equal in all by their name."""
@@ -138,6 +146,7 @@ class _KindTable:
             quality = value(run, self.selection.rank_by or "")
         return (
             not is_ranked(run),
+            self._band_order(run),
             place.rank if place else 1 << 30,
             not (quality is None and all_lossless(run)),
             quality is None,
@@ -146,9 +155,30 @@ class _KindTable:
             identity(run),
         )
 
+    def _band(self, run: Run) -> str:
+        bits = self.rates[identity(run)]
+        by = self.selection.rank_by
+        banded = is_ranked(run) and not (by and is_price(self.group.card(by)))
+        return rate_band(bits) if banded and bits is not None else ""
+
+    def _band_order(self, run: Run) -> int:
+        bits = self.rates[identity(run)]
+        return band_order(bits) if bits is not None and self._band(run) else len(RATE_BANDS) + 1
+
+    def _rank_words(self, run: Run) -> tuple[str, str]:
+        """The ranks that a run may have, as shown, and in full."""
+        by, key = self.ranked_by, identity(run)
+        if not is_ranked(run):
+            return "", "not ranked"
+        place = by.places.get(key) if by else None
+        if place is None or by is None:
+            return "", by.alone.get(key, "no value to be placed by") if by else ""
+        below = self.context.labels.get(place.apart_from or "")
+        return rank_words(place, below.full if below else None)
+
     def _row(self, run: Run) -> Row:
         key = identity(run)
-        rank, rank_title = _rank_words(self.ranked_by.places.get(key) if self.ranked_by else None)
+        rank, rank_title = self._rank_words(run)
         reason = _own_reason(run, self.context.banner)
         return Row(
             label=self.context.labels[key],
@@ -162,6 +192,7 @@ class _KindTable:
             grey=not is_ranked(run) and (self.context.banner is None or reason is not None),
             run=key,
             front=key in self.selection.front,
+            band=self._band(run),
         )
 
     def _rate_cell(self, run: Run) -> Cell:
@@ -176,9 +207,8 @@ class _KindTable:
     def _cell(self, run: Run, metric: str) -> Cell:
         cell = score_cell(run, metric, self.digits[metric], self.notes)
         place = self.rankings[metric].places.get(identity(run)) if metric in self.best else None
-        if place and place.best:
-            # A system that stands first without a value gave back every image as it was.
-            cell.best = cell.sort is None or cell.sort == self.best[metric]
+        if place and place.best and place.band in self.best[metric]:
+            cell.best = place.rank == 1
             cell.tied = not cell.best
         return cell
 
@@ -202,13 +232,15 @@ def _own_reason(run: Run, banner: str | None) -> str | None:
     return short("; ".join(part for part in reason.split("; ") if part not in common), 300) or None
 
 
-def _rank_words(place: Place | None) -> tuple[str, str]:
-    """A place as shown, and in full."""
-    if place is None:
-        return "", "not ranked"
-    title = f"place {place.rank}" + (", shared" if place.shared else "")
-    if place.low is not None and place.high is not None:
-        title += f"; 95 % interval of the place: {place.low} to {place.high}"
+def rank_words(place: Place, below: str | None) -> tuple[str, str]:
+    """A place as shown, and in full. `below`: the first system further down from which it is told apart."""
+    among = f"of {place.of}" + (f" at {place.band}" if place.band else "")
+    if place.low is None or place.high is None:
+        return f"{place.rank}{'=' if place.shared else ''}", f"place {place.rank} {among}, by value alone"
+    open_ranks = f"{place.low}–{place.high}" if place.low < place.high else f"{place.low}"
+    title = f"{'places' if place.low < place.high else 'place'} {open_ranks} {among}"
     if place.p is not None:
-        title += f"; adjusted p against the system above: {place.p:.2g}"
-    return f"{place.rank}{'=' if place.shared else ''}", title
+        title += f"; against the best: adjusted p = {place.p:.2g}"
+    if below:
+        title += f"; the first below that it is told apart from: {below}"
+    return open_ranks, title

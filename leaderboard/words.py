@@ -57,6 +57,13 @@ def number(value: float | None, digits: int | None = None) -> str:
     return text
 
 
+def sort_key(value: float) -> str:
+    """A number in full, as the page's script reads it."""
+    if math.isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
+    return f"{value:.17g}"
+
+
 def seconds(value: float | None) -> str:
     """A duration with the unit that fits it."""
     if value is None or not math.isfinite(value):

@@ -5,7 +5,8 @@ for (const table of document.querySelectorAll("table.scores:not(.plain)")) {
   const head = table.tHead && table.tHead.rows[0];
   const body = table.tBodies[0];
   if (!head || !body || body.rows.length < 2) continue;
-  const first = [...body.rows];
+  const first = [...body.rows]; // with the lines that head the bands of rate, which only stand in the first order
+  const systems = first.filter((row) => !row.classList.contains("band"));
   [...head.cells].forEach((cell, column) => {
     if (column && !cell.classList.contains("num")) return;
     const button = document.createElement("button");
@@ -24,7 +25,7 @@ for (const table of document.querySelectorAll("table.scores:not(.plain)")) {
         const mark = other.querySelector(".sort");
         if (mark) mark.textContent = "↕";
       }
-      let rows = [...first];
+      const rows = order ? [...systems] : first;
       if (order) {
         cell.setAttribute("aria-sort", order);
         button.textContent = order === "descending" ? "↓" : "↑";
@@ -34,10 +35,10 @@ for (const table of document.querySelectorAll("table.scores:not(.plain)")) {
           const [x, y] = [value(a), value(b)];
           if (!column) return up * String(x).localeCompare(String(y));
           if (Number.isNaN(x) || Number.isNaN(y)) return Number.isNaN(x) - Number.isNaN(y); // nulls stay last
-          return up * (x - y);
+          return x === y ? 0 : up * (x - y); // lossless is infinite
         });
       }
-      body.append(...rows);
+      body.replaceChildren(...rows);
     });
   });
 }

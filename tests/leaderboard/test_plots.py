@@ -65,10 +65,36 @@ def test_pale_points_are_not_on_the_front(tmp_path: Path) -> None:
     cheat = next(identity(run) for run in runs if run.name == "cheat")
     front = re.search(r'class="front" d="M([^"]+)"', drawn(curves(runs), faded={cheat}))
     assert front
-    assert len(front[1].split("L")) == 3
+    assert front[1].count("V") == 2
     alone = re.search(r'class="front" d="M([^"]+)"', drawn(curves(runs)))
     assert alone
-    assert len(alone[1].split("L")) == 1
+    assert alone[1].count("V") == 0
+
+
+def test_the_front_is_a_staircase_through_what_was_measured(tmp_path: Path) -> None:
+    """Right along the quality of a point, then up to the next one, where that begins; no slope between them."""
+    for name, bpp, psnr in (("a", 0.5, 25.0), ("beaten", 0.7, 24.0), ("b", 1.0, 30.0), ("c", 2.0, 35.0)):
+        made_runs.write(tmp_path / name, name=name, scores=[score("psnr", psnr), score("bpp", bpp)])
+    svg = drawn(curves(read_runs([tmp_path])))
+    dots = sorted(
+        {(c.get("cx"), c.get("cy")) for c in ET.fromstring(svg).iter("circle")}, key=lambda d: float(d[0] or 0)
+    )
+    a, _, b, c = dots
+    front = re.search(r'class="front" d="([^"]+)"', svg)
+    assert front
+    assert front[1].startswith(f"M{a[0]} {a[1]}H{b[0]}V{b[1]}H{c[0]}V{c[1]}H")
+
+
+def test_one_run_alone_has_no_place_and_no_front(tmp_path: Path) -> None:
+    made_runs.write(
+        tmp_path / "a", scores=[score("psnr", 25.0, half=1.0), score("bpp", 0.5)], values={"psnr": [25.0] * 6}
+    )
+    page = leaderboard.build([tmp_path], tmp_path / "site").read_text()
+    assert 'class="front" d="M' not in page.replace('class="front" d="M1 7H29"', "")
+    assert 'class="pill"' not in page
+    assert not re.search(r'class="rank"[^>]*>\s*\d', page)
+    assert "no other ranked system of this kind at 0.25–0.5 bit/px" in page
+    assert "(best)" not in page
 
 
 def test_ticks_are_round_and_cover_the_data() -> None:

@@ -6,7 +6,7 @@ Curves join the kinds of systems; ranks never do.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vtbench.reporting.measured import RATE, score, value
@@ -147,6 +147,9 @@ class Saving:
     curve: Curve
     percent: float | None
     why: str | None = None
+    place: int | None = None
+    """Among the curves of its kind that have a number, the anchor among them at 0 %; None where it is alone."""
+    of: int = 0
 
 
 @dataclass(frozen=True)
@@ -176,4 +179,20 @@ def bd_table(drawn: Sequence[Curve], metric: str, better: str = "higher") -> Sav
         except MissingExtra as bad:
             lines.append(Saving(curve, None, str(bad)))
     several = any(len(line.curve.points) >= MIN_POINTS for line in lines)
-    return Savings(anchor, metric, tuple(lines), several)
+    return Savings(anchor, metric, tuple(_placed(anchor, lines)), several)
+
+
+def _placed(anchor: Curve, lines: Sequence[Saving]) -> list[Saving]:
+    """Every line with its place, by what it saves; those without a number last."""
+    of_kind: dict[str, list[float]] = {anchor.kind: [0.0]}
+    for line in lines:
+        if line.percent is not None:
+            of_kind.setdefault(line.curve.kind, []).append(line.percent)
+    out = []
+    for line in lines:
+        rivals = of_kind.get(line.curve.kind, [])
+        if line.percent is not None and len(rivals) > 1:
+            ahead = sum(other < line.percent for other in rivals)
+            line = replace(line, place=1 + ahead, of=len(rivals))
+        out.append(line)
+    return sorted(out, key=lambda line: (line.percent is None, line.percent or 0.0))

@@ -74,6 +74,18 @@ def newest_version(runs: Iterable[Run], metric: str) -> int:
     return max(valued or [s.version for s, _ in stated], default=0)
 
 
+COST_UNITS = ("s/image", "image/s", "MiB", "parameters", "MAC/image", "evaluations/image")
+
+
+def is_cost(run: Run, metric: str) -> bool:
+    """Whether a score says what a system costs, not how good its pictures are. Neither costs nor the tokenizer's share
+    of a generator's FID have a card; what was measured on pictures has a fingerprint, or at least a better end."""
+    stated = run.score(metric)
+    if stated is None or metric_card(run, metric) is not None or stated.fingerprint:
+        return False
+    return stated.unit in COST_UNITS or not stated.better
+
+
 def lossless_images(run: Run, metric: str = "psnr") -> int:
     """How many images of the run are identical to their originals (they have no PSNR), as the score states it."""
     stated = score(run, metric)

@@ -1,45 +1,71 @@
-"""Places of systems of one question and kind, with ties from paired tests on the same images."""
+"""Places of systems of one question and kind within bands of rate, from paired tests on the same images."""
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vtbench.reporting.image_values import RowValues
 from vtbench.reporting.measured import all_lossless, lossless_images, metric_version, newest_version, score, value
-from vtbench.reporting.runs import identity, is_ranked
+from vtbench.reporting.runs import curve_key, identity, is_ranked
 from vtbench.results.record import Run
-from vtbench.statistics.intervals import RESAMPLES
 from vtbench.statistics.ranks import Rank, ranks
 
-TIED = 0.05
-"""A system is tied with the one above it when the adjusted paired p is at least this."""
+APART = 0.05
+"""Two systems are told apart when the p of their pair, adjusted over all pairs of a ranking, is below this."""
 UNTESTED = "rank by value; ties not computed"
+RATE_BANDS = (0.1, 0.25, 0.5, 1.0)
+"""Upper ends, in bits per pixel, of the bands within which systems are ranked: else the most bits would win."""
+
+
+def band_order(rate: float) -> int:
+    """Which band a rate in bits per pixel is in, from 0. To three decimals, as rates are shown: the length of a file
+    or a header of some bytes does not move a system that spends what its band allows."""
+    return bisect.bisect_left(RATE_BANDS, round(rate, 3))
+
+
+def rate_band(rate: float) -> str:
+    """The band of a rate in bits per pixel, in words."""
+    index = band_order(rate)
+    if index == len(RATE_BANDS):
+        return f"> {RATE_BANDS[-1]:g} bit/px"
+    return f"{RATE_BANDS[index - 1]:g}–{RATE_BANDS[index]:g} bit/px" if index else f"≤ {RATE_BANDS[0]:g} bit/px"
 
 
 @dataclass(frozen=True)
 class Place:
-    """A rank from 1. `shared`: another system has the same one; `best`: the first, or not told apart from it."""
+    """Where a system stands by value, from 1, among the `of` systems of its band (all, where there are no bands).
+
+    `best`: the best by value, or not told apart from it; `shared`: another has exactly its value, or might as well
+    stand here.
+    """
 
     rank: int
+    of: int
     shared: bool = False
     best: bool = False
+    band: str = ""
     low: int | None = None
     high: int | None = None
-    """95 % interval of the rank, from resamples of the images that all systems share; None where nothing was drawn."""
+    """Ranks that the tests of all pairs leave open, 95 % for all systems at once; None where nothing was tested."""
     p: float | None = None
-    """Adjusted paired p against the system above; None where nothing was tested."""
+    """Adjusted paired p against the best by value; None for the best, and where nothing was tested."""
+    apart_from: str | None = None
+    """The id of the first run further down from which it is told apart."""
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Places by run id, the metric that decided, and in words how ties were found."""
+    """Places by run id, the metric that decided, and in words how ties were found. `alone`: ids of ranked runs that
+    have no other system to stand beside, or no rate among systems that have one, and why."""
 
     metric: str
     places: Mapping[str, Place] = field(default_factory=dict)
     how: str = ""
     better: str | None = None
+    alone: Mapping[str, str] = field(default_factory=dict)
 
 
 def deciding(runs: Sequence[Run], metric: str) -> str:
@@ -49,12 +75,18 @@ def deciding(runs: Sequence[Run], metric: str) -> str:
     return metric
 
 
-def ranking(runs: Sequence[Run], metric: str, rows: RowValues | None = None) -> Ranking:
-    """Places of the ranked runs of one question and kind under `metric`.
+def ranking(
+    runs: Sequence[Run],
+    metric: str,
+    rows: RowValues | None = None,
+    rates: Mapping[str, float | None] | None = None,
+) -> Ranking:
+    """Places of the ranked runs of one question and kind under `metric`, each within its band of `rates`.
 
-    Runs that are not ranked, and runs without a value, have no place. Systems whose images all come back identical
-    stand first in PSNR. Ties come from paired tests on the same images where the runs hold per-image values
-    (vtbench.statistics.ranks); otherwise only equal values tie, and `how` says so.
+    rates: bits per pixel by run id; without any, all stand in one band. Runs that are not ranked, runs without a value,
+    and runs that are alone have no place. Systems whose images all come back identical stand first in PSNR. Every pair
+    is tested on the same images where the runs hold per-image values (vtbench.statistics.ranks); otherwise only equal
+    values tie, and `how` says so.
     """
     able = [r for r in runs if is_ranked(r)]
     decider = deciding(able, metric)
@@ -67,9 +99,38 @@ def ranking(runs: Sequence[Run], metric: str, rows: RowValues | None = None) -> 
     scored.sort(key=lambda pair: (-pair[0], identity(pair[1])))
     if not scored:
         return Ranking(decider, {}, "no ranked system has a value")
-    finite_ones = [run for number, run in scored if math.isfinite(number)]
-    tests, how = _paired(finite_ones, decider, better, rows or RowValues())
-    return Ranking(decider, _places(scored, tests), how, better)
+    places: dict[str, Place] = {}
+    alone: dict[str, str] = {}
+    said: dict[str, None] = {}
+    bands = _bands(scored, rates or {})
+    for band, members in bands.items():
+        keys = [identity(run) for _, run in members]
+        if band is None:
+            alone |= dict.fromkeys(keys, "no rate, and places are within bands of rate")
+        elif len({curve_key(run) for _, run in members}) < 2:
+            where = f"at {band}" if band else "here"
+            alone |= dict.fromkeys(keys, f"no other ranked system of this kind {where}")
+        else:
+            ordered = [run for _, run in members]
+            tests, how = _paired(ordered, decider, better, rows or RowValues())
+            places |= _places(members, tests, band)
+            said[how] = None
+    how = "; ".join([*(["within bands of rate"] if "" not in bands else []), *said]) if said else ""
+    return Ranking(decider, places, how, better, alone)
+
+
+def _bands(
+    scored: Sequence[tuple[float, Run]], rates: Mapping[str, float | None]
+) -> dict[str | None, list[tuple[float, Run]]]:
+    """Systems by band, in their order: "" where none has a rate, None for one without a rate among others."""
+    of = {identity(run): rates.get(identity(run)) for _, run in scored}
+    if all(rate is None for rate in of.values()):
+        return {"": list(scored)}
+    out: dict[str | None, list[tuple[float, Run]]] = {}
+    for number, run in scored:
+        rate = of[identity(run)]
+        out.setdefault(None if rate is None else rate_band(rate), []).append((number, run))
+    return out
 
 
 def _goodness(run: Run, metric: str, better: str) -> float | None:
@@ -80,33 +141,28 @@ def _goodness(run: Run, metric: str, better: str) -> float | None:
     return None if number is None else -number if better == "lower" else number
 
 
-def _places(scored: Sequence[tuple[float, Run]], tests: Mapping[str, Rank]) -> dict[str, Place]:
-    """Places by run id of systems in their order, those with an infinite value before the tested ones."""
-    ranks_in_order: list[int] = []
-    for index, (number, run) in enumerate(scored):
-        test = tests.get(identity(run))
-        tied = test is not None and test.tied_with_above and index > 0 and math.isfinite(scored[index - 1][0])
-        equal = index > 0 and (tied or number == scored[index - 1][0])
-        ranks_in_order.append(ranks_in_order[-1] if equal else index + 1)
-    ahead = sum(not math.isfinite(number) for number, _ in scored)
+def _places(scored: Sequence[tuple[float, Run]], tests: Mapping[str, Rank], band: str) -> dict[str, Place]:
+    """Places by run id of the systems of one band, in their order."""
+    numbers = [number for number, _ in scored]
     places = {}
-    for rank, (_, run) in zip(ranks_in_order, scored, strict=True):
+    for number, run in scored:
         test = tests.get(identity(run))
         places[identity(run)] = Place(
-            rank=rank,
-            shared=ranks_in_order.count(rank) > 1,
-            best=rank == 1,
-            low=test.low + ahead if test else None,
-            high=test.high + ahead if test else None,
-            p=test.p_above if test else None,
+            rank=1 + numbers.index(number),
+            of=len(scored),
+            shared=test.low < test.high if test else numbers.count(number) > 1,
+            best=test.best if test else number == numbers[0],
+            band=band,
+            low=test.low if test else None,
+            high=test.high if test else None,
+            p=test.p_best if test else None,
+            apart_from=test.apart_from if test else None,
         )
     return places
 
 
 def _paired(ordered: Sequence[Run], metric: str, better: str, rows: RowValues) -> tuple[Mapping[str, Rank], str]:
-    """Rank intervals and ties by run id, on the images that every run has a value for; empty where there are none."""
-    if len(ordered) < 2:
-        return {}, ""
+    """Ranks by run id from tests on the images that every run has a value for; empty where there are none."""
     pooled = metric == "psnr-pooled"
     per_image = [rows.errors(run) if pooled else rows.of(run, metric) for run in ordered]
     shared = [item for item in per_image[0] if all(item in other for other in per_image[1:])]
@@ -115,20 +171,17 @@ def _paired(ordered: Sequence[Run], metric: str, better: str, rows: RowValues) -
     if any(len(other) != len(shared) for other in per_image):
         # The scores are over different images, so the order by value need not be the order on the shared ones.
         return {}, f"{UNTESTED}: the systems have values for different images"
-    # Enough draws to tell p = 0.05 apart from chance, few enough that a page of 50,000 images is built in minutes.
-    resamples = max(400, min(RESAMPLES, 8_000_000 // len(shared)))
     table = {
         identity(run): ([of_item[i][0] for i in shared], [of_item[i][1] for i in shared])
         for run, of_item in zip(ordered, per_image, strict=True)
     }
-    tests = {r.name: r for r in ranks(table, better="lower" if pooled else better, resamples=resamples)}
-    values = [value(run, metric) for run in ordered]
-    by_rows = sorted(zip(ordered, values, strict=True), key=lambda pair: tests[identity(pair[0])].rank)
-    if [v for _, v in by_rows] != values:
+    in_order = ranks(table, better="lower" if pooled else better)
+    values = {identity(run): value(run, metric) for run in ordered}
+    if [values[rank.name] for rank in in_order] != list(values.values()):
         # The rows do not say what the scores say (another reduction, or rows of another time): no pair to trust.
         return {}, f"{UNTESTED}: the per-image values put the systems in another order"
     how = (
-        f"paired on the same {len(shared)} images; a system shares the place of the one above it when the "
-        f"Holm-adjusted p is at least {TIED}; rank intervals from {resamples} resamples shared by all systems"
+        f"every pair tested on the same {len(shared)} images, p adjusted by Holm over the pairs; a place is the range "
+        "of ranks that the tests leave open"
     )
-    return tests, how
+    return {rank.name: rank for rank in in_order}, how

@@ -1,4 +1,4 @@
-"""Ranks of models on the same images, with intervals from resamples that all of them share."""
+"""Ranks of models on the same images, from paired tests of every pair of them."""
 
 from __future__ import annotations
 
@@ -8,23 +8,28 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vtbench.statistics.intervals import LEVEL, RESAMPLES, resample_sums, weighted
-from vtbench.statistics.paired import holm, paired
+from vtbench.statistics.intervals import LEVEL, RESAMPLES, weighted
+from vtbench.statistics.paired import Paired, holm, paired
 from vtbench.types.errors import VtbenchError
+
+DRAWS = 100_000_000
+"""Images drawn over all pairs of one ranking: where these are many, a pair has fewer resamples, never under 400."""
 
 
 @dataclass(frozen=True)
 class Rank:
-    """Place of a model (1 = best), its interval from shared resamples, and whether it ties with the one above."""
+    """Where a model may stand (1 = best): from behind all that are told apart above it to before all below it."""
 
     name: str
     value: float
-    rank: int
     low: int
     high: int
-    tied_with_above: bool
-    p_above: float | None
-    """Paired p against the model one place above, Holm-adjusted over all such neighbours; None for the first."""
+    best: bool
+    """Whether it is the best by value, or not told apart from it."""
+    p_best: float | None
+    """p against the best by value, Holm-adjusted over every pair of the ranking; None for the best itself."""
+    apart_from: str | None
+    """The first model by value, going down, from which it is told apart."""
 
 
 def ranks(
@@ -35,10 +40,11 @@ def ranks(
     resamples: int = RESAMPLES,
     level: float = LEVEL,
 ) -> list[Rank]:
-    """Ranks of all models, best first. `table[name]` = (values, weights or None) over the same images in one order.
+    """Ranks of all models, best value first. `table[name]` = (values, weights or None) over the same images in order.
 
-    Every resample draws one set of images for all models, ranks them anew, and the interval is that of the ranks.
-    A model is tied with the one above it when the adjusted paired p is at least 0.05.
+    Every pair is tested on the shared images and adjusted by Holm over all pairs, so that no model inherits a place
+    from a neighbour: two may each be like a third and yet be told apart. [low, high] then holds the true rank of all
+    models at once with probability `level` (Al Mohamad, Goeman, van Zwet 2022, Biometrics 78).
     """
     names = list(table)
     if not names:
@@ -49,19 +55,48 @@ def ranks(
         raise VtbenchError("ranks need the same images of every model: leave out images that some model lacks", code=1)
     sign = -1.0 if better == "higher" else 1.0
     value = np.array([(w * v).sum() / w.sum() for v, w in pairs])
-    order = np.argsort(sign * value, kind="stable")
-    columns = np.stack([column for v, w in pairs for column in (w * v, w)], axis=1)
-    sums = resample_sums(columns, resamples, seed)
-    drawn = sign * sums[:, 0::2] / np.where(sums[:, 1::2] > 0, sums[:, 1::2], np.inf)
-    # Rank 1 + number of models strictly better: equal models share the better place.
-    place = np.stack([1 + (drawn < drawn[:, [m]]).sum(axis=1) for m in range(len(names))], axis=1)
-    low, high = np.quantile(place, [(1 - level) / 2, (1 + level) / 2], axis=0, method="nearest")
-    raw: list[float | None] = [None]
-    for above, below in itertools.pairwise(order):
-        (va, wa), (vb, wb) = pairs[above], pairs[below]
-        raw.append(paired(list(va), list(vb), list(wa), list(wb), better=better, seed=seed, resamples=resamples).p)
-    out = []
-    for index, (m, p) in enumerate(zip(order, holm(raw), strict=True)):
-        name, tied = names[m], index > 0 and (p is None or p >= 0.05)
-        out.append(Rank(name, float(value[m]), index + 1, int(low[m]), int(high[m]), tied, p))
-    return out
+    order = [int(m) for m in np.argsort(sign * value, kind="stable")]
+    asked = list(itertools.combinations(range(len(order)), 2))
+    draws = max(400, min(resamples, DRAWS // max(1, n * len(asked))))
+    raw = []
+    for above, below in asked:
+        (va, wa), (vb, wb) = pairs[order[above]], pairs[order[below]]
+        result = paired(list(va), list(vb), list(wa), list(wb), better=better, seed=seed, resamples=draws)
+        raw.append(_p(result, draws, level))
+    p = dict(zip(asked, holm(raw), strict=True))
+    apart = {pair for pair, adjusted in p.items() if adjusted is not None and adjusted < 1 - level}
+    return [_rank(place, [names[m] for m in order], float(value[m]), p, apart) for place, m in enumerate(order)]
+
+
+def _p(result: Paired, draws: int, level: float) -> float | None:
+    """p of a pair. Where resamples cannot make it smaller, the width of the interval says how small it is: else the
+    adjustment over many pairs would tell nothing apart."""
+    if result.p is None or result.low is None or result.high is None or result.p > 2.5 / (draws + 1) or result.n < 30:
+        return result.p
+    from scipy.special import ndtr, ndtri
+
+    error = (result.high - result.low) / (2 * float(ndtri((1 + level) / 2)))
+    # A difference that does not scatter over the images is no certainty.
+    if error <= 1e-9 * abs(result.difference):
+        return result.p
+    return min(result.p, float(2 * ndtr(-abs(result.difference) / error)))
+
+
+def _rank(
+    place: int,
+    names: Sequence[str],
+    value: float,
+    p: Mapping[tuple[int, int], float | None],
+    apart: set[tuple[int, int]],
+) -> Rank:
+    """The rank of the model at `place` (0 = best by value) of `names`."""
+    below = [other for other in range(place + 1, len(names)) if (place, other) in apart]
+    return Rank(
+        name=names[place],
+        value=value,
+        low=1 + sum((other, place) in apart for other in range(place)),
+        high=len(names) - len(below),
+        best=(0, place) not in apart,
+        p_best=p.get((0, place)),
+        apart_from=names[below[0]] if below else None,
+    )
