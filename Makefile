@@ -25,8 +25,9 @@ $(VENV)/.test: $(BIN)/python pyproject.toml
 demo: $(VENV)/.offline
 	$(BIN)/vtbench quickstart --out out/quick
 
+# A file's tests stay together in one process; eight at most, since each holds torch.
 test: $(VENV)/.test
-	VTBENCH_OFFLINE=1 $(BIN)/python -m pytest
+	VTBENCH_OFFLINE=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check $(FOLDERS)
