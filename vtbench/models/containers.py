@@ -69,6 +69,12 @@ def plain(segments: Iterable[str]) -> Path:
     return tuple(s for s in segments if s not in WRAPPERS)
 
 
+@functools.lru_cache(maxsize=2**17)
+def _plain_name(name: str) -> Path:
+    """The segments of a network's own name; `identify` asks for those of every model, for every file."""
+    return plain(name.split("."))
+
+
 def is_average(segment: str) -> bool:
     """Whether a container's name says that its weights are averaged: params_ema, ModelEMA, netG_avg."""
     return any(word.lower() in AVERAGES for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", segment))
@@ -214,7 +220,7 @@ class Inventory:
 
     def roots(self, names: Iterable[str]) -> list[Path]:
         """Where copies of a network with these names may begin: before the names themselves, and in containers."""
-        marks = sorted((plain(n.split(".")) for n in names), key=lambda m: (-len(m), m))
+        marks = sorted(map(_plain_name, names), key=lambda m: (-len(m), m))
         votes: Counter[Path] = Counter()
         for mark in marks[:: max(1, len(marks) // MARKS)]:
             for leaf in self._ends.get(mark[-2:], ()):
@@ -256,7 +262,7 @@ class Inventory:
 
     def _named(self, root: Path, needed: Needed) -> dict[str, list[Leaf]]:
         """What lies under a root, by the network's names."""
-        wanted = {".".join(plain(n.split("."))): n for n in needed.shapes}
+        wanted = {".".join(_plain_name(n)): n for n in needed.shapes}
         table: dict[str, list[Leaf]] = {}
         for text, leaves in self.under(root).items():
             name = wanted.get(text) or (needed.rename(text) if needed.rename is not None else text)
@@ -268,10 +274,9 @@ class Inventory:
         held: dict[str, Leaf] = {}
         twice = None
         for name, leaves in table.items():
-            own = sorted(
-                (leaf for leaf in leaves if not any(leaf.segments[: len(r)] == r for r in inner)),
-                key=lambda leaf: len(leaf.segments),
-            )
+            own = [leaf for leaf in leaves if not any(leaf.segments[: len(r)] == r for r in inner)] if inner else leaves
+            if len(own) > 1:
+                own = sorted(own, key=lambda leaf: len(leaf.segments))
             if own:
                 held[name] = own[0]
             if len(own) > 1 and name in needed.shapes:
