@@ -93,6 +93,11 @@ def score_cell(run: Run, metric: str, digits: int, notes: Notes) -> Cell:
         counted = "; ".join(f"{n} × {why}" for why, n in sorted(reasons.items()))
         cell.title = f"over {stated.n} images, {missing} without a value{': ' + counted if counted else ''}"
         cell.note = notes.add(cell.title)
+    what = stated.details.get("what")
+    if isinstance(what, str) and what:
+        # Whose memory it is, and the like: a number of the whole process is not the model's.
+        cell.title = _joined(cell.title, short(what, 400))
+        cell.note = notes.add(cell.title)
     if stated.warning:
         cell.warning = notes.add(str(stated.warning))
         cell.title = _joined(cell.title, short(stated.warning, 400))

@@ -12,7 +12,7 @@ from vtbench.leaderboard.groups import Group, is_price
 from vtbench.leaderboard.labels import Label
 from vtbench.leaderboard.words import Notes, anchor, decimals, number, short
 from vtbench.reporting.curves import rate
-from vtbench.reporting.measured import RATE, all_lossless, measured_images, score, value
+from vtbench.reporting.measured import RATE, all_lossless, is_cost, measured_images, score, value
 from vtbench.reporting.ranking import RATE_BANDS, Place, Ranking, band_order, ranking, rate_band
 from vtbench.reporting.runs import identity, is_ranked, kind, kind_order, why_not_ranked
 from vtbench.results.record import Run
@@ -107,8 +107,10 @@ class _KindTable:
         )
 
     def _rankings(self) -> dict[str, Ranking]:
-        """Prices are never marked as best, so only what decides and what may be marked is tested."""
-        tested = [m for m in self.selection.metrics if m == self.selection.rank_by or not is_price(self.group.card(m))]
+        """Prices and costs are never marked as best (times are of different devices), so only what decides and what may
+        be marked is tested."""
+        paid = {m for m in self.selection.metrics if is_price(self.group.card(m)) or self._is_cost(m)}
+        tested = [m for m in self.selection.metrics if m == self.selection.rank_by or m not in paid]
         # What is paid decides only where nothing else can; bands of it would hide who pays least.
         return {
             metric: ranking(
@@ -116,6 +118,9 @@ class _KindTable:
             )
             for metric in tested
         }
+
+    def _is_cost(self, metric: str) -> bool:
+        return any(is_cost(run, metric) for run in self.members)
 
     def _decimals(self, metric: str) -> int:
         return decimals([value(run, metric) for run in self.members], column(self.group, metric).unit)

@@ -71,6 +71,7 @@ def test_the_tokenizers_share_of_an_fid_is_no_cost(tmp_path: Path, valued: bool)
         of("tokenizer-rfid", 2.0, "lower", "", **share),
         of("gfid-gap", 7.0, "lower", "", **share),
         of("image-seconds-p50", 0.5, "lower", "s/image"),
+        of("peak-memory", 900.0, "lower", "MiB", details={"what": "resident memory of the whole process"}),
         of("parameters", 1e6, "lower", "parameters"),
         of("acceptance", 0.4, None, ""),
     ]
@@ -78,13 +79,15 @@ def test_the_tokenizers_share_of_an_fid_is_no_cost(tmp_path: Path, valued: bool)
         made_runs.write(tmp_path / name, name=name, kind="generator", task="generation", scores=lines)
     run = read_runs([tmp_path])[0]
     costs = [line["metric"] for line in lines if is_cost(run, str(line["metric"]))]
-    assert costs == ["image-seconds-p50", "parameters", "acceptance"]
+    assert costs == ["image-seconds-p50", "peak-memory", "parameters", "acceptance"]
     page = leaderboard.build([tmp_path], tmp_path / "site").read_text()
     quality, speed = page.split("<summary>Speed, memory and size</summary>")
     assert "tokenizer rfid" in quality
     assert "gfid gap" in quality
     assert "tokenizer rfid" not in speed.split("</details>")[0]
     assert "image seconds p50" in speed
+    assert re.search(r"<li[^>]*>resident memory of the whole process</li>", speed), "whose memory it is"
+    assert "(best)" not in speed
     own = next((tmp_path / "site" / "runs").glob("one*.html")).read_text()
     assert "tokenizer-rfid" in own.split("<h3>Speed, memory and size</h3>")[0]
     assert "image-seconds-p50" in own.split("<h3>Speed, memory and size</h3>")[1]
