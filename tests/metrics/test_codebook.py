@@ -113,20 +113,27 @@ def test_written_bytes_are_within_a_word_of_the_cross_entropy() -> None:
     assert coded.details["model_bytes"] > 0
 
 
-def test_variable_lengths_and_gaps_are_written_and_read_back() -> None:
+def test_variable_lengths_are_written_counted_and_read_back() -> None:
+    """The length costs a mark and a variable-length number, beside the words of the range coder."""
     rng = np.random.default_rng(5)
     table = rng.integers(0, 16, (30, 40, 2))
     for i in range(30):
         table[i, rng.integers(1, 300) % 41 :] = -1
-    score = finish(entropy_coding.Coded, codes(table, 16, 16, variable=True))
+    tokens = codes(table, 16, 16, variable=True)
+    score = finish(entropy_coding.Coded, tokens)
     assert score.value is not None
     assert score.details["header_bytes_per_image"] == 2
-    table[:, 3, 1] = -1
-    table[:, 0] = 1
-    gaps = finish(entropy_coding.Coded, codes(table, 16, 16))
-    assert gaps.value is not None
-    assert gaps.details["header_bytes_per_image"] > 2
+    # A position of 8 bits: the words' bytes are whole words, so what is left over is the header.
+    assert all((value * 4096 / 8) % 4 == pytest.approx(2) for value in score.per_image)
     assert entropy_coding.varint(300) == bytes([0xAC, 0x02])
+
+
+def test_the_length_of_a_variable_code_is_part_of_its_entropy() -> None:
+    """Equal symbols in codes of a fixed and of a variable length differ by log2(positions + 1) bits, by definition."""
+    table = np.random.default_rng(9).integers(0, 4, (30, 40))
+    fixed, varied = (finish(cross_entropy.Entropy, codes(table, 4, variable=v)) for v in (False, True))
+    for a, b in zip(fixed.per_image, varied.per_image, strict=True):
+        assert (b - a) * 4096 == pytest.approx(math.log2(41), rel=1e-9)
 
 
 def test_large_alphabets_can_be_written() -> None:

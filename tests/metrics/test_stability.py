@@ -88,4 +88,4 @@ def test_latents_change_relatively_and_bitstreams_not_at_all() -> None:
     long, short = (Codes(torch.zeros(1, n, 1, dtype=torch.int64), (4,), (8, 8)) for n in (4, 3))
     assert stability.changed(long, short).value is None
     gone = Codes(torch.tensor([[[0], [0], [-1], [-1]]]), (4,), (8, 8), variable=True)
-    assert stability.changed(long, gone).value == 0.5
+    assert stability.changed(long, gone).why == stability.OTHER_LENGTH

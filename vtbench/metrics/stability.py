@@ -76,15 +76,14 @@ def noisy(images: torch.Tensor, seeds: Sequence[int]) -> torch.Tensor:
 def changed(before: Tokens | None, after: Tokens | None) -> Value:
     """How much one image's tokens changed: the share of indices that differ, for latents |b - a| / |a|.
 
-    Both are batches of one. An index that is absent in one of the two counts as changed.
+    Both are batches of one, in which no index is absent; codes of other lengths have no common positions.
     """
     if isinstance(before, Codes) and isinstance(after, Codes):
         if before.indices.shape != after.indices.shape:
             return Value(None, why=OTHER_LENGTH)
-        either = before.present | after.present
-        if not bool(either.any()):
+        if not before.indices.numel():
             return Value(None, why="the image has no tokens")
-        return Value(float((before.indices != after.indices)[either].double().mean()))
+        return Value(float((before.indices != after.indices).double().mean()))
     if isinstance(before, Latents) and isinstance(after, Latents):
         if before.values.shape != after.values.shape:
             return Value(None, why=OTHER_LENGTH)

@@ -11,7 +11,7 @@ from vtbench.images.rounding import extremes
 from vtbench.types.adapter import Prompt
 from vtbench.types.cards import Kind
 from vtbench.types.errors import VtbenchError
-from vtbench.types.tokens import Bitstream, Codes, Latents, Tokens
+from vtbench.types.tokens import Bitstream, Codes, Latents, Tokens, counted
 
 if TYPE_CHECKING:
     import torch
@@ -50,14 +50,28 @@ class Output:
     cost: Mapping[str, float] = field(default_factory=dict)
 
 
-def check_tokens(tokens: Any, name: str, images: int) -> None:
-    """Refuses what an adapter's `encode` may not return: no tokens, or those of another number of images."""
-    if not isinstance(tokens, Tokens):
+def check_tokens(tokens: Any, name: str, shape: Sequence[int]) -> Tokens:
+    """The tokens that are counted and decoded: a copy without anything else that rode on them.
+
+    Refuses what an adapter's `encode` may not return for images of `shape` (B, 3, H, W): no tokens of ours, or those of
+    another number or size of images.
+    """
+    if type(tokens) not in KINDS:
         raise VtbenchError(
             f"{name}: encode returned {type(tokens).__name__}; return Codes, Latents or Bitstream", code=1
         )
-    if len(tokens) != images:
-        raise VtbenchError(f"{name}: encode made tokens of {len(tokens)} images out of {images}", code=1)
+    if len(tokens) != shape[0]:
+        raise VtbenchError(f"{name}: encode made tokens of {len(tokens)} images out of {shape[0]}", code=1)
+    try:
+        alone = counted(tokens)
+    except VtbenchError as bad:
+        # Fields may have been set after the tokens were built.
+        raise VtbenchError(f"{name}: {bad}", code=1) from bad
+    if alone.size != tuple(shape[2:]):
+        raise VtbenchError(
+            f"{name}: tokens.size is {alone.size} for images of {tuple(shape[2:])}: give the size of the image", code=1
+        )
+    return alone
 
 
 def check_decoded(out: Any, name: str, shape: Sequence[int]) -> None:

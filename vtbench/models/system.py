@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vtbench.images.serving import serve
 from vtbench.models.devices import synchronize
+from vtbench.models.layouts import Layouts
 from vtbench.models.macs import counting
 from vtbench.models.outputs import Output, check_decoded, check_tokens, kind_of
 from vtbench.types.adapter import ClosedSystem, Generator, Tokenizer
@@ -17,7 +18,7 @@ from vtbench.types.cards import Card, Kind
 from vtbench.types.errors import VtbenchError
 from vtbench.types.item import Item
 from vtbench.types.opened import Opened, noting
-from vtbench.types.tokens import Tokens
+from vtbench.types.tokens import Tokens, counted
 
 if TYPE_CHECKING:
     import torch
@@ -80,6 +81,7 @@ class ModelSystem(System):
         self.device, self.notes = model.device, tuple(model.notes)
         self.states_kind = states_kind
         self.opened = opened
+        self._layouts = Layouts(model.card.name)
         self._one_at_a_time = one_at_a_time or threading.Lock()
 
     def served(self, fit: str) -> ModelSystem:
@@ -131,16 +133,21 @@ class ModelSystem(System):
         # Tiles of one image share its seed.
         tiles = fitted.shape[0] // images.shape[0]
         tile_seeds = [s for s in seeds for _ in range(tiles)] if tiles > 1 else list(seeds)
-        budget = self.options[self.card.knob] if model.takes_budget and self.card.knob else None
+        self._layouts.learn(tuple(fitted.shape[2:]), self.device, lambda grey: self._encode(model, grey, [0]))
         synchronize(self.device)
         start = time.perf_counter()
         with counting(count_macs) as encoding:
-            tokens = model.encode(fitted, tile_seeds) if budget is None else model.encode(fitted, tile_seeds, budget)
+            sent = self._ask(model, fitted, tile_seeds)
         synchronize(self.device)
         middle = time.perf_counter()
-        check_tokens(tokens, self.card.name, fitted.shape[0])
+        tokens = check_tokens(sent, self.card.name, fitted.shape)
+        self._layouts.check(tokens)
+        # A copy of its own: what a decoder does to its tokens moves no rate.
+        received = counted(tokens)
+        synchronize(self.device)
+        begin = time.perf_counter()
         with counting(count_macs) as decoding:
-            decoded = model.decode(tokens, tile_seeds)
+            decoded = model.decode(received, tile_seeds)
         decoded = decoded.detach() if isinstance(decoded, torch.Tensor) else decoded
         synchronize(self.device)
         end = time.perf_counter()
@@ -149,13 +156,22 @@ class ModelSystem(System):
             service.from_model(decoded.to("cpu", torch.float32)),
             tokens,
             encode_seconds=middle - start,
-            decode_seconds=end - middle,
+            decode_seconds=end - begin,
             record=service.record,
             ceiling=_ceiling(service, fitted),
             macs=(encoding() / images.shape[0], decoding() / images.shape[0]) if count_macs else None,
             kind=self.kind_of(tokens),
             cost={name: float(value) * tiles for name, value in model.cost().items()},
         )
+
+    def _ask(self, model: Tokenizer, images: torch.Tensor, seeds: Sequence[int]) -> Any:
+        """What `encode` returns, with the budget of the options where it takes one."""
+        if model.takes_budget and self.card.knob:
+            return model.encode(images, seeds, self.options[self.card.knob])
+        return model.encode(images, seeds)
+
+    def _encode(self, model: Tokenizer, images: torch.Tensor, seeds: Sequence[int]) -> Tokens:
+        return check_tokens(self._ask(model, images, seeds), self.card.name, images.shape)
 
 
 def _ceiling(service: Service, fitted: torch.Tensor) -> torch.Tensor | None:

@@ -5,18 +5,18 @@ The checks of `vtbench check` that look for what passes beside the tokens; each 
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 from typing import TYPE_CHECKING
 
 from vtbench.images.rounding import to_uint8
+from vtbench.models.outputs import check_tokens
 from vtbench.proving.checks import Verdict, encode
 from vtbench.proving.fresh_process import Origin, ask
 from vtbench.proving.pictures import four, photo, seeds_for
 from vtbench.types.adapter import Tokenizer
 from vtbench.types.cards import Fixed
-from vtbench.types.tokens import Codes, Tokens, unpack
+from vtbench.types.tokens import Tokens, unpack
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,54 +87,47 @@ def fresh(tokenizer: Tokenizer, origin: Origin | None, side: int) -> Verdict:
 
 
 def hidden(tokenizer: Tokenizer, side: int) -> Verdict:
-    """Whatever differs from image to image must be counted: headers alike, lengths declared, no holes."""
-    images, seeds = four(side), seeds_for(4)
-    tokens = [encode(tokenizer, images[i : i + 1], seeds[i : i + 1]) for i in range(4)]
-    said = _in_headers(tokens) or _in_places([t for t in tokens if isinstance(t, Codes)])
-    if said is not None:
-        return "failed", said
+    """Whatever differs from image to image must be counted: all images of one size have one layout, here as there."""
+    four_images = four(side)
+    sizes = [four_images, _other_shapes(tokenizer, side)]
+    for images in sizes:
+        seeds = seeds_for(len(images))
+        sent = [encode(tokenizer, images[i : i + 1], seeds[i : i + 1]) for i in range(len(images))]
+        said = _beside([check_tokens(one, tokenizer.card.name, images[:1].shape) for one in sent])
+        if said is not None:
+            return "failed", said
     return "passed", "images of one size differ in nothing but what is counted"
 
 
-def _in_headers(tokens: list[Tokens]) -> str | None:
-    """What stands beside the tokens of four images, or differs there; None if nothing does."""
-    headers = []
+def _other_shapes(tokenizer: Tokenizer, side: int) -> torch.Tensor:
+    """Three pictures of another shape, where the model takes one: (3, 3, H, W)."""
+    import torch
+
+    first = _other_photo(tokenizer, side)
+    return torch.cat([first, first.flip(3), torch.full_like(first, 0.5)])
+
+
+def _beside(tokens: list[Tokens]) -> str | None:
+    """What stands beside the tokens of images of one size, or differs there; None if nothing does."""
+    layouts = [one.layout() for one in tokens]
     for one in tokens:
-        (blob,) = one.pack()
-        (length,) = struct.unpack("<I", blob[4:8])
-        header = json.loads(blob[8 : 8 + length])
+        (length,) = struct.unpack("<I", one.pack()[0][4:8])
         if length > HEADER:
             return (
                 f"{length} bytes stand beside the tokens (size, grids, note), which no bit count sees: what the "
                 "decoder needs belongs into the indices, the latents or the bytes"
             )
-        if isinstance(one, Codes):
-            # Paid for, or fixed: `_in_places` looks at them.
-            header.pop("absent"), header.pop("positions")
-        headers.append(header)
-    differing = sorted({key for h in headers for key in h if h[key] != headers[0].get(key)})
+    differing = sorted({key for one in layouts for key in {*one, *layouts[0]} if one.get(key) != layouts[0].get(key)})
+    if "positions" in differing:
+        return "the number of tokens differs from image to image and is not paid for: set variable=True on the Codes"
+    if not differing and len({getattr(one, "note", "") for one in tokens}) > 1:
+        return "the note of the tokens differs from image to image: what the decoder needs belongs into the bytes"
     if not differing:
         return None
     return (
         f"{', '.join(differing)} of the tokens differs from image to image of one size, and no bit count sees it: what "
         "the decoder needs belongs into the indices, the latents or the bytes"
     )
-
-
-def _in_places(codes: list[Codes]) -> str | None:
-    """What the number and the places of the codes of four images tell unpaid; None if nothing."""
-    shapes = {tuple(t.indices.shape) for t in codes}
-    masks = [t.present for t in codes]
-    if codes and not codes[0].variable and (len(shapes) > 1 or any(bool((m != masks[0]).any()) for m in masks)):
-        return "the number of tokens differs from image to image and is not paid for: set variable=True on the Codes"
-    for one in codes:
-        used = one.present[0].any(dim=1)
-        if one.variable and not bool(used[: int(used.sum())].all()):
-            return (
-                "tokens are absent (-1) in the middle of a code, whose places no bit count sees: absent positions "
-                "may only end it"
-            )
-    return None
 
 
 def budget(tokenizer: Tokenizer, side: int) -> Verdict:
