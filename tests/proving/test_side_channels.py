@@ -16,7 +16,7 @@ from vtbench.models.load import load
 from vtbench.models.system import ModelSystem
 from vtbench.proving.contract import check
 from vtbench.types.errors import VtbenchError
-from vtbench.types.tokens import Bitstream, Codes, Latents, counted
+from vtbench.types.tokens import Bitstream, Codes, Latents, counted, unpack
 
 FILE = Path(__file__).parents[1] / "side_channels.py"
 
@@ -111,6 +111,19 @@ def test_what_nobody_counts_is_refused(wrong: Any, words: str) -> None:
 
 def test_a_note_costs_its_bytes() -> None:
     assert list(Bitstream([b"abc", b""], (8, 8), "é").bits()) == [8 * 5, 8 * 2]
+
+
+def test_a_book_may_say_where_the_others_are() -> None:
+    """As KARL's halted tokens: the flag costs its bit at every position, the token where it is there."""
+    codes = Codes(torch.tensor([[[5, 1], [-1, 0], [6, 1], [-1, -1]]]), (8, 2), (8, 8), variable=True)
+    assert codes.positions == [3]
+    assert codes.bits() == pytest.approx([2 * 3 + 3 * 1 + 2])
+    again = unpack(codes.pack()[0])
+    assert isinstance(again, Codes)
+    assert torch.equal(again.indices, codes.indices)
+    for lie in ([[5, 1], [6, 0]], [[5, 0], [-1, 1]], [[-1, -1], [6, 1]], [[-1, 0], [6, -1]]):
+        with pytest.raises(VtbenchError, match="absent"):
+            Codes(torch.tensor([[*lie, [-1, 0], [1, 1]]]), (8, 2), (8, 8), variable=True)
 
 
 def test_padding_tells_nothing() -> None:

@@ -54,6 +54,9 @@ def test_paired_difference_equals_scipy_and_counts_wins(tmp_path: Path) -> None:
     a, b = list(base + rng.normal(0.5, 0.3, 20)), list(base)
     (difference,) = compare([run(tmp_path, "a", {"psnr": a}), run(tmp_path, "b", {"psnr": b})]).differences
     reference = stats.ttest_rel(a, b)
+    interval = reference.confidence_interval(0.95)
+    assert (difference.low, difference.high) == pytest.approx((interval.low, interval.high), rel=1e-9)
+    # No exchange of 10,000 is as far apart, so that Student's t says how small p is.
     assert difference.p == pytest.approx(reference.pvalue, rel=1e-9)
     assert difference.difference == pytest.approx(np.mean(a) - np.mean(b))
     assert difference.wins == int((np.array(a) > np.array(b)).sum())
@@ -124,6 +127,55 @@ def test_lossless_images_of_a_real_run_are_counted(tmp_path: Path) -> None:
     assert "higher on" in compare(list(evaluation.runs), ["bias-r"]).text()
 
 
+def with_sizes(path: Path, sizes: list[tuple[int, int]]) -> Path:
+    """The run with (width, height) of every image in its rows."""
+    rows = [json.loads(line) for line in (path / "rows.jsonl").read_text().splitlines()]
+    lines = [json.dumps({**row, "size": list(size)}) for row, size in zip(rows, sizes, strict=True)]
+    (path / "rows.jsonl").write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.mark.parametrize(("metric", "by_pixels"), [("psnr", True), ("drift-psnr-5", True), ("worst-tile-psnr", False)])
+def test_where_images_are_lossless_errors_pool_by_what_they_are_of(
+    tmp_path: Path, metric: str, by_pixels: bool
+) -> None:
+    """An image's error counts by its pixels, its worst tile's like every other tile; scipy's exact test says p."""
+    rng = np.random.default_rng(4)
+    errors = {"a": rng.gamma(2, 40, 8), "b": rng.gamma(2, 60, 8)}
+    errors["a"][3] = errors["b"][5] = 0.0
+    sizes = [(64, 64), (256, 128)] * 4
+    folders = []
+    for name, of_name in errors.items():
+        values = [None if e == 0 else float(10 * np.log10(255**2 / e)) for e in of_name]
+        folder = run(tmp_path, name, {metric: values}, "lossless", metrics={metric: {"version": 1, "better": "higher"}})
+        folders.append(with_sizes(folder, sizes))
+    (difference,) = compare(folders).differences
+    weights = np.array([w * h for w, h in sizes], dtype=float) if by_pixels else np.ones(8)
+
+    def statistic(x: np.ndarray, y: np.ndarray, axis: int = -1) -> np.ndarray:
+        return 10 * np.log10((weights * y).sum(axis=axis) / (weights * x).sum(axis=axis))
+
+    settings = {"permutation_type": "samples", "n_resamples": np.inf, "vectorized": True}
+    reference = stats.permutation_test((errors["a"], errors["b"]), statistic, **settings)
+    assert difference.metric == f"{metric}-pooled"
+    assert difference.difference == pytest.approx(float(statistic(errors["a"], errors["b"])), rel=1e-9)
+    assert difference.p == pytest.approx(reference.pvalue, rel=1e-9)
+    assert difference.n == 8
+
+
+@pytest.mark.parametrize("metric", ["psnr", "bias-r"])
+def test_a_few_images_decide_nothing(tmp_path: Path, metric: str) -> None:
+    info = {"metrics": {metric: {"version": 1, "better": "higher" if metric == "psnr" else None}}}
+    few = [run(tmp_path, n, {metric: [v + 0.1 * i for i in range(5)]}, **info) for n, v in (("a", 31.0), ("b", 30.0))]
+    (difference,) = compare(few).differences
+    assert difference.verdict == "no verdict below 6 images"
+    more = [run(tmp_path, n, {metric: [v + 0.1 * i for i in range(7)]}, **info) for n, v in (("c", 31.0), ("d", 30.0))]
+    (difference,) = compare(more).differences
+    assert difference.p == pytest.approx(2 / 2**7)
+    wanted = "c is better" if metric == "psnr" else "told apart, and neither end is better"
+    assert difference.verdict == wanted
+
+
 def test_all_lossless_has_no_difference_but_wins(tmp_path: Path) -> None:
     a = run(tmp_path, "a", {"psnr": [None] * 12}, why="lossless")
     b = run(tmp_path, "b", {"psnr": [30.0] * 12})
@@ -131,6 +183,7 @@ def test_all_lossless_has_no_difference_but_wins(tmp_path: Path) -> None:
     assert difference.difference is None
     assert "a returns every image identical" in (difference.why or "")
     assert (difference.wins, difference.sign_p) == (12, pytest.approx(2 / 2**12))
+    assert difference.verdict == "a is better"
     json.dumps(dataclasses.asdict(difference), allow_nan=False)
 
 

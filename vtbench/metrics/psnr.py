@@ -99,7 +99,7 @@ class PooledPSNR(RowMetric):
             if error is not None:
                 values.append(float(error))
                 pixels.append(float(row["size"][0] * row["size"][1]))
-        mean = mean_interval(values, pixels, bounds=(0.0, PEAK**2))
+        mean = mean_interval(values, pixels, bounds=(0.0, PEAK**2), logarithm=True)
         if mean is None:
             return SetValue(None, n=0, why="no image has a squared error")
         if mean.value <= 0:

@@ -14,16 +14,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from vtbench import registry
 from vtbench.reporting.comparable import check_protocols, labels
-from vtbench.reporting.image_values import PEAK, ImageValues, squared_error
+from vtbench.reporting.image_values import DECIBELS, ImageValues, pool_weights, pooled_psnr, squared_error
 from vtbench.reporting.measured import metric_card, score
 from vtbench.reporting.values import finite
 from vtbench.results.record import Run, find_runs, read_run
-from vtbench.statistics.intervals import RESAMPLES, Floats
+from vtbench.statistics.intervals import RESAMPLES, Bounds
 from vtbench.statistics.paired import Paired, holm, paired
+from vtbench.statistics.permutation import FEWEST
 from vtbench.types.errors import VtbenchError
 
 EXAMPLES = 10
@@ -42,10 +41,10 @@ class Example:
 class Difference:
     """System A against system B under one metric, on the n images that both have.
 
-    difference = score A - score B with its 95 % interval; p and sign_p are those of the paired bootstrap (Student's t
-    below 30 images) and of the sign test, `_holm` the same adjusted over every test of the comparison. wins: images
-    where A is better (larger, if no end is better). Where an image of either is lossless, psnr is compared as
-    `psnr-pooled` and lossless wins.
+    difference = score A - score B with its 95 % interval; p and sign_p are those of the paired permutation test and of
+    the sign test, `_holm` the same adjusted over every test of the comparison; neither can tell systems apart on fewer
+    than 6 images. wins: images where A is better (larger, if no end is better). Where an image of either is lossless, a
+    PSNR (of images, of their worst tiles, after cycles) is compared as NAME-pooled and lossless wins.
     """
 
     metric: str
@@ -72,9 +71,16 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """Which is better, or that the images cannot tell."""
-        if self.p_holm is None or self.difference is None or self.p_holm >= 0.05 or self.better is None:
+        """Which is better, or that the images cannot tell. Where a score is infinite, the sign test decides."""
+        if self.n < FEWEST:
+            return f"no verdict below {FEWEST} images"
+        p = self.sign_p_holm if self.difference is None else self.p_holm
+        if p is None or p >= 0.05:
             return "not told apart"
+        if self.better is None:
+            return "told apart, and neither end is better"
+        if self.difference is None:
+            return f"{self.a if self.wins > self.losses else self.b} is better"
         up = self.difference > 0 if self.better == "higher" else self.difference < 0
         return f"{self.a if up else self.b} is better"
 
@@ -103,7 +109,7 @@ class Comparison:
         for d in self.differences:
             name = f"{d.metric}: {d.a} - {d.b}"
             if d.difference is None:
-                lines.append(f"{name}: no difference ({d.why or 'not measured'}); {_signs(d)}")
+                lines.append(f"{name}: no difference ({d.why or 'not measured'}); {_signs(d)}: {d.verdict}")
                 continue
             span = "" if d.low is None or d.high is None else f" [{d.low:+.3g}, {d.high:+.3g}]"
             p = "" if d.p_holm is None else f", p = {d.p_holm:.2g}"
@@ -135,7 +141,7 @@ def compare(
     metrics = None if metrics is None else registry.metric_names(metrics)
     protocol = check_protocols(read)
     names = labels(read)
-    systems = [_System(name, ImageValues.read(run)) for name, run in zip(names, read, strict=True)]
+    systems = [_System(name, ImageValues.read(run), run) for name, run in zip(names, read, strict=True)]
     images = set.intersection(*(set(system.values.items) for system in systems))
     if not images:
         raise VtbenchError(f"{', '.join(str(r.path) for r in read)} have no image in common: nothing can be paired")
@@ -165,6 +171,13 @@ class _System:
 
     name: str
     values: ImageValues
+    run: Run
+
+    def bounds(self, metric: str) -> Bounds:
+        """What the metric can be, as the run's record of it says."""
+        card = metric_card(self.run, metric)
+        low, high = (finite(end) for end in card.bounds) if card is not None and len(card.bounds) == 2 else (None, None)
+        return low, high
 
 
 def _expanded(runs: Sequence[Path | Run]) -> list[Path | Run]:
@@ -208,14 +221,15 @@ def _difference(
     values_a, values_b = ([of_system[item][0] for item in items] for of_system in values)
     examples = _examples(items, values_a, values_b)
     if None in values_a or None in values_b:
-        # An image's PSNR pools by its pixels; that of one tile (worst-tile-psnr) by the tile, all of one size.
         pixels = dict(zip(a.values.items, a.values.pixels, strict=True))
-        weights = [pixels[item] if metric == "psnr" else 1.0 for item in items]
+        weights = pool_weights(metric, [pixels[item] for item in items])
         pooled = replace(empty, metric=f"{metric}-pooled", better="higher", examples=examples)
         return _pooled(pooled, values_a, values_b, weights, seed, resamples)
     known_a, known_b = [v for v in values_a if v is not None], [v for v in values_b if v is not None]
     weights_a, weights_b = ([of_system[item][1] for item in items] for of_system in values)
-    result = paired(known_a, known_b, weights_a, weights_b, better=better, seed=seed, resamples=resamples)
+    result = paired(
+        known_a, known_b, weights_a, weights_b, better=better, bounds=a.bounds(metric), seed=seed, resamples=resamples
+    )
     mean_a, mean_b = _mean(known_a, weights_a), _mean(known_b, weights_b)
     return _filled(replace(empty, examples=examples), mean_a, mean_b, result)
 
@@ -235,16 +249,10 @@ def _pooled(
     """A lossless image has no PSNR: squared errors are pooled (0 for it), so that it counts for what it is."""
     errors_a, errors_b = ([squared_error(psnr) for psnr in values] for values in (values_a, values_b))
     result = paired(
-        errors_a, errors_b, weights, weights, better="lower", transform=_psnr, seed=seed, resamples=resamples
+        errors_a, errors_b, weights, weights, better="lower", scale=DECIBELS, seed=seed, resamples=resamples
     )
-    pooled_a, pooled_b = (float(_psnr(np.array([np.average(e, weights=weights)]))[0]) for e in (errors_a, errors_b))
+    pooled_a, pooled_b = (pooled_psnr(errors, weights) for errors in (errors_a, errors_b))
     return _filled(empty, pooled_a, pooled_b, result)
-
-
-def _psnr(error: Floats) -> Floats:
-    with np.errstate(divide="ignore"):
-        decibels: Floats = 10 * np.log10(PEAK**2 / error)
-    return decibels
 
 
 def _filled(empty: Difference, value_a: float, value_b: float, result: Paired) -> Difference:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from vtbench.reporting.measured import ImageRow, rows
 from vtbench.results.record import Run
+from vtbench.statistics.intervals import Floats
+from vtbench.statistics.paired import Scale
 
 PEAK = 255.0
 LOSSLESS = "lossless"
@@ -18,6 +22,32 @@ def squared_error(psnr: float | None) -> float:
     """Mean squared error in grey levels squared of an image's PSNR in dB; None: the image is lossless."""
     error: float = 0.0 if psnr is None else PEAK**2 / 10 ** (psnr / 10)
     return error
+
+
+def pooled_psnr(errors: Sequence[float], weights: Sequence[float]) -> float:
+    """dB of squared errors (grey levels squared) pooled by their weights; infinite where all are 0."""
+    return float(_decibels(np.array([np.average(errors, weights=weights)]))[0])
+
+
+def _decibels(error: Floats) -> Floats:
+    with np.errstate(divide="ignore"):
+        decibels: Floats = 10 * np.log10(PEAK**2 / error)
+    return decibels
+
+
+def _slope(error: Floats) -> Floats:
+    with np.errstate(divide="ignore"):
+        slope: Floats = -10 / np.log(10) / error
+    return slope
+
+
+DECIBELS = Scale(_decibels, _slope)
+"""PSNR of a mean squared error in grey levels squared."""
+
+
+def pool_weights(metric: str, pixels: Sequence[float]) -> list[float]:
+    """What the squared errors behind a PSNR pool by: an image's by its pixels, that of one tile alike for all."""
+    return [1.0] * len(pixels) if "tile" in metric.split("-") else list(pixels)
 
 
 @dataclass

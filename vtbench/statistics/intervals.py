@@ -2,7 +2,8 @@
 
 A score is sum(w v) / sum(w) over images; the image is the unit that is resampled. Every random step takes a seed, and
 resamples of equal n and seed are the same whoever asks, so that all models of a page share theirs.
-docs/metrics.md shows by simulation how often these intervals hold the truth.
+Proportions (values 0 and 1) have Wilson's interval, other means Student's t below 30 images and the BCa bootstrap from
+there. docs/metrics.md shows by simulation how often these intervals hold the truth.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ Floats = NDArray[np.float64]
 RESAMPLES = 10_000
 LEVEL = 0.95
 SMALL = 30
-"""Below this many images Student's t is used: the percentile bootstrap undercovers there."""
-_BLOCK = 2_000_000
+"""Below this many images Student's t is used: the bootstrap undercovers there."""
+BLOCK = 2_000_000
 """Numbers drawn at a time: memory stays at some tens of megabytes whatever n is."""
 
 
@@ -53,7 +54,7 @@ def weighted(values: Sequence[float | None], weights: Sequence[float] | None = N
 def counts(n: int, resamples: int, seed: int) -> Iterator[Floats]:
     """Blocks (r, n): how often each of n images was drawn; `resamples` rows in all, exact draws with replacement."""
     rng = np.random.Generator(np.random.SFC64(seed))
-    rows = max(1, _BLOCK // n)
+    rows = max(1, BLOCK // n)
     for start in range(0, resamples, rows):
         drawn = rng.integers(0, n, size=(min(rows, resamples - start), n), dtype=np.uint32)
         block = np.empty(drawn.shape)
@@ -67,26 +68,75 @@ def resample_sums(columns: Floats, resamples: int = RESAMPLES, seed: int = 0) ->
     return np.concatenate([block @ columns for block in counts(len(columns), resamples, seed)])
 
 
+def influence(values: Floats, weights: Floats) -> Floats:
+    """How far each image moves sum(w v) / sum(w), times n: w (v - mean) / mean(w), (n,)."""
+    centre = (weights * values).sum() / weights.sum()
+    parts: Floats = weights * (values - centre) / weights.mean()
+    return parts
+
+
+def standard_error(parts: Floats) -> float:
+    """Of a score whose influences are `parts` (n,), n > 1, by linearisation."""
+    n = len(parts)
+    return math.sqrt(float((parts**2).sum()) / (n * (n - 1)))
+
+
 def ratio_error(values: Floats, weights: Floats) -> float:
     """Standard error of sum(w v) / sum(w) by linearisation; for equal weights s / sqrt(n)."""
-    n = len(values)
-    centre = float((weights * values).sum() / weights.sum())
-    parts = weights * (values - centre) / weights.mean()
-    return math.sqrt(float((parts**2).sum()) / (n * (n - 1)))
+    return standard_error(influence(values, weights))
+
+
+def student_half(error: float, n: int, level: float) -> float:
+    """Half of the width of Student's interval of n images."""
+    from scipy.stats import t
+
+    return float(t.ppf((1 + level) / 2, n - 1)) * error
+
+
+def bca_ends(drawn: Floats, value: float, parts: Floats, level: float, method: str = "linear") -> tuple[float, float]:
+    """(low, high) of the bias-corrected and accelerated bootstrap (Efron 1987, as scipy.stats.bootstrap has it).
+
+    drawn: the score of every resample. parts: the images' influences on the score, whose skewness accelerates; scipy
+    takes the jackknife, which for a mean is the same. method: of numpy's quantiles.
+    """
+    from scipy.special import ndtr, ndtri
+
+    below = float((drawn < value).mean() + (drawn == value).mean() / 2)
+    spread = float((parts**2).sum())
+    if not 0 < below < 1 or spread == 0:
+        return float(drawn.min()), float(drawn.max())
+    bias, pull = ndtri(below), float((parts**3).sum()) / (6 * spread**1.5)
+    shifted = bias + ndtri(np.array([(1 - level) / 2, (1 + level) / 2]))
+    low, high = np.quantile(drawn, ndtr(bias + shifted / (1 - pull * shifted)), method=method)  # type: ignore[call-overload]
+    return float(low), float(high)
+
+
+SHARES = (0.0, 1.0)
+Bounds = tuple[float | None, float | None]
+
+
+def is_proportion(values: Floats, weights: Floats, bounds: Bounds = (None, None)) -> bool:
+    """Are these successes and failures: zeros and ones of equal weight? Where only one of them occurs, or the values
+    might be anything, the bounds of their metric say so."""
+    plain = bool(np.isin(values, SHARES).all()) and bool((weights == weights[0]).all())
+    return plain and (bounds == SHARES or (bounds == (None, None) and len(np.unique(values)) == 2))
 
 
 def mean_interval(
     values: Sequence[float | None],
     weights: Sequence[float] | None = None,
     *,
-    bounds: tuple[float | None, float | None] = (None, None),
+    bounds: Bounds = (None, None),
     seed: int = 0,
     resamples: int = RESAMPLES,
     level: float = LEVEL,
+    logarithm: bool = False,
 ) -> Interval | None:
-    """sum(w v) / sum(w) with its interval: percentile bootstrap over images, Student's t below 30 of them.
+    """sum(w v) / sum(w) with its interval: Wilson's of a proportion, else Student's t below 30 images, else BCa.
 
-    `values` may hold None (left out). `bounds` clip the interval to what the metric can be. None if nothing is left.
+    `values` may hold None (left out). `bounds` clip the interval to what the metric can be. logarithm: Student's
+    interval is that of the score's logarithm, for skewed positive values that are shown as decibels. None if nothing
+    is left.
     """
     v, w = weighted(values, weights)
     if not len(v) or w.sum() <= 0:
@@ -95,16 +145,22 @@ def mean_interval(
     n = len(v)
     if n == 1:
         return Interval(value, None, None, 1, "none", "one image has no interval")
-    if n < SMALL:
-        from scipy.stats import t
+    if is_proportion(v, w, bounds):
+        from scipy.stats import binomtest
 
-        half = float(t.ppf((1 + level) / 2, n - 1)) * ratio_error(v, w)
+        ends = binomtest(int(v.sum()), n).proportion_ci(level, method="wilson")
+        return Interval(value, float(ends.low), float(ends.high), n, "Wilson")
+    if n < SMALL:
+        half = student_half(ratio_error(v, w), n, level)
         low, high, method = value - half, value + half, "Student's t"
+        if logarithm and value > 0:
+            factor = math.exp(min(half / value, 700.0))
+            low, high, method = value / factor, value * factor, "Student's t of the logarithm"
     else:
         sums = resample_sums(np.stack([w * v, w], axis=1), resamples, seed)
         some = sums[:, 1] > 0
-        low, high = (float(q) for q in np.quantile(sums[some, 0] / sums[some, 1], [(1 - level) / 2, (1 + level) / 2]))
-        method = f"percentile bootstrap, {resamples} resamples, seed {seed}"
+        low, high = bca_ends(sums[some, 0] / sums[some, 1], value, influence(v, w), level)
+        method = f"BCa bootstrap, {resamples} resamples, seed {seed}"
     if bounds[0] is not None:
         low, high = max(low, bounds[0]), max(high, bounds[0])
     if bounds[1] is not None:
@@ -114,12 +170,10 @@ def mean_interval(
 
 def jackknife(estimate: float, without: Sequence[float], level: float = LEVEL) -> Interval:
     """Delete-a-group jackknife: `without[g]` is the estimate from all images but those of group g (equal groups)."""
-    from scipy.stats import t
-
     groups = len(without)
     if groups < 2:
         return Interval(estimate, None, None, groups, "none", "the jackknife needs at least two groups")
     left = np.asarray(without, dtype=np.float64)
     error = math.sqrt((groups - 1) / groups * float(((left - left.mean()) ** 2).sum()))
-    half = float(t.ppf((1 + level) / 2, groups - 1)) * error
+    half = student_half(error, groups, level)
     return Interval(estimate, estimate - half, estimate + half, groups, f"delete-a-group jackknife, {groups} groups")

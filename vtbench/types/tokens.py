@@ -202,12 +202,8 @@ def unpack(packed: bytes) -> Tokens:
                 raise VtbenchError(f"packed latents name the dtype {head['dtype']!r}, which is none of {_DTYPES}")
             values = torch.frombuffer(bytearray(body), dtype=getattr(torch, head["dtype"])).reshape([1, *head["shape"]])
             return Latents(values, size, head["channel_axis"], bool(head.get("variable")))
-        if head["absent"]:
-            raise VtbenchError(
-                "packed tokens have absent ones between others, which an older vtbench did not count: run it again"
-            )
         alphabets = tuple(a for a, n in head["alphabets"] for _ in range(n))
-        indices = torch.from_numpy(read_indices(body, alphabets, int(head["positions"])))[None]
+        indices = torch.from_numpy(read_indices(body, alphabets, int(head["positions"]), bool(head["absent"])))[None]
         grids = tuple((int(h), int(w)) for h, w in head["grids"])
         return Codes(indices, alphabets, size, grids, bool(head["variable"]), bool(head.get("unordered")))
     except (KeyError, ValueError, TypeError, RuntimeError, IndexError) as bad:
