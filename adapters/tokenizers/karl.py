@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from vtbench.adapters.networks.parts import archs
@@ -115,12 +114,10 @@ class KarlTokenizer(NetworkTokenizer):
         spelt = tokens.masked_fill(~kept, halted).masked_fill(~reached, -1)
         return Codes(spelt[:, : int(reached.sum(dim=1).max())], self.network.alphabets, size, variable=True)
 
-    def decode(self, tokens: Tokens, seeds: Sequence[int]) -> torch.Tensor:
-        if isinstance(tokens, Codes):
-            # The network's own word for a halted token, wherever it stands, is -1.
-            halted = self.network.alphabets[0] - 1
-            tokens = replace(tokens, indices=tokens.indices.masked_fill(tokens.indices == halted, -1))
-        return super().decode(tokens, seeds)
+    def spelt(self, codes: Codes) -> torch.Tensor:
+        # The network's own word for a halted token, wherever it stands, is -1.
+        halted = self.network.alphabets[0] - 1
+        return codes.indices.masked_fill(codes.indices == halted, -1)
 
 
 def _build(card: Card, options: Mapping[str, Any]) -> KarlTokenizer:

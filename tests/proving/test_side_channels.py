@@ -14,9 +14,9 @@ import torch
 
 from vtbench.models.load import load
 from vtbench.models.system import ModelSystem
-from vtbench.proving.contract import check
+from vtbench.proving import honesty
 from vtbench.types.errors import VtbenchError
-from vtbench.types.tokens import Bitstream, Codes, Latents, counted, unpack
+from vtbench.types.tokens import Bitstream, Codes, Latents, counted
 
 FILE = Path(__file__).parents[1] / "side_channels.py"
 
@@ -28,6 +28,10 @@ def _names() -> list[str]:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return list(module.CLASSES)
+
+
+def carrier(name: str) -> Any:
+    return load(f"{FILE}@{name}").model
 
 
 COUNTED = {"note", "own-bits", "afterwards"}
@@ -42,7 +46,7 @@ def pictures(levels: tuple[float, ...] = LEVELS, side: int = 16) -> torch.Tensor
 @pytest.mark.parametrize("together", [True, False])
 @pytest.mark.parametrize("name", _names())
 def test_a_run_counts_or_refuses(name: str, together: bool) -> None:
-    system = ModelSystem(load(f"{FILE}@{name}").model, "resize")
+    system = ModelSystem(carrier(name), "resize")
     images = pictures()
     batches = [images] if together else [images[i : i + 1] for i in range(len(images))]
     try:
@@ -61,14 +65,19 @@ def test_a_run_counts_or_refuses(name: str, together: bool) -> None:
     assert bits >= 8 * len(images)
 
 
-@pytest.mark.parametrize("name", ["absent-books", "absent-books-variable", "note", "grids", "subclass", "attribute"])
+@pytest.mark.parametrize("name", ["absent-books", "absent-books-variable", "note", "grids", "subclass"])
 def test_check_refuses(name: str) -> None:
-    assert any(c.status == "failed" and c.name in ("hidden bits", "output") for c in check(f"{FILE}@{name}"))
+    """By the check for hidden bits of `vtbench check`."""
+    try:
+        status, _ = honesty.hidden(carrier(name), 16)
+    except VtbenchError:
+        status = "failed"  # As `check` shows it.
+    assert status == "failed"
 
 
 def test_a_single_picture_cannot_choose_its_layout() -> None:
     """With one image there is none to compare with: the grey one is asked first."""
-    system = ModelSystem(load(f"{FILE}@grids").model, "resize")
+    system = ModelSystem(carrier("grids"), "resize")
     with pytest.raises(VtbenchError, match="grids of the tokens differs"):
         system.produce(pictures((0.9,)), [0], [])
 
@@ -111,19 +120,6 @@ def test_what_nobody_counts_is_refused(wrong: Any, words: str) -> None:
 
 def test_a_note_costs_its_bytes() -> None:
     assert list(Bitstream([b"abc", b""], (8, 8), "é").bits()) == [8 * 5, 8 * 2]
-
-
-def test_a_book_may_say_where_the_others_are() -> None:
-    """As KARL's halted tokens: the flag costs its bit at every position, the token where it is there."""
-    codes = Codes(torch.tensor([[[5, 1], [-1, 0], [6, 1], [-1, -1]]]), (8, 2), (8, 8), variable=True)
-    assert codes.positions == [3]
-    assert codes.bits() == pytest.approx([2 * 3 + 3 * 1 + 2])
-    again = unpack(codes.pack()[0])
-    assert isinstance(again, Codes)
-    assert torch.equal(again.indices, codes.indices)
-    for lie in ([[5, 1], [6, 0]], [[5, 0], [-1, 1]], [[-1, -1], [6, 1]], [[-1, 0], [6, -1]]):
-        with pytest.raises(VtbenchError, match="absent"):
-            Codes(torch.tensor([[*lie, [-1, 0], [1, 1]]]), (8, 2), (8, 8), variable=True)
 
 
 def test_padding_tells_nothing() -> None:

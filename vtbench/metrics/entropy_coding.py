@@ -98,8 +98,7 @@ def varint(value: int) -> bytes:
 def write(x: Ints, models: Sequence[Any], variable: bool) -> tuple[Any, bytes]:
     """(uint32 words, header) of one image's (positions, books).
 
-    The header is empty where every token is present and the length is fixed; else a byte 1 and the number of positions
-    where every book ends at one place, or a byte 2 and a bit mask of presence.
+    The header is empty where the length is fixed; else a byte 1 and the number of positions.
     """
     import constriction
 
@@ -109,13 +108,7 @@ def write(x: Ints, models: Sequence[Any], variable: bool) -> tuple[Any, bytes]:
         column = x[present[:, book], book]
         if model is not None and len(column):
             encoder.encode(np.ascontiguousarray(column, dtype=np.int32), model)
-    used = int(present.any(axis=1).sum())
-    if present.all() and not variable:
-        head = b""
-    elif present[:used].all():
-        head = b"\x01" + varint(used)
-    else:
-        head = b"\x02" + np.packbits(present).tobytes()
+    head = b"\x01" + varint(int(present[:, 0].sum())) if variable else b""
     return encoder.get_compressed(), head
 
 
@@ -127,9 +120,6 @@ def read(words: Any, head: bytes, shape: tuple[int, ...], models: Sequence[Any])
     present = np.ones(shape, dtype=bool)
     if head[:1] == b"\x01":
         present[sum((byte & 127) << 7 * i for i, byte in enumerate(head[1:])) :] = False
-    elif head[:1] == b"\x02":
-        mask = np.unpackbits(np.frombuffer(head[1:], np.uint8), count=shape[0] * shape[1])
-        present = mask.reshape(shape).astype(bool)
     out = np.full(shape, -1, dtype=np.int64)
     for book, model in enumerate(models):
         number = int(present[:, book].sum())

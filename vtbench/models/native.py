@@ -88,6 +88,10 @@ class NetworkTokenizer(Tokenizer):
             self._noise(shape, source)
         return {"noise": self._noise(shape, source)}
 
+    def spelt(self, codes: Codes) -> torch.Tensor:
+        """Indices (B, positions, books) in the network's own words."""
+        return codes.indices
+
     def decode_settings(self, size: tuple[int, int], seeds: Sequence[int]) -> dict[str, Any]:
         """What the network's `decode` gets beside tokens: options of a sampler, and noise from the seeds.
 
@@ -112,7 +116,7 @@ class NetworkTokenizer(Tokenizer):
 
         dtype = getattr(torch, self.dtype)
         if isinstance(tokens, Codes):
-            latent = tokens.indices.to(self.device)
+            latent = self.spelt(tokens).to(self.device)
             if latent.shape[2] == 1:
                 latent = latent[..., 0]
         elif isinstance(tokens, Latents):

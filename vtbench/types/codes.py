@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from vtbench.types import multisets
 from vtbench.types.errors import VtbenchError
 from vtbench.types.packing import blob, runs, write_indices
 from vtbench.types.token_batch import Tokens, alike, pair, whole
@@ -21,8 +22,8 @@ class Codes(Tokens):
     """Indices of a discrete tokenizer.
 
     indices: int64 (B, positions, books); -1 = absent: a variable-length code that ended earlier, all books at once.
-    No bit count sees which books or places are left out, so nothing else may be absent, unless a book of two symbols
-    says it and is paid for: 1 where the other books of the position are there, 0 where they are not.
+    No bit count sees which books or places are left out, so nothing else may be absent: what need not be there is one
+    more symbol of its book.
     alphabets: size of the alphabet of each book, (books,). Residual and product codes and the bits of binary codes are
     books, so that `positions` is what papers call tokens. Multi-scale codes are laid out scale-major, `grids` then
     lists (h, w) of every scale; a single raster grid is one entry; () where positions have no grid.
@@ -81,12 +82,12 @@ class Codes(Tokens):
                 "tokens are absent (-1) in a code of a fixed length, and which ones is not paid for: set variable=True "
                 "on Codes whose number of tokens differs from image to image"
             )
-        used = self._used
+        used = self.present[..., 0]
         length = used.sum(dim=1)
-        if not (bool((self.present.all(dim=2) == used).all()) or any(map(self._says_what_is_there, self._flags))):
+        if not bool((self.present == used[..., None]).all()):
             raise VtbenchError(
                 "some books of a position are absent (-1) and others are not, which no bit count sees: give a book "
-                "that may be empty a symbol for it, or the code a book of two symbols that says where the others are"
+                "that may be empty a symbol for it"
             )
         if not bool((used == (torch.arange(used.shape[1], device=used.device) < length[:, None])).all()):
             raise VtbenchError(
@@ -95,24 +96,6 @@ class Codes(Tokens):
             )
         # How far the longest is padded would tell the decoder something, too.
         self.indices = self.indices[:, : int(length.max())]
-
-    @property
-    def _used(self) -> torch.Tensor:
-        """bool (B, positions): some book is there."""
-        return self.present.any(dim=2)
-
-    @property
-    def _flags(self) -> list[int]:
-        """Books that can say where the others are."""
-        return [book for book, alphabet in enumerate(self.alphabets) if alphabet == 2 and len(self.alphabets) > 1]
-
-    def _says_what_is_there(self, book: int) -> bool:
-        """Is `book` 1 where all other books are there, 0 where none is, and absent behind the end alone?"""
-        others = [b for b in range(len(self.alphabets)) if b != book]
-        there, flag, used = self.present[..., others], self.indices[..., book], self._used
-        return bool(
-            ((there.all(dim=2) == (flag == 1)) & (there.any(dim=2) == (flag == 1)) & ((flag >= 0) == used)).all()
-        )
 
     def __len__(self) -> int:
         return int(self.indices.shape[0])
@@ -124,16 +107,14 @@ class Codes(Tokens):
 
     @property
     def positions(self) -> list[int | None]:
-        return [int(n) for n in self._used.sum(dim=1)]
+        return [int(n) for n in self.present[..., 0].sum(dim=1)]
 
     def bits(self) -> np.ndarray[Any, Any]:
         if not self.unordered:
             return self.ordered_bits()
         import numpy as np
 
-        positions = self.indices.shape[1]
-        multisets = math.comb(positions + self.alphabets[0] - 1, positions)
-        return np.full(len(self), math.log2(multisets))
+        return np.full(len(self), math.log2(multisets.count(self.indices.shape[1], self.alphabets[0])))
 
     def ordered_bits(self) -> np.ndarray[Any, Any]:
         """Bits of every image as a sequence, (B,) float64: those of `bits` but for an unordered code."""
@@ -161,7 +142,7 @@ class Codes(Tokens):
         one = self.indices[index : index + 1]
         if self.variable:
             # The tail that only pads the image to the longest of its batch is no part of its code.
-            one = one[:, : int((one[0] >= 0).any(dim=1).sum())] if len(one) else one
+            one = one[:, : int((one[0, :, 0] >= 0).sum())] if len(one) else one
         return replace(self, indices=one)
 
     @staticmethod
@@ -179,7 +160,6 @@ class Codes(Tokens):
 
     def _pack_one(self) -> bytes:
         """Of a batch of one: nothing of the others, not even their length, is in its bytes."""
-        absent = bool((self.indices < 0).any())
         head = {
             "kind": "codes",
             "size": self.size,
@@ -187,8 +167,9 @@ class Codes(Tokens):
             "positions": int(self.indices.shape[1]),
             "grids": self.grids,
             "variable": self.variable,
-            "absent": absent,
+            "absent": False,
         }
         if self.unordered:
             head["unordered"] = True
-        return blob(head, write_indices(self.indices[0].cpu().numpy(), self.alphabets, absent))
+            return blob(head, multisets.to_bytes(self.indices[0, :, 0].tolist(), self.alphabets[0]))
+        return blob(head, write_indices(self.indices[0].cpu().numpy(), self.alphabets))

@@ -44,35 +44,32 @@ def runs(alphabets: Sequence[int]) -> list[list[int]]:
     return out
 
 
-def _widths(alphabets: Sequence[int], absent: bool) -> list[int]:
-    """Bits of an index of every book: ceil(log2 alphabet), one more symbol where positions may be absent."""
-    return [(a if absent else a - 1).bit_length() for a in alphabets]
+def _widths(alphabets: Sequence[int]) -> list[int]:
+    """Bits of an index of every book: ceil(log2 alphabet), none where there is no choice."""
+    return [(a - 1).bit_length() for a in alphabets]
 
 
-def write_indices(row: np.ndarray[Any, Any], alphabets: Sequence[int], absent: bool) -> bytes:
-    """int64 (positions, books), every index in its alphabet or, if any is `absent`, -1; as bits, the low ones first."""
+def write_indices(row: np.ndarray[Any, Any], alphabets: Sequence[int]) -> bytes:
+    """int64 (positions, books), every index in its alphabet, as bits, the low ones first."""
     import numpy as np
 
-    planes = [
-        (row[:, book, None] + int(absent) >> np.arange(width)[None]) & 1
-        for book, width in enumerate(_widths(alphabets, absent))
-        if width
-    ]
+    widths = enumerate(_widths(alphabets))
+    planes = [(row[:, book, None] >> np.arange(width)[None]) & 1 for book, width in widths if width]
     stream = np.concatenate(planes, axis=1).astype(np.uint8).ravel() if planes else np.zeros(0, np.uint8)
     return np.packbits(stream).tobytes()
 
 
-def read_indices(body: bytes, alphabets: Sequence[int], positions: int, absent: bool) -> np.ndarray[Any, Any]:
+def read_indices(body: bytes, alphabets: Sequence[int], positions: int) -> np.ndarray[Any, Any]:
     """The inverse of `write_indices`: int64 (positions, books)."""
     import numpy as np
 
-    widths = _widths(alphabets, absent)
+    widths = _widths(alphabets)
     if positions < 0 or len(body) != math.ceil(positions * sum(widths) / 8):
         raise ValueError(f"{len(body)} bytes of indices for {positions} positions")
     flat = np.unpackbits(np.frombuffer(body, np.uint8), count=positions * sum(widths))
     table = flat.reshape(positions, sum(widths)).astype(np.int64)
     columns, start = [], 0
     for width in widths:
-        columns.append((table[:, start : start + width] << np.arange(width)[None]).sum(axis=1) - int(absent))
+        columns.append((table[:, start : start + width] << np.arange(width)[None]).sum(axis=1))
         start += width
     return np.stack(columns, axis=1).astype(np.int64)

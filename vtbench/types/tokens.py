@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from vtbench.types import multisets
 from vtbench.types.codes import Codes
 from vtbench.types.errors import VtbenchError
 from vtbench.types.packing import blob, read_indices, split
@@ -203,8 +204,16 @@ def unpack(packed: bytes) -> Tokens:
             values = torch.frombuffer(bytearray(body), dtype=getattr(torch, head["dtype"])).reshape([1, *head["shape"]])
             return Latents(values, size, head["channel_axis"], bool(head.get("variable")))
         alphabets = tuple(a for a, n in head["alphabets"] for _ in range(n))
-        indices = torch.from_numpy(read_indices(body, alphabets, int(head["positions"]), bool(head["absent"])))[None]
         grids = tuple((int(h), int(w)) for h, w in head["grids"])
-        return Codes(indices, alphabets, size, grids, bool(head["variable"]), bool(head.get("unordered")))
+        positions = int(head["positions"])
+        if head.get("unordered"):
+            values = torch.tensor([multisets.from_bytes(body, positions, alphabets[0])], dtype=torch.int64)
+            return Codes(values, alphabets, size, grids, unordered=True)
+        if head["absent"]:
+            raise VtbenchError(
+                "packed tokens have absent ones between others, which an older vtbench did not count: run it again"
+            )
+        indices = torch.from_numpy(read_indices(body, alphabets, positions))[None]
+        return Codes(indices, alphabets, size, grids, bool(head["variable"]))
     except (KeyError, ValueError, TypeError, RuntimeError, IndexError) as bad:
         raise VtbenchError(f"packed tokens are damaged ({bad}): write them again") from bad
