@@ -1,128 +1,103 @@
-"""Intervals and tests by simulation: how often an interval holds the truth, how often a test cries wolf."""
+"""Intervals and tests by simulation: how often an interval holds the truth, how often a test cries wolf.
+
+`python -m benchmarks.metrics.coverage docs/metrics.md` writes the page's section on statistics anew, in a minute or
+two, and leaves the rest of the page as it is. Seeded: the same releases of numpy and scipy give the same section.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.metrics import simulated
 from benchmarks.metrics.comparison import table
 from vtbench.metrics import frechet, moments
+from vtbench.reporting.image_values import DECIBELS
 from vtbench.statistics import intervals
 from vtbench.statistics.paired import holm, paired
+from vtbench.statistics.permutation import EXACT, FEWEST
 
-Draw = Callable[[np.random.Generator, int], tuple[Any, Any]]
-"""(generator, n) -> (values, weights or None) of n images, or the values of two systems on the same n images."""
+COUNTS = (2, 3, 5, 10, 30, 100)
+"""Images."""
+RESAMPLES = 1000
+HEADING = "## Statistics"
 
 
-def simulate_coverage(
-    draw: Draw, truth: float, n: int, *, trials: int = 400, seed: int = 0, resamples: int = 1000, method: str = "auto"
-) -> float:
-    """Share of `trials` in which the interval of n values holds `truth`.
-
-    draw(rng, n) -> (values, weights or None). method "bootstrap" forces the percentile bootstrap whatever n is, to
-    show why it is not used for few images.
-    """
+def simulate_coverage(source: simulated.Values, n: int, *, trials: int = 400, seed: int = 0) -> float:
+    """Share of `trials` in which the interval of n values holds the truth."""
     rng = np.random.default_rng(seed)
     inside = 0
     for trial in range(trials):
-        values, weights = draw(rng, n)
-        if method == "bootstrap":
-            w = np.ones(n) if weights is None else np.asarray(weights)
-            sums = intervals.resample_sums(np.stack([w * np.asarray(values), w], axis=1), resamples, seed + trial)
-            low, high = np.quantile(sums[:, 0] / sums[:, 1], [0.025, 0.975])
-        else:
-            interval = intervals.mean_interval(list(values), weights, seed=seed + trial, resamples=resamples)
-            assert interval is not None
-            assert interval.low is not None
-            assert interval.high is not None
-            low, high = interval.low, interval.high
-        inside += bool(low <= truth <= high)
+        values, weights = source.draw(rng, n)
+        interval = intervals.mean_interval(
+            list(values), weights, seed=seed + trial, resamples=RESAMPLES, **source.settings
+        )
+        if interval is None or interval.low is None or interval.high is None:
+            raise ValueError(f"{n} values have no interval")
+        inside += bool(interval.low <= source.truth <= interval.high)
     return inside / trials
 
 
-def simulate_level(draw: Draw, n: int, *, trials: int = 400, seed: int = 0, resamples: int = 1000) -> dict[str, float]:
-    """Share of `trials` in which each paired test says p < 0.05 though A and B are drawn alike.
-
-    draw(rng, n) -> (a, b) of equal distribution.
-    """
+def simulate_level(source: simulated.Pair, n: int, *, trials: int = 400, seed: int = 0) -> dict[str, float]:
+    """Share of `trials` of n images in which each paired test says p < 0.05 though A and B are equally good, and in
+    which the interval of the difference holds 0. Without a number (an infinite score) nothing is claimed."""
     rng = np.random.default_rng(seed)
-    hits = {"paired": 0, "sign": 0}
+    hits = {"paired": 0, "sign": 0, "interval": 0}
+    scale = {"scale": DECIBELS, "better": "lower"} if source.pooled else {}
     for trial in range(trials):
-        a, b = draw(rng, n)
-        comparison = paired(list(a), list(b), seed=seed + trial, resamples=resamples)
-        hits["paired"] += comparison.p is not None and comparison.p < 0.05
-        hits["sign"] += comparison.sign_p is not None and comparison.sign_p < 0.05
+        a, b, weights = source.draw(rng, n)
+        result = paired(
+            list(a), list(b), weights, weights, seed=seed + trial, resamples=RESAMPLES, **scale, **source.settings
+        )
+        hits["paired"] += result.p is not None and result.p < 0.05
+        hits["sign"] += result.sign_p is not None and result.sign_p < 0.05
+        hits["interval"] += result.low is None or result.high is None or result.low <= 0 <= result.high
     return {name: count / trials for name, count in hits.items()}
 
 
-def sources() -> dict[str, tuple[Draw, float]]:
-    """Distributions like those of real metrics, and their true scores."""
-
-    def psnr(rng: np.random.Generator, n: int) -> tuple[Any, Any]:
-        return rng.normal(28, 4, n), None
-
-    def lpips(rng: np.random.Generator, n: int) -> tuple[Any, Any]:
-        return rng.gamma(4, 0.05, n), None
-
-    def cer(rng: np.random.Generator, n: int) -> tuple[Any, Any]:
-        length = rng.integers(5, 60, n).astype(float)
-        return rng.binomial(length.astype(int), 0.2) / length, length
-
-    return {
-        "normal, like PSNR (28 ± 4 dB)": (psnr, 28.0),
-        "skewed, like LPIPS (gamma)": (lpips, 0.2),
-        "ratio of sums, like CER (weights 5 to 59)": (cer, 0.2),
-    }
-
-
-def statistics(trials: int = 1000) -> list[str]:
+def statistics(trials: int = 500) -> list[str]:
     """Coverage of the intervals and level of the tests: lines of the page."""
     return [*interval_coverage(trials), *level_of_tests(trials), *holm_level(trials), *jackknife_coverage()]
 
 
-def interval_coverage(trials: int) -> list[str]:
-    rows = []
-    for name, (draw, truth) in sources().items():
-        cells: list[Any] = [name]
-        for n in (5, 10, 29, 30, 100, 1000):
-            auto = simulate_coverage(draw, truth, n, trials=trials, resamples=1000)
-            if n < intervals.SMALL:
-                plain = simulate_coverage(draw, truth, n, trials=trials, resamples=1000, method="bootstrap")
-                cells.append(f"{100 * auto:.1f} % ({100 * plain:.1f} %)")
-            else:
-                cells.append(f"{100 * auto:.1f} %")
-        rows.append(cells)
+def interval_coverage(trials: int, counts: Sequence[int] = COUNTS) -> list[str]:
+    """Lines on the intervals of scores."""
+    rows: list[list[Any]] = [
+        [name, *(f"{100 * simulate_coverage(source, n, trials=trials):.1f} %" for n in counts)]
+        for name, source in simulated.values().items()
+    ]
     error = 100 * 1.96 * math.sqrt(0.95 * 0.05 / trials)
     return [
         f"Share of {trials} simulated sets whose 95 % interval holds the true score (± {error:.1f} points by chance). "
-        "Below 30 images Student's t is used; in brackets what the percentile bootstrap would have given.",
+        f"Proportions have Wilson's interval; other means Student's t below {intervals.SMALL} images (of the logarithm "
+        "where errors are pooled and shown as decibels), the BCa bootstrap from there. What is far below 95 % is so "
+        "because few images of a skewed or mostly constant kind do not show what the others are like: no interval from "
+        "these values alone can know it.",
         "",
-        *table(["values", "n = 5", "10", "29", "30", "100", "1000"], rows),
+        *table(["values", *(f"n = {n}" for n in counts)], rows),
     ]
 
 
-def level_of_tests(trials: int) -> list[str]:
-    def alike(rng: np.random.Generator, n: int) -> tuple[Any, Any]:
-        common = rng.normal(28, 4, n)
-        return common + rng.normal(0, 0.5, n), common + rng.normal(0, 0.5, n)
-
-    def skewed(rng: np.random.Generator, n: int) -> tuple[Any, Any]:
-        common = rng.gamma(4, 0.05, n)
-        return common * rng.lognormal(0, 0.1, n), common * rng.lognormal(0, 0.1, n)
-
-    rows = []
-    for name, pair in (("PSNR of two equal systems", alike), ("LPIPS of two equal systems", skewed)):
-        for n in (10, 30, 100, 1000):
-            level = simulate_level(pair, n, trials=trials, resamples=1000)
-            rows.append([name, n, f"{100 * level['paired']:.1f} %", f"{100 * level['sign']:.1f} %"])
+def level_of_tests(trials: int, counts: Sequence[int] = COUNTS) -> list[str]:
+    """Lines on the tests of two equal systems, and the intervals of their difference."""
+    rows: list[list[Any]] = []
+    for name, source in simulated.pairs().items():
+        levels = [simulate_level(source, n, trials=trials) for n in counts]
+        cells = [f"{100 * x['paired']:.1f} / {100 * x['sign']:.1f} / {100 * x['interval']:.1f}" for x in levels]
+        rows.append([name, *cells])
     return [
-        "Level of the tests: share of simulated comparisons of two equal systems with p below 0.05 (5 % is right; the "
-        "exact sign test may stay below it).",
+        f"Two equal systems on the same n images, {trials} times: per cent of the comparisons with p below 0.05 in the "
+        f"paired test (exact permutations up to {EXACT} images, {RESAMPLES} random ones beyond) / in the sign test / "
+        "whose 95 % interval of the difference holds 0. Right are at most 5 / at most 5 / about 95. Below "
+        f"{FEWEST} images neither test can say p < 0.05, and `compare` gives no verdict. The sign test asks another "
+        "question where differences are skewed: which system wins on more images.",
         "",
-        *table(["systems", "n", "paired bootstrap (t below 30)", "sign test"], rows),
+        *table(["compared", *(f"n = {n}" for n in counts)], rows),
     ]
 
 
@@ -166,3 +141,17 @@ def jackknife_coverage(trials: int = 300) -> list[str]:
         f"centre {shift:+.0f} % away: its duplicates look like a smaller set, which is why none is used.",
         "",
     ]
+
+
+def write_section(page: Path, lines: Sequence[str]) -> None:
+    """Puts the lines into the page's section on statistics."""
+    before, _, rest = page.read_text().partition(f"{HEADING}\n")
+    _, mark, after = rest.partition("\n## ")
+    if not mark:
+        raise ValueError(f"{page} has no section {HEADING!r} with another behind it")
+    body = "\n".join(lines).strip()
+    page.write_text(f"{before}{HEADING}\n\n{body}\n{mark}{after}")
+
+
+if __name__ == "__main__":
+    write_section(Path(sys.argv[1]), statistics())

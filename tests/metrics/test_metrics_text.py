@@ -286,3 +286,34 @@ def test_no_bracket_no_value() -> None:
     few = legibility.Legibility().finish([{"values": {}}], [])
     assert few.value is None
     assert few.n == 0
+
+
+@pytest.mark.parametrize(
+    "shares",
+    [
+        {4: 0.95, 6: 0.8, 8: 0.55, 12: 0.3, 16: 0.1, 24: 0.05},  # falls
+        {4: 0.9, 6: 0.2, 8: 0.1, 12: 0.15, 16: 0.2, 24: 0.9},  # falls and rises
+        {4: 0.1, 6: 0.9, 8: 0.1, 12: 0.9, 16: 0.1, 24: 0.9},  # wavers
+        {4: 0.1, 6: 0.5, 8: 0.95, 12: 0.5, 16: 0.1, 24: 0.05},  # large print is lost
+    ],
+)
+def test_a_curve_that_does_not_describe_the_points_has_no_limit(shares: dict[int, float]) -> None:
+    rows = [{"lines": [{"x_height": h, "chars": 20, "read_right": round(20 * s)}] * 4} for h, s in shares.items()]
+    fitted = legibility.Legibility().finish(rows, [])
+    assert fitted.value is None
+    assert "does not rise with the x-height" in (fitted.why or "")
+    assert len(fitted.details["curve"]) == 6
+
+
+@pytest.mark.parametrize("ceiling", [1.0, 0.75])
+def test_a_rising_curve_keeps_its_limit_however_its_lines_scatter(ceiling: float) -> None:
+    """Lines that err together: shares of a line from a beta distribution around the curve's, 20 draws."""
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        heights = np.repeat([4.0, 6, 8, 12, 16, 24], 4)
+        truth = ceiling / (1 + np.exp(-5 * (np.log(heights) - math.log(8))))
+        right = rng.binomial(20, rng.beta(4 * truth + 0.05, 4 * (1 - truth) + 0.05)).astype(float)
+        chars = np.full(24, 20.0)
+        share = legibility.explained(heights, right, chars, legibility.fit(heights, right, chars))
+        assert share is not None
+        assert share > legibility.EXPLAINED

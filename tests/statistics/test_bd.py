@@ -46,6 +46,17 @@ def test_what_is_no_curve_is_null_with_its_reason() -> None:
     assert bd_rate(CURVE, [(r, q + 50) for r, q in CURVE]).overlap == 0.0
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("of_rate", [True, False])
+@pytest.mark.parametrize("place", [0, 2, 5])
+def test_a_point_that_is_no_number_makes_no_curve(bad: float, of_rate: bool, place: int) -> None:
+    """A lossless end has an infinite PSNR; a diverged one none. Sorting lets NaN stand anywhere."""
+    points = [*CURVE[:place], (bad, 30.0) if of_rate else (0.3, bad), *CURVE[place:]]
+    for delta in (bd_rate(CURVE, points), bd_rate(points, CURVE), bd_quality(CURVE, points), bd_rate(points, points)):
+        assert delta.value is None
+        assert "must be finite" in (delta.why or "")
+
+
 def test_webp_against_jpeg_on_kodak_equals_an_integration_of_our_own(shared: Path) -> None:
     """SciPy's pchip of log rate over quality, integrated on a fine grid: the definition written out."""
     published = json.loads((shared / "data" / "kodak" / "published_rate_distortion.json").read_text())

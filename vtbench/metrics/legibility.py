@@ -6,7 +6,9 @@ The share of characters right, p = max(0, chars - edits) / chars a line, is fitt
 
 by maximum likelihood (binomial in characters; lapse: what the engine misses at any size). The value is the h at which
 p(h) = 1/2. The 95 % interval is a bootstrap over lines, since the characters of one line err together. There is no
-value where the data do not bracket one half.
+value where the data do not bracket one half, nor where the curve does not describe them: it must explain at least half
+of what differs between x-heights (the deviance of one share for all heights, less that of a share for each of up to six
+groups of heights), which a share that falls or wavers with the height does not let it.
 """
 
 from __future__ import annotations
@@ -24,6 +26,10 @@ LAPSE = 0.2
 SLOPES = (0.5, 60.0)
 RESAMPLES = 200
 MIN_LINES = 6
+GROUPS = 6
+"""Groups of x-heights, of at least two lines each, that the curve is held to."""
+EXPLAINED = 0.5
+"""Least share of the difference between x-heights that the curve must explain."""
 
 
 def fit(height: Any, right: Any, chars: Any, start: Any = None) -> tuple[float, float, float]:
@@ -50,6 +56,30 @@ def fit(height: Any, right: Any, chars: Any, start: Any = None) -> tuple[float, 
     starts = [start] if start is not None else [[m, math.log(s), 0.02] for m in middles for s in (2.0, 8.0)]
     best = min((minimize(loss, s, jac=True, method="L-BFGS-B", bounds=bounds) for s in starts), key=lambda r: r.fun)
     return float(best.x[0]), float(np.exp(best.x[1])), float(best.x[2])
+
+
+def explained(height: Any, right: Any, chars: Any, curve: tuple[float, float, float]) -> float | None:
+    """Share of the deviance between groups of x-heights that the curve explains; None where the groups are alike.
+
+    1 of a curve that fits as well as a share for every group, 0 of one as good as a single share, below of a worse one.
+    """
+    import numpy as np
+
+    order = np.argsort(height, kind="stable")
+    groups = np.array_split(order, max(2, min(GROUPS, len(order) // 2)))
+    middle, slope, lapse = curve
+    x = np.log(height)
+    shares = [float(right.sum() / chars.sum())] * len(groups), [float(right[g].sum() / chars[g].sum()) for g in groups]
+    fitted = (1 - lapse) / (1 + np.exp(np.clip(-slope * (x - middle), -60, 60)))
+    curves = [float((fitted[g] * chars[g]).sum() / chars[g].sum()) for g in groups]
+
+    def loss(of_groups: Sequence[float]) -> float:
+        p = np.clip(np.array(of_groups), 1e-9, 1 - 1e-9)
+        yes, all_ = (np.array([values[g].sum() for g in groups]) for values in (right, chars))
+        return float(-(yes * np.log(p) + (all_ - yes) * np.log(1 - p)).sum())
+
+    single, each = (loss(of_groups) for of_groups in shares)
+    return (single - loss(curves)) / (single - each) if single - each > 1e-9 * chars.sum() else None
 
 
 def half(middle: float, slope: float, lapse: float) -> float:
@@ -79,7 +109,7 @@ class Legibility(RowMetric):
         self.card = MetricCard(
             name=name,
             title="Smallest readable x-height" + whose,
-            version=1,
+            version=2,
             unit="px",
             better="lower",
             kind="run",
@@ -119,6 +149,15 @@ class Legibility(RowMetric):
         middle, slope, lapse = fit(height, right, chars)
         value = half(middle, slope, lapse)
         details |= {"middle": math.exp(middle), "slope": slope, "lapse": lapse}
+        share = explained(height, right, chars, (middle, slope, lapse))
+        details["explained"] = share
+        if share is None or share < EXPLAINED:
+            said = "nothing" if share is None or share <= 0 else f"{100 * share:.0f} %"
+            why = (
+                "the share of characters right does not rise with the x-height as a curve of legibility does: it "
+                f"explains {said} of what differs between heights, {100 * EXPLAINED:.0f} % are needed"
+            )
+            return SetValue(None, n=n, why=why, details=details)
         if not low <= value <= high:
             why = f"the fitted limit of {value:.1f} px lies outside the x-heights shown, {low:g} to {high:g} px"
             return SetValue(None, n=n, why=why, details=details)

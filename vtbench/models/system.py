@@ -133,7 +133,8 @@ class ModelSystem(System):
         # Tiles of one image share its seed.
         tiles = fitted.shape[0] // images.shape[0]
         tile_seeds = [s for s in seeds for _ in range(tiles)] if tiles > 1 else list(seeds)
-        self._layouts.learn(tuple(fitted.shape[2:]), self.device, lambda grey: self._encode(model, grey, [0]))
+        size = int(fitted.shape[2]), int(fitted.shape[3])
+        self._layouts.learn(size, self.device, lambda grey: self._encode(model, grey, [0]))
         synchronize(self.device)
         start = time.perf_counter()
         with counting(count_macs) as encoding:

@@ -10,6 +10,7 @@ of both ranges, which would refuse a narrow curve inside a wide one; both shares
 from __future__ import annotations
 
 import itertools
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,6 +43,9 @@ def curve(points: Sequence[Point], better: str = "higher") -> tuple[list[float],
     """(rates, qualities) in ascending rate, quality turned so that higher is better; or the reason why it is none."""
     if better not in ("higher", "lower"):
         raise VtbenchError(f"a rate–distortion curve needs a quality that is better higher or lower, not {better!r}")
+    broken = next((point for point in points if not all(map(math.isfinite, point))), None)
+    if broken is not None:
+        return f"the point at rate {broken[0]:.4g} has the quality {broken[1]:.4g}: both must be finite numbers"
     ordered = sorted(points)
     rates = [r for r, _ in ordered]
     quality = [q if better == "higher" else -q for _, q in ordered]
