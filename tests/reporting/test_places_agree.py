@@ -107,3 +107,28 @@ def test_without_rates_all_stand_together(tmp_path: Path) -> None:
     result = ranking(runs, "rfid", rates={identity(run): None for run in runs})
     assert {run.name: result.places[identity(run)].rank for run in runs} == {"g0": 3, "g1": 2, "g2": 1}
     assert json.dumps(result.how).count("ties not computed") == 1
+
+
+@pytest.mark.parametrize(("n", "apart"), [(8, True), (5, False)])
+def test_lossless_is_told_apart_where_compare_tells_it_apart(tmp_path: Path, n: int, apart: bool) -> None:
+    """A system that is lossless on every image, against one that never is: the sign test, which needs six images."""
+    made_runs.CARDS["psnr-pooled"] = ("Pooled PSNR", "dB", "higher", "run")
+    lossless = [
+        score("psnr", None, n=0, missing=n, why="lossless", details={"n_lossless": n}),
+        score("psnr-pooled", None, n=0, why="lossless"),
+    ]
+    values = {"exact": [None] * n, "lossy": [30.0 + 0.3 * i for i in range(n)]}
+    errors = [255.0**2 / 10 ** (v / 10) for v in values["lossy"] if v is not None]
+    pooled = float(10 * np.log10(255.0**2 / np.mean(errors)))
+    lossy = [score("psnr", 31.0, n=n), score("psnr-pooled", pooled, n=n)]
+    for name, scores in (("exact", lossless), ("lossy", lossy)):
+        folder = made_runs.write(tmp_path / name, name=name, n=n, scores=scores, values={"psnr": values[name]})
+        rows = folder / "rows.jsonl"
+        rows.write_text(rows.read_text().replace("identical to the original", "lossless"))
+    runs = read_runs([tmp_path])
+    result = ranking(runs, "psnr")
+    places = {run.name: result.places[identity(run)] for run in runs}
+    assert [places[name].rank for name in ("exact", "lossy")] == [1, 2]
+    assert places["lossy"].best is not apart
+    (difference,) = compare(runs, ["psnr"]).differences
+    assert (difference.verdict == "exact is better") is apart

@@ -7,10 +7,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from vtbench.reporting.image_values import RowValues
+from vtbench.reporting.image_values import DECIBELS, RowValues
 from vtbench.reporting.measured import all_lossless, lossless_images, metric_version, newest_version, score, value
 from vtbench.reporting.runs import curve_key, identity, is_ranked
 from vtbench.results.record import Run
+from vtbench.statistics.paired import PLAIN
 from vtbench.statistics.ranks import Rank, ranks
 
 APART = 0.05
@@ -175,7 +176,7 @@ def _paired(ordered: Sequence[Run], metric: str, better: str, rows: RowValues) -
         identity(run): ([of_item[i][0] for i in shared], [of_item[i][1] for i in shared])
         for run, of_item in zip(ordered, per_image, strict=True)
     }
-    in_order = ranks(table, better="lower" if pooled else better)
+    in_order = ranks(table, better="lower" if pooled else better, scale=DECIBELS if pooled else PLAIN)
     values = {identity(run): value(run, metric) for run in ordered}
     if [values[rank.name] for rank in in_order] != list(values.values()):
         # The rows do not say what the scores say (another reduction, or rows of another time): no pair to trust.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from vtbench.statistics.intervals import LEVEL, RESAMPLES, weighted
-from vtbench.statistics.paired import Paired, holm, paired
+from vtbench.statistics.paired import PLAIN, Paired, Scale, holm, paired
 from vtbench.types.errors import VtbenchError
 
 DRAWS = 100_000_000
@@ -36,11 +37,13 @@ def ranks(
     table: Mapping[str, tuple[Sequence[float], Sequence[float] | None]],
     *,
     better: str,
+    scale: Scale = PLAIN,
     seed: int = 0,
     resamples: int = RESAMPLES,
     level: float = LEVEL,
 ) -> list[Rank]:
     """Ranks of all models, best value first. `table[name]` = (values, weights or None) over the same images in order.
+    scale: what the score is made of their mean by, as in `paired`; `better` speaks of the values.
 
     Every pair is tested on the shared images and adjusted by Holm over all pairs, so that no model inherits a place
     from a neighbour: two may each be like a third and yet be told apart. [low, high] then holds the true rank of all
@@ -61,7 +64,7 @@ def ranks(
     raw = []
     for above, below in asked:
         (va, wa), (vb, wb) = pairs[order[above]], pairs[order[below]]
-        result = paired(list(va), list(vb), list(wa), list(wb), better=better, seed=seed, resamples=draws)
+        result = paired(list(va), list(vb), list(wa), list(wb), better=better, scale=scale, seed=seed, resamples=draws)
         raw.append(_p(result, draws, level))
     p = dict(zip(asked, holm(raw), strict=True))
     apart = {pair for pair, adjusted in p.items() if adjusted is not None and adjusted < 1 - level}
@@ -70,7 +73,9 @@ def ranks(
 
 def _p(result: Paired, draws: int, level: float) -> float | None:
     """p of a pair. Where resamples cannot make it smaller, the width of the interval says how small it is: else the
-    adjustment over many pairs would tell nothing apart."""
+    adjustment over many pairs would tell nothing apart. Where a score is infinite, the sign test decides."""
+    if not math.isfinite(result.difference):
+        return result.sign_p
     if result.p is None or result.low is None or result.high is None or result.p > 2.5 / (draws + 1) or result.n < 30:
         return result.p
     from scipy.special import ndtr, ndtri
