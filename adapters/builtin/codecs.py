@@ -87,9 +87,7 @@ class PillowCodec(Tokenizer):
 
     def encode(self, images: torch.Tensor, seeds: Sequence[int], budget: float | None = None) -> Tokens:
         pixels = to_uint8(images).permute(0, 2, 3, 1).contiguous().numpy()
-        return Bitstream(
-            [self._encode(p) for p in pixels], (int(images.shape[2]), int(images.shape[3])), self.card.name
-        )
+        return Bitstream([self._encode(p) for p in pixels], (int(images.shape[2]), int(images.shape[3])))
 
     def decode(self, tokens: Tokens, seeds: Sequence[int]) -> torch.Tensor:
         import numpy as np

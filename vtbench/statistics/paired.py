@@ -105,7 +105,8 @@ def paired(
         return replace(untested, method="none: no image in common")
     means = np.array([(wa * va).sum() / wa.sum(), (wb * vb).sum() / wb.sum()])
     scores = scale.of(means)
-    difference = float(scores[0] - scores[1])
+    with np.errstate(invalid="ignore"):
+        difference = float(scores[0] - scores[1])
     if n == 1 or not math.isfinite(difference):
         why = "none: one image" if n == 1 else "none: a score is infinite"
         return replace(untested, difference=difference, method=why)
