@@ -97,7 +97,7 @@ def _container(weight: Weights, tensors: Mapping[str, torch.Tensor]) -> Any:
     if weight.ema and key == "state_dict":
         # Lightning's LitEma: `model_ema.` and the name without dots. Raw zeros that share one element take no room.
         averaged = {f"model_ema.{n.replace('.', '')}": t for n, t in kept.items()}
-        kept = {**{n: torch.zeros(1).expand(t.shape) for n, t in kept.items()}, **averaged}
+        kept = {**{n: torch.zeros(()).expand(t.shape) for n, t in kept.items()}, **averaged}
     container: Any = kept
     for step in reversed(key.split("/") if key else []):
         container = {step: container}
