@@ -25,9 +25,10 @@ $(VENV)/.test: $(BIN)/python pyproject.toml
 demo: $(VENV)/.offline
 	$(BIN)/vtbench quickstart --out out/quick
 
-# A file's tests stay together in one process; eight at most, since each holds torch.
+# A file's tests stay together in one process; eight at most, since each holds torch, with one thread each, since idle
+# threads of OpenMP would spin against the other processes.
 test: $(VENV)/.test
-	VTBENCH_OFFLINE=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
+	VTBENCH_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check $(FOLDERS)
