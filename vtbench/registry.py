@@ -329,3 +329,14 @@ def convert(what: str, text: str, like: Any) -> Any:
         return type(like)(text)
     except (KeyError, ValueError, TypeError):
         raise VtbenchError(f"{what} is {text!r}; wanted a {type(like).__name__} like {like!r}") from None
+
+
+def metric_version(name: str) -> int | None:
+    """The version of a metric as it is installed here; None where there is none of the name, or it is broken."""
+    known = metrics()
+    if name not in known:
+        return None
+    try:
+        return int(card_of(known.get(name)).version)
+    except VtbenchError:
+        return None

@@ -10,12 +10,14 @@ import made_runs
 import pytest
 from made_runs import score
 
+from vtbench import registry
 from vtbench.reporting.compare import compare
 from vtbench.reporting.curves import curves
 from vtbench.reporting.ranking import ranking
 from vtbench.reporting.runs import read_runs
-from vtbench.reporting.versions import of_newest, stale_metrics
+from vtbench.reporting.versions import of_newest
 from vtbench.results.record import Run, read_run
+from vtbench.results.stale import stale_metrics
 from vtbench.types.errors import VtbenchError
 
 
@@ -86,12 +88,12 @@ def test_comparisons_of_two_versions_are_refused(tmp_path: Path) -> None:
 def test_stale_is_what_has_a_number_of_another_version_than_here(tmp_path: Path) -> None:
     runs = three(tmp_path, (1, 7, 0))
     installed = 1
-    assert stale_metrics(runs["a"]) == {}
-    assert stale_metrics(runs["b"]) == {"psnr": (7, installed)}
-    assert stale_metrics(runs["c"]) == {"psnr": (0, installed)}
+    assert stale_metrics(runs["a"], registry.metric_version) == {}
+    assert stale_metrics(runs["b"], registry.metric_version) == {"psnr": (7, installed)}
+    assert stale_metrics(runs["c"], registry.metric_version) == {"psnr": (0, installed)}
     scores = [score("psnr", None, why="no", version=7), score("bpp", 1.0)]
     made_runs.write(tmp_path / "null", scores=scores)
-    assert stale_metrics(read_run(tmp_path / "null")) == {}
+    assert stale_metrics(read_run(tmp_path / "null"), registry.metric_version) == {}
 
 
 def test_of_two_copies_of_a_run_the_renewed_one_is_read(tmp_path: Path) -> None:

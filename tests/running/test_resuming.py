@@ -148,7 +148,7 @@ def test_an_interruption_says_how_to_go_on(images: Path, tmp_path: Path) -> None
         str(tmp_path / "out"),
     ]
     running = subprocess.Popen(
-        command, env={**os.environ, "SLOW": "0.3"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, env={**os.environ, "SLOW": "1"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("out/*/rows.jsonl")) and time.monotonic() < deadline:

@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vtbench import registry
 from vtbench.reporting import runs as facts
 from vtbench.reporting.measured import measured_images
-from vtbench.reporting.versions import Stale, stale_metrics
 from vtbench.results.record import find_runs, read_run
 from vtbench.results.removal import disk_use
+from vtbench.results.stale import Stale, stale_metrics
 from vtbench.types.errors import VtbenchError
 
 
@@ -60,7 +61,7 @@ def _listed(path: Path) -> Listed:
             when.finished or when.started,
             facts.vtbench_version(run),
             [name.partition(".")[0] for name in kept if _holds(path / name)],
-            stale_metrics(run),
+            stale_metrics(run, registry.metric_version),
         )
     except VtbenchError as bad:
         return Listed(path, disk_use(path), why=str(bad))

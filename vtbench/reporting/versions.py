@@ -4,44 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
-from vtbench import registry
-from vtbench.reporting.measured import metric_card, newest_version
+from vtbench.reporting.measured import newest_version
 from vtbench.reporting.runs import identity, question
 from vtbench.results.record import Run, Score
-from vtbench.types.errors import VtbenchError
-
-
-class Stale(NamedTuple):
-    """The version of a metric that a run has a value of, and the one that is installed here."""
-
-    measured: int
-    installed: int
-
-
-def stale_metrics(run: Run) -> dict[str, Stale]:
-    """Metrics that the run has a value of and whose version here is another one; those that are not here are left
-    out."""
-    out = {}
-    for score in run.scores:
-        if score.value is None or metric_card(run, score.metric) is None:
-            continue
-        installed = _installed(score.metric)
-        if installed is not None and installed != score.version:
-            out[score.metric] = Stale(score.version, installed)
-    return out
-
-
-def _installed(metric: str) -> int | None:
-    known = registry.metrics()
-    if metric not in known:
-        return None
-    try:
-        return int(registry.card_of(known.get(metric)).version)
-    except VtbenchError:
-        # A plug-in that is broken here.
-        return None
 
 
 def _newest(runs: Sequence[Run]) -> list[dict[str, int]]:

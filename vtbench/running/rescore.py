@@ -12,9 +12,9 @@ from vtbench import registry
 from vtbench.images.views import View
 from vtbench.models.isolation import isolated
 from vtbench.models.load import Loaded, again
-from vtbench.reporting.versions import Stale, stale_metrics
 from vtbench.results.folder import RunFolder
 from vtbench.results.record import Run, RunInfo, Score, read_run
+from vtbench.results.stale import Stale, stale_metrics
 from vtbench.running.draw import read_drawing
 from vtbench.running.drawn import GAP, SHARE, Drawn, load_for_drawn, score_drawn
 from vtbench.running.evaluate import run as run_job
@@ -40,7 +40,9 @@ def add_metrics(path: Path, names: Sequence[str] | None, *, device: str = "cpu")
     if not info.finished:
         raise VtbenchError(f"{path} is {info.status}: run evaluate again until it is complete")
     without_value = [s.metric for s in run.scores if s.value is None and s.metric in info.metrics]
-    older = [name for name, stale in stale_metrics(run).items() if stale.measured < stale.installed]
+    older = [
+        name for name, stale in stale_metrics(run, registry.metric_version).items() if stale.measured < stale.installed
+    ]
     wanted = registry.metric_names(names) if names else [*without_value, *older]
     if not wanted:
         raise VtbenchError(
@@ -143,7 +145,9 @@ def _scores(run: Run, new: Mapping[str, Score], wanted: Sequence[str]) -> list[S
     new = dict(new)
     if "fid" in new:
         new |= {s.metric: s.model_copy(update={"why": NO_SHARE}) for s in run.scores if s.metric in OF_FID and s.why}
-    older = {n: stale for n, stale in stale_metrics(run).items() if n in wanted and n not in new}
+    older = {
+        n: stale for n, stale in stale_metrics(run, registry.metric_version).items() if n in wanted and n not in new
+    }
     kept = [new.pop(s.metric, marked(s, [_still(older[s.metric])]) if s.metric in older else s) for s in run.scores]
     return [*kept, *new.values()]
 
