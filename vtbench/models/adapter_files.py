@@ -21,6 +21,7 @@ from vtbench import registry
 from vtbench.models.files import sha256_file
 from vtbench.results import sources
 from vtbench.results.named_files import code_and_named
+from vtbench.types.bytecode import is_library
 from vtbench.types.errors import VtbenchError
 from vtbench.types.opened import Opened
 from vtbench.types.plugins import opened_at_import, place_of, search_path_of
@@ -156,12 +157,12 @@ def _declared(entry: registry.Entry) -> list[Path]:
 def _refuse_others(code: Iterable[Path], search: Sequence[str]) -> None:
     """Two adapters may each have a `levels.py` beside them; Python keeps one module of a name in a process."""
     for path in code:
-        if sources.is_ours(path) or sources.is_library(path.parent):
+        if sources.is_ours(path) or is_library(path.parent):
             continue
         place = place_of(path)
         name = place.name if (place / "__init__.py").is_file() else path.stem
         loaded = getattr(sys.modules.get(name), "__file__", None)
-        if loaded is None or sources.is_library(Path(loaded).resolve().parent):
+        if loaded is None or is_library(Path(loaded).resolve().parent):
             continue
         spec = importlib.machinery.PathFinder.find_spec(name, search)
         origin = Path(spec.origin).resolve() if spec is not None and spec.origin is not None else None
@@ -206,8 +207,8 @@ def _decides(path: Path, places: Iterable[Path]) -> bool:
     own = [place for place in places if path.is_relative_to(place)]
     if sources.is_ours(path) or _is_cached(path):
         return False
-    if sources.is_library(path.parent):
-        return any(sources.is_library(place.parent) for place in own)
+    if is_library(path.parent):
+        return any(is_library(place.parent) for place in own)
     if own:
         return True
     prefixes = (sys.prefix, sys.base_prefix)

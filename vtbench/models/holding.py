@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vtbench.results import sources
+from vtbench.types.bytecode import is_library
 from vtbench.types.errors import VtbenchError
 
 ATOMS = (str, bytes, bytearray, int, float, complex, type(None), types.BuiltinFunctionType, types.CodeType, range)
@@ -111,7 +112,7 @@ def _is_users(module: Any) -> bool:
     if loaded is None or file is None:
         return module not in sys.builtin_module_names
     path = Path(file).resolve()
-    return not sources.is_library(path.parent) and not sources.is_ours(path)
+    return not is_library(path.parent) and not sources.is_ours(path)
 
 
 @contextlib.contextmanager

@@ -11,12 +11,11 @@ import hashlib
 import importlib.util
 import re
 import sys
-import sysconfig
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from vtbench.types.bytecode import is_library, is_stale
 from vtbench.types.errors import VtbenchError
-from vtbench.types.plugins import LIBRARIES
 
 PROJECT = "vtbench"
 ROOT = Path(__file__).resolve().parents[1]
@@ -95,11 +94,6 @@ def _ours(module: str, names: tuple[str, ...]) -> Iterator[Path]:
         path = file_of(name)
         if path is not None and path != FACE:
             yield path
-
-
-def is_library(folder: Path) -> bool:
-    """True for folders of installed packages and of Python itself."""
-    return bool({*LIBRARIES} & {*folder.parts}) or folder.is_relative_to(sysconfig.get_path("stdlib"))
 
 
 def _tops(folder: Path, level: int, module: str) -> Iterator[Path]:
@@ -217,11 +211,21 @@ def digest(roots: Iterable[Path], *, core: bool = True) -> str:
     adapter, network or fit. Raises VtbenchError if a file changed since this process first asked: what it runs is the
     older code, and a result would say that it is of the newer."""
     files = [p for p in closure(roots) if core or not is_ours(p) or name_of(p).startswith("adapters/")]
-    contents = {path: _sha256(path) for path in files}
-    for path, content in contents.items():
-        if _in_memory.setdefault(path, content) != content:
-            raise VtbenchError(
-                f"{path} has changed since this process read it, so what runs is the older code: run the command again "
-                "(in a notebook, restart the kernel)"
-            )
+    contents = {path: _content(path) for path in files}
     return _over((name_of(path), content) for path, content in contents.items())
+
+
+def _content(path: Path) -> str:
+    """sha256 of a file's contents, if they are what this process runs."""
+    text = path.read_bytes()
+    content = hashlib.sha256(text).hexdigest()
+    if path not in _in_memory:
+        # Where Python ran bytecode of an older text, what it runs is no text that is here.
+        stale = path.suffix == ".py" and is_ours(path) and is_stale(path, text)
+        _in_memory[path] = "" if stale else content
+    if _in_memory[path] != content:
+        raise VtbenchError(
+            f"{path} has changed since this process read it, so what runs is the older code: run the command again "
+            "(in a notebook, restart the kernel)"
+        )
+    return content

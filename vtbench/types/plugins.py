@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+from vtbench.types.bytecode import LIBRARIES, compile_own_files
 from vtbench.types.errors import RAISED, VtbenchError
 from vtbench.types.opened import Opened, noting
 
@@ -19,8 +20,6 @@ _opened: dict[Path, Opened] = {}
 """What was opened while modules from outside were imported: of a plug-in by its package, of a file by the file."""
 _search: dict[Path, list[str]] = {}
 """Where Python looked for modules as a file of the user's had been imported; later files add their own folders."""
-LIBRARIES = ("site-packages", "dist-packages")
-"""Names of folders of installed packages."""
 
 
 def plugins(group: str, add: Callable[[ModuleType, str], None]) -> dict[str, str]:
@@ -29,6 +28,7 @@ def plugins(group: str, add: Callable[[ModuleType, str], None]) -> dict[str, str
     Returns {name of the entry point: why} of those that fail, whatever they raise: somebody else's package must not
     take everybody's list down.
     """
+    compile_own_files()
     broken = {}
     for point in importlib.metadata.entry_points(group=group):
         opened = Opened()
@@ -91,6 +91,7 @@ def module_of(file: Path, mark: str) -> ModuleType:
     unique = "vtbench_user_" + hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]
     if unique in sys.modules:
         return sys.modules[unique]
+    compile_own_files()
     opened = Opened()
     try:
         with noting(opened):
