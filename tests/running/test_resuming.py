@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import random
@@ -148,7 +149,13 @@ def test_an_interruption_says_how_to_go_on(images: Path, tmp_path: Path) -> None
         str(tmp_path / "out"),
     ]
     running = subprocess.Popen(
-        command, env={**os.environ, "SLOW": "1"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        env={**os.environ, "SLOW": "0.3"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A suite that was started in the background (`make test &`) ignores interruptions, and hands that on.
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("out/*/rows.jsonl")) and time.monotonic() < deadline:
