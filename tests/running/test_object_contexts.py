@@ -1,22 +1,22 @@
-"""Objects of a training loop: the number is that of the object as it is now, whatever surrounds the call and however it
-is held, and the object is left as it was."""
+"""Objects of a training loop: the number is the same whatever surrounds the call and however the object is held, and
+the object is left as it was."""
 
 from __future__ import annotations
 
 import functools
 import types
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from object_models import Convolution, Plain, alike, numbers
 from torch import nn
 
 import vtbench
-from vtbench.types.errors import VtbenchError
-from vtbench.types.tokens import Codes, Latents
+from vtbench.types.tokens import Latents
 
 METRIC = '''
 """A metric whose network is a convolution, as that of DISTS or LPIPS: under autocast it gives other numbers."""
@@ -44,40 +44,6 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> str:
     (folder / "net.py").write_text(METRIC)
     (folder / "nets.py").write_text(TASK.replace("METRIC", str(folder / "net.py")))
     return f"{folder / 'nets.py'}@nets"
-
-
-class Convolution(nn.Module):
-    """Its latents are counted in the dtype that its convolution gives."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(0)
-        self.e, self.d = nn.Conv2d(3, 48, 4, 4), nn.ConvTranspose2d(48, 3, 4, 4)
-        with torch.no_grad():
-            for p in self.parameters():
-                p.copy_(0.1 * torch.randn(p.shape, generator=generator))
-
-    def encode(self, x: torch.Tensor) -> Latents:
-        return Latents(self.e(x * 2 - 1), (int(x.shape[2]), int(x.shape[3])))
-
-    def decode(self, tokens: Latents) -> torch.Tensor:
-        return (self.d(tokens.values) + 1) / 2
-
-
-def numbers(model: Any, images: Path, task: str = "compression", **more: Any) -> dict[str, float | None]:
-    """The metrics of a run of two images, those of its costs aside."""
-    made = vtbench.evaluate(model, images=images, view="64", tasks=[task], limit=2, **more)
-    assert made.failures == {}
-    costs = {"peak-memory", "parameters", "macs", "images-per-second"}
-    run = made.runs[0]
-    return {s.metric: s.value for s in run.scores if s.metric not in costs and "seconds" not in s.metric} | {
-        "dtype": run.info.dtype  # type: ignore[dict-item]
-    }
-
-
-def alike(values: dict[str, Any]) -> dict[str, Any]:
-    """Equal but for the eighth digit, which hangs on where arrays lie in memory; bfloat16 moves the third."""
-    return {name: pytest.approx(v, rel=1e-6) if isinstance(v, float) else v for name, v in values.items()}
 
 
 def _matmul() -> Any:
@@ -125,7 +91,7 @@ def test_what_surrounds_the_call_moves_no_number(context: str, images: Path, tas
     with CONTEXTS[context]():
         assert numbers(model, images, task) == alike(plain)
         named = numbers(model, images, task, out=tmp_path, identity="step 1")
-    # What the same folder says outside was not made under anything else.
+    # What the same folder says outside was not result under anything else.
     assert named == alike(plain)
     assert numbers(model, images, task, out=tmp_path, identity="step 1") == named
 
@@ -160,10 +126,6 @@ def test_autocast_reaches_no_other_verb(images: Path, tmp_path: Path, task: str)
 
 
 # -- train mode ------------------------------------------------------------------------------------------------------
-
-
-class Plain:
-    """Something that holds something."""
 
 
 class Slots:
@@ -251,282 +213,9 @@ def test_a_model_that_raises_is_left_as_it_was_too(images: Path) -> None:
             raise RuntimeError("no decoder yet")
 
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        made = vtbench.evaluate(
+        result = vtbench.evaluate(
             Raises(net, lambda held: held), images=images, view="64", limit=1, tasks=["compression"]
         )
         assert torch.is_autocast_enabled("cpu")
-    assert "no decoder yet" in next(iter(made.failures.values()))
+    assert "no decoder yet" in next(iter(result.failures.values()))
     assert net.training
-
-
-# -- another object in the same folder -------------------------------------------------------------------------------
-
-GLOBAL = 7.0
-
-
-class Steps(nn.Module):
-    """Rounds every sample to so many steps; where the number stands is what the cases change."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.w = nn.Parameter(torch.ones(1))
-
-    def steps(self) -> float:
-        raise NotImplementedError
-
-    def encode(self, x: torch.Tensor) -> Codes:
-        return Codes((x * self.steps()).round().long().flatten(1), (256,), (int(x.shape[2]), int(x.shape[3])))
-
-    def decode(self, tokens: Any) -> torch.Tensor:
-        return tokens.indices.reshape(len(tokens), 3, *tokens.size) / self.steps()
-
-
-def _nested(n: float) -> Steps:
-    class Quantizer(nn.Module):
-        levels = 0.0
-
-    class Mine(Steps):
-        def __init__(self) -> None:
-            super().__init__()
-            self.q = Quantizer()
-            self.q.levels = n
-
-        def steps(self) -> float:
-            return self.q.levels
-
-    return Mine()
-
-
-def _private(n: float) -> Steps:
-    class Mine(Steps):
-        _levels = 0.0
-
-        def steps(self) -> float:
-            return self._levels
-
-    mine = Mine()
-    mine._levels = n
-    return mine
-
-
-def _config(n: float, config: Callable[[float], Any], read: Callable[[Any], float]) -> Steps:
-    class Mine(Steps):
-        config: Any = None
-
-        def steps(self) -> float:
-            return read(self.config)
-
-    mine = Mine()
-    mine.config = config(n)
-    return mine
-
-
-def _buffer(n: float) -> Steps:
-    class Mine(Steps):
-        def __init__(self) -> None:
-            super().__init__()
-            self.register_buffer("levels", torch.tensor(n), persistent=False)
-
-        def steps(self) -> float:
-            return float(self.levels)  # type: ignore[arg-type]
-
-    return Mine()
-
-
-def _code(n: float) -> Steps:
-    if n == 7:
-
-        class Mine(Steps):
-            def steps(self) -> float:
-                return 7.0
-    else:
-
-        class Mine(Steps):  # type: ignore[no-redef]
-            def steps(self) -> float:
-                return 1.0
-
-    return Mine()
-
-
-def _closure(n: float) -> Steps:
-    class Mine(Steps):
-        def steps(self) -> float:
-            return n
-
-    return Mine()
-
-
-def _global(n: float) -> Steps:
-    global GLOBAL
-    GLOBAL = n
-
-    class Mine(Steps):
-        def steps(self) -> float:
-            return GLOBAL
-
-    return Mine()
-
-
-CHANGED: dict[str, Callable[[float], Steps]] = {
-    "a nested attribute": _nested,
-    "a private attribute": _private,
-    "a dict of settings": lambda n: _config(n, lambda v: {"a": {"levels": v}}, lambda c: c["a"]["levels"]),
-    "a namespace": lambda n: _config(n, lambda v: types.SimpleNamespace(levels=v), lambda c: c.levels),
-    "a buffer that is not kept": _buffer,
-    "the code of its class": _code,
-    "a closure": _closure,
-    "a global": _global,
-}
-
-
-@pytest.mark.parametrize("how", CHANGED)
-def test_a_changed_object_gives_its_own_number(how: str, images: Path, tmp_path: Path) -> None:
-    first = numbers(CHANGED[how](7.0), images, "reconstruction", out=tmp_path / "same")
-    second = numbers(CHANGED[how](1.0), images, "reconstruction", out=tmp_path / "same")
-    assert second == numbers(CHANGED[how](1.0), images, "reconstruction", out=tmp_path / "fresh")
-    assert first["psnr"] is not None
-    assert second["psnr"] is not None
-    assert first["psnr"] > second["psnr"] + 3
-
-
-def test_an_identity_is_vouched_for_and_weights_still_count(images: Path, tmp_path: Path) -> None:
-    model = Convolution()
-
-    def runs() -> int:
-        return len(list(tmp_path.glob("*/run.json")))
-
-    more: dict[str, Any] = {"out": tmp_path, "identity": "step 1000"}
-    first = numbers(model, images, **more)
-    assert numbers(model, images, **more) == first
-    assert runs() == 1
-    with torch.no_grad():
-        model.d.weight.mul_(2)
-    numbers(model, images, **more)
-    assert runs() == 2
-    numbers(model, images, out=tmp_path)
-    assert runs() == 3
-
-
-# -- what is asked of an object --------------------------------------------------------------------------------------
-
-
-class Lazy(Steps):
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.LazyConv2d(8, 3)
-
-    def steps(self) -> float:
-        return 7.0
-
-
-@pytest.mark.parametrize(
-    ("model", "more", "words"),
-    [
-        (Convolution, {}, "Convolution is a class: give an object of it"),
-        (Plain, {}, "Plain is a class"),
-        (lambda: [Convolution], {}, "Convolution is a class"),
-        (lambda: Convolution(), {"checkpoint": "ema.pt"}, "is loaded already: it takes no --checkpoint"),
-        (lambda: Convolution(), {"options": {"steps": 3}}, "it takes no --option; set steps on the object"),
-        (lambda: Convolution(), {"dtype": "bfloat16"}, "computes in float32: convert it to bfloat16 yourself"),
-        (lambda: Convolution().bfloat16(), {"dtype": "float32"}, "computes in bfloat16"),
-        (lambda: Convolution(), {"device": "cuda:7"}, "cuda:7"),
-        (lambda: Convolution(), {"device": "tpu"}, "'tpu' is not known"),
-        (lambda: Convolution(), {"device": "mps"}, "mps"),
-        (lambda: Convolution(), {"dtype": "float8"}, "float8"),
-        (Lazy, {"object": True}, "is lazy, first.weight has no shape yet"),
-        (lambda: Convolution().to("meta"), {}, "lies on the meta device"),
-        (lambda: Convolution(), {"identity": " "}, "names nothing"),
-        (lambda: [Convolution(), Convolution()], {"identity": "a"}, "several objects need a call each"),
-        (lambda: Convolution(), {"shard": (1, 2)}, "joined by its identity"),
-        (lambda: None, {}, "is no tokenizer"),
-    ],
-)
-def test_what_cannot_be_applied_to_an_object_is_refused(
-    model: Any, more: dict[str, Any], words: str, images: Path, tmp_path: Path
-) -> None:
-    more = dict(more)
-    built = model() if isinstance(model, types.LambdaType) or more.pop("object", False) else model
-    try:
-        failures = vtbench.evaluate(
-            built, images=images, view="64", tasks=["compression"], limit=1, out=tmp_path, **more
-        ).failures
-        sentence = next(iter(failures.values()))
-    except VtbenchError as refused:
-        sentence = str(refused)
-    assert words in sentence
-    assert "\n" not in sentence
-    assert list(tmp_path.glob("*/run.json")) == []
-
-
-def test_an_objects_own_dtype_is_recorded(images: Path) -> None:
-    class Half(Convolution):
-        def encode(self, x: torch.Tensor) -> Latents:
-            return super().encode(x.bfloat16())
-
-        def decode(self, tokens: Latents) -> torch.Tensor:
-            return super().decode(tokens).float()
-
-    half = Half().bfloat16()
-    plain = numbers(half, images)
-    assert plain["dtype"] == "bfloat16"
-    assert numbers(half, images, dtype="bfloat16", device="cpu") == plain
-
-
-# -- wrappers of training --------------------------------------------------------------------------------------------
-
-
-class Trained(Convolution):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.decode(self.encode(x))
-
-
-@pytest.fixture
-def group(tmp_path: Path) -> Iterator[None]:
-    import torch.distributed as dist
-
-    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'meet'}", rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
-
-
-def _sharded(model: nn.Module) -> nn.Module:
-    from torch.distributed.fsdp import fully_shard
-
-    fully_shard(model.e)  # type: ignore[attr-defined]
-    fully_shard(model)
-    return model
-
-
-WRAPPED: dict[str, Callable[[nn.Module], Any]] = {
-    "DDP": lambda m: nn.parallel.DistributedDataParallel(m),
-    "DataParallel": nn.DataParallel,
-    "compiled": lambda m: torch.compile(m, backend="eager"),
-    "compiled DDP": lambda m: torch.compile(nn.parallel.DistributedDataParallel(m), backend="eager"),
-    "an average": torch.optim.swa_utils.AveragedModel,
-    "FSDP2": _sharded,
-    "in a list of a trainer": lambda m: Holder2(nn.parallel.DistributedDataParallel(m)),
-}
-
-
-class Holder2:
-    """Keeps the wrapped model in a list and calls it by its inner methods."""
-
-    def __init__(self, model: Any) -> None:
-        self.models = [model]
-
-    def encode(self, x: torch.Tensor) -> Latents:
-        return self.models[0].module.encode(x)
-
-    def decode(self, tokens: Latents) -> torch.Tensor:
-        return self.models[0].module.decode(tokens)
-
-
-@pytest.mark.usefixtures("group")
-@pytest.mark.parametrize("how", WRAPPED)
-def test_what_training_wraps_around_a_model_is_looked_through(how: str, images: Path) -> None:
-    true = numbers(Trained(), images)
-    wrapped = WRAPPED[how](Trained().train())
-    assert numbers(wrapped, images) == true
-    if isinstance(wrapped, nn.Module):
-        assert wrapped.training
-        assert not {"encode", "decode"} & vars(wrapped).keys()
