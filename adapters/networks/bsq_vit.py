@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from vtbench.adapters.networks.parts import infer
 from vtbench.adapters.networks.parts.clip import Block
 from vtbench.adapters.networks.parts.config import Config
+from vtbench.adapters.networks.parts.conv import check_exactly
 from vtbench.adapters.networks.parts.quantizers import VQ, Grid, Quantizer, SignBits
 from vtbench.models.network import Encoded
 from vtbench.types.errors import VtbenchError
@@ -155,9 +156,7 @@ class BsqVit(nn.Module):
 
     def grids(self, size: tuple[int, int]) -> tuple[Grid, ...]:
         """The one raster grid; raises VtbenchError for another size than the network's."""
-        if tuple(size) != self.encoder.image:
-            height, width = self.encoder.image
-            raise VtbenchError(f"the image is {size[0]} x {size[1]}, but this network takes {height} x {width} only")
+        check_exactly(size, self.encoder.image)
         return (self.encoder.grid,)
 
     def encode(self, x: Tensor) -> Encoded:

@@ -18,7 +18,7 @@ from vtbench.adapters.networks.kl import KlAutoencoder
 from vtbench.adapters.networks.parts import archs, infer
 from vtbench.adapters.networks.parts.clip import Block
 from vtbench.adapters.networks.parts.config import Config
-from vtbench.adapters.networks.parts.conv import Conv
+from vtbench.adapters.networks.parts.conv import Conv, check_exactly
 from vtbench.adapters.networks.parts.quantizers import VQ, Grid
 from vtbench.models.network import Encoded
 from vtbench.types.errors import VtbenchError
@@ -245,10 +245,8 @@ class Distilled(nn.Module):
     def grid(self, size: tuple[int, int], *, wide: bool = False) -> Grid:
         """Cells of an image of `size` pixels: 16 x 16, or 16 x 32 if `wide`."""
         side = self.downsample or 1
-        allowed = [(SIDE, SIDE), (SIDE, 2 * SIDE)] if wide else [(SIDE, SIDE)]
-        if not any(size == (h * side, w * side) for h, w in allowed):
-            what = " or ".join(f"{h * side} x {w * side}" for h, w in allowed)
-            raise VtbenchError(f"the image is {size[0]} x {size[1]}, but this network takes {what} only")
+        cells = [(SIDE, SIDE), (SIDE, 2 * SIDE)] if wide else [(SIDE, SIDE)]
+        check_exactly(size, *((height * side, width * side) for height, width in cells))
         return size[0] // side, size[1] // side
 
 

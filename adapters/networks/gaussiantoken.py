@@ -24,6 +24,7 @@ from vtbench.adapters.networks import magvit2
 from vtbench.adapters.networks.parts import infer
 from vtbench.adapters.networks.parts.anchors import Embedding, Geometry, Sizes
 from vtbench.adapters.networks.parts.config import Config
+from vtbench.adapters.networks.parts.conv import check_exactly
 from vtbench.adapters.networks.parts.quantizers import nearest, one_book
 from vtbench.adapters.networks.parts.splatting import draw_tiled
 from vtbench.models.network import Encoded
@@ -166,9 +167,7 @@ class GaussianToken(nn.Module):
 
     def check(self, size: tuple[int, int]) -> None:
         """Raises VtbenchError unless `size` is the one that the decoder gives."""
-        if size != self.size:
-            wanted = f"{self.size[0]} x {self.size[1]}"
-            raise VtbenchError(f"the image is {size[0]} x {size[1]}, but this network takes {wanted} only")
+        check_exactly(size, self.size)
 
     def encode(self, x: Tensor) -> Gaussians:
         """x: (B, colours, *size) in [-1, 1]."""

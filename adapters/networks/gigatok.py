@@ -25,7 +25,7 @@ from vtbench.adapters.networks import llamagen
 from vtbench.adapters.networks.parts import infer
 from vtbench.adapters.networks.parts.clip import Attention
 from vtbench.adapters.networks.parts.config import Config
-from vtbench.adapters.networks.parts.conv import Conv
+from vtbench.adapters.networks.parts.conv import Conv, check_exactly
 from vtbench.adapters.networks.parts.quantizers import VQ, Grid, one_book
 from vtbench.adapters.networks.parts.styled import StyleNorm
 from vtbench.models.network import Encoded
@@ -285,9 +285,7 @@ class GigaTok(nn.Module):
 
     def check(self, size: tuple[int, int]) -> None:
         """Raises VtbenchError unless `size` is the only one that the network takes."""
-        side = self.fixed_size
-        if size != (side, side):
-            raise VtbenchError(f"the image is {size[0]} x {size[1]}, but this network takes {side} x {side} only")
+        check_exactly(size, (self.fixed_size, self.fixed_size))
 
     def encode(self, x: Tensor) -> Encoded:
         """x: (B, colours, image_size, image_size) in [-1, 1]."""

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from vtbench.adapters.networks.parts import infer
 from vtbench.adapters.networks.parts.clip import Attention
 from vtbench.adapters.networks.parts.config import Config
-from vtbench.adapters.networks.parts.conv import Block, Conv, nominal_levels
+from vtbench.adapters.networks.parts.conv import Block, Conv, check_exactly, nominal_levels
 from vtbench.adapters.networks.parts.regions import split
 from vtbench.adapters.networks.parts.splatting import draw_bounded
 from vtbench.models.network import Encoded
@@ -140,9 +140,7 @@ class GpsToken(nn.Module):
 
     def check(self, size: tuple[int, int]) -> None:
         """Raises VtbenchError unless `size` is the one that the decoder gives."""
-        if size != self.size:
-            wanted = f"{self.size[0]} x {self.size[1]}"
-            raise VtbenchError(f"the image is {size[0]} x {size[1]}, but this network takes {wanted} only")
+        check_exactly(size, self.size)
 
     def start(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Where the Gaussians of every picture begin, (B, num, 5), and their regions, (B, num, 4) in [-1, 1]."""

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from vtbench.adapters.networks.parts import infer
 from vtbench.adapters.networks.parts.config import Config
+from vtbench.adapters.networks.parts.conv import check_exactly
 from vtbench.adapters.networks.parts.multiscale import MultiScaleSigns, MultiScaleVQ
 from vtbench.adapters.networks.parts.quantizers import VQ, Grid, Quantizer
 from vtbench.adapters.networks.parts.vit import Block
@@ -278,9 +279,7 @@ class ImageFolder(nn.Module):
 
     def encode(self, x: Tensor) -> Encoded:
         """x: (B, colours, img_size, img_size) in [-1, 1]. pre_quant is (B, C, branches * L, 1), of one branch a map."""
-        side = self.fixed_size
-        if tuple(x.shape[2:]) != (side, side):
-            raise VtbenchError(f"the image is {x.shape[2]} x {x.shape[3]}, but this network takes {side} x {side} only")
+        check_exactly(x.shape[2:], (self.fixed_size, self.fixed_size))
         rows = self.encoder(x).transpose(1, 2).unsqueeze(3)
         latent = self.quant_conv(rows)
         branches = [

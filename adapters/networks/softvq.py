@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from vtbench.adapters.networks.parts import infer
 from vtbench.adapters.networks.parts.config import Config
+from vtbench.adapters.networks.parts.conv import check_exactly
 from vtbench.adapters.networks.parts.transformer import rotate_pairs
 from vtbench.adapters.networks.parts.vit import Block
 from vtbench.models.network import Encoded
@@ -297,10 +298,7 @@ class ContinuousTokenizer(nn.Module):
         c.done()
 
     def _check(self, size: tuple[int, int]) -> None:
-        if size != (self.fixed_size, self.fixed_size):
-            raise VtbenchError(
-                f"the image is {size[0]} x {size[1]}, but this network takes {self.fixed_size} squares only"
-            )
+        check_exactly(size, (self.fixed_size, self.fixed_size))
 
     def encode(self, x: Tensor) -> Encoded:
         """x: (B, 3, image_size, image_size) in [-1, 1]."""

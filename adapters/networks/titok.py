@@ -22,6 +22,7 @@ from vtbench.adapters.networks.maskgit import pixel_decoder
 from vtbench.adapters.networks.parts import infer
 from vtbench.adapters.networks.parts.clip import Block, TextTower
 from vtbench.adapters.networks.parts.config import Config
+from vtbench.adapters.networks.parts.conv import check_exactly
 from vtbench.adapters.networks.parts.quantizers import VQ
 from vtbench.models.network import Encoded
 from vtbench.types.errors import VtbenchError
@@ -217,9 +218,7 @@ class TiTok(nn.Module):
 
         Tokens (B, n); latents (B, token_size, 1, n).
         """
-        side = self.fixed_size
-        if tuple(x.shape[2:]) != (side, side):
-            raise VtbenchError(f"the image is {x.shape[2]} x {x.shape[3]}, but this network takes {side} x {side} only")
+        check_exactly(x.shape[2:], (self.fixed_size, self.fixed_size))
         low, high = self.value_range
         z = self.encoder((x - low) / (high - low), self.latent_tokens)
         if self.quantize is None:

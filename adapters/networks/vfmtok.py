@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from vtbench.adapters.networks.parts import cvmi, infer
 from vtbench.adapters.networks.parts.config import Config
+from vtbench.adapters.networks.parts.conv import check_exactly
 from vtbench.adapters.networks.parts.deformable import DeformableAttention, cell_centres
 from vtbench.adapters.networks.parts.dinov2 import resized_table
 from vtbench.adapters.networks.parts.quantizers import VQ, one_book
@@ -199,9 +200,7 @@ class VfmTok(nn.Module):
 
     def check(self, size: tuple[int, int]) -> None:
         """Raises VtbenchError unless `size` is the one that the decoder gives."""
-        side = self.fixed_size
-        if size != (side, side):
-            raise VtbenchError(f"the image is {size[0]} x {size[1]}, but this network takes {side} x {side} only")
+        check_exactly(size, (self.fixed_size, self.fixed_size))
 
     def encode(self, x: Tensor) -> Encoded:
         """x: (B, 3, image_size, image_size) in [-1, 1]."""

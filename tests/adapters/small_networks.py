@@ -14,6 +14,7 @@ from vtbench.models.made_weights import fill_
 from vtbench.models.native import NetworkTokenizer
 from vtbench.models.network import build_network
 from vtbench.types.cards import Card, Family, Weights
+from vtbench.types.tokens import Codes, unpack
 
 TESTS = Path(__file__).resolve().parents[1]
 FIXTURES, GENERATOR_FIXTURES = TESTS / "parity", TESTS / "parity_gen"
@@ -68,3 +69,19 @@ def assert_loads(fixture: str, files: dict[str, Any], weights: tuple[Weights, ..
     wanted, tokens = tokenizer.encode(images, [0]), loaded.encode(images, [0])
     assert torch.equal(tokens.indices, wanted.indices)
     assert torch.equal(loaded.decode(tokens, [0]), tokenizer.decode(wanted, [0]))
+
+
+def four_times_one(tokenizer: Any, images: torch.Tensor, seeds: list[int]) -> Codes:
+    """A batch's codes; each image alone has the same ones, and its packed bytes are decoded to the same picture."""
+    codes = tokenizer.encode(images, seeds)
+    assert isinstance(codes, Codes)
+    together = tokenizer.decode(codes, seeds)
+    assert together.shape == images.shape
+    for i in (0, len(images) - 1):
+        alone = tokenizer.encode(images[i : i + 1], seeds[i : i + 1])
+        assert isinstance(alone, Codes)
+        assert torch.equal(alone.indices, codes.indices[i : i + 1])
+        # Another batch size may run another kernel: rounding only.
+        from_bytes = tokenizer.decode(unpack(alone.pack()[0]), seeds[i : i + 1])
+        assert torch.allclose(from_bytes, together[i : i + 1], atol=2e-5)
+    return codes

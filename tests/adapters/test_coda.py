@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from small_networks import arch_of, assert_loads, of_fixture, random_images, random_tensor, state_of
+from small_networks import arch_of, assert_loads, four_times_one, of_fixture, random_images, random_tensor, state_of
 
 from vtbench.adapters.networks.coda import Coda
 from vtbench.models.made_weights import fill_
 from vtbench.types.cards import Weights
 from vtbench.types.errors import VtbenchError
-from vtbench.types.tokens import Codes, unpack
+from vtbench.types.tokens import Codes
 
 Arch = dict[str, Any]
 FLUX = "coda__flux"
@@ -33,19 +33,10 @@ def _built(change: Callable[[Arch], object] = lambda _: None) -> Coda:
 def test_four_images_are_four_times_one() -> None:
     tokenizer = of_fixture(FLUX)
     images, seeds = random_images(4, 64, 64), [5, 6, 7, 8]
-    codes = tokenizer.encode(images, seeds)
-    assert isinstance(codes, Codes)
+    codes = four_times_one(tokenizer, images, seeds)
     assert codes.alphabets == (4096,)
     assert codes.grids == tuple((p, p) for p in (1, 2, 3, 4, 6, 8))
     assert codes.bits().tolist() == [130 * 12.0] * 4
-    together = tokenizer.decode(codes, seeds)
-    assert together.shape == images.shape
-    for i in (0, 3):
-        alone = tokenizer.encode(images[i : i + 1], seeds[i : i + 1])
-        assert isinstance(alone, Codes)
-        assert torch.equal(alone.indices, codes.indices[i : i + 1])
-        from_bytes = tokenizer.decode(unpack(alone.pack()[0]), seeds[i : i + 1])
-        assert torch.allclose(from_bytes, together[i : i + 1], atol=2e-5)
     with pytest.raises(VtbenchError, match="60 x 64, but both sides must be multiples of 8"):
         tokenizer.encode(random_images(1, 60, 64), [0])
     with pytest.raises(VtbenchError, match="129 tokens, but the scales have 130"):

@@ -101,31 +101,12 @@ def test_prefix_has_no_meaning_for_a_folder_that_a_library_reads(tmp_path: Path)
         load("diffusers-vae", checkpoint=vae(tmp_path), prefix="ema")
 
 
-def dit(folder: Path, classes: int, variant: str | None = None) -> Path:
-    from diffusers import DDIMScheduler, DiTPipeline, DiTTransformer2DModel
-
-    torch.manual_seed(0)
-    network = DiTTransformer2DModel(
-        num_attention_heads=2,
-        attention_head_dim=8,
-        in_channels=4,
-        out_channels=8,
-        num_layers=1,
-        sample_size=4,
-        patch_size=2,
-        norm_num_groups=4,
-        num_embeds_ada_norm=classes,
-    )
-    DiTPipeline(network, tiny.kl(), DDIMScheduler()).save_pretrained(folder, variant=variant)
-    return folder
-
-
 @pytest.mark.parametrize("classes", [10, 2000])
 def test_guidance_that_takes_a_class_of_the_model_for_none_is_refused(classes: int, tmp_path: Path) -> None:
     """With 10 classes there is no class 1000; with 2000 it is somebody's class, and its numbers would be wrong."""
     from vtbench.types.adapter import Prompt
 
-    folder = dit(tmp_path, classes)
+    folder = tiny.dit(tmp_path, classes)
     with pytest.raises(VtbenchError, match=f"takes the class 1000 for none, and this model has {classes} classes"):
         load("diffusers-pipeline", {"steps": "1"}, checkpoint=folder)
     generator = load("diffusers-pipeline", {"steps": "1", "guidance": "1"}, checkpoint=folder).generator
@@ -137,7 +118,7 @@ def test_guidance_that_takes_a_class_of_the_model_for_none_is_refused(classes: i
 
 
 def test_a_pipeline_of_one_variant_is_read(tmp_path: Path) -> None:
-    folder = dit(tmp_path / "p", 1000, "fp16")
+    folder = tiny.dit(tmp_path / "p", 1000, "fp16")
     generator = load("diffusers-pipeline", {"steps": "1"}, checkpoint=folder).generator
     stored_file = folder / "vae" / f"{NAME}.fp16.safetensors"
     assert torch.equal(generator.pipe.vae.encoder.conv_in.weight, stored(stored_file))  # type: ignore[attr-defined]

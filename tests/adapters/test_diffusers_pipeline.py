@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import tiny_diffusers as tiny
 import torch
 
 from vtbench.images.prompts import open_prompts
@@ -19,30 +20,7 @@ diffusers = pytest.importorskip("diffusers")
 
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from diffusers import AutoencoderKL, DDIMScheduler, DiTPipeline, DiTTransformer2DModel
-
-    torch.manual_seed(0)
-    net = DiTTransformer2DModel(
-        num_attention_heads=2,
-        attention_head_dim=8,
-        in_channels=4,
-        out_channels=8,
-        num_layers=1,
-        sample_size=4,
-        patch_size=2,
-        norm_num_groups=4,
-        num_embeds_ada_norm=1000,
-    )
-    vae = AutoencoderKL(
-        block_out_channels=(8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        latent_channels=4,
-        norm_num_groups=4,
-    )
-    folder = tmp_path_factory.mktemp("dit")
-    DiTPipeline(net, vae, DDIMScheduler()).save_pretrained(folder)
-    return folder
+    return tiny.dit(tmp_path_factory.mktemp("dit"))
 
 
 def ready(folder: Path, **options: str) -> Loaded:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_networks import arch_of, of_fixture, random_images, random_tensor
+from small_networks import arch_of, four_times_one, of_fixture, random_images, random_tensor
 
 from vtbench import registry
 from vtbench.adapters.networks.instella import Instella, _Down, _turned, _Up
@@ -16,7 +16,7 @@ from vtbench.models.arch import own_card
 from vtbench.models.made_weights import fill_
 from vtbench.types.cards import Multiple
 from vtbench.types.errors import VtbenchError
-from vtbench.types.tokens import Codes, unpack
+from vtbench.types.tokens import Codes
 
 Arch = dict[str, Any]
 MAIN = "instella__main"
@@ -36,19 +36,10 @@ def test_four_images_are_four_times_one(size: tuple[int, int], scale: int) -> No
     tokenizer = of_fixture(MAIN)
     tokenizer.options["scale"] = scale
     images, seeds = random_images(4, *size), [5, 6, 7, 8]
-    codes = tokenizer.encode(images, seeds)
-    assert isinstance(codes, Codes)
+    codes = four_times_one(tokenizer, images, seeds)
     assert codes.alphabets == (2,) * 24
     assert codes.positions == [16] * 4
     assert codes.bits().tolist() == [16 * 24.0] * 4
-    together = tokenizer.decode(codes, seeds)
-    assert together.shape == images.shape
-    for i in (0, 3):
-        alone = tokenizer.encode(images[i : i + 1], seeds[i : i + 1])
-        assert isinstance(alone, Codes)
-        assert torch.equal(alone.indices, codes.indices[i : i + 1])
-        from_bytes = tokenizer.decode(unpack(alone.pack()[0]), seeds[i : i + 1])
-        assert torch.allclose(from_bytes, together[i : i + 1], atol=2e-5)
     with pytest.raises(VtbenchError, match="both sides must be multiples of 16"):
         tokenizer.encode(random_images(1, 64, 72), [0])
     with pytest.raises(VtbenchError, match="15 tokens of 24 bits, but an image has 16 of 24"):

@@ -48,7 +48,7 @@ def test_four_images_are_four_times_one(fixture: str) -> None:
         assert torch.allclose(alone.values, latents.values[i : i + 1], rtol=0, atol=2e-3)
         from_bytes = tokenizer.decode(unpack(latents[i].pack()[0]), seeds[i : i + 1])
         assert torch.allclose(from_bytes, together[i : i + 1], atol=2e-5)
-    with pytest.raises(VtbenchError, match="65 x 64, but this network takes 64 squares only"):
+    with pytest.raises(VtbenchError, match="65 x 64, but this network takes 64 x 64 only"):
         tokenizer.encode(random_images(1, 65, 64), [0])
     with pytest.raises(VtbenchError, match="15 latent tokens"):
         tokenizer.decode(Latents(latents.values[:, 1:], (64, 64), 2), seeds)

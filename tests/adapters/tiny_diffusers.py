@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 diffusers = pytest.importorskip("diffusers", reason="NOT TESTED: diffusers is not installed (extra hub)")
 
@@ -157,3 +159,21 @@ def kvae() -> Any:
 def vq(**more: Any) -> Any:
     arch = {**SD, "num_vq_embeddings": 32, "latent_channels": 4, **more}
     return diffusers.VQModel(down_block_types=DOWN, up_block_types=UP, **arch)
+
+
+def dit(folder: Path, classes: int = 1000, variant: str | None = None) -> Path:
+    """A class-conditional pipeline of so many classes, saved."""
+    torch.manual_seed(0)
+    network = diffusers.DiTTransformer2DModel(
+        num_attention_heads=2,
+        attention_head_dim=8,
+        in_channels=4,
+        out_channels=8,
+        num_layers=1,
+        sample_size=4,
+        patch_size=2,
+        norm_num_groups=4,
+        num_embeds_ada_norm=classes,
+    )
+    diffusers.DiTPipeline(network, kl(), diffusers.DDIMScheduler()).save_pretrained(folder, variant=variant)
+    return folder

@@ -306,9 +306,8 @@ def nominal_levels(resolution: int, levels: int, at: Sequence[int], *, down: boo
     return tuple(i for i, side in enumerate(sides) if side in at)
 
 
-def check_exactly(size: tuple[int, int], wanted: tuple[int, int]) -> None:
-    """Raises VtbenchError unless `size`, (height, width), is the only one that a network takes."""
-    if size != wanted:
-        raise VtbenchError(
-            f"the image is {size[0]} x {size[1]}, but this network takes {wanted[0]} x {wanted[1]} only: resize it"
-        )
+def check_exactly(size: Sequence[int], *wanted: Sequence[int]) -> None:
+    """Raises VtbenchError unless `size`, (height, width), is one of those that a network takes."""
+    if tuple(size) not in {tuple(one) for one in wanted}:
+        sizes = " or ".join(f"{height} x {width}" for height, width in wanted)
+        raise VtbenchError(f"the image is {size[0]} x {size[1]}, but this network takes {sizes} only: resize it")
