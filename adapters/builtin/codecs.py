@@ -97,7 +97,9 @@ class PillowCodec(Tokenizer):
         assert isinstance(tokens, Bitstream)
 
         def one(data: bytes) -> Any:
-            return np.array(Image.open(io.BytesIO(data)).convert("RGB"))
+            image = Image.open(io.BytesIO(data))
+            # `convert` copies also where there is nothing to convert.
+            return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
         return to_float(torch.from_numpy(np.stack([one(d) for d in tokens.data])).permute(0, 3, 1, 2))
 
