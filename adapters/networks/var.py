@@ -23,6 +23,7 @@ class Var(VQAutoencoder):
     norm_groups, norm_eps, quantizer (with v_patch_nums, and phi_index or null to compute it)."""
 
     optional = ("quantize.ema_vocab_hit_SV",)
+    quantizer_types = ("multi-scale residual vq",)
     infer_arch = staticmethod(infer.var)
 
     def __init__(self, arch: Mapping[str, Any]) -> None:
@@ -44,7 +45,7 @@ class Var(VQAutoencoder):
         back = replace(spec, image_channels=c.integer("out_channels"), blocks=blocks + 1)
         kernel = c.choice("quant_conv_ks", (1, 3, 5, 7))
         q = c.sub("quantizer")
-        q.choice("type", ("multi-scale residual vq",))
+        q.choice("type", self.quantizer_types)
         dim = q.integer("embed_dim")
         if dim != z_channels:
             raise VtbenchError(f"embed_dim {dim} must equal z_channels {z_channels}: quant_conv keeps the width")

@@ -68,15 +68,17 @@ class VQAutoencoder(nn.Module):
             latent, quantized = latent.permute(0, 2, 3, 1), quantized.permute(0, 2, 3, 1)
         return Encoded(tokens=tokens, pre_quant=latent, quantized=quantized)
 
+    def looked_up(self, tokens: Tensor, size: tuple[int, int]) -> Tensor:
+        """The latent (B, C, h, w) that tokens stand for, in the dtype of the decoder."""
+        wanted = sum(h * w for h, w in self.grids(size))
+        if tokens.shape[1] != wanted:
+            raise VtbenchError(
+                f"there are {tokens.shape[1]} tokens for an image of {size[0]} x {size[1]}, which needs {wanted}"
+            )
+        quantized: Tensor = self.bottleneck.lookup(tokens, self.cells(size))
+        return quantized.to(next(self.decoder.parameters()).dtype)
+
     def decode(self, latent: Tensor, *, size: tuple[int, int]) -> Tensor:
         """latent: the tokens; returns (B, C, *size), unclamped."""
-        grids = self.grids(size)
-        wanted = sum(h * w for h, w in grids)
-        if latent.shape[1] != wanted:
-            raise VtbenchError(
-                f"there are {latent.shape[1]} tokens for an image of {size[0]} x {size[1]}, which needs {wanted}"
-            )
-        quantized = self.bottleneck.lookup(latent, self.cells(size))
-        weight = next(self.decoder.parameters())
-        out: Tensor = self.decoder(self.post_quant_conv(quantized.to(weight.dtype)))
+        out: Tensor = self.decoder(self.post_quant_conv(self.looked_up(latent, size)))
         return out
