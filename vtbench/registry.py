@@ -19,6 +19,7 @@ from vtbench.types.cards import Adopting, Card, Family, Wrapping
 from vtbench.types.errors import VtbenchError, near
 from vtbench.types.names import FileRegistry, Registry, Source
 from vtbench.types.plugins import file_of, is_path_and_name, module_of, path_and_name, plugins
+from vtbench.types.secrets import secret
 from vtbench.types.task import Task
 
 ENTRY_POINTS = "vtbench.adapters"
@@ -217,7 +218,9 @@ def split_options(entry: Entry, texts: Mapping[str, str]) -> tuple[dict[str, Any
 
 
 def build(entry: Entry, options: Mapping[str, Any]) -> Any:
-    """The unloaded model."""
+    """The unloaded model. What its card reads from the environment is hidden from then on."""
+    for variable in entry.card.environment:
+        secret(variable)
     return entry.family.build(entry.card, options)
 
 

@@ -2,85 +2,72 @@
 
 Speaks the images edit endpoint of the OpenAI API (`POST {base_url}/images/edits`, multipart form with `model`, `image`
 and `prompt`, answered by JSON with `data[0].b64_json` or `data[0].url`), which other servers speak too.
-The key comes from the environment (`OPENAI_API_KEY`) and is never stored or shown. Standard library only.
+The key comes from the environment (`OPENAI_API_KEY`), goes to that origin alone, and is never stored or shown.
 """
 
 from __future__ import annotations
 
 import base64
-import http.client
-import ipaddress
 import json
-import os
+import math
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
-import uuid
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vtbench.images import web
+from vtbench.images.reading import BadImage, decode
 from vtbench.images.rounding import to_uint8
 from vtbench.types.adapter import ClosedSystem
 from vtbench.types.cards import Card, Family, Fixed, Multiple
 from vtbench.types.environment import offline
 from vtbench.types.errors import Unavailable, VtbenchError
+from vtbench.types.secrets import redacted, secret
 
 if TYPE_CHECKING:
     import torch
 
 KEY = "OPENAI_API_KEY"
-AGAIN = (408, 409, 429, 500, 502, 503, 504)
-"""Answers after which asking again makes sense."""
 LARGEST = 64 << 20
 """Bytes of an answer that are read at most: a picture of 4096 x 4096 is less."""
-
-
-def is_loopback(url: str) -> bool:
-    """True if the URL's host is this machine."""
-    host = urllib.parse.urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-class Refused(Exception):
-    """One try that failed: why, and whether another one may help (after `wait` seconds, where the server says so)."""
-
-    def __init__(self, why: str, *, again: bool = False, wait: float | None = None) -> None:
-        super().__init__(why)
-        self.again, self.wait = again, wait
 
 
 class ImageAPI(ClosedSystem):
     """Reconstruction by an image API.
 
-    Options: `model`, `prompt`, `base_url`, `size` (empty: the server's choice), `timeout` (seconds a try), `tries`,
-    `pause` (seconds before the second try, doubled each time; a Retry-After header wins).
+    Options: `model`, `prompt`, `base_url`, `size` (empty: the server's choice), `timeout` (seconds of a try in all),
+    `tries`, `pause` (seconds before the second try, doubled each time; a Retry-After header wins).
     An image without an answer gives its reason, which the record keeps; none is dropped.
     """
 
     def __init__(self, card: Card, options: Mapping[str, Any] | None = None) -> None:
         super().__init__(card, options)
-        url = str(self.options["base_url"])
-        if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
-            raise VtbenchError(f"base_url={url!r} is no address: give http://... or https://...")
-        if urllib.parse.urlsplit(url).scheme == "http" and not is_loopback(url):
-            raise VtbenchError(f"base_url={url!r} would send the key unencrypted: give https://...")
-        if int(self.options["tries"]) < 1 or not float(self.options["timeout"]) > 0:
+        # Before anything is said of the options, which may hold it.
+        secret(KEY)
+        try:
+            url = str(self.options["base_url"])
+            web.origin(url)
+            if "?" in url or "#" in url:
+                raise web.Refused("it holds a query, which would be recorded: leave it out")
+        except web.Refused as bad:
+            raise VtbenchError(f"base_url is not taken: {bad}") from bad
+        if int(self.options["tries"]) < 1 or not 0 < float(self.options["timeout"]) < math.inf:
             raise VtbenchError("tries must be 1 or more, and timeout above 0 seconds")
+        if not 0 <= float(self.options["pause"]) <= web.LONGEST_WAIT:
+            raise VtbenchError(f"pause must be from 0 to {web.LONGEST_WAIT:g} seconds")
 
     def load(self, files: Mapping[str, Path], device: str = "cpu", dtype: str = "float32") -> None:
         """Nothing to load; says at once, before any image, what would make every call fail."""
-        if offline() and not is_loopback(str(self.options["base_url"])):
+        if offline() and not web.is_loopback(str(self.options["base_url"])):
             raise Unavailable(
                 f"{self.card.name} calls {self.options['base_url']}, and VTBENCH_OFFLINE forbids the network: unset it"
             )
-        if not os.environ.get(KEY):
+        key = secret(KEY)
+        if key is None:
             raise Unavailable(f"{self.card.name} needs a key: set the environment variable {KEY}")
+        if not (key.isascii() and key.isprintable() and " " not in key):
+            raise Unavailable(f"{KEY} holds characters that no key has (spaces, line breaks, accents): set it again")
 
     def reconstruct(self, images: torch.Tensor, seeds: Sequence[int]) -> list[torch.Tensor | str]:
         """Calls once an image; the API takes no seed, so two runs may differ (the card says stochastic)."""
@@ -88,77 +75,62 @@ class ImageAPI(ClosedSystem):
 
     def _one(self, image: torch.Tensor) -> torch.Tensor | str:
         size = (int(image.shape[1]), int(image.shape[2]))
-        body, kind = form({**self._fields()}, png(image))
+        sent = png(image)
         pause, tries = float(self.options["pause"]), int(self.options["tries"])
         why = ""
         for k in range(1, tries + 1):
             try:
-                return picture(self._ask(body, kind), size)
-            except Refused as bad:
+                return picture(self._ask(sent), size)
+            except web.Refused as bad:
                 why = str(bad)
                 if not bad.again or k == tries:
                     break
-                time.sleep(bad.wait if bad.wait is not None else pause * 2 ** (k - 1))
+                time.sleep(bad.wait if bad.wait is not None else min(pause * 2 ** (k - 1), web.LONGEST_WAIT))
         return f"{why} (after {k} {'try' if k == 1 else 'tries'})"
 
     def _fields(self) -> dict[str, str]:
         fields = {"model": str(self.options["model"]), "prompt": str(self.options["prompt"]), "n": "1"}
         return {**fields, "size": str(self.options["size"])} if self.options["size"] else fields
 
-    def _ask(self, body: bytes, kind: str) -> bytes:
-        """The picture's bytes out of one call."""
-        request = urllib.request.Request(
-            f"{str(self.options['base_url']).rstrip('/')}/images/edits",
-            data=body,
-            headers={"Authorization": f"Bearer {os.environ.get(KEY, '')}", "Content-Type": kind},
+    def _ask(self, image: bytes) -> bytes:
+        """The picture's bytes out of one call; `timeout` is for all of it."""
+        base, limit = str(self.options["base_url"]).rstrip("/"), time.monotonic() + float(self.options["timeout"])
+        question = web.Question(
+            f"{base}/images/edits",
+            headers={"Authorization": f"Bearer {secret(KEY) or ''}"},
+            fields=self._fields(),
+            files={"image": ("image.png", image, "image/png")},
         )
-        answer = self._open(request)
+        answer = self._fetch(question, limit)
         try:
             first = json.loads(answer)["data"][0]
             if first.get("b64_json"):
                 return base64.b64decode(first["b64_json"], validate=True)
             url = str(first["url"])
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as bad:
-            raise Refused(f"the answer is malformed ({type(bad).__name__}): {answer[:80]!r}") from bad
-        # The URL comes from the server: only http and https are followed.
-        away = urllib.parse.urlsplit(url).scheme not in ("http", "https")
-        if away or (offline() and not is_loopback(url)):
-            raise Refused(f"the answer points to {url[:80]}, which is not fetched")
-        return self._open(urllib.request.Request(url))
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as bad:
+            # Cut only when no part of the key is left in it.
+            said = redacted(answer[:4096].decode(errors="backslashreplace"))[:80]
+            raise web.Refused(f"the answer is malformed ({type(bad).__name__}): {said!r}") from bad
+        return self._fetch(self._picture_at(url, base), limit)
 
-    def _open(self, request: urllib.request.Request) -> bytes:
+    def _picture_at(self, url: str, base: str) -> web.Question:
+        """The request for a picture whose address the server gave: nobody's own network, unless it is the server's."""
+        ours = web.origin(base)
         try:
-            with urllib.request.urlopen(request, timeout=float(self.options["timeout"])) as answer:
-                data: bytes = answer.read(LARGEST + 1)
-        except urllib.error.HTTPError as bad:
-            with bad:
-                text = _message(bad)
-            stated = bad.headers.get("Retry-After", "")
-            wait = min(float(stated), 60.0) if stated.isdigit() else None
-            raise Refused(f"HTTP {bad.code}: {text}", again=bad.code in AGAIN, wait=wait) from bad
-        except TimeoutError as bad:
-            raise Refused(f"no answer within {self.options['timeout']} s", again=True) from bad
-        except (urllib.error.URLError, http.client.HTTPException, OSError) as bad:
-            cause = getattr(bad, "reason", bad)
-            if isinstance(cause, TimeoutError):
-                raise Refused(f"no answer within {self.options['timeout']} s", again=True) from bad
-            raise Refused(f"no connection ({type(cause).__name__}: {cause})", again=True) from bad
-        if len(data) > LARGEST:
-            raise Refused(f"the answer is longer than {LARGEST} bytes")
-        return data
+            theirs = web.origin(url)
+            away = theirs != ours and web.is_private(url) and not web.is_loopback(base)
+        except web.Refused as bad:
+            raise web.Refused(f"the answer points to an address which is not fetched: {bad}") from bad
+        if away or (offline() and not web.is_loopback(url)):
+            raise web.Refused(f"the answer points to {theirs}, which is not fetched")
+        return web.Question(url)
 
-
-def _message(bad: urllib.error.HTTPError) -> str:
-    """What the server says about its refusal, one line."""
-    try:
-        text = bad.read(2000).decode(errors="replace")
-    except (OSError, http.client.HTTPException):
-        return str(bad.reason)
-    try:
-        text = str(json.loads(text)["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        text = text or str(bad.reason)
-    return " ".join(text.split())[:200]
+    def _fetch(self, question: web.Question, limit: float) -> bytes:
+        """limit: when the call has taken too long, by the monotonic clock."""
+        try:
+            return web.fetch(question, seconds=max(0.0, limit - time.monotonic()), most=LARGEST)
+        except web.OutOfTime as bad:
+            raise web.Refused(f"no answer within {self.options['timeout']} s", again=True) from bad
 
 
 def png(image: torch.Tensor) -> bytes:
@@ -170,34 +142,19 @@ def png(image: torch.Tensor) -> bytes:
     return out.getvalue()
 
 
-def form(fields: Mapping[str, str], image: bytes) -> tuple[bytes, str]:
-    """(body, content type) of a multipart form with the fields and the PNG under `image`."""
-    line = uuid.uuid4().hex
-    head = [
-        f'--{line}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
-        for name, value in fields.items()
-    ]
-    head.append(
-        f'--{line}\r\nContent-Disposition: form-data; name="image"; filename="image.png"\r\n'
-        "Content-Type: image/png\r\n\r\n".encode()
-    )
-    return b"".join([*head, image, f"\r\n--{line}--\r\n".encode()]), f"multipart/form-data; boundary={line}"
-
-
 def picture(data: bytes, size: tuple[int, int]) -> torch.Tensor:
-    """float32 (3, H, W) in [0, 1]; a picture of another size than (H, W) is no reconstruction of it."""
-    import numpy as np
+    """float32 (3, H, W) in [0, 1], read as every image is; one of another size than (H, W) is no reconstruction."""
     import torch
-    from PIL import Image
 
     try:
-        opened = Image.open(BytesIO(data))
-        pixels = np.asarray(opened.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as bad:
-        raise Refused(f"the answer's picture cannot be read ({type(bad).__name__})") from bad
+        pixels = decode(data, "the file")
+    except BadImage as bad:
+        raise web.Refused(f"the answer's picture cannot be read ({bad})") from bad
     if pixels.shape[:2] != size:
-        raise Refused(f"the answer is {pixels.shape[1]} x {pixels.shape[0]} pixels, asked were {size[1]} x {size[0]}")
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255
+        raise web.Refused(
+            f"the answer is {pixels.shape[1]} x {pixels.shape[0]} pixels, asked were {size[1]} x {size[0]}"
+        )
+    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
 
 
 CARDS = (

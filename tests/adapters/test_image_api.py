@@ -3,69 +3,22 @@
 from __future__ import annotations
 
 import base64
-import email
 import json
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from image_server import Fake, echo, raw, refuse
 from PIL import Image
 
 from vtbench import registry
-from vtbench.adapters.libraries.image_api import KEY, ImageAPI, is_loopback
+from vtbench.adapters.libraries.image_api import KEY, ImageAPI
+from vtbench.images.web import is_loopback
 from vtbench.types.errors import Unavailable, VtbenchError
-
-
-class Fake:
-    """Answers in turn; a callable makes (status, headers, body) from the parts of the form."""
-
-    def __init__(self) -> None:
-        self.answers: list[Any] = []
-        self.asked: list[dict[str, bytes]] = []
-        self.headers: list[dict[str, str]] = []
-        fake = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                raw = self.rfile.read(int(self.headers["Content-Length"]))
-                whole = email.message_from_bytes(
-                    b"Content-Type: " + self.headers["Content-Type"].encode() + b"\r\n\r\n" + raw
-                )
-                parts = {
-                    str(p.get_param("name", header="content-disposition")): p.get_payload(decode=True)
-                    for p in whole.get_payload()
-                }  # type: ignore[union-attr]
-                fake.asked.append(parts)
-                fake.headers.append({**self.headers, "path": self.path})
-                answer = fake.answers.pop(0) if len(fake.answers) > 1 else fake.answers[0]
-                self._send(*answer(parts))
-
-            def do_GET(self) -> None:
-                fake.headers.append({**self.headers, "path": self.path})
-                self._send(200, {}, fake.asked[-1]["image"])
-
-            def _send(self, status: int, headers: dict[str, str], body: bytes) -> None:
-                try:
-                    self.send_response(status)
-                    for name, value in {**headers, "Content-Length": str(len(body))}.items():
-                        self.send_header(name, value)
-                    self.end_headers()
-                    self.wfile.write(body)
-                except BrokenPipeError:
-                    fake.headers.append({"broken": "the client has gone"})
-
-            def log_message(self, *_: Any) -> None:
-                """Quiet."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v1"
-        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
 
 @pytest.fixture
@@ -74,20 +27,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
     monkeypatch.setenv("VTBENCH_OFFLINE", "1")
     endpoint = Fake()
     yield endpoint
-    endpoint.server.shutdown()
-    endpoint.server.server_close()
-
-
-def echo(parts: dict[str, bytes]) -> tuple[int, dict[str, str], bytes]:
-    return 200, {}, json.dumps({"data": [{"b64_json": base64.b64encode(parts["image"]).decode()}]}).encode()
-
-
-def refuse(status: int, text: str = "no", **headers: str) -> Any:
-    return lambda _: (status, headers, json.dumps({"error": {"message": text}}).encode())
-
-
-def raw(body: bytes) -> Any:
-    return lambda _: (200, {}, body)
+    endpoint.close()
 
 
 def system(fake: Fake, **options: Any) -> ImageAPI:

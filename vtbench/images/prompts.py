@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from vtbench.images import web
 from vtbench.results.files import write_atomic
 from vtbench.types.adapter import Prompt
 from vtbench.types.environment import cache_dir, offline, package_folder
@@ -23,6 +24,8 @@ from vtbench.types.errors import Unavailable, VtbenchError, near
 FOLDER = package_folder("vtbench.tasks.prompts")
 GENEVAL_URL = "https://raw.githubusercontent.com/djghosh13/geneval/main/prompts/evaluation_metadata.jsonl"
 GENEVAL_PROMPTS = 553
+GENEVAL_LARGEST = 10_000_000
+"""Bytes that are read at most."""
 
 
 @dataclass(frozen=True)
@@ -101,12 +104,9 @@ def _geneval() -> Path:
             f"GenEval's prompts are not here and VTBENCH_OFFLINE forbids the network: fetch {GENEVAL_URL} "
             "and give its path as --suite"
         )
-    import urllib.request
-
     try:
-        with urllib.request.urlopen(GENEVAL_URL, timeout=30) as answer:
-            data = answer.read(10_000_000)
-    except OSError as bad:
+        data = web.fetch(web.Question(GENEVAL_URL), seconds=60, most=GENEVAL_LARGEST)
+    except web.Refused as bad:
         raise Unavailable(
             f"GenEval's prompts could not be fetched ({bad}): get {GENEVAL_URL} and give its path as --suite"
         ) from bad

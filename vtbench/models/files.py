@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-import urllib.error
-import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
+from vtbench.images import web
+from vtbench.results.files import flushed
 from vtbench.types.cards import Card, Weights
 from vtbench.types.environment import cache_dir, offline
 from vtbench.types.errors import MissingExtra, Unavailable, VtbenchError
+from vtbench.types.secrets import secret
 
-CHUNK = 1 << 20
-"""Bytes that are read and shown at a time while a file is downloaded."""
+STALL = 60.0
+"""Seconds in which a download must go on (`web.CHUNK` bytes, 1 kB/s)."""
+LARGEST = 1 << 37
+"""Bytes of a download at most, 137 GB: above every checkpoint of a tokenizer or generator."""
+HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+"""What huggingface_hub reads from the environment."""
 
 
 def sha256_file(path: Path) -> str:
@@ -96,6 +102,8 @@ def _from_hub(weight: Weights) -> Path | None:
         if weight.url is None:
             raise MissingExtra("huggingface_hub", "hub", f"downloading {weight.hub}") from None
         return None
+    for name in HUB_TOKENS:
+        secret(name)
     hub = str(weight.hub)
     if weight.role == "folder":
         patterns = [f"{weight.file}*", "*.json", "*.safetensors"]
@@ -108,36 +116,34 @@ def _fetch(url: str, target: Path, sha256: str | None) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
     have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
-        answer = urllib.request.urlopen(request, timeout=60)
-    except urllib.error.HTTPError as bad:
-        if bad.code != 416:
-            raise
-        # The part is whole already: nothing is left to ask for.
-    else:
-        with answer:
-            _receive(answer, part, have if answer.status == 206 else 0, url, target.name)
+        with _shown(target.name) as begins:
+            web.download(url, part, have, stall=STALL, most=LARGEST, begins=begins)
+    except web.Refused as bad:
+        # 416: the part is whole already, and nothing is left to ask for.
+        if bad.status != 416 or not have:
+            again = ": run the command again, it goes on where it stopped" if bad.again else ""
+            raise Unavailable(f"{target.name} could not be downloaded: {bad}{again}") from bad
     if sha256 is not None and (digest := sha256_file(part)) != sha256:
         part.unlink()
         raise VtbenchError(
             f"{url} gave sha256 {digest}, wanted {sha256}: the file was deleted; try again or ask upstream"
         )
+    flushed(part)
     os.replace(part, target)
     return target
 
 
-def _receive(answer: Any, part: Path, have: int, url: str, name: str) -> None:
-    """Appends an HTTP answer's body to `part`, which holds `have` bytes of the file already."""
+@contextlib.contextmanager
+def _shown(name: str) -> Iterator[Callable[[int, int | None], Callable[[int], None]]]:
+    """A progress bar that begins when the bytes that are there, and those in all, are known."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    length = answer.headers.get("Content-Length")
-    total = have + int(length) if length else None
-    shown = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*shown, TimeRemainingColumn()) as bar, part.open("ab" if have else "wb") as out:
-        job = bar.add_task(name, total=total, completed=have)
-        while chunk := answer.read(CHUNK):
-            out.write(chunk)
-            bar.advance(job, len(chunk))
-    if total is not None and part.stat().st_size < total:
-        raise Unavailable(f"the download of {url} broke off: run the command again, it goes on where it stopped")
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, TimeRemainingColumn()) as bar:
+
+        def begins(have: int, total: int | None) -> Callable[[int], None]:
+            job = bar.add_task(name, total=total, completed=have)
+            return lambda count: bar.advance(job, count)
+
+        yield begins

@@ -84,6 +84,12 @@ def write_atomic(path: Path, text: str | bytes) -> None:
         raise disk_error(bad, path) from bad
 
 
+def flushed(path: Path) -> None:
+    """Has the file's bytes on the disk before its name is changed: after a power cut a name stands for a whole file."""
+    with path.open("rb") as written:
+        os.fsync(written.fileno())
+
+
 def write_json(path: Path, value: Any) -> None:
     write_atomic(path, json.dumps(plain(value), ensure_ascii=False, indent=1, allow_nan=False) + "\n")
 

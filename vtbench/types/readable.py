@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 
+from vtbench.types.secrets import redacted
+
 _LONE = re.compile("[\ud800-\udfff]")
 
 
 def readable(text: str) -> str:
-    r"""The text with every byte that is no UTF-8 written as \xNN.
+    r"""The text with every byte that is no UTF-8 written as \xNN, and every secret as its name.
 
     Python reads such bytes of file names and arguments as lone surrogates (PEP 383), which no encoding takes: printing
     and writing them would fail.
     """
+    text = redacted(text)
     if text.isascii():
         return text
     return _LONE.sub(lambda match: _escaped(ord(match[0])), text)
