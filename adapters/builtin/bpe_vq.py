@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vtbench.adapters.networks.parts import patches
+from vtbench.adapters.networks.parts.byte_pairs import merged
 from vtbench.models.checkpoint import read
 from vtbench.types.adapter import Tokenizer
 from vtbench.types.cards import Card, Family, Multiple, Weights
@@ -19,7 +20,6 @@ from vtbench.types.errors import VtbenchError
 from vtbench.types.tokens import Codes, Tokens
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
 SIDE, CODEBOOK, MOST = 8, 256, 1024
@@ -97,23 +97,6 @@ class BpeVq(Tokenizer):
                 )
             raster.append(text)
         return patches.join(self.book[torch.tensor(raster, device=self.device)], SIDE, height, width)
-
-
-def merged(tokens: np.ndarray[Any, Any], a: int, b: int, new: int) -> np.ndarray[Any, Any]:
-    """Every pair (a, b), left to right without overlap, becomes `new`."""
-    import numpy as np
-
-    hits = np.flatnonzero((tokens[:-1] == a) & (tokens[1:] == b))
-    if a == b and len(hits) > 1:
-        kept, last = [], -2
-        for hit in hits.tolist():
-            if hit > last + 1:
-                kept.append(hit)
-                last = hit
-        hits = np.array(kept)
-    out = tokens.copy()
-    out[hits] = new
-    return np.delete(out, hits + 1)
 
 
 FAMILY = Family("bpe-vq", "Byte pairs of VQ tokens", (CARD,), BpeVq)

@@ -9,6 +9,7 @@ latents and on VQ tokens read back what was written first.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.datasets import load_sample_images
 
-from vtbench.adapters.builtin.bpe_vq import merged
+from vtbench.adapters.networks.parts.byte_pairs import merged, train
 from vtbench.adapters.networks.parts.patches import cut, nearest
 
 HERE = Path(__file__).resolve().parent
@@ -150,10 +151,9 @@ def pca_codes(latents: np.ndarray, fit: dict[str, torch.Tensor]) -> None:
     save("pca_codes", tensors)
 
 
-def bpe_vq() -> None:
-    """Pairs by frequency over rasters of VQ tokens, on 16 positions of the grid, mirrored too; none across images."""
+def grids() -> Iterator[np.ndarray]:
+    """VQ tokens of the photographs, int64 (h, w), on 16 positions of the grid, mirrored too."""
     book = load_file(HERE / "kmeans_vq.safetensors")[f"codebook_{BPE_CODEBOOK}"].float()
-    parts: list[np.ndarray] = []
     for image in photographs():
         for turned in (image, image.flip(3)):
             for top in range(0, SIDE, 2):
@@ -161,7 +161,12 @@ def bpe_vq() -> None:
                     part = turned[:, :, top:, left:]
                     height, width = (int(n) // SIDE * SIDE for n in part.shape[2:])
                     rows = cut(part[:, :, :height, :width], SIDE)[0]
-                    parts += [nearest(rows, book).numpy(), np.array([-1])]
+                    yield nearest(rows, book).numpy().reshape(height // SIDE, width // SIDE)
+
+
+def bpe_vq() -> None:
+    """Pairs by frequency over rasters of VQ tokens; none across images."""
+    parts = [np.append(grid.flatten(), -1) for grid in grids()]
     tokens = np.concatenate(parts)
     merges = np.zeros((MERGES, 2), np.int64)
     for rank in range(MERGES):
@@ -172,6 +177,18 @@ def bpe_vq() -> None:
         merges[rank] = key // size, key % size
         tokens = merged(tokens, int(merges[rank, 0]), int(merges[rank, 1]), size)
     save("bpe_vq", {"merges": merges})
+
+
+def being_vl_bpe() -> None:
+    """The pairs of both rules of Being-VL over the same tokens."""
+    images = list(grids())
+    save(
+        "being_vl_bpe",
+        {
+            "merges_1d": train([grid.flatten() for grid in images], BPE_CODEBOOK, MERGES)[0],
+            "merges_2d": train(images, BPE_CODEBOOK, MERGES)[0],
+        },
+    )
 
 
 def quadtree() -> None:
@@ -194,6 +211,7 @@ def main() -> None:
     pca_codes(latents, fit)
     quadtree()
     bpe_vq()
+    being_vl_bpe()
 
 
 if __name__ == "__main__":

@@ -200,6 +200,7 @@ def test_the_card_and_its_network_agree(entry: registry.Entry) -> None:
 def test_the_built_in_ones_need_no_download() -> None:
     codecs = {"jpeg", "webp", "jpeg2000", "avif", "png"}
     fits = {"pca", "kmeans-vq", "residual-vq", "product-quant", "pca-fsq", "pca-signs", "bpe-vq", "quadtree"}
+    fits |= {"being-vl-bpe-1d", "being-vl-bpe-2d"}
     assert set(HERE) == {*codecs, *fits, "dct", "identity", "resize"}
 
 

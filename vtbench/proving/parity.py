@@ -2,7 +2,8 @@
 
 A fixture holds upstream's outputs for a small configuration whose weights are made from the parameters' names, so that
 our network, filled by the same rule, must give the same numbers: within what float32's rounding explains, which float64
-tells (`rounding`). `parity_tokenizers` and `parity_generators` say what is computed and compared.
+tells (`rounding`). `parity_tokenizers` and `parity_generators` say what is computed and compared; so does
+`parity_rules`, of what is no network.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 from vtbench.models.isolation import isolated
 from vtbench.proving.fixtures import Report, check_generator, check_shapes, check_tokenizer, read_arrays, read_facts
 from vtbench.proving.parity_generators import GeneratorCheck
+from vtbench.proving.parity_rules import check_rule, rule_of
 from vtbench.proving.parity_tokenizers import TokenizerCheck
 from vtbench.types.errors import VtbenchError
 
@@ -39,6 +41,11 @@ def _check(path: Path, report: Report) -> None:
         GeneratorCheck(facts, read_arrays(path), report).run()
         return
     arrays = read_arrays(path)
+    rule = rule_of(facts)
+    if rule is not None:
+        check_shapes(facts, arrays)
+        check_rule(rule, facts, arrays, report)
+        return
     check_tokenizer(facts)
     check_shapes(facts, arrays)
     TokenizerCheck(facts, arrays, report).run()

@@ -150,7 +150,9 @@ class Family:
     `fixtures` are the family names that parity fixtures and manifests use for it. `wraps` is for a family that makes
     models out of any other model, beside those of its cards, `adopts` for one that takes a library's objects. `files`
     are what its models read beside their weights and imports, by path from the adapter's file: a YAML file, a table, a
-    folder. They are part of a run's identity, and a model that reads others is not ranked.
+    folder. They are part of a run's identity, and a model that reads others is not ranked. `replays` is for what is no
+    network: by a fixture's schema, the function ("module:function") that makes its outputs, arrays of integers by name,
+    of its facts and arrays.
     """
 
     name: str
@@ -162,6 +164,7 @@ class Family:
     wraps: Wrapping | None = None
     adopts: Adopting | None = None
     files: tuple[str, ...] = ()
+    replays: Mapping[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"<Family {self.name}: {self.title}, {len(self.cards)} models>"
