@@ -11,6 +11,7 @@ from vtbench.leaderboard.cells import Column, column
 from vtbench.leaderboard.context import Context
 from vtbench.leaderboard.groups import Group, is_price
 from vtbench.leaderboard.plot import Frame, Marks, draw, swatch
+from vtbench.leaderboard.published import Printed, published_curves
 from vtbench.leaderboard.words import anchor, short
 from vtbench.reporting.curves import Curve, curves
 from vtbench.reporting.values import finite
@@ -53,6 +54,8 @@ class Figure:
     keys: Sequence[str]
     large: Markup
     small: Markup
+    published: Sequence[Printed] = ()
+    """Curves of others' that are drawn behind."""
 
 
 def plotted_metrics(group: Group, metrics: Sequence[str]) -> list[str]:
@@ -96,7 +99,8 @@ def _figure(group: Group, context: Context, metric: str, drawn: Sequence[Curve],
         _frame(group, head, axis, f"{axis.metric}-{size}" if axis.metric else size, pixels)
         for size, pixels in (("l", LARGE), ("s", SMALL))
     ]
-    large, small = (draw(drawn, frame, marks) for frame in frames)
+    published = published_curves(group, metric) if axis is RATE_AXIS else []
+    large, small = (draw(drawn, frame, marks, published) for frame in frames)
     unit = f" ({head.unit})" if head.unit else ""
     return Figure(
         name=f"{metric} against {axis.metric}" if axis.metric else metric,
@@ -108,6 +112,7 @@ def _figure(group: Group, context: Context, metric: str, drawn: Sequence[Curve],
         keys=[curve.key for curve in drawn],
         large=large,
         small=small,
+        published=published,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Literal
 
 from markupsafe import Markup, escape
 
+from vtbench.leaderboard.published import Printed
 from vtbench.leaderboard.words import DIRECTIONS, number
 from vtbench.reporting.curves import Curve, Point, pareto
 from vtbench.reporting.runs import identity
@@ -135,10 +136,10 @@ TICK_GAP = 34
 class _Axes:
     """From values to pixels: a logarithmic x axis around the data, a linear y axis that ends at round numbers."""
 
-    def __init__(self, points: Sequence[Point], frame: Frame) -> None:
+    def __init__(self, points: Sequence[tuple[float, float]], frame: Frame) -> None:
         self.frame = frame
-        self.x_low, self.x_high = min(p.x for p in points) / 1.25, max(p.x for p in points) * 1.25
-        ys = [p.y for p in points]
+        self.x_low, self.x_high = min(x for x, _ in points) / 1.25, max(x for x, _ in points) * 1.25
+        ys = [y for _, y in points]
         spread = (max(ys) - min(ys)) * 0.04
         low, high = min(ys) - spread, max(ys) + spread
         # A value beyond its bound is a damaged record: it is drawn all the same.
@@ -158,8 +159,8 @@ class _Axes:
         share = (value - self.y_low) / (self.y_high - self.y_low)
         return self.frame.height - BOTTOM - share * (self.frame.height - TOP - BOTTOM)
 
-    def path(self, points: Sequence[Point]) -> str:
-        return "L".join(f"{self.x(p.x):.1f} {self.y(p.y):.1f}" for p in points)
+    def path(self, points: Sequence[tuple[float, float]]) -> str:
+        return "L".join(f"{self.x(x):.1f} {self.y(y):.1f}" for x, y in points)
 
     def stairs(self, front: Sequence[Point]) -> str:
         """What can be had for a rate: a point's quality until the next begins, for nothing between was measured."""
@@ -189,12 +190,15 @@ class _Axes:
         )
 
 
-def draw(curves: Sequence[Curve], frame: Frame, marks: Marks) -> Markup:
-    """The plot as SVG; empty where no curve has a point."""
+def draw(curves: Sequence[Curve], frame: Frame, marks: Marks, published: Sequence[Printed] = ()) -> Markup:
+    """The plot as SVG; empty where no curve has a point.
+
+    published: curves behind the others, of what was not measured here; they have no part in the Pareto front.
+    """
     points = [point for curve in curves for point in curve.points]
     if not points:
         return Markup("")
-    axes = _Axes(points, frame)
+    axes = _Axes([*((p.x, p.y) for p in points), *(xy for curve in published for xy in curve.points)], frame)
     arrow = f", {DIRECTIONS[frame.better]}" if frame.better in DIRECTIONS else ""
     ident = frame.ident
     out = [
@@ -203,6 +207,7 @@ def draw(curves: Sequence[Curve], frame: Frame, marks: Marks) -> Markup:
         f'<desc id="{ident}-d">{escape(frame.y_title)}{arrow}, against {escape(frame.x_title)} on a logarithmic axis: '
         f"{len(points)} runs on {len(curves)} curves. The numbers are in the tables of this page.</desc>",
         *axes.svg(),
+        *(_as_published(curve, axes) for curve in published),
     ]
     comparable = marks.solid(points)
     if frame.better in DIRECTIONS and len(comparable) > 1:
@@ -213,6 +218,11 @@ def draw(curves: Sequence[Curve], frame: Frame, marks: Marks) -> Markup:
     return Markup("".join([*out, "</svg>"]))
 
 
+def _as_published(curve: Printed, axes: _Axes) -> str:
+    title = f"{curve.title}: as published, not measured here"
+    return f'<g><title>{escape(title)}</title><path class="published" d="M{axes.path(curve.points)}"/></g>'
+
+
 def _curve(curve: Curve, axes: _Axes, marks: Marks) -> Iterator[str]:
     """A line through the solid points, and every point as a link to its run."""
     style = marks.styles[curve.key]
@@ -220,7 +230,8 @@ def _curve(curve: Curve, axes: _Axes, marks: Marks) -> Iterator[str]:
     yield f'<g class="k{style.colour}">'
     solid = marks.solid(curve.points)
     if len(solid) > 1:
-        yield f'<path class="curve" d="M{axes.path(solid)}"{dash}/>'
+        line = axes.path([(point.x, point.y) for point in solid])
+        yield f'<path class="curve" d="M{line}"{dash}/>'
     for point in curve.points:
         key = identity(point.run)
         state = "dot pale" if key in marks.faded else "dot"

@@ -1,15 +1,18 @@
-"""Codecs through Pillow: JPEG, WebP, JPEG 2000, AVIF and PNG. Bits are those of the file, headers included."""
+"""Codecs through Pillow: JPEG, WebP, JPEG 2000, AVIF, JPEG XL and PNG. Bits are those of the file, headers included."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vtbench.adapters.builtin.kodak import FILES as KODAK
+from vtbench.images.reading import PLUGINS, formats
 from vtbench.images.rounding import to_float, to_uint8
 from vtbench.types.adapter import Tokenizer
 from vtbench.types.cards import Card, Family, Multiple
-from vtbench.types.errors import VtbenchError
+from vtbench.types.errors import MissingExtra, VtbenchError
 from vtbench.types.tokens import Bitstream, Tokens
 
 if TYPE_CHECKING:
@@ -19,7 +22,10 @@ QUALITIES = (5, 10, 20, 30, 50, 75, 90, 95)
 
 
 def _card(name: str, title: str, note: str, **more: Any) -> Card:
-    return Card(name=name, family="codecs", kind="codec", title=title, sizes=Multiple(1), note=note, **more)
+    curves = (KODAK[name],) if name in KODAK else ()
+    return Card(
+        name=name, family="codecs", kind="codec", title=title, sizes=Multiple(1), note=note, curves=curves, **more
+    )
 
 
 CARDS = (
@@ -55,6 +61,21 @@ CARDS = (
         knob="quality",
         knob_values=(10, 20, 30, 45, 60, 75, 90),
     ),
+    _card(
+        "jpeg-xl",
+        "JPEG XL (libjxl through pillow-jxl-plugin)",
+        "lossy (VarDCT), effort 7; quality as in cjxl, 99 at most: what is beyond is jpeg-xl-lossless; headers counted",
+        options={"quality": 75},
+        knob="quality",
+        knob_values=QUALITIES,
+        extra="formats",
+    ),
+    _card(
+        "jpeg-xl-lossless",
+        "JPEG XL, lossless",
+        "modular, effort 7; headers counted",
+        extra="formats",
+    ),
     _card("png", "PNG, lossless", "zlib level 9; the lossless ceiling; headers counted"),
 )
 
@@ -67,14 +88,23 @@ class PillowCodec(Tokenizer):
         "webp": ("WEBP", {"method": 4}),
         "jpeg2000": ("JPEG2000", {"irreversible": True, "quality_mode": "dB", "no_jp2": True}),
         "avif": ("AVIF", {"speed": 6, "subsampling": "4:2:0", "max_threads": 1}),
+        "jpeg-xl": ("JXL", {"effort": 7, "num_threads": 1}),
+        "jpeg-xl-lossless": ("JXL", {"effort": 7, "num_threads": 1, "lossless": True}),
         "png": ("PNG", {"compress_level": 9}),
     }
+    MOST: Mapping[str, int] = {"jpeg-xl": 99}
+    """Greatest value of the knob where it is not 100: libjxl refuses 100 but for the lossless mode."""
 
     def __init__(self, card: Card, options: Mapping[str, Any] | None = None) -> None:
         super().__init__(card, options)
-        value = self.options.get(card.knob or "", 50)
-        if not 1 <= value <= 100:
-            raise VtbenchError(f"{card.name}: {card.knob} is {value}; give 1 to 100")
+        value, most = self.options.get(card.knob or "", 50), self.MOST.get(card.name, 100)
+        if not 1 <= value <= most:
+            raise VtbenchError(f"{card.name}: {card.knob} is {value}; give 1 to {most}")
+
+    def load(self, files: Mapping[str, Path], device: str = "cpu", dtype: str = "float32") -> None:
+        name, _ = self.FORMATS[self.card.name]
+        if name in PLUGINS and name not in formats():
+            raise MissingExtra(PLUGINS[name].module, self.card.extra or "", self.card.title)
 
     def _encode(self, rgb: Any) -> bytes:
         from PIL import Image

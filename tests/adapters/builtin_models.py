@@ -11,7 +11,7 @@ from vtbench.models import checkpoint, weights
 from vtbench.models.build import build
 from vtbench.types.tokens import Tokens, unpack
 
-CODECS = ("jpeg", "webp", "jpeg2000", "avif", "png")
+CODECS = ("jpeg", "webp", "jpeg2000", "avif", "png", "jpeg-xl", "jpeg-xl-lossless")
 
 
 def load(name: str, **options: Any) -> Any:

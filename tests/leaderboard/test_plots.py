@@ -12,7 +12,8 @@ import made_runs
 import pytest
 from made_runs import score
 
-from vtbench import leaderboard
+from vtbench import leaderboard, registry
+from vtbench.adapters.builtin.kodak import KODAK
 from vtbench.leaderboard import plot
 from vtbench.reporting.curves import Curve, curves
 from vtbench.reporting.runs import identity, read_runs
@@ -120,3 +121,29 @@ def test_generators_have_quality_against_cost(tmp_path: Path) -> None:
     assert "against network evaluations" not in page
     # Nor is there a column of dashes for a rate that a drawn image cannot have.
     assert "bit/px</span>" not in page
+
+
+def test_curves_published_for_the_very_pictures_are_drawn_behind(tmp_path: Path) -> None:
+    """By the suite's hash, whole images only, for the metrics that they have; with links, and not on the front."""
+    kodak = {"name": "my photographs", "hash": KODAK, "n": 24}
+    for view, suite, metric in (
+        ("native", kodak, "psnr"),
+        ("256", kodak, "psnr"),
+        ("native", {**kodak, "hash": "0" * 64}, "psnr"),
+        ("native", kodak, "ssim"),
+    ):
+        runs = tmp_path / f"{view}-{suite['hash'][:4]}-{metric}"
+        for i, (bpp, value) in enumerate(((0.5, 0.9), (1.0, 0.95))):
+            scores = [score(metric, value), score("bpp", bpp)]
+            made_runs.write(runs / str(i), name=f"m{i}", view=view, scores=scores, extra={"suite": suite})
+        page = leaderboard.build([runs], tmp_path / "out").read_text()
+        curves_of_cards = [curve for entry in registry.entries() for curve in entry.card.curves]
+        wanted = len(curves_of_cards) if (view, suite, metric) == ("native", kodak, "psnr") else 0
+        assert len(curves_of_cards) >= 3
+        # Two sizes of the plot.
+        assert len(re.findall('<path class="published" d="M[^H"]*"/>', page)) == 2 * wanted
+        assert page.count("As published, not measured here") == bool(wanted)
+        assert ("WebP, Pillow 7.1.2" in page) == bool(wanted)
+        front = re.search(r'class="front" d="M([^"]+)"', page.split("Pareto front", 1)[0])
+        assert front is not None
+        assert front[1].count("V") == 1

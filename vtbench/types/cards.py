@@ -63,6 +63,21 @@ class Published:
     note: str | None = None
 
 
+@dataclass(frozen=True)
+class PublishedCurve:
+    """Rate and distortion that somebody printed for one suite of whole images, a point a setting of the codec.
+
+    `suite`: vtbench's hash of those images, by which a page knows the same pictures. `metrics`: what a point holds, by
+    vtbench's names; the first is the rate, bits per pixel.
+    """
+
+    title: str
+    suite: str
+    metrics: tuple[str, ...]
+    points: tuple[tuple[float, ...], ...]
+    source: str
+
+
 @dataclass(frozen=True, repr=False)
 class Card:
     """Everything stated about one model. A fact stands once, here."""
@@ -97,6 +112,8 @@ class Card:
     environment: tuple[str, ...] = ()
     """Environment variables without which the model cannot run (the key of an API)."""
     published: tuple[Published, ...] = ()
+    curves: tuple[PublishedCurve, ...] = ()
+    """Published rate and distortion of this codec; a page draws them as published beside what was measured."""
     arch: Mapping[str, Any] | None = None
     """Resolved configuration of a native network, in the nesting of the parity fixtures."""
     aliases: tuple[str, ...] = ()
