@@ -105,7 +105,7 @@ def test_by_hand(
     ],
 )
 def test_the_quote(meta: dict[str, Any] | None, truth: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert quoted.quote(meta) == truth
+    assert quoted.quotation(meta).text == truth
     if meta is not None and not truth:
         assert measured("quote-exact", meta, "x", monkeypatch).why == quoted.NO_QUOTE
 
@@ -115,7 +115,7 @@ def test_prompts_fill_their_buckets() -> None:
         low, high = (int(v) for v in prompt["metadata"]["bucket"].split("-"))
         assert (low, high) in quoted.BUCKETS
         assert low <= len(prompt["metadata"]["quote"]) <= high
-        assert quoted.quote({"prompt": prompt["text"]}) == prompt["metadata"]["quote"]
+        assert quoted.quotation({"prompt": prompt["text"]}).text == prompt["metadata"]["quote"]
 
 
 def test_a_run_of_a_generator_that_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

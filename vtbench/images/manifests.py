@@ -3,6 +3,8 @@
     {"suite": "mine", "version": "1", "title": "My photographs", "licence": "CC0-1.0"}
     {"item": "cat", "file": "images/cat.png", "sha256_file": "…", "sha256_rgb": "…", "meta": {…}}
 
+A header's "language" (a BCP 47 tag) is that of every image's text whose meta states no other.
+
 `file` is relative to the manifest and lies below its folder, or `skimage:NAME`, an image of scikit-image's wheel. One
 of the two hashes is needed; sha256_rgb, over shape and pixels, decides where both are there. Built-in manifests stand
 in `vtbench/tasks/suites/`, others anywhere.
@@ -98,16 +100,20 @@ def open_manifest(path: Path, *, builtin: bool = False) -> Suite:
         raise VtbenchError(f"{path} names no suite in its first line: {FORM}")
     if not lines:
         raise VtbenchError(f"{path} lists no image: {FORM}")
+    language = head.get("language")
+    if language is not None and not (isinstance(language, str) and language.strip()):
+        raise VtbenchError(f"{path} states the language {language!r}: give a tag such as en, de or zh-Hant")
     items: dict[str, Item] = {}
     for number, entry in enumerate(lines, 1):
-        item = _item(entry, f"image {number} of {path}")
+        item = _item(entry, f"image {number} of {path}", {} if language is None else {"language": language})
         if item.id in items:
             raise VtbenchError(f"{path} has the item {item.id!r} twice: every name must be its own")
         items[item.id] = item
     return ManifestSuite(path.parent, head, list(items.values()), builtin=builtin)
 
 
-def _item(entry: Mapping[str, Any], where: str) -> Item:
+def _item(entry: Mapping[str, Any], where: str, of_all: Mapping[str, Any]) -> Item:
+    """of_all: what the header states of every image."""
     name, file, meta = entry.get("item"), entry.get("file"), entry.get("meta", {})
     if not isinstance(name, str) or not name or not isinstance(file, str) or not isinstance(meta, dict):
         raise VtbenchError(f"{where} has no item and file, or a meta that is no object: {FORM}")
@@ -118,7 +124,7 @@ def _item(entry: Mapping[str, Any], where: str) -> Item:
         if value is not None and not (isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value)):
             raise VtbenchError(f"{where} ({name}) states the sha256 {value!r}: wanted 64 hexadecimal digits")
     _refuse_escape(file, f"{where} ({name})")
-    return Item(name, file, *hashes, meta)
+    return Item(name, file, *hashes, {**of_all, **meta})
 
 
 def _refuse_escape(file: str, where: str) -> None:

@@ -1,8 +1,10 @@
 """Prompt suites: what generators are asked for, as manifests with an id, a text or label, and what a scorer needs.
 
 A manifest is JSONL: a header {"prompts", "version", "title", "licence"}, then one prompt a line
-{"id", "text" | "label", "rewritten"?, "metadata"?}. GenEval's own file (one {"tag", "include", "prompt", …} a line,
-djghosh13/geneval prompts/evaluation_metadata.jsonl) is read as it is. `classes:1000` or `classes:0-9` are class labels.
+{"id", "text" | "label", "rewritten"?, "metadata"?}. A header's "language" is that of the text that the images should
+hold, unless a prompt's metadata state another; metadata's "quote" is that text itself. GenEval's own file (one {"tag",
+"include", "prompt", …} a line, djghosh13/geneval prompts/evaluation_metadata.jsonl) is read as it is. `classes:1000` or
+`classes:0-9` are class labels.
 """
 
 from __future__ import annotations
@@ -137,11 +139,20 @@ def _read(path: Path, name: str) -> PromptSuite:
         if "prompts" in entry and not prompts and not head:
             head = entry
             continue
-        prompts.append(_prompt(entry, len(prompts), f"{path} line {number}"))
+        prompts.append(_prompt(entry, len(prompts), f"{path} line {number}", _language(head, path)))
     return PromptSuite(name, checked(prompts, str(path)), head.get("licence"), str(head.get("version", "1")))
 
 
-def _prompt(entry: Mapping[str, Any], index: int, where: str) -> Prompt:
+def _language(head: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """What a header states of the language of every prompt's text."""
+    language = head.get("language")
+    if language is not None and not (isinstance(language, str) and language.strip()):
+        raise VtbenchError(f"{path} states the language {language!r}: give a tag such as en, de or zh-Hant")
+    return {} if language is None else {"language": language}
+
+
+def _prompt(entry: Mapping[str, Any], index: int, where: str, of_all: Mapping[str, Any]) -> Prompt:
+    """of_all: metadata that the header states of every prompt."""
     if "tag" in entry and "prompt" in entry and "id" not in entry:
         # The reference's own format; its folders are numbered by line from 00000.
         if not isinstance(entry["prompt"], str) or not entry["prompt"].strip():
@@ -159,7 +170,7 @@ def _prompt(entry: Mapping[str, Any], index: int, where: str) -> Prompt:
     metadata = entry.get("metadata", {})
     if not isinstance(metadata, dict):
         raise VtbenchError(f"{where}: the metadata of prompt {identifier} is no object")
-    return Prompt(identifier, text, label, bool(entry.get("rewritten", False)), metadata)
+    return Prompt(identifier, text, label, bool(entry.get("rewritten", False)), {**of_all, **metadata})
 
 
 def checked(prompts: Sequence[Prompt], where: str) -> tuple[Prompt, ...]:

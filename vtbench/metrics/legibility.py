@@ -109,7 +109,7 @@ class Legibility(RowMetric):
         self.card = MetricCard(
             name=name,
             title="Smallest readable x-height" + whose,
-            version=2,
+            version=3,
             unit="px",
             better="lower",
             kind="run",

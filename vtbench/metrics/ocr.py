@@ -1,5 +1,7 @@
 """Reading engines: text of given line boxes, or of a page. Deterministic, offline, readings kept by content.
 
+EasyOCR's reader is that of the language that is asked for (vtbench.metrics.languages).
+
 An engine's id names package, version, weights' sha256 and decoding: whatever a reading depends on. Readings lie under
 the cache folder by the hash of (engine id, pixels, boxes): the originals of a suite are read once, whatever the number
 of models. Lines are read one at a time: padded to a common width, EasyOCR's readings would depend on their neighbours.
@@ -10,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import importlib
 import importlib.metadata
 import io
 import json
@@ -19,11 +22,12 @@ import subprocess
 import tempfile
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vtbench.metrics import weights
+from vtbench.metrics.languages import ENGLISH, reading_model, right_to_left
 from vtbench.types.environment import cache_dir
 from vtbench.types.errors import MissingExtra, Unavailable
 
@@ -46,13 +50,21 @@ class Engine(ABC):
     def lines(self, image: Any, boxes: Sequence[Box]) -> list[str]:
         """uint8 RGB (H, W, 3) -> the reading of each box; "" where nothing was read."""
 
+    right_to_left = False
+    """Whether the rows of a page are read from the right."""
+
     def page(self, image: Any) -> list[tuple[Box, str]]:
         """What a detector finds and the recognizer reads there, in the order of `reading_order`."""
         raise Unavailable(f"{self.name} is used without its detector here")
 
+    def of_language(self, language: str) -> Engine:
+        """The engine that reads a language: this one, where it makes no difference between languages."""
+        return self
 
-def reading_order(boxes: Sequence[tuple[Box, Any]]) -> list[tuple[Box, Any]]:
-    """Rows from the top, each from the left. A box joins the row whose first box covers its vertical centre."""
+
+def reading_order(boxes: Sequence[tuple[Box, Any]], right_to_left: bool = False) -> list[tuple[Box, Any]]:
+    """Rows from the top, each from the left (or the right). A box joins the row whose first box covers its vertical
+    centre."""
     rows: list[list[tuple[Box, Any]]] = []
     for box, text in sorted(boxes, key=lambda b: (b[0][1] + b[0][3], b[0][0])):
         centre = (box[1] + box[3]) / 2
@@ -62,52 +74,58 @@ def reading_order(boxes: Sequence[tuple[Box, Any]]) -> list[tuple[Box, Any]]:
                 break
         else:
             rows.append([(box, text)])
-    return [b for row in rows for b in sorted(row, key=lambda b: b[0][0])]
+    return [b for row in rows for b in sorted(row, key=lambda b: -b[0][2] if right_to_left else b[0][0])]
 
 
 class EasyOCR(Engine):
-    """EasyOCR's English recognizer (greedy, not quantized) and, for pages, its CRAFT detector."""
+    """EasyOCR's recognizer of a language (greedy, not quantized) and, for pages, its CRAFT detector."""
 
     name = "easyocr"
-    scripts = frozenset({"latin"})
 
-    def __init__(self) -> None:
+    def __init__(self, language: str = ENGLISH) -> None:
+        self.model, self.code = reading_model(language)
+        self.scripts = self.model.scripts
+        self.right_to_left = right_to_left(self.model)
         self._reader: Any = None
         self._device = "cpu"
         self._detects = False
 
+    def of_language(self, language: str) -> Engine:
+        return self if reading_model(language)[1] == self.code else engine(self.name, self._device, language)
+
     def load(self, device: str) -> None:
         if self._reader is not None:
             return
-        model = weights.find("easyocr-english-g2")
+        model = weights.find(self.model.weights)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import easyocr
 
-            _same_md5(model, easyocr.config.recognition_models["gen2"]["english_g2"])
+            facts = easyocr.config.recognition_models[f"gen{self.model.generation}"][self.model.name]
+            _same_md5(model, facts)
+            languages = [self.code] if self.code == ENGLISH else [self.code, ENGLISH]
             with contextlib.redirect_stdout(None), contextlib.redirect_stderr(None):
                 # Without its networks: it would unpickle their files.
                 off = dict.fromkeys(("gpu", "detector", "recognizer", "download_enabled", "quantize", "verbose"), False)
                 folders = dict.fromkeys(("model_storage_directory", "user_network_directory"), str(model.parent))
-                reader = easyocr.Reader(["en"], **off, **folders)
-        self._reader = self._with_recognizer(reader, device)
+                reader = easyocr.Reader(languages, **off, **folders)
+        self._reader = self._with_recognizer(reader, facts, device)
         self._device = device
         version = importlib.metadata.version("easyocr")
-        self.id = f"easyocr-{version}/{weights.identity('easyocr-english-g2')}/greedy/line-by-line"
+        # Of English the readings that were kept before there were other languages hold on.
+        language = "" if self.code == ENGLISH else f"/{self.code}"
+        self.id = f"easyocr-{version}/{weights.identity(self.model.weights)}/greedy/line-by-line{language}"
 
-    @staticmethod
-    def _with_recognizer(reader: Any, device: str) -> Any:
-        from easyocr import config
-        from easyocr.model.vgg_model import Model
+    def _with_recognizer(self, reader: Any, facts: Mapping[str, Any], device: str) -> Any:
         from easyocr.utils import CTCLabelConverter
 
-        facts = config.recognition_models["gen2"]["english_g2"]
         reader.character = facts["characters"]
-        reader.setLanguageList(["en"], facts)
         reader.converter = CTCLabelConverter(reader.character, {}, {})
-        # One input channel, 256 output channels, 256 hidden: EasyOCR's gen2 network_params.
-        network = Model(1, 256, 256, len(reader.converter.character))
-        state = weights.load_state("easyocr-english-g2")
+        # Of input, of output, hidden: EasyOCR's network_params of its generations.
+        file, channels = {1: ("model", (1, 512, 512)), 2: ("vgg_model", (1, 256, 256))}[self.model.generation]
+        module = importlib.import_module(f"easyocr.model.{file}")
+        network = module.Model(*channels, len(reader.converter.character))
+        state = weights.load_state(self.model.weights)
         # The file was saved from DataParallel.
         network.load_state_dict({k.removeprefix("module."): v for k, v in state.items()})
         reader.recognizer = network.requires_grad_(False).eval().to(device)
@@ -146,7 +164,7 @@ class EasyOCR(Engine):
         height, width = image.shape[:2]
         inside = [(max(0, a), max(0, b), min(width, c), min(height, d)) for a, b, c, d in boxes]
         whole = [box for box in inside if box[2] > box[0] and box[3] > box[1]]
-        return reading_order(list(zip(whole, self.lines(image, whole), strict=True)))
+        return reading_order(list(zip(whole, self.lines(image, whole), strict=True)), self.right_to_left)
 
     def _add_detector(self) -> None:
         if self._detects:
@@ -245,19 +263,19 @@ class Tesseract(Engine):
         return out
 
 
-ENGINES: dict[str, type[Engine]] = {e.name: e for e in (EasyOCR, RapidOCR, Tesseract)}
+ENGINES: dict[str, Callable[..., Engine]] = {e.name: e for e in (EasyOCR, RapidOCR, Tesseract)}
 
 
 @functools.cache
-def _loaded(name: str, device: str) -> Engine:
-    reader = ENGINES[name]()
+def _loaded(name: str, device: str, *language: str) -> Engine:
+    reader = ENGINES[name](*language)
     reader.load(device)
     return reader
 
 
-def engine(name: str, device: str = "cpu") -> Engine:
-    """The engine, loaded once a process. Raises Unavailable with the reason."""
-    return _loaded(name, device)
+def engine(name: str, device: str = "cpu", language: str = ENGLISH) -> Engine:
+    """The engine, of a language where it has several, loaded once a process. Raises Unavailable with the reason."""
+    return _loaded(name, device, *(() if language == ENGLISH else (reading_model(language)[1],)))
 
 
 def _grey(image: Any) -> Any:

@@ -1,9 +1,10 @@
 """Text in generated images: was the quoted string written? The whole image is read and held against the quote.
 
-The quote stands in item.meta["quote"], else between double quotation marks in meta["prompt"]. Reading: EasyOCR's
-detector and recognizer over the whole picture, boxes in one reading order (vtbench.metrics.ocr). Both sides are
-normalised by `nfkc-ws` and compared case for case. What was written beside the quote counts as wrong characters, so
-that a CER may pass one; what the reader itself gets wrong counts too, alike for all generators.
+The quote stands in item.meta["quote"], else between quotation marks in meta["prompt"] (vtbench.metrics.quotations);
+several are one, in their order. Reading: EasyOCR's detector, and its recognizer of meta["language"], over the whole
+picture, boxes in one reading order (vtbench.metrics.ocr). Both sides are normalised by `nfkc-visible-ws` and compared
+case for case, code point for code point. What was written beside the quote counts as wrong characters, so that a CER
+may pass one; what the reader itself gets wrong counts too, alike for all generators.
 
 Every number is given over all quotes and for each bucket of lengths, in characters of the normalised quote.
 """
@@ -11,33 +12,23 @@ Every number is given over all quotes and for each bucket of lengths, in charact
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from vtbench.metrics import ocr, weights
 from vtbench.metrics._pixels import pairs
-from vtbench.metrics._strings import NORMALISER, edits, ned, normalise, words_kept
+from vtbench.metrics._strings import NORMALISER, edits, ned, normalise, unsegmented, words_kept
+from vtbench.metrics.languages import language_of, unreadable
+from vtbench.metrics.quotations import NO_QUOTE as NO_QUOTE
+from vtbench.metrics.quotations import quotation
+from vtbench.types.errors import Unavailable
 from vtbench.types.metric import Batch, ImageMetric, MetricCard, Value
 
 BUCKETS = ((1, 8), (9, 20), (21, 40), (41, 80))
 """Lengths of quoted strings in characters; longer ones count over all quotes only."""
-NO_QUOTE = "the prompt quotes no string"
 NEEDS = ("easyocr-english-g2", "easyocr-craft")
-
-_STRAIGHT = r'"([^"]+)"'
-_CURLY = r"\N{LEFT DOUBLE QUOTATION MARK}([^\N{RIGHT DOUBLE QUOTATION MARK}]+)\N{RIGHT DOUBLE QUOTATION MARK}"
-_QUOTED = re.compile(f"{_STRAIGHT}|{_CURLY}")
-
-
-def quote(meta: dict[str, object] | None) -> str:
-    """The normalised string that the image should hold, or the empty string."""
-    stated = (meta or {}).get("quote")
-    if stated is not None:
-        return normalise(str(stated))
-    match = _QUOTED.search(str((meta or {}).get("prompt") or ""))
-    return normalise(match[1] or match[2]) if match else ""
+NO_WORDS = "the quote is of a script without spaces between words: it has no words to count"
 
 
 Measure = Callable[[str, str], tuple[float, float]]
@@ -78,27 +69,43 @@ class QuoteMetric(ImageMetric):
         return None if self._reader is None else f"{self._reader.id}/page/{NORMALISER}"
 
     def measure(self, batch: Batch) -> Sequence[Value]:
-        out = []
-        for k, item in enumerate(batch.reference.items):
-            truth = quote(dict(getattr(item, "meta", None) or {}))
-            if not truth:
-                out.append(Value(None, why=NO_QUOTE))
-            elif self._bucket is not None and not self._bucket[0] <= len(truth) <= self._bucket[1]:
-                out.append(Value(None, why=f"the quote has {len(truth)} characters"))
-            else:
-                out.append(Value(*self._measure(truth, self._readings(batch)[k])))
-        return out
+        readings = self._readings(batch)
+        return [self._one(read) for read in readings]
 
-    def _readings(self, batch: Batch) -> Sequence[str]:
+    def _one(self, read: tuple[str, str] | str) -> Value:
+        """read: the quote and what is read on the image, or why there is none."""
+        if isinstance(read, str):
+            return Value(None, why=read)
+        truth, reading = read
+        if self._bucket is not None and not self._bucket[0] <= len(truth) <= self._bucket[1]:
+            return Value(None, why=f"the quote has {len(truth)} characters")
+        if self._measure is _words and unsegmented(truth):
+            return Value(None, why=NO_WORDS)
+        return Value(*self._measure(truth, reading))
+
+    def _readings(self, batch: Batch) -> Sequence[tuple[str, str] | str]:
+        """Per image the quote and the reading of the page, both normalised, or why there is none."""
         if self._reader is None:
             self.load()
-        reader = self._reader
-        assert reader is not None
+        english = self._reader
+        assert english is not None
 
-        def read() -> list[str]:
-            return [normalise(ocr.read_page(reader, image)) for _, image in pairs(batch)]
+        def read() -> list[tuple[str, str] | str]:
+            out: list[tuple[str, str] | str] = []
+            for item, (_, image) in zip(batch.reference.items, pairs(batch), strict=True):
+                meta = getattr(item, "meta", None) or {}
+                truth = quotation(meta)
+                why = truth.why
+                if why is None:
+                    try:
+                        reader = english.of_language(language_of(meta))
+                        why = unreadable(truth.text, reader.scripts)
+                    except Unavailable as absent:
+                        why = str(absent)
+                out.append((truth.text, normalise(ocr.read_page(reader, image))) if why is None else why)
+            return out
 
-        readings: list[str] = batch.once(("page", reader.id), read)
+        readings: list[tuple[str, str] | str] = batch.once(("quotes", english.id), read)
         return readings
 
 
@@ -130,10 +137,10 @@ def _metric(kind: str, bucket: tuple[int, int] | None) -> QuoteMetric:
     card = MetricCard(
         name=_name(kind, bucket),
         title=of.title if bucket is None else f"{of.title}, {bucket[0]} to {bucket[1]} characters",
-        version=1,
+        version=2,
         unit="",
         better=of.better,
-        source=f"EasyOCR over the whole image, boxes in reading order; {NORMALISER}, case kept",
+        source=f"EasyOCR over the whole image, boxes in reading order; code points after {NORMALISER}, case kept",
         bounds=of.bounds,
         needs=NEEDS,
         reduction=f"micro-average over {of.weight}",

