@@ -39,14 +39,19 @@ class _ResBlock(nn.Module):
 
 
 class Head(nn.Module):
-    """The diffusion net: x (n, D), t (n,) of 0..999, condition (n, E) -> eps | variance value (n, 2 D)."""
+    """The diffusion net: x (n, D), t (n,) of 0..999, condition (n, E) -> eps | variance value (n, 2 D), or (n, `out`).
 
-    def __init__(self, dim: int, condition: int, depth: int, width: int) -> None:
+    time: channels of the time's sinusoids.
+    """
+
+    def __init__(
+        self, dim: int, condition: int, depth: int, width: int, *, out: int | None = None, time: int = 256
+    ) -> None:
         super().__init__()
-        self.time_embed, self.cond_embed = TimeEmbedder(width), nn.Linear(condition, width)
+        self.time_embed, self.cond_embed = TimeEmbedder(width, width=time), nn.Linear(condition, width)
         self.input_proj = nn.Linear(dim, width)
         self.res_blocks = nn.ModuleList(_ResBlock(width) for _ in range(depth))
-        self.final_layer = FinalLayer(width, 2 * dim)
+        self.final_layer = FinalLayer(width, out or 2 * dim)
 
     def forward(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         y = self.time_embed(t) + self.cond_embed(condition)

@@ -23,7 +23,7 @@ class Var(VQAutoencoder):
     norm_groups, norm_eps, quantizer (with v_patch_nums, and phi_index or null to compute it)."""
 
     optional = ("quantize.ema_vocab_hit_SV",)
-    quantizer_types = ("multi-scale residual vq",)
+    quantizer_types: tuple[str, ...] = ("multi-scale residual vq",)
     infer_arch = staticmethod(infer.var)
 
     def __init__(self, arch: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Pre-norm transformers under CLIP's names, which TiTok, BSQ-ViT, ALIT and KARL kept, and CLIP's own text encoder.
+"""Pre-norm transformers under CLIP's names, which TiTok, BSQ-ViT, ALIT and KARL kept, and CLIP's own towers.
 
 A block's keys are ln_1, attn.{in_proj_weight, in_proj_bias, out_proj.{weight, bias}} (those of nn.MultiheadAttention),
 ln_2, mlp.{c_fc, c_proj}, and with LayerScale ls_1.gamma, ls_2.gamma.
@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vtbench.adapters.networks.parts.dinov2 import resized_table
 from vtbench.adapters.networks.parts.transformer import heads_of, merged
 from vtbench.adapters.networks.parts.vit import LayerScale
 from vtbench.types.errors import VtbenchError
@@ -85,6 +86,35 @@ class Block(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         x = x + self.ls_1(self.attn(self.ln_1(x), mask))
         return x if self.mlp is None else x + self.ls_2(self.mlp(self.ln_2(x)))
+
+
+class ImageTower(nn.Module):
+    """CLIP's image encoder to the end of ln_post, without the class token and the projection.
+
+    openai/CLIP clip/model.py (VisionTransformer), as TokenFlow @ 9812da0 changed it (tokenflow/tokenizer/clip/model.py:
+    243-304): (B, colours, H, W) -> (B, h w, width), the table of positions resized as DINO does it.
+    """
+
+    def __init__(
+        self, colours: int, *, side: int, patch: int, width: int, layers: int, heads: int, hidden: int
+    ) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(colours, width, patch, stride=patch, bias=False)
+        self.class_embedding = nn.Parameter(torch.zeros(width))
+        self.positional_embedding = nn.Parameter(torch.zeros(1 + (side // patch) ** 2, width))
+        self.ln_pre, self.ln_post = nn.LayerNorm(width), nn.LayerNorm(width)
+        blocks = nn.ModuleList(Block(width, heads, hidden, act=quick_gelu) for _ in range(layers))
+        self.transformer = nn.ModuleDict({"resblocks": blocks})
+
+    def forward(self, x: Tensor) -> Tensor:
+        cells = self.conv1(x)
+        table = resized_table(self.positional_embedding[None, 1:], (cells.shape[2], cells.shape[3]), offset=0.1)
+        first = (self.class_embedding + self.positional_embedding[0]).expand(len(x), 1, -1)
+        tokens = self.ln_pre(torch.cat([first, cells.flatten(2).transpose(1, 2) + table], dim=1))
+        for block in self.transformer["resblocks"]:  # type: ignore[union-attr]
+            tokens = block(tokens)
+        out: Tensor = self.ln_post(tokens[:, 1:])
+        return out
 
 
 class TextTower(nn.Module):
