@@ -198,14 +198,14 @@ class TokenFlow(nn.Module):
 
     def _fit(self, down: Config, up: Config, kind: str, side: int, factor: int) -> None:
         """How the pixel branch's images come to the semantic grid, and back to the image's size."""
-        given, resized = "as given", f"bicubic to {self.factor} x grid"
-        self.resized = down.choice("input", (given, resized)) == resized
-        output = up.any("output", given)
+        plain, resized = "as given", f"bicubic to {self.factor} x grid"
+        self.resized = down.choice("input", (plain, resized)) == resized
+        output = up.any("output", plain)
         match = re.fullmatch(r"bicubic to (\d+)", str(output))
-        if output != given and (match is None or int(match[1]) != side):
-            raise VtbenchError(f"arch.pixel_decoder.output is {output!r}, but must be {given!r} or 'bicubic to {side}'")
+        if output != plain and (match is None or int(match[1]) != side):
+            raise VtbenchError(f"arch.pixel_decoder.output is {output!r}, but must be {plain!r} or 'bicubic to {side}'")
         cells = side if not self.resized else self.grid[0] * self.factor
-        if factor != self.factor or cells != self.grid[0] * self.factor or (output == given and cells != side):
+        if factor != self.factor or cells != self.grid[0] * self.factor or (output == plain and cells != side):
             raise VtbenchError(
                 f"the pixel branch has cells of {self.factor} (encoder) and {factor} (decoder) pixels, which make no "
                 f"{side} x {side} images of {self.grid[0]} x {self.grid[0]} cells"
