@@ -105,7 +105,7 @@ class TokenizerCheck:
         return out
 
     def encoded(self, network: Any, step: Step, dtype: torch.dtype) -> dict[str, Any]:
-        settings = {key: value for key, value in (step.settings or {}).items() if value is not None}
+        settings = {key: self.setting(v, dtype) for key, v in (step.settings or {}).items() if v is not None}
         further = {name: self.array(name, dtype) for name in self.facts.get("encode_with") or ()}
         encoded = network.encode(self.array(self.facts["input"]["array"], dtype), **settings, **further)
         return {w: encoded.tokens if w == "tokens_canonical" else getattr(encoded, w, None) for w in step.arrays}
@@ -121,12 +121,12 @@ class TokenizerCheck:
         settings = {name: self.array(name, dtype) for name in others}
         for key, value in entry.items():
             if key not in _NOT_SETTINGS and value is not None:
-                named = isinstance(value, str) and value in self.arrays
-                settings[key] = self.array(value, dtype) if named else value
+                settings[key] = self.setting(value, dtype)
         if entry.get("stage") not in (None, "recon"):
             settings["stage"] = entry["stage"]
-        height, width = self.array(self.facts["input"]["array"]).shape[2:]
-        return {"recon": network.decode(latent, size=(int(height), int(width)), **settings)}
+        # (H, W) of pictures, (T, H, W) of clips.
+        size = tuple(int(n) for n in self.array(self.facts["input"]["array"]).shape[2:])
+        return {"recon": network.decode(latent, size=size, **settings)}
 
     def compared(self, step: Step, what: str, name: str, ours: torch.Tensor | None) -> Array | None:
         """Upstream's array beside ours in float32; None, and a reason, if they cannot be compared."""
@@ -163,6 +163,10 @@ class TokenizerCheck:
                 if name in state:
                     state[name].copy_(self.constant(constant).reshape(state[name].shape))
         return network.requires_grad_(False)
+
+    def setting(self, value: Any, dtype: torch.dtype) -> Any:
+        """A setting's value: the array that it names, or itself."""
+        return self.array(value, dtype) if isinstance(value, str) and value in self.arrays else value
 
     def constant(self, value: Any) -> torch.Tensor:
         """A constant that the file lists: the values, {"values": …}, or the name of an array."""
