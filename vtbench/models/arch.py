@@ -125,10 +125,10 @@ def own_card(card: Card, family: Family, arch: Mapping[str, Any]) -> Card:
     if card.kind == "generator":
         return replace(card, arch=arch)
     side = network.fixed_size or 256
-    # A network without a grid of tokens may still want sides that its patches divide.
-    cell = network.downsample or getattr(network, "multiple", 1)
+    # Sides may have to be multiples of more than a token's cell: of a window, or of patches where tokens have no grid.
+    cell = getattr(network, "multiple", network.downsample or 1)
     grids = getattr(network, "grids", lambda size: ())((side, side)) if side % cell == 0 else ()
-    least = card.sizes.at_least // (card.downsample or card.sizes.of) if isinstance(card.sizes, Multiple) else 1
+    least = card.sizes.at_least // card.sizes.of if isinstance(card.sizes, Multiple) else 1
     multiple = Multiple(of=cell, at_least=cell * max(1, least))
     tokens = sum(h * w for h, w in grids) or getattr(network, "positions", None)
     return replace(
