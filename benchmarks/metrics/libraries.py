@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.metrics.comparison import FLOATS, Comparison, largest, version
+from benchmarks.metrics import papers
+from benchmarks.metrics.comparison import FLOATS, NUMPY, Comparison, largest, version
 from benchmarks.metrics.networks import lpips_networks
-from benchmarks.metrics.pictures import GREY, SIZE, pairs_of_pictures, stacked, values
+from benchmarks.metrics.pictures import GREY, SIZE, pairs_of_pictures, values
 from benchmarks.metrics.text import edit_distance
 from vtbench.metrics import colour, detail, ssim
 from vtbench.metrics._strings import edits
@@ -18,7 +19,7 @@ from vtbench.metrics.psnr import MSE, PooledPSNR
 from vtbench.types.metric import ImageMetric
 
 OnePair = Callable[[Any, Any], float]
-"""A library's number for two pictures, uint8 (H, W, 3) each."""
+"""The number of a library, or of a paper, for two pictures, uint8 (H, W, 3) each."""
 
 
 def library_comparisons() -> list[Comparison]:
@@ -33,8 +34,7 @@ def library_comparisons() -> list[Comparison]:
 
 
 def _by_library() -> list[tuple[ImageMetric, str, OnePair, float, str]]:
-    """(metric, library, its number, tolerance, reason of a difference)."""
-    import piq
+    """(metric, library or paper, its number, tolerance, reason of a difference)."""
     from skimage import color, metrics
 
     structural_similarity: Any = metrics.structural_similarity
@@ -45,17 +45,17 @@ def _by_library() -> list[tuple[ImageMetric, str, OnePair, float, str]]:
     def difference(x: Any, y: Any) -> Any:
         return ciede2000(rgb2lab(x), rgb2lab(y))
 
-    def of_piq(call: Any) -> OnePair:
-        # Other precision and other range than ours.
-        return lambda x, y: float(call(stacked([x]).float() / 255, stacked([y]).float() / 255, data_range=1.0))
+    def with_four_digits(x: Any, y: Any) -> float:
+        return papers.haarpsi(x, y, papers.YIQ_OF_FCC)
 
-    scikit, piqs, single = version("scikit-image"), version("piq"), "piq's usual float32 against float64"
+    scikit, digits = version("scikit-image"), "the authors' three digits of YIQ there, piq's four here"
     return [
         (ssim.SSIMLuma(), scikit, lambda x, y: float(structural_similarity(x @ GREY, y @ GREY, **wang)), 1e-9, FLOATS),
         (colour.DeltaE(), scikit, lambda x, y: float(difference(x, y).mean()), 1e-6, FLOATS),
         (colour.DeltaEP95(), scikit, lambda x, y: float(np.percentile(difference(x, y), 95)), 1e-6, FLOATS),
-        (detail.GMSD(), piqs, of_piq(piq.gmsd), 1e-5, single),
-        (detail.HaarPSI(), piqs, of_piq(piq.haarpsi), 1e-5, single),
+        (detail.GMSD(), f"Xue et al. 2014, {NUMPY}", papers.gmsd, 1e-9, FLOATS),
+        (detail.HaarPSI(), f"Reisenhofer et al. 2018, {NUMPY}", papers.haarpsi, 1e-3, digits),
+        (detail.HaarPSI(), f"the same, four digits of YIQ, {NUMPY}", with_four_digits, 1e-9, FLOATS),
     ]
 
 

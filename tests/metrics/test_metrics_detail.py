@@ -1,4 +1,4 @@
-"""Detail metrics: known answers, piq, and tiles by hand."""
+"""Detail metrics: known answers, the papers written out, and tiles by hand."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from skimage import data
 
+from benchmarks.metrics import papers
 from vtbench.metrics import detail
 from vtbench.types.metric import Batch, Reference, Value
 
@@ -116,17 +117,19 @@ def test_edges_within_tolerance() -> None:
     assert one(detail.EdgeF1(), step(30), np.zeros((64, 64, 3), np.uint8)).value == 0
 
 
-@pytest.mark.parametrize("shape", [(64, 64), (101, 130)])
-def test_piq(shape: tuple[int, int]) -> None:
-    """Against piq in float32 on [0, 1], one image at a time."""
-    import piq
-
-    x = CAT[: shape[0], : shape[1]]
+@pytest.mark.parametrize("shape", [(64, 64), (101, 130), (100, 131), (101, 131), (17, 16)])
+def test_gmsd_and_haarpsi_are_what_their_papers_say(shape: tuple[int, int]) -> None:
+    """Written out in benchmarks/metrics/papers.py, odd sizes and borders too; YIQ with the digits of the metric."""
+    x = CAT[40 : 40 + shape[0], 90 : 90 + shape[1]]
     y = np.clip(x.astype(int) + np.random.default_rng(0).integers(-20, 20, x.shape), 0, 255).astype(np.uint8)
-    a, b = stack(x).float() / 255, stack(y).float() / 255
-    assert one(detail.GMSD(), x, y).value == pytest.approx(float(piq.gmsd(a, b, data_range=1.0)), abs=1e-5)
-    assert one(detail.HaarPSI(), x, y).value == pytest.approx(float(piq.haarpsi(a, b, data_range=1.0)), abs=1e-5)
-    black = np.zeros_like(x)
+    assert one(detail.GMSD(), x, y).value == pytest.approx(papers.gmsd(x, y), abs=1e-12)
+    assert one(detail.HaarPSI(), x, y).value == pytest.approx(papers.haarpsi(x, y, papers.YIQ_OF_FCC), abs=1e-12)
+    assert one(detail.HaarPSI(), x, y).value == pytest.approx(papers.haarpsi(x, y), abs=1e-3)
+    assert papers.haarpsi(x, y) < 0.95
+
+
+def test_two_black_pictures_have_no_haarpsi() -> None:
+    black = np.zeros((64, 64, 3), np.uint8)
     nothing = one(detail.HaarPSI(), black, black)
     assert nothing.value is None
     assert "black" in (nothing.why or "")
