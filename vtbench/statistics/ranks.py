@@ -42,8 +42,8 @@ def ranks(
     resamples: int = RESAMPLES,
     level: float = LEVEL,
 ) -> list[Rank]:
-    """Ranks of all models, best value first. `table[name]` = (values, weights or None) over the same images in order.
-    scale: what the score is made of their mean by, as in `paired`; `better` speaks of the values.
+    """Ranks of all models, best value first, equals by name. `table[name]` = (values, weights or None) over the same
+    images in order. scale: what the score is made of their mean by, as in `paired`; `better` speaks of the values.
 
     Every pair is tested on the shared images and adjusted by Holm over all pairs, so that no model inherits a place
     from a neighbour: two may each be like a third and yet be told apart. [low, high] then holds the true rank of all
@@ -58,7 +58,8 @@ def ranks(
         raise VtbenchError("ranks need the same images of every model: leave out images that some model lacks", code=1)
     sign = -1.0 if better == "higher" else 1.0
     value = np.array([(w * v).sum() / w.sum() for v, w in pairs])
-    order = [int(m) for m in np.argsort(sign * value, kind="stable")]
+    # Equals by name: who is first of them is what the others are held against, whatever the order of the table.
+    order = sorted(range(len(names)), key=lambda m: (sign * value[m], names[m]))
     asked = list(itertools.combinations(range(len(order)), 2))
     draws = max(400, min(resamples, DRAWS // max(1, n * len(asked))))
     raw = []
