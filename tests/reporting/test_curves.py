@@ -61,6 +61,31 @@ def test_a_rate_is_borrowed_only_from_the_same_system_on_the_same_images(tmp_pat
     assert rate(runs["detail", "starter-natural"]) is None
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"limit": 2},
+        {"view": "512"},
+        {"suite": "starter-text"},
+        {"options": {"quality": 50}},
+        {"weights": {"status": "own", "files": [{"file": "a.pt", "sha256": "ab" * 32}]}},
+        {"extra": {"task": {"name": "compression", "version": 1, "fit": "tiles"}}},
+        {"extra": {"view": {"name": "256", "protocol": "titok", "fingerprint": "another"}}},
+        {"extra": {"dtype": "float16"}},
+    ],
+    ids=lambda other: next(iter(other.get("extra", other))),
+)
+def test_no_rate_is_borrowed_from_other_pixels_or_another_system(tmp_path: Path, other: dict[str, Any]) -> None:
+    """The first two of an image's bits are not those of all; what went in and what sent it must both be the same."""
+    made_runs.write(tmp_path / "a", task="detail", scores=[score("psnr", 30.0)])
+    made_runs.write(tmp_path / "b", **{"task": "compression", "scores": [score("bpp", 0.7)], **other})
+    runs = {str(r.path.name): r for r in read_runs([tmp_path])}
+    assert rate(runs["a"], runs.values()) is None
+    made_runs.write(tmp_path / "c", task="compression", seed=1, scores=[score("bpp", 0.9)])
+    runs = {str(r.path.name): r for r in read_runs([tmp_path])}
+    assert rate(runs["a"], runs.values()) == 0.9
+
+
 def test_half_the_bits_at_every_quality_is_a_bd_rate_of_minus_fifty(tmp_path: Path) -> None:
     """By arithmetic: log rates differ by a constant, so any interpolation gives exactly that constant."""
     for name, factor in (("jpeg", 1.0), ("avif", 0.5)):
