@@ -127,3 +127,29 @@ def test_equal_models_do_not_differ() -> None:
     result = paired(x, x)
     assert (result.difference, result.p, result.sign_p, result.ties) == (0.0, 1.0, None, 100)
     assert result.win_rate == 0.5
+
+
+def test_what_cannot_be_compared_says_why() -> None:
+    nothing, one = paired([], []), paired([31.0], [30.0])
+    assert (nothing.difference, nothing.p, nothing.sign_p, nothing.win_rate) == (0.0, None, None, None)
+    assert nothing.method == "none: no image in common"
+    assert (one.difference, one.low, one.p, one.sign_p, one.method) == (1.0, None, None, 1.0, "none: one image")
+    weightless = paired([1.0, 2.0], [3.0, 4.0], [0.0, 0.0], [1.0, 1.0])
+    assert (weightless.p, weightless.losses, weightless.method) == (None, 2, "none: no image in common")
+    lossless = paired([0.0] * 8, [5.0] * 8, better="lower", scale=DECIBELS)
+    assert (lossless.difference, lossless.p, lossless.low) == (np.inf, None, None)
+    assert (lossless.sign_p, lossless.method) == (pytest.approx(2 / 2**8), "none: a score is infinite")
+
+
+def test_an_exchange_that_leaves_a_side_without_weight_is_no_difference() -> None:
+    """As it is 2 - 1; both exchanged 1 - 2; with one exchanged, a side has nothing left: 2 of 4 are as far apart."""
+    assert paired([2.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]).p == 0.5
+
+
+def test_rounding_is_no_difference() -> None:
+    """Weights of 3 for weights of 1: the same mean but for its last digits, in every resample."""
+    values = list(np.random.default_rng(6).normal(30, 4, 60))
+    result = paired(values, values, [1.0] * 60, [3.0] * 60)
+    assert (result.low, result.high) == (0.0, 0.0)
+    assert result.p == 1.0
+    assert result.ties == 60

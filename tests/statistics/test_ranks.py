@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from vtbench.reporting.image_values import DECIBELS
 from vtbench.statistics.ranks import Rank, ranks
+from vtbench.types.errors import VtbenchError
 
 Table = dict[str, tuple[list[float], None]]
 
@@ -91,3 +93,22 @@ def test_many_models_on_many_images_are_told_apart_for_all_the_adjustment() -> N
 def test_equal_models_share_every_rank() -> None:
     table: Table = {name: ([30.0, 31.0, 32.0, 33.0, 34.0, 35.0, 36.0], None) for name in "abc"}
     assert [(r.low, r.high, r.best) for r in ranks(table, better="higher")] == [(1, 3, True)] * 3
+
+
+def test_a_lossless_system_is_held_against_others_by_the_sign_test() -> None:
+    """Its pooled PSNR is infinite; p is 2 / 2^n, times three pairs."""
+    rng = np.random.default_rng(9)
+    for n, apart in ((8, True), (7, True), (6, False)):
+        errors = rng.gamma(2, 40, n)
+        table: Table = {
+            "lossless": ([0.0] * n, None),
+            "near": (list(errors), None),
+            "far": (list(9 * errors * rng.lognormal(0, 0.1, n)), None),
+        }
+        found = {rank.name: rank for rank in ranks(table, better="lower", scale=DECIBELS)}
+        assert list(found) == ["lossless", "near", "far"]
+        assert (found["lossless"].high == 1) == apart
+        assert found["near"].p_best == pytest.approx(3 * 2 / 2**n)
+    assert ranks({}, better="higher") == []
+    with pytest.raises(VtbenchError, match="same images"):
+        ranks({"a": ([1.0, 2.0], None), "b": ([1.0], None)}, better="higher")
