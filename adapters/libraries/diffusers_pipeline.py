@@ -8,7 +8,6 @@ name. Every image is drawn alone from its own seed: a batch of four equals four 
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from vtbench.adapters.networks.diffusers_folders import weights_of_pipeline
 from vtbench.types.adapter import Generator, Prompt
 from vtbench.types.cards import Card, Family, Multiple, Weights
 from vtbench.types.errors import MissingExtra, VtbenchError
+from vtbench.types.foreign import read_object
 
 if TYPE_CHECKING:
     import torch
@@ -227,12 +227,9 @@ class _Calls:
 def check_folder(folder: Path) -> None:
     """Refuses a folder that is no pipeline, whose index names code of its own, or whose weights are pickled."""
     index = folder / "model_index.json"
-    try:
-        parts = json.loads(index.read_text())
-    except FileNotFoundError:
-        raise VtbenchError(f"{folder} holds no model_index.json: give the folder of a diffusers pipeline") from None
-    except ValueError as bad:
-        raise VtbenchError(f"{index} is no JSON ({bad}): fetch the folder again") from bad
+    if not index.is_file():
+        raise VtbenchError(f"{folder} holds no model_index.json: give the folder of a diffusers pipeline")
+    parts = read_object(index, "fetch the folder again")
     if not isinstance(parts.get("_class_name"), str):
         raise VtbenchError(f"{index} names a class of its own code: only diffusers' own pipelines are loaded")
     for name, value in parts.items():

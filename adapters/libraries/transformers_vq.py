@@ -7,7 +7,6 @@ Pixels are normalised by `image_mean` and `image_std` of the folder's preprocess
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from vtbench.models.fill import fill
 from vtbench.types.adapter import Tokenizer
 from vtbench.types.cards import Adopting, Card, Family, Multiple, Weights
 from vtbench.types.errors import MissingExtra, VtbenchError
+from vtbench.types.foreign import read_object
 from vtbench.types.tokens import Codes, Tokens
 
 if TYPE_CHECKING:
@@ -53,15 +53,15 @@ NO_DECODER = {
 
 def read_config(folder: Path) -> tuple[str, dict[str, Any]]:
     """(model type of the quantizer, its configuration) from config.json."""
-    try:
-        config = json.loads((folder / "config.json").read_text())
-        kind = str(config["model_type"])
-        if kind in WHOLE:
-            kind, config = WHOLE[kind], config["vq_config"]
-    except OSError as bad:
-        raise VtbenchError(f"{folder} holds no config.json: give a folder that transformers wrote") from bad
-    except (ValueError, KeyError, TypeError) as bad:
-        raise VtbenchError(f"{folder / 'config.json'} is no transformers configuration ({bad!r})") from bad
+    if not (folder / "config.json").is_file():
+        raise VtbenchError(f"{folder} holds no config.json: give a folder that transformers wrote")
+    config = read_object(folder / "config.json")
+    kind = str(config.get("model_type"))
+    if kind in WHOLE:
+        inner = config.get("vq_config")
+        if not isinstance(inner, dict):
+            raise VtbenchError(f"{folder / 'config.json'} is of a {kind} without a vq_config: fetch it again")
+        kind, config = WHOLE[kind], inner
     if kind in NO_DECODER:
         raise VtbenchError(
             f"{folder} holds a {kind}, for which transformers has no decoder, so it cannot reconstruct: "
@@ -122,10 +122,7 @@ class TransformersVQ(Tokenizer):
 
         stated: dict[str, Any] = {}
         if folder is not None and (folder / "preprocessor_config.json").is_file():
-            try:
-                stated = json.loads((folder / "preprocessor_config.json").read_text())
-            except ValueError as bad:
-                raise VtbenchError(f"{folder / 'preprocessor_config.json'} is no JSON ({bad}): fetch it again") from bad
+            stated = read_object(folder / "preprocessor_config.json")
         mean, std = (stated.get(n) or [0.5] * 3 for n in ("image_mean", "image_std"))
         self.mean, self.std = (torch.tensor(v, dtype=torch.float32).view(1, -1, 1, 1) for v in (mean, std))
 

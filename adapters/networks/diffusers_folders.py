@@ -5,7 +5,6 @@ The library reads `diffusion_pytorch_model.safetensors`, or of a folder without 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vtbench.types.errors import MissingExtra, VtbenchError, near
+from vtbench.types.foreign import read_object, reading
 
 WEIGHTS = re.compile(
     r"^(?:diffusion_pytorch_model|model)(?:\.(?P<variant>\w+))??(?:-\d+-of-\d+)?(?:\.(?P<sharded>\w+)-\d+-of-\d+)?\.safetensors$"
@@ -78,16 +78,15 @@ def weights_of_pipeline(folder: Path) -> tuple[str | None, list[dict[str, Any]]]
 
 def check_dtypes(folder: Path, files: Sequence[str]) -> None:
     """Refuses quantized weights: a library would copy their integers into its layers as if they were the numbers."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     for name in files:
-        try:
-            with safe_open(str(folder / name), framework="np") as file:
-                dtypes = {key: file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError, ValueError) as bad:
-            raise VtbenchError(
-                f"{folder / name} could not be loaded ({bad}): it is no whole safetensors file, fetch it again"
-            ) from bad
+        path = folder / name
+        with (
+            reading(path, "a whole safetensors file", "fetch it again"),
+            safe_open(str(path), framework="np") as file,
+        ):
+            dtypes = {key: file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118
         packed = [key for key, dtype in dtypes.items() if dtype not in NUMBERS and not key.endswith(COUNTERS)]
         if packed:
             raise VtbenchError(
@@ -110,13 +109,7 @@ def find_folder(folder: Path, inner: str) -> Path:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """config.json as a dictionary."""
-    try:
-        config = json.loads((folder / "config.json").read_text())
-    except ValueError as bad:
-        raise VtbenchError(f"{folder / 'config.json'} is no JSON ({bad}): fetch the folder again") from bad
-    if not isinstance(config, dict):
-        raise VtbenchError(f"{folder / 'config.json'} holds a {type(config).__name__}; wanted an object")
-    return config
+    return read_object(folder / "config.json", "fetch the folder again")
 
 
 def load_model(folder: Path, dtype: str, known: Sequence[str], whole: Path) -> tuple[Any, str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import sys
+import traceback
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from vtbench.types.readable import readable
+from vtbench.types.readable import one_line, readable
 
 
 class ListedByDefault(TyperGroup):
@@ -45,7 +47,26 @@ def say(text: str) -> None:
 
 def complain(sentence: object) -> None:
     """One line on standard error."""
-    typer.echo(readable(f"vtbench: {sentence}"), err=True)
+    typer.echo(f"vtbench: {one_line(readable(str(sentence)))}", err=True)
+
+
+def complain_at_length(bad: BaseException) -> None:
+    """The traceback on standard error, without secrets: for --debug alone."""
+    typer.echo(readable("".join(traceback.format_exception(bad))), err=True)
+
+
+def show_tracebacks() -> None:
+    """Shows on standard error what led to failures that end a part of a command only."""
+
+    class WithoutSecrets(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return readable(super().format(record))
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(WithoutSecrets("%(name)s: %(message)s"))
+    logger = logging.getLogger("vtbench")
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
 
 
 def exit_with(sentences: Iterable[str]) -> None:

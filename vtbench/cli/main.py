@@ -9,8 +9,20 @@ from typing import Annotated
 import typer
 
 from vtbench.cli import authors, geneval, housekeeping, look, measure, study
-from vtbench.cli.apps import adapter_app, app, cache_app, complain, geneval_app, leaderboard_app, runs_app, say
+from vtbench.cli.apps import (
+    adapter_app,
+    app,
+    cache_app,
+    complain,
+    complain_at_length,
+    geneval_app,
+    leaderboard_app,
+    runs_app,
+    say,
+    show_tracebacks,
+)
 from vtbench.types.errors import VtbenchError
+from vtbench.types.foreign import cause
 from vtbench.types.version import VERSION
 
 # In the order of `vtbench --help`.
@@ -54,6 +66,9 @@ def common(
     version: Annotated[
         bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Say where in the code an error arose; may stand anywhere.")
+    ] = False,
 ) -> None:
     """Options of the command as a whole."""
 
@@ -63,20 +78,41 @@ def main() -> None:
     # Idle OpenMP workers sleep rather than spin: reading, the model and the metrics share the cores. Read by the
     # library when it is loaded, so it must stand here, before torch; who set it keeps their choice.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    debug = _taken_out("--debug")
+    end: BaseException
+    if debug:
+        show_tracebacks()
     try:
         app()
     except VtbenchError as bad:
         complain(bad)
-        sys.exit(bad.code)
+        end, code = bad, bad.code
     except OSError as bad:
         # Whatever lies outside a run's folder: a site, a statistics file, a cache.
         from vtbench.results.files import trouble
 
         complain(trouble(bad))
-        sys.exit(2)
-    except (KeyboardInterrupt, SystemExit) as end:
+        end, code = bad, 2
+    except (KeyboardInterrupt, SystemExit) as bad:
         # Typer turns Ctrl-C into the exit code of an interruption, and says nothing.
-        if isinstance(end, SystemExit) and end.code != 130:
+        if isinstance(bad, SystemExit) and bad.code != 130:
             raise
         complain("stopped; finished batches are kept, run the same command again to go on")
-        sys.exit(130)
+        end, code = bad, 130
+    except Exception as bad:
+        complain(
+            f"a fault of vtbench or of a library ({cause(bad)}): run it again with --debug, and report what it says"
+        )
+        end, code = bad, 2
+    if debug:
+        complain_at_length(end)
+    sys.exit(code)
+
+
+def _taken_out(flag: str) -> bool:
+    """Whether the flag was typed, wherever: before a verb, where Typer wants it, or behind."""
+    typed = sys.argv[1 : sys.argv.index("--") if "--" in sys.argv else None]
+    if flag not in typed:
+        return False
+    sys.argv.remove(flag)
+    return True

@@ -4,31 +4,18 @@ alone as .npy."""
 from __future__ import annotations
 
 import contextlib
-import io
+import math
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO
 
+from vtbench.images.npz import Header, read_array, read_header
 from vtbench.images.sets import ImageSet, streaming_set
 from vtbench.images.stream import Original
 from vtbench.types.errors import VtbenchError
+from vtbench.types.foreign import reading
 from vtbench.types.item import Item
-
-if TYPE_CHECKING:
-    import numpy as np
-
-
-@dataclass(frozen=True)
-class Header:
-    """What the .npy of `arr_0` says of itself."""
-
-    shape: tuple[int, ...]
-    fortran: bool
-    dtype: np.dtype[Any]
-
 
 Open = Callable[[], contextlib.AbstractContextManager[IO[bytes]]]
 """Opens the .npy of the images, wherever it lies."""
@@ -48,11 +35,8 @@ def open_npz(path: Path) -> ImageSet:
 
 def open_npy(path: Path) -> ImageSet:
     """Images of an .npy, read in place; refuses features, statistics and pickled objects in a sentence."""
-    try:
-        with path.open("rb") as source:
-            header = _header(source)
-    except (OSError, ValueError, EOFError) as bad:
-        raise VtbenchError(f"{path} cannot be read as .npy ({bad}): the file is truncated or damaged") from bad
+    with reading(path, ".npy"), path.open("rb") as source:
+        header = read_header(source)
     if header.dtype.kind == "f" and len(header.shape) < 4:
         raise VtbenchError(
             f"{path} holds {header.dtype} of shape {header.shape}, which are no images: wanted uint8 (N, H, W, 3); "
@@ -69,56 +53,32 @@ def _set(path: Path, images: Open, header: Header, labels: list[int] | None) -> 
     return streaming_set(path.name, int(header.shape[0]), batches, labels)
 
 
-def names_in_npz(path: Path) -> list[str]:
-    """The members of an .npz: `arr_0.npy`, `mu.npy`, …"""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.namelist()
-    except (zipfile.BadZipFile, OSError) as bad:
-        raise _damaged(path, bad) from bad
-
-
-def _damaged(path: Path, bad: Exception) -> VtbenchError:
-    return VtbenchError(f"{path} cannot be read as .npz ({bad}): the file is truncated or damaged")
-
-
 def _facts(path: Path) -> tuple[Header, list[int] | None]:
     """The header of the images, which are what is wanted, and their labels where they have any."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            if "arr_0.npy" not in names:
-                listed = ", ".join(names)[:80]
-                raise VtbenchError(f"{path} has no arr_0 (it has {listed}): give uint8 images NHWC as arr_0")
-            with archive.open("arr_0.npy") as source:
-                header = _header(source)
-            _refuse(path, "arr_0", header)
-            labels = _labels(path, archive, header.shape[0]) if "arr_1.npy" in names else None
-    except FileNotFoundError:
-        raise VtbenchError(f"{path} does not exist: give an .npz with uint8 images as arr_0") from None
-    except (zipfile.BadZipFile, OSError, ValueError, EOFError) as bad:
-        raise _damaged(path, bad) from bad
+    if not path.exists():
+        raise VtbenchError(f"{path} does not exist: give an .npz with uint8 images as arr_0")
+    with reading(path, ".npz"), zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        if "arr_0.npy" not in names:
+            listed = ", ".join(names)[:80]
+            raise VtbenchError(f"{path} has no arr_0 (it has {listed}): give uint8 images NHWC as arr_0")
+        with archive.open("arr_0.npy") as source:
+            header = read_header(source)
+        _refuse(path, "arr_0", header)
+        labels = _labels(path, archive, header.shape[0]) if "arr_1.npy" in names else None
     return header, labels
 
 
-def _header(source: IO[bytes]) -> Header:
-    """Reads the header; the file stands at the first value afterwards."""
-    import numpy as np
-
-    version = np.lib.format.read_magic(source)
-    reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    return Header(*reader(source))
-
-
 def _labels(path: Path, archive: zipfile.ZipFile, images: int) -> list[int] | None:
-    import numpy as np
-
-    labels = np.load(io.BytesIO(archive.read("arr_1.npy")), allow_pickle=False)
-    if labels.dtype.kind not in "iu":
+    with archive.open("arr_1.npy") as source:
+        header = read_header(source)
+    if header.dtype.kind not in "iu":
         return None
-    if labels.size != images:
-        raise VtbenchError(f"{path} has {labels.size} labels (arr_1) for {images} images: wanted one each")
-    return [int(v) for v in labels.reshape(-1)]
+    count = math.prod(header.shape)
+    if count != images:
+        raise VtbenchError(f"{path} has {count} labels (arr_1) for {images} images: wanted one each")
+    with archive.open("arr_1.npy") as source:
+        return [int(v) for v in read_array(source, archive.getinfo("arr_1.npy").file_size).reshape(-1)]
 
 
 def _refuse(path: Path, array: str, header: Header) -> None:
@@ -147,15 +107,12 @@ def _images(path: Path, images: Open, shape: tuple[int, ...], size: int) -> Iter
     import numpy as np
 
     each = int(np.prod(shape[1:]))
-    try:
-        with images() as source:
-            _header(source)
-            for start in range(0, shape[0], size):
-                count = min(size, shape[0] - start)
-                data = source.read(count * each)
-                if len(data) != count * each:
-                    raise VtbenchError(f"{path} ends after {start} of {shape[0]} images: the file is truncated")
-                pixels = np.frombuffer(data, np.uint8).reshape(count, *shape[1:])
-                yield [Original(Item(f"{start + k:06d}", start + k), rgb) for k, rgb in enumerate(pixels)]
-    except (zipfile.BadZipFile, OSError, EOFError, zlib.error) as bad:
-        raise VtbenchError(f"{path} cannot be read to its end ({bad}): the file is truncated or damaged") from bad
+    with reading(path, "an array of images"), images() as source:
+        read_header(source)
+        for start in range(0, shape[0], size):
+            count = min(size, shape[0] - start)
+            data = source.read(count * each)
+            if len(data) != count * each:
+                raise VtbenchError(f"{path} ends after {start} of {shape[0]} images: the file is truncated")
+            pixels = np.frombuffer(data, np.uint8).reshape(count, *shape[1:])
+            yield [Original(Item(f"{start + k:06d}", start + k), rgb) for k, rgb in enumerate(pixels)]

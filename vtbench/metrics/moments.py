@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import warnings
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from vtbench.images.npz import names_in_npz, read_arrays
+from vtbench.models.pickles import check_pickled
 from vtbench.types.errors import VtbenchError
+from vtbench.types.foreign import reading
 
 Floats = NDArray[np.float64]
 BLOCK = 4096
@@ -126,46 +128,41 @@ def load(path: Path, part: Literal["pool3", "spatial"] = "pool3") -> Statistics:
         raise VtbenchError(f"{path} is neither .npz nor a .pt cache of torch-fidelity: give one of them")
     if part == "spatial":
         raise VtbenchError(f"{path} is a cache of torch-fidelity, which holds no spatial statistics: give an ADM .npz")
-    mu, sigma = _torch_fidelity(path)
-    return Statistics(np.asarray(mu, dtype=np.float64), np.asarray(sigma, dtype=np.float64), None, path.name)
+    with reading(path, "statistics", "it is not a statistics cache of torch-fidelity, or it is damaged"):
+        mu, sigma = _torch_fidelity(path)
+        return Statistics(np.asarray(mu, dtype=np.float64), np.asarray(sigma, dtype=np.float64), None, path.name)
 
 
 def _npz(path: Path, suffix: str) -> Statistics:
     """Moments under `mu` and `sigma`, each name with the suffix."""
     mu, sigma = f"mu{suffix}", f"sigma{suffix}"
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            missing = next((k for k in (mu, sigma) if k not in file.files), None)
-            if missing is not None:
-                raise VtbenchError(
-                    f"{path} holds {', '.join(file.files) or 'nothing'} and no {missing}: "
-                    f"give reference statistics with {mu} and {sigma}"
-                )
-            n = int(file["n"]) if "n" in file.files else 0
-            return Statistics(
-                np.asarray(file[mu], dtype=np.float64),
-                np.asarray(file[sigma], dtype=np.float64),
-                n if n > 0 else None,
-                path.name,
-                str(file["extractor"]) if "extractor" in file.files else None,
+    with reading(path, ".npz"):
+        file = read_arrays(path, (mu, sigma, "n", "extractor"))
+        missing = next((k for k in (mu, sigma) if k not in file), None)
+        if missing is not None:
+            raise VtbenchError(
+                f"{path} holds {', '.join(names_in_npz(path)) or 'nothing'} and no {missing}: "
+                f"give reference statistics with {mu} and {sigma}"
             )
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as bad:
-        raise VtbenchError(f"{path} cannot be read as .npz ({bad}): the file is truncated or damaged") from bad
+        n = int(file["n"]) if "n" in file else 0
+        return Statistics(
+            np.asarray(file[mu], dtype=np.float64),
+            np.asarray(file[sigma], dtype=np.float64),
+            n if n > 0 else None,
+            path.name,
+            str(file["extractor"]) if "extractor" in file else None,
+        )
 
 
 def _torch_fidelity(path: Path) -> tuple[Any, Any]:
-    import pickle
-
     import torch
 
     # Exactly what a pickled float array names; arrays of objects need more and are refused.
     allowed: list[Any] = [np.ndarray, np.dtype, type(np.dtype("float64")), type(np.dtype("float32"))]
     reconstruct = getattr(importlib.import_module("numpy._core.multiarray"), "_reconstruct")  # noqa: B009
     allowed += [reconstruct, (reconstruct, "numpy.core.multiarray._reconstruct")]
-    try:
-        with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            cache = torch.load(path, map_location="cpu", weights_only=True)
-        return cache["mu"], cache["sigma"]
-    except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, EOFError) as bad:
-        raise VtbenchError(f"{path} is not a statistics cache of torch-fidelity ({str(bad)[:160]})") from bad
+    check_pickled(path)
+    with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        cache = torch.load(path, map_location="cpu", weights_only=True)
+    return cache["mu"], cache["sigma"]

@@ -18,7 +18,9 @@ from typing import Any
 from vtbench import registry
 from vtbench.metrics.released_weights import TABLE as TABLE
 from vtbench.metrics.released_weights import MetricWeights, own_folder
+from vtbench.models.pickles import check_pickled
 from vtbench.types.errors import Unavailable, VtbenchError, near
+from vtbench.types.foreign import reading
 
 VARIABLE = "VTBENCH_METRIC_WEIGHTS"
 CHECKED_AT_ONCE = 32 * 2**20
@@ -138,26 +140,17 @@ def identity(name: str, path: Path | None = None) -> str:
 
 def load_state(name: str, path: Path | None = None) -> dict[str, Any]:
     """The tensors of `name`'s file; nothing in it ever runs."""
-    import pickle
-    import zipfile
-
     import torch
-    from safetensors import SafetensorError
 
-    unreadable = (pickle.UnpicklingError, SafetensorError, zipfile.BadZipFile, RuntimeError, OSError, EOFError)
     file = find(name, path)
-    try:
+    advice = "give a PyTorch file of a state dict, or .safetensors"
+    with reading(f"{file}, given for the metric weights {name},", "tensors", advice):
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file
 
             return load_file(str(file))
+        check_pickled(file)
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except (*unreadable, KeyError, ValueError, TypeError) as bad:
-        first = (str(bad).splitlines() or [""])[0][:120]
-        raise VtbenchError(
-            f"{file}, given for the metric weights {name}, cannot be read as tensors ({type(bad).__name__}: {first}): "
-            "give a PyTorch file of a state dict, or .safetensors"
-        ) from bad
     if not isinstance(state, dict):
         raise VtbenchError(f"{file} holds a {type(state).__name__}: wanted a dictionary of tensors for {name}")
     return state

@@ -7,6 +7,7 @@ the business of `containers`.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from vtbench.models.pickled_arrays import PickledArray
 from vtbench.models.pickles import Stub, read_pickle
 from vtbench.models.weight_files import Index, beside_shards, index_in, read_index, weight_files
 from vtbench.types.errors import VtbenchError
+from vtbench.types.foreign import cause, reading
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +27,12 @@ if TYPE_CHECKING:
 CONTAINERS = ("state_dict", "model", "ema", "model_ema_state_dict", "model_state_dict", "module", "params", "net")
 """Keys under which trainers put a state dict, for those who ask for one file's tensors without saying which they need;
 tried in this order after those that the caller names."""
+DAMAGED = "it is truncated, damaged or not a checkpoint"
+LARGEST_HEADER = 1 << 26
+"""Bytes of a safetensors header: 67 MB state a million tensors."""
+MOST_TENSORS = 500_000
+LONGEST_NAME = 2000
+"""Characters of a tensor's name with the containers that it lies in."""
 DEEPEST = 60
 """Levels of nesting that are searched for tensors: a damaged or hostile file may nest without end."""
 
@@ -35,6 +43,11 @@ def inventories(path: Path) -> list[Inventory]:
 
     Raises VtbenchError if a file is truncated, no checkpoint, or holds no tensors.
     """
+    with reading(path, "a checkpoint", DAMAGED):
+        return _inventories(path)
+
+
+def _inventories(path: Path) -> list[Inventory]:
     index = index_in(path) if path.is_dir() else path if ".index." in path.name and path.is_file() else None
     if index is not None and not path.is_dir():
         return [_of_shards(read_index(index))]
@@ -108,23 +121,50 @@ def _leaves_of_file(path: Path) -> list[Leaf]:
         content = read_numpy(path)
     else:
         content = read_pickle(path)
-    leaves = list(_walk(content, (), "", set()))
+    leaves = list(itertools.islice(_walk(content, (), "", set()), MOST_TENSORS + 1))
     if not leaves:
         raise VtbenchError(
             f"{path} holds no tensors ({type(content).__name__} inside): it is not a checkpoint of weights"
         )
+    _check_leaves(leaves, path)
     return leaves
 
 
+def _check_leaves(leaves: Sequence[Leaf], path: Path) -> None:
+    """Refuses names and tensors that no checkpoint has, and that everything behind here would stumble over."""
+    import torch
+
+    if len(leaves) > MOST_TENSORS:
+        raise VtbenchError(f"{path} holds more than {MOST_TENSORS} tensors: it is no checkpoint of a network")
+    for leaf in leaves:
+        length = len(leaf.name) + sum(map(len, leaf.key))
+        if length > LONGEST_NAME:
+            raise VtbenchError(f"{path} has a name of {length} characters: it is no checkpoint of a network")
+        tensor = leaf.tensor
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu" or tensor.is_nested:
+            raise VtbenchError(
+                f"{path}: {leaf.name or 'its tensor'} is sparse, quantized, nested or empty of numbers: save plain ones"
+            )
+
+
 def _safetensors(path: Path) -> dict[str, torch.Tensor]:
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    with path.open("rb") as source:
+        length = int.from_bytes(source.read(8), "little")
+    size = path.stat().st_size
+    if not 2 <= length <= min(LARGEST_HEADER, size - 8):
+        raise VtbenchError(
+            f"{path} is not a whole safetensors file (it states a header of {length} bytes, has {size}, and at most "
+            f"{LARGEST_HEADER} are read): it is truncated or damaged"
+        )
     try:
         return load_file(path)
-    except (SafetensorError, OSError, ValueError, KeyError) as bad:
+    except Exception as bad:
         # KeyError: a dtype that this torch does not know.
-        raise VtbenchError(f"{path} is not a whole safetensors file ({bad}): it is truncated or damaged") from bad
+        raise VtbenchError(
+            f"{path} is not a whole safetensors file ({cause(bad)}): it is truncated or damaged"
+        ) from bad
 
 
 def _of_shards(index: Index) -> Inventory:

@@ -236,8 +236,8 @@ def _own_of(family: Family, infer: Any, inventories: Sequence[Inventory], path: 
                         continue
                     tried.add(key)
                     wanted = needed(on_meta(family, arch))
-                except (VtbenchError, LookupError, ValueError, ZeroDivisionError):
-                    # The shapes only looked like this network's; the next one may be it.
+                except Exception:
+                    # The shapes only looked like this network's, and may be made to; the next one may be it.
                     continue
                 copies = [copy for one in inventories for copy in one.copies(wanted) if copy.fits]
                 fitting = [copy for copy in copies if copy.integer is None]

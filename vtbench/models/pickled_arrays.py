@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,6 +13,33 @@ if TYPE_CHECKING:
 
 PLAIN = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "b1")
 """numpy's short names of the numbers that are also torch's; objects, texts and records are none."""
+
+
+_left: contextvars.ContextVar[int] = contextvars.ContextVar("bytes left", default=0)
+
+
+@contextlib.contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """While a file of `size` bytes is read: what is built of it may take a few times as much, and no more. A pickle may
+    build a large array as often as it likes from bytes that stand in it once."""
+    before = _left.set(ROOM * size + SMALL)
+    try:
+        yield
+    finally:
+        _left.reset(before)
+
+
+def take_room(size: int) -> None:
+    """Called before `size` bytes are built."""
+    left = _left.get() - size
+    if left < 0:
+        raise ValueError("it builds many times what it holds")
+    _left.set(left)
+
+
+ROOM = 4
+SMALL = 1 << 20
+"""Bytes."""
 
 
 class PickledDtype:
@@ -52,6 +81,7 @@ def _tensor(content: Any, dtype: Any, shape: Any, order: str) -> torch.Tensor | 
     kind = np.dtype(f"{dtype.order if dtype.order in ('<', '>') else '='}{dtype.text}")
     if len(content) != math.prod(shape) * kind.itemsize:
         return None
+    take_room(len(content))
     array = np.frombuffer(content, dtype=kind).reshape(shape, order="F" if order == "F" else "C")
     return torch.from_numpy(np.array(array, dtype=kind.newbyteorder("="), order="C"))
 
@@ -68,7 +98,10 @@ def _frombuffer(content: Any = None, dtype: Any = None, shape: Any = None, order
 
 def _encode(text: Any = "", *_: Any) -> bytes | None:
     """How protocols before 3 keep bytes: as the characters of the same numbers."""
-    return text.encode("latin1") if isinstance(text, str) else None
+    if not isinstance(text, str):
+        return None
+    take_room(len(text))
+    return text.encode("latin1")
 
 
 CONSTRUCTORS: dict[tuple[str, str], Callable[..., Any]] = {

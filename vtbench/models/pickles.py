@@ -16,14 +16,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from vtbench.models.pickled_arrays import CONSTRUCTORS
+from vtbench.models.pickle_limits import LEGACY_MAGIC, NoPickle, check
+from vtbench.models.pickled_arrays import CONSTRUCTORS, room_for, take_room
+from vtbench.models.torch_archives import check_archive
 from vtbench.types.errors import VtbenchError
+from vtbench.types.foreign import cause, reading
 
 if TYPE_CHECKING:
     import torch
-
-LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-"""The first pickle of torch's format before 1.6 (torch/serialization.py, MAGIC_NUMBER)."""
 
 
 class Stub:
@@ -56,44 +56,57 @@ def read_pickle(path: Path) -> Any:
     """The content of a pickled checkpoint, every unknown class a `Stub`; raises VtbenchError if it is damaged."""
     import torch
 
-    if is_script(path):
-        # Some releases of torch hand these to torch.jit.load, which may run what is in them.
-        return _of_zip(path)
-    try:
-        with warnings.catch_warnings():
-            # About pickle protocols: either it loads, or the sentence below says why not.
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        KeyError,
-        OSError,
-        AttributeError,
-        TypeError,
-    ) as bad:
-        refusal = bad
-    if zipfile.is_zipfile(path):
-        return _of_zip(path)
-    try:
-        with path.open("rb") as source:
-            return _legacy_load(source, path.stat().st_size)
-    except Exception:
-        # Whatever a damaged file makes this reader stumble over, torch's own refusal tells more.
-        raise _not_a_checkpoint(path, refusal) from None
+    with reading(path, "a checkpoint", DAMAGED):
+        archive = check_pickled(path)
+        if archive and is_script(path):
+            # Some releases of torch hand these to torch.jit.load, which may run what is in them.
+            return _zip_load(path)
+        try:
+            with warnings.catch_warnings():
+                # About pickle protocols: either it loads, or the sentence below says why not.
+                warnings.simplefilter("ignore")
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+        except Exception as bad:
+            # A damaged file makes torch raise anything; and our own reader takes more than torch does.
+            refusal = bad
+        if archive:
+            return _zip_load(path)
+        try:
+            with path.open("rb") as source, room_for(path.stat().st_size):
+                return _legacy_load(source, path.stat().st_size)
+        except Exception:
+            # Whatever a damaged file makes this reader stumble over, torch's own refusal tells more.
+            raise _not_a_checkpoint(path, refusal) from None
+
+
+DAMAGED = "it is truncated, damaged or not a checkpoint"
+
+
+def check_pickled(path: Path) -> bool:
+    """Refuses, before anything of the file is built, what no checkpoint holds. True if it is an archive of torch's."""
+    with reading(path, "a checkpoint", DAMAGED):
+        try:
+            with path.open("rb") as source:
+                # By the mark that torch itself goes by: a pickle may have an archive behind it.
+                archive = source.read(4) == b"PK\x03\x04"
+                if not archive:
+                    source.seek(0)
+                    check(source, path.stat().st_size)
+            if archive:
+                with zipfile.ZipFile(path) as opened:
+                    check_archive(path, opened)
+        except NoPickle as bad:
+            raise _not_a_checkpoint(path, bad) from bad
+    return archive
 
 
 def is_script(path: Path) -> bool:
     """True for a TorchScript archive: code, with the tensors of its modules."""
-    try:
+    with reading(path, "a checkpoint", DAMAGED):
         if not zipfile.is_zipfile(path):
             return False
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith("/constants.pkl") for name in archive.namelist())
-    except (zipfile.BadZipFile, OSError):
-        return False
 
 
 def read_script(path: Path) -> dict[str, torch.Tensor]:
@@ -101,10 +114,9 @@ def read_script(path: Path) -> dict[str, torch.Tensor]:
 
     Raises VtbenchError if it is damaged, or holds none.
     """
-    try:
-        out = dict(_tensors(_of_zip(path), "", set()))
-    except RecursionError:
-        raise VtbenchError(f"{path} nests modules without end: it is no archive that torch wrote") from None
+    with reading(path, "a TorchScript archive", DAMAGED):
+        check_pickled(path)
+        out = dict(_tensors(_zip_load(path), "", set()))
     if not out:
         raise VtbenchError(f"{path} is a TorchScript archive without tensors: give a file of weights")
     return out
@@ -122,20 +134,8 @@ def _tensors(module: Any, prefix: str, seen: set[int]) -> Iterator[tuple[str, to
             yield from _tensors(part, f"{prefix}.{name}" if prefix else name, seen)
 
 
-def _of_zip(path: Path) -> Any:
-    try:
-        return _zip_load(path)
-    except VtbenchError:
-        raise
-    except Exception as bad:
-        raise VtbenchError(
-            f"{path} cannot be read as a checkpoint ({type(bad).__name__}: {bad}): it is damaged"
-        ) from bad
-
-
 def _not_a_checkpoint(path: Path, refusal: Exception) -> VtbenchError:
     """torch's refusal of a file in our words: its own text goes on to advise loading the file unsafely."""
-    text = str(refusal).strip()
     with path.open("rb") as source:
         start = source.read(2)
     if start[:1] != b"\x80" and start != b"PK":
@@ -143,12 +143,10 @@ def _not_a_checkpoint(path: Path, refusal: Exception) -> VtbenchError:
             f"{path} is not a checkpoint ({'it is empty' if not start else f'it starts with {start!r}'}): "
             "give a .safetensors file, or one that torch.save wrote"
         )
-    reason = text.splitlines()[0].split(". ")[0][:160] if text else type(refusal).__name__
-    if isinstance(refusal, pickle.UnpicklingError) or "weights_only" in text:
+    reason = str(refusal) if isinstance(refusal, NoPickle) else cause(refusal)
+    if isinstance(refusal, pickle.UnpicklingError) or "weights_only" in str(refusal):
         reason = "a pickle, but not one that torch.save made of tensors; nothing in it was run"
-    return VtbenchError(
-        f"{path} cannot be read as a checkpoint ({reason}): it is truncated, damaged or not a checkpoint"
-    )
+    return VtbenchError(f"{path} cannot be read as a checkpoint ({reason}): {DAMAGED}")
 
 
 # -- constructors that tensors need ----------------------------------------------------------------------------------
@@ -214,7 +212,11 @@ def _rebuild_parameter(data: Any, *_: Any) -> Any:
 
 def _storage_of_bytes(content: Any = None, *_: Any) -> Any:
     """How a plain `pickle.dump` of tensors keeps a storage: as bytes in torch's old format."""
-    return _legacy_load(io.BytesIO(content), len(content)) if isinstance(content, bytes) else None
+    if not isinstance(content, bytes):
+        return None
+    take_room(len(content))
+    check(io.BytesIO(content), len(content))
+    return _legacy_load(io.BytesIO(content), len(content))
 
 
 def _new_ordered_dict(*args: Any) -> OrderedDict[Any, Any]:
@@ -259,14 +261,12 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _zip_load(path: Path) -> Any:
-    """The object in a checkpoint of torch's zip format, tensors alone alive."""
+    """The object in a checkpoint of torch's zip format, which was checked; tensors alone alive."""
     import torch
 
-    with zipfile.ZipFile(path) as archive:
-        pickles = [n for n in archive.namelist() if n.endswith("/data.pkl")]
-        if len(pickles) != 1:
-            raise VtbenchError(f"{path} is a zip file without one data.pkl: it is not a torch checkpoint")
-        root = pickles[0].removesuffix("data.pkl")
+    with zipfile.ZipFile(path) as archive, room_for(path.stat().st_size):
+        (name,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
+        root = name.removesuffix("data.pkl")
         dtypes = _storage_dtypes()
         kept: dict[str, torch.Tensor | None] = {}
 
@@ -285,12 +285,17 @@ def _zip_load(path: Path) -> Any:
                 )
             return kept[key]
 
-        return _Unpickler(io.BytesIO(archive.read(pickles[0])), storage).load()
+        return _Unpickler(io.BytesIO(archive.read(name)), storage).load()
 
 
-def read_plain_pickle(source: IO[bytes]) -> Any:
-    """The one object that Python's own pickle wrote, every unknown class a `Stub`; nothing in it runs."""
-    return _Unpickler(source, lambda pid: None).load()
+def read_plain_pickle(content: bytes) -> Any:
+    """The one object that Python's own pickle wrote, every unknown class a `Stub`; nothing in it runs.
+
+    Raises NoPickle for what is none; and whatever a damaged one makes it stumble over.
+    """
+    check(io.BytesIO(content), len(content))
+    with room_for(len(content)):
+        return _Unpickler(io.BytesIO(content), lambda pid: None).load()
 
 
 def _legacy_load(source: IO[bytes], size: int) -> Any:
@@ -310,8 +315,9 @@ def _legacy_load(source: IO[bytes], size: int) -> Any:
         if not isinstance(pid, tuple) or len(pid) < 5 or not isinstance(pid[1], _StorageType):
             return None
         dtype, key, length = dtypes.get(pid[1].name), str(pid[2]), int(pid[4])
-        if key not in kept and dtype is not None and 0 <= length <= size:
+        if key not in kept and dtype is not None and 0 <= length * dtype.itemsize <= size:
             # Filled below: the bytes stand behind the pickles.
+            take_room(length * dtype.itemsize)
             kept[key] = torch.empty(length, dtype=dtype)
         return kept.get(key)
 

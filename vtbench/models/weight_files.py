@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from vtbench.types.errors import VtbenchError
+from vtbench.types.foreign import read_object
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".pkl", ".npz", ".npy")
 """Of two files of one name, the one whose suffix stands first is read."""
@@ -86,10 +86,9 @@ def index_in(folder: Path) -> Path | None:
 
 def read_index(path: Path) -> Index:
     """An index of shards; refused where it names files that are not beside it."""
-    try:
-        table = {str(k): str(v) for k, v in json.loads(path.read_text())["weight_map"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as bad:
-        raise VtbenchError(f"{path} is not an index of sharded weights ({bad})") from bad
+    table = read_object(path).get("weight_map")
+    if not isinstance(table, dict) or not all(isinstance(file, str) for file in table.values()):
+        raise VtbenchError(f"{path} has no weight_map of names and files, as an index of sharded weights has")
     files = sorted(set(table.values()))
     for name in files:
         if Path(name).name != name:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,6 +36,8 @@ from vtbench.scoring.loading import Metrics, load_metrics
 from vtbench.scoring.scores import Asked, Tally, scores_of, tally, with_values
 from vtbench.types.errors import VtbenchError
 
+log = logging.getLogger(__name__)
+
 
 @isolated()
 def evaluate(request: Request, progress: Progress | None = None, say: Say | None = None) -> Evaluation:
@@ -62,6 +65,7 @@ def evaluate(request: Request, progress: Progress | None = None, say: Say | None
             except VtbenchError as bad:
                 if alone and bad.code == 2:
                     raise
+                log.debug("%s failed", shown, exc_info=bad)
                 failures[shown] = str(bad)
     return Evaluation(tuple(runs), failures)
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vtbench.images.arrays import names_in_npz, open_npz
+from vtbench.images.arrays import open_npz
 from vtbench.images.kinds import is_npz
+from vtbench.images.npz import names_in_npz
 from vtbench.images.opening import open_set, open_suite
 from vtbench.images.sets import ImageSet
 from vtbench.metrics import moments

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from vtbench.types.readable import readable
+from vtbench.types.readable import one_line, readable
 
 
 class VtbenchError(Exception):
@@ -16,7 +16,7 @@ class VtbenchError(Exception):
     """
 
     def __init__(self, message: str, *, code: int = 2) -> None:
-        super().__init__(readable(message))
+        super().__init__(one_line(readable(message)))
         self.code = code
 
 

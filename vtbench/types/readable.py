@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 from vtbench.types.secrets import redacted
 
@@ -23,6 +24,29 @@ def readable(text: str) -> str:
 
 def _escaped(code: int) -> str:
     return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
+
+
+LONGEST = 2000
+"""Characters of a sentence."""
+
+
+def one_line(text: str) -> str:
+    r"""A sentence as it can be shown: line breaks and tabs as spaces, other control characters as \xNN, the middle of a
+    very long one left out. Names of tensors and files, and what servers say, may hold anything."""
+    if not text.isprintable():
+        text = re.sub(r"\s*[\r\n\t\v\f\x85\u2028\u2029]\s*", " ", text)
+        text = "".join(_control_as_code(c) for c in text)
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST * 3 // 4]} … {text[-LONGEST // 4 :]}"
+    return text.strip()
+
+
+def _control_as_code(c: str) -> str:
+    """What moves a terminal's cursor or turns the direction of writing round, as its number. What joins the letters of
+    some scripts (ZWNJ, ZWJ) stays."""
+    if unicodedata.category(c) not in ("Cc", "Cf", "Cs") or c in "\u200c\u200d":
+        return c
+    return f"\\x{ord(c):02x}" if ord(c) < 256 else f"\\u{ord(c):04x}"
 
 
 def as_the_system_has_it(text: str) -> str:
