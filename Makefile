@@ -20,6 +20,7 @@ $(VENV)/.offline: $(BIN)/python pyproject.toml
 
 $(VENV)/.test: $(BIN)/python pyproject.toml
 	$(BIN)/python -m pip install -q -e '.[test]'
+	$(BIN)/python -m pip install -q --no-deps 'compressai>=1.2.8'
 	touch $@ $(VENV)/.offline
 
 demo: $(VENV)/.offline

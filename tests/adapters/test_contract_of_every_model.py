@@ -86,10 +86,14 @@ def test_every_file_of_weights_has_a_role_and_a_place(entry: registry.Entry) -> 
         own = not any(w.hub or w.url or w.package for w in weights)
         assert own or weight.hub or weight.url or weight.package or weight.role == "folder", "where is it to be had?"
         assert weight.sha256 is None or re.fullmatch("[0-9a-f]{64}", weight.sha256)
+        assert weight.sha256_begins is None or re.fullmatch("[0-9a-f]{8,63}", weight.sha256_begins)
         assert weight.package is None or weight.sha256, "what we ship is verified"
         assert weight.url is None or weight.url.startswith("https://")
         assert weight.hub is None or re.fullmatch(r"[\w.-]+/[\w.-]+", weight.hub)
-    assert len({w.role for w in weights}) == len(weights), "each file has a role of its own"
+    # Under the options of one run; several files may be for one role where an option chooses among them.
+    told_apart = [(w.role, sorted(w.when.items())) for w in weights]
+    assert all(told_apart.count(one) == 1 for one in told_apart), "each file has a role of its own"
+    assert all(set(w.when) <= set(entry.card.options) for w in weights)
 
 
 @every_model

@@ -9,6 +9,10 @@ import sys
 import tomllib
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
+from vtbench.types import errors
+
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 ONLY_FOR_MAKERS = {"matplotlib": "tasks/suites/make_starter.py"}
@@ -21,6 +25,8 @@ def distribution(requirement: str) -> str:
     return re.sub(r"[-_.]+", "-", name[0]).lower()
 
 
+ALONE = {distribution(r) for r in errors.ALONE.values()}
+"""Packages that no extra can bring, and that are installed beside one."""
 DECLARED = {distribution(r) for r in PROJECT["dependencies"]} | {
     distribution(r) for extra, lines in PROJECT["optional-dependencies"].items() if extra != "test" for r in lines
 }
@@ -54,9 +60,22 @@ def test_every_import_is_of_a_declared_requirement() -> None:
     undeclared = {}
     for module, files in found.items():
         owners = {distribution(d) for d in places.get(module, [module])}
-        if not owners & DECLARED and {*files} - {ONLY_FOR_MAKERS.get(module)}:
+        if not owners & (DECLARED | ALONE) and {*files} - {ONLY_FOR_MAKERS.get(module)}:
             undeclared[module] = sorted(files)
     assert undeclared == {}, "add to dependencies, or to an extra, in pyproject.toml"
+
+
+def test_what_no_extra_can_bring_is_of_an_extra_and_excluded_by_us() -> None:
+    """compressai asks for numpy below 2: an extra that named it could not be installed. The Makefile installs it."""
+    assert set(errors.ALONE) <= set(PROJECT["optional-dependencies"])
+    assert not ALONE & DECLARED
+    for requirement in errors.ALONE.values():
+        wanted = [Requirement(r) for r in importlib.metadata.requires(distribution(requirement)) or ()]
+        ours = {distribution(r): Requirement(r).specifier for r in PROJECT["dependencies"]}
+        lowest = {name: next(iter(spec)).version for name, spec in ours.items()}
+        clash = [r.name for r in wanted if r.name in lowest and not r.specifier.contains(lowest[r.name])]
+        assert clash, f"{requirement} can be in an extra by now"
+        assert f"--no-deps '{requirement}'" in (ROOT / "Makefile").read_text()
 
 
 def test_no_requirement_is_without_a_lower_bound() -> None:

@@ -149,3 +149,38 @@ def test_curves_join_only_what_is_of_the_same_weights_dtype_adapter_and_options(
     assert len({*titles}) == len(titles), "a legend tells them apart"
     site = leaderboard.build([tmp_path], tmp_path / "site").read_text()
     assert all(html.escape(title) in site for title in titles)
+
+
+def test_a_knob_that_chooses_the_weights_makes_one_curve(tmp_path: Path) -> None:
+    """A network a quality: released files are one curve, one folder of the user's is another, another training a third;
+    of files that stand under no option, every one is a curve of its own."""
+
+    def write(name: str, quality: int, status: str, checkpoint: str | None, when: Any) -> None:
+        digest = f"{name}{quality}"
+        weights = {"status": status, "files": [{"file": "w", "role": "model", "sha256": digest}], "why": digest}
+        weights = weights if status == "unverified" else {**weights, "why": None}
+        folder = made_runs.write(
+            tmp_path / name / str(quality),
+            name="codec",
+            options={"quality": quality},
+            knob="quality",
+            weights=weights,
+            scores=[score("psnr", 20.0 + quality), score("bpp", 0.1 * quality)],
+        )
+        info = json.loads((folder / "run.json").read_text())
+        info["id"] = f"{name}{quality}"
+        info["model"]["checkpoint"] = checkpoint
+        info["model"]["card"]["weights"] = [{"file": "w", "when": when}]
+        info["question"] = {"model": {"name": "codec", "weights": [digest], "options": {"quality": quality}}}
+        (folder / "run.json").write_text(json.dumps(info))
+
+    for quality in (1, 2, 3):
+        write("released", quality, "official", None, {"quality": quality})
+        write("mine", quality, "unverified", "mine", {"quality": quality})
+        write("other", quality, "unverified", "other", {"quality": quality})
+    assert sorted(len(curve.points) for curve in curves(read_runs([tmp_path]))) == [3, 3, 3]
+    for quality in (1, 2):
+        write("plain", quality, "official", None, {})
+        write("hostile", quality, "official", None, ["quality"])
+    lengths = sorted(len(curve.points) for curve in curves(read_runs([tmp_path])))
+    assert lengths == [1, 1, 1, 1, 3, 3, 3]

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from vtbench import registry
-from vtbench.types.cards import Card, Weights
+from vtbench.types.cards import Card, Weights, with_weights_of
 from vtbench.types.environment import cache_dir, offline
+from vtbench.types.errors import how_to_install
 from vtbench.types.version import VERSION
 
 EXTRAS: Mapping[str, Mapping[str, str]] = {
@@ -25,6 +26,12 @@ EXTRAS: Mapping[str, Mapping[str, str]] = {
     "rd": {"bjontegaard": "bjontegaard"},
     "webdataset": {"webdataset": "webdataset"},
     "formats": {"pillow_heif": "pillow-heif", "pillow_jxl": "pillow-jxl-plugin"},
+    "compressai": {
+        "compressai": "compressai",
+        "torch_geometric": "torch-geometric",
+        "pytorch_msssim": "pytorch-msssim",
+        "einops": "einops",
+    },
 }
 """{extra: {module: distribution}}"""
 
@@ -33,7 +40,8 @@ ENABLES = {
     "offline": "OCR without a download: the text task runs offline",
     "rd": "BD-rate and BD-PSNR",
     "webdataset": "suites in webdataset tar shards",
-    "formats": "images in HEIF (.heic) and JPEG XL (.jxl)",
+    "formats": "images in HEIF (.heic) and JPEG XL (.jxl), the codec JPEG XL",
+    "compressai": "learned codecs: bmshj2018, mbt2018, cheng2020",
 }
 
 
@@ -84,11 +92,11 @@ def state(card: Card) -> tuple[str, str]:
     if card.extra:
         missing = extra_missing(card.extra)
         if missing:
-            return "needs extra", f"pip install 'vtbench[{card.extra}]' ({', '.join(missing)} missing)"
+            return "needs extra", f"{how_to_install(card.extra)} ({', '.join(missing)} missing)"
     unset = [name for name in card.environment if not os.environ.get(name)]
     if unset:
         return "needs key", f"set {', '.join(unset)} in the environment"
-    absent = [w for w in card.weights if not weight_here(w)]
+    absent = [w for w in with_weights_of(card, card.options).weights if not weight_here(w)]
     if not absent:
         return "ready", ""
     if all(w.hub is None and w.url is None for w in absent):
@@ -171,7 +179,7 @@ def metrics() -> list[dict[str, Any]]:
             if need in here and here[need]["state"] not in ("verified", "here"):
                 problems.append(f"{need}: {here[need].get('how') or here[need]['state']}")
             elif need in EXTRAS and extra_missing(need):
-                problems.append(f"pip install 'vtbench[{need}]'")
+                problems.append(how_to_install(need))
         condition = {"state": "needs weights" if problems else "ready", "needs": "; ".join(problems)}
         out.append({**dataclasses.asdict(card), "name": name, **condition})
     return [*out, *_broken(registry.metrics().broken)]
@@ -210,5 +218,5 @@ def _extra(name: str) -> dict[str, str]:
         "name": name,
         "state": f"missing {', '.join(missing)}" if missing else "installed",
         "enables": ENABLES[name],
-        "how": f"pip install 'vtbench[{name}]'",
+        "how": how_to_install(name),
     }

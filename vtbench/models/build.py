@@ -21,7 +21,7 @@ from vtbench.models.native import NetworkTokenizer
 from vtbench.models.network import build_network
 from vtbench.models.weights import WeightFiles
 from vtbench.types.adapter import Generator
-from vtbench.types.cards import Wrapping
+from vtbench.types.cards import Wrapping, with_weights_of
 from vtbench.types.errors import VtbenchError
 from vtbench.types.opened import Opened, noting
 
@@ -115,6 +115,7 @@ def _build(spec: str, options: Mapping[str, str], fill: Fill) -> Built:
     if spec.startswith("family:"):
         entry, options = _own_configuration(entry, options)
     resolved = {**entry.card.options, **registry.parse_options(entry.card, options)}
+    entry = replace(entry, card=with_weights_of(entry.card, resolved))
     opened = None if entry.builtin else Opened()
     with noting(opened):
         model = registry.build(entry, resolved)

@@ -103,7 +103,7 @@ def _verified(card: Card, files: Mapping[str, Path], *, users: bool) -> WeightFi
         hashes.append({"file": path.name, "role": weight.role, "sha256": digest})
         # The hub's cache names a large file by the sha256 that the hub states for it: as good as one on the card.
         stated = weight.sha256 or (path.resolve().name if not users and weight.hub else None)
-        if digest == stated:
+        if digest == stated or (weight.sha256_begins and not users and digest.startswith(weight.sha256_begins)):
             continue
         if weight.hub is None and weight.url is None and weight.package is None:
             status = "own" if status == "official" else status
@@ -116,9 +116,18 @@ def _verified(card: Card, files: Mapping[str, Path], *, users: bool) -> WeightFi
         why = (
             f"{path.name} has sha256 {digest[:12]}…, the card of {card.name} says {weight.sha256[:12]}…"
             if weight.sha256
-            else f"upstream states no sha256 for {weight.file}, so {digest[:12]}… cannot be verified"
+            else _unstated(weight, digest)
         )
     return WeightFiles(files, status, tuple(hashes), why)
+
+
+def _unstated(weight: Weights, digest: str) -> str:
+    if weight.sha256_begins is None:
+        return f"upstream states no sha256 for {weight.file}, so {digest[:12]}… cannot be verified"
+    return (
+        f"upstream states only {weight.sha256_begins}… of the sha256 of {weight.file}, so {digest[:12]}… of a file "
+        "that vtbench did not download cannot be verified"
+    )
 
 
 def _names(card: Card) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vtbench.reporting.values import finite, known_fields, mapping, text, whole_number
+from vtbench.reporting.values import finite, known_fields, listed, mapping, text, whole_number
 from vtbench.results.record import Run, find_runs, read_run
 from vtbench.types.errors import VtbenchError
 
@@ -181,9 +181,14 @@ def knob(run: Run) -> tuple[str | None, Any]:
 
 def curve_key(run: Run) -> str:
     """Equal for runs that lie on one curve: the same model, weights, adapter and dtype, and options that differ in the
-    knob only."""
+    knob only. A knob may choose the weights, a network a quality: then their origin must be equal, not they."""
     fixed = json.dumps({k: v for k, v in options(run).items() if k != knob(run)[0]}, sort_keys=True, default=str)
-    facts = json.dumps([*_loaded(run), fixed], sort_keys=True, default=str)
+    loaded = _loaded(run)
+    if any(knob(run)[0] in mapping(mapping(file).get("when")) for file in listed(model_card(run).get("weights"))):
+        _, stated, *rest, asked = loaded
+        asked = {k: v for k, v in asked.items() if k != "weights"}
+        loaded = [stated.get("status"), section(run, "model").get("checkpoint"), *rest, asked]
+    facts = json.dumps([*loaded, fixed], sort_keys=True, default=str)
     return f"{model_name(run)} {fixed} {hashlib.sha256(facts.encode()).hexdigest()[:8]}"
 
 
@@ -219,8 +224,7 @@ class WeightFacts:
 
 def weights(run: Run) -> WeightFacts:
     stated = mapping(section(run, "model").get("weights"))
-    listed = stated.get("files")
-    files = [f for f in listed if isinstance(f, Mapping)] if isinstance(listed, (list, tuple)) else []
+    files = [f for f in listed(stated.get("files")) if isinstance(f, Mapping)]
     known = known_fields(WeightFacts, stated)
     known["files"] = tuple(WeightFile(str(f.get("file", "")), str(f.get("sha256") or "")) for f in files)
     return WeightFacts(**known)

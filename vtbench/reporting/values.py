@@ -15,6 +15,11 @@ def finite(value: Any) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
+def listed(value: Any) -> list[Any]:
+    """A list as a record states it; empty where it states something else."""
+    return list(value) if isinstance(value, (list, tuple)) else []
+
+
 def mapping(value: Any) -> Mapping[str, Any]:
     """A section; empty for whatever is none."""
     return value if isinstance(value, Mapping) else {}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+
+from vtbench.types.errors import VtbenchError
 
 Kind = Literal["codec", "continuous", "discrete", "closed", "generator"]
 
@@ -48,6 +50,11 @@ class Weights:
     ema: bool | None = None
     package: str | None = None
     """`package:path` of a file that an installed package carries (ours included)."""
+    sha256_begins: str | None = None
+    """The first digits of its sha256, where upstream states no more (in the file's name). What is downloaded must begin
+    so; a file of the user's stays unverified, since so few digits can be met on purpose."""
+    when: Mapping[str, Any] = field(default_factory=dict)
+    """The options under which this is the file, where it depends on them (a network a quality); empty: always."""
     copy: str | None = None
     """The copy of the weights that the caller asks for (`--prefix`), where a file holds several; not the release's."""
 
@@ -125,6 +132,21 @@ class Card:
 
     def __repr__(self) -> str:
         return f"<Card {self.name}: {self.kind}, {self.title}>"
+
+
+def with_weights_of(card: Card, options: Mapping[str, Any]) -> Card:
+    """The card with the files of weights that are read under these options, resolved; raises VtbenchError where some
+    were released, and none for them."""
+    files = tuple(w for w in card.weights if all(options.get(name) == value for name, value in w.when.items()))
+    if card.weights and not files:
+        names = list(dict.fromkeys(name for w in card.weights for name in w.when))
+        asked = ", ".join(f"{name}={options.get(name)}" for name in names)
+        known = "; ".join(
+            f"{name}: {', '.join(map(str, dict.fromkeys(w.when[name] for w in card.weights if name in w.when)))}"
+            for name in names
+        )
+        raise VtbenchError(f"{card.name}: no weights were released for {asked}: give one of {known}")
+    return card if files == card.weights else replace(card, weights=files)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from vtbench.types.readable import one_line, readable
 
@@ -24,11 +24,22 @@ RAISED = (Exception, SystemExit)
 """What somebody else's code may raise: one that calls `sys.exit` must not end the command that only lists it."""
 
 
+ALONE: Mapping[str, str] = {"compressai": "compressai>=1.2.8"}
+"""By extra: a package that it cannot bring, since what the package asks for (numpy below 2) and vtbench exclude each
+other, though it runs with what is here."""
+
+
+def how_to_install(extra: str) -> str:
+    """The command that installs an extra."""
+    alone = f" && pip install --no-deps '{ALONE[extra]}'" if extra in ALONE else ""
+    return f"pip install 'vtbench[{extra}]'{alone}"
+
+
 class MissingExtra(VtbenchError):
     """A package of an extra is not installed."""
 
     def __init__(self, package: str, extra: str, what: str) -> None:
-        super().__init__(f"{what} needs the package {package}, which is not installed: pip install 'vtbench[{extra}]'")
+        super().__init__(f"{what} needs the package {package}, which is not installed: {how_to_install(extra)}")
 
 
 class Unavailable(VtbenchError):
