@@ -228,8 +228,8 @@ class AToken(nn.Module):
         inside, out, self.channels = (c.integer(k) for k in ("in_channels", "out_channels", "latent_channels"))
         self.colours, rest = divmod(inside, math.prod(self.patch))
         # A decoder may give fewer frames than the encoder took.
-        self.given, more = divmod(out, max(1, self.colours) * rows * columns)
-        if rest or more or not self.colours or not self.given:
+        self.frames_back, more = divmod(out, max(1, self.colours) * rows * columns)
+        if rest or more or not self.colours or not self.frames_back:
             raise VtbenchError(
                 f"arch.in_channels {inside} and out_channels {out} are no whole patches of {rows} x {columns} pixels"
             )
@@ -329,5 +329,7 @@ class AToken(nn.Module):
     def _decoded(self, rows: Tensor, h: int, w: int) -> Tensor:
         """One window (B, t h w, channels) -> (B, C, frames, H, W)."""
         grid = (rows.shape[1] // (h * w), h, w)
-        patches = self.decoder(rows, grid).unflatten(2, (self.given, *self.patch[1:], self.colours)).unflatten(1, grid)
+        patches = (
+            self.decoder(rows, grid).unflatten(2, (self.frames_back, *self.patch[1:], self.colours)).unflatten(1, grid)
+        )
         return patches.permute(0, 7, 1, 4, 2, 5, 3, 6).flatten(6).flatten(4, 5).flatten(2, 3)  # type: ignore[no-any-return]

@@ -89,7 +89,7 @@ def test_a_picture_is_the_first_of_four_frames_and_windows_do_not_see_each_other
 
 def test_a_decoder_may_give_fewer_frames_than_it_is_shown() -> None:
     network = atoken(out_channels=192).network
-    assert network.given == 1
+    assert network.frames_back == 1
     assert network.decode(torch.zeros(1, 4, 12), size=(16, 16)).shape == (1, 3, 16, 16)
 
 
