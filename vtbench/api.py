@@ -36,6 +36,7 @@ def evaluate(
     shard: tuple[int, int] | None = None,
     out: str | Path | None = None,
     protocol: str = "vtbench",
+    icc: str | None = None,
     seed: int = 0,
     progress: Progress | None = None,
     command: str | None = None,
@@ -50,6 +51,7 @@ def evaluate(
     models: a name, a list of names, or a tokenizer object. images: a suite, folder, glob or `hf:NAME@REVISION`; without
     it a task runs on its own suites. options: {name: value or list of values}; a list makes one run each.
     prefix: which copy of the checkpoint's weights is read, where it holds several ("params_ema", "first_stage_model.").
+    icc: "srgb" converts images by the colour profiles that they state, which are not applied otherwise.
     fit: how a model of one fixed size is served, "resize" (there and back; the task's default) or "tiles".
     out: folder of the results; None makes a temporary one. A model that fails is named in `failures`, the others go on.
     prompts, per_prompt, tokenizer_checkpoint: for generators (tasks with prompts), which have no other tasks.

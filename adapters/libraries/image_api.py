@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtbench.images import web
-from vtbench.images.reading import BadImage, decode
+from vtbench.images.limits import BadImage
+from vtbench.images.reading import decode
 from vtbench.images.rounding import to_uint8
 from vtbench.types.adapter import ClosedSystem
 from vtbench.types.cards import Card, Family, Fixed, Multiple

@@ -80,11 +80,11 @@ def test_unstated_ranges_are_refused() -> None:
     with pytest.raises(BadImage, match=r"depth\.tif holds floating-point samples"):
         decode(floats, "depth.tif")
     wide = encoded(Image.fromarray(np.full((2, 2), 100_000, np.int32), "I"), "TIFF")
-    with pytest.raises(BadImage, match="100000, whose range is not stated"):
+    with pytest.raises(BadImage, match="32-bit signed integers, whose range is not stated"):
         decode(wide, "x")
     # Small values tell nothing: 255 of 2^31 would be black, 255 of 255 white.
     small = encoded(Image.fromarray(np.full((2, 2), 255, np.int32), "I"), "TIFF")
-    with pytest.raises(BadImage, match="32-bit integers"):
+    with pytest.raises(BadImage, match="32-bit signed integers"):
         decode(small, "x")
 
 

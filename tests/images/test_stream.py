@@ -166,10 +166,10 @@ def test_a_bad_image_is_named_in_its_place_and_the_others_go_on(tmp_path: Path, 
 def test_whatever_a_disk_or_a_library_raises_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     suite = open_suite(str(folder(tmp_path, 2)))
 
-    def raising(item: Item) -> Any:
+    def raising(item: Item, icc: str = "") -> Any:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(suite, "load", raising)
+    monkeypatch.setattr(suite, "picture", raising)
     (batch,) = originals(suite, NATIVE, suite.items, 4)
     assert [o.why for o in batch] == [
         f"{k}.png cannot be read (OSError: [Errno 5] Input/output error)" for k in range(2)

@@ -13,6 +13,7 @@ from vtbench.cli.options import (
     Checkpoint,
     Device,
     Dtype,
+    Icc,
     JsonFile,
     MetricNames,
     MetricWeights,
@@ -29,6 +30,7 @@ from vtbench.cli.options import (
     use_weights,
 )
 from vtbench.cli.progress import counter, progress
+from vtbench.types.errors import VtbenchError
 
 if TYPE_CHECKING:
     from vtbench.running.evaluation import Evaluation
@@ -71,6 +73,7 @@ def evaluate(
     shard: Shard = None,
     out: Results = Path("out"),
     protocol: Protocol = "vtbench",
+    icc: Icc = None,
     seed: Seed = 0,
     fit: Fit = None,
     metric_weights: MetricWeights = None,
@@ -99,6 +102,7 @@ def evaluate(
         shard=shard_of(shard),
         out=out,
         protocol=protocol,
+        icc=icc,
         seed=seed,
         command=command_line(),
         prompts=suite,
@@ -128,6 +132,7 @@ def score(
         bool, typer.Option("--set", help="Compare sets, not pairs: FID, KID, IS, precision, recall, …")
     ] = False,
     device: Device = "cpu",
+    icc: Icc = None,
     metric_weights: MetricWeights = None,
 ) -> None:
     """Metrics for image folders without any model: one reference, many candidates."""
@@ -136,6 +141,8 @@ def score(
     if not candidates and (reference / "run.json").is_file():
         from vtbench.running import rescore
 
+        if icc is not None:
+            raise VtbenchError(f"{reference} is a run, which states its own view: leave out --icc")
         say(text.run_scores(rescore.add_metrics(reference, names, device=device)))
         return
     from vtbench.running import folders
@@ -143,7 +150,7 @@ def score(
 
     score_all = image_sets.score if sets else folders.score
     with counter("score") as tick:
-        scored = score_all(reference, candidates or [], names, device=device, progress=tick, say=complain)
+        scored = score_all(reference, candidates or [], names, device=device, icc=icc, progress=tick, say=complain)
     # The table first: it took long to make, and a full disk must not swallow it.
     say(text.folders(scored))
     for note in scored.notes:

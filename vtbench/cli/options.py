@@ -39,6 +39,12 @@ MetricWeights = Annotated[
         "--metric-weights", metavar="NAME=FILE", help="A metric network's file; its numbers are marked unverified."
     ),
 ]
+Icc = Annotated[
+    str | None,
+    typer.Option(
+        metavar="srgb", help="Convert images by the colour profiles that they state; without it none is applied."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write everything to this file.")]
 

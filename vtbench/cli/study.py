@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from vtbench.cli.apps import exit_with, save_json, say
-from vtbench.cli.options import Checkpoint, Device, JsonFile, Option, Prefix, names_of, single
+from vtbench.cli.options import Checkpoint, Device, Icc, JsonFile, Option, Prefix, names_of, single
 from vtbench.cli.progress import progress
 from vtbench.types.errors import VtbenchError
 
@@ -41,6 +41,7 @@ def explain(
     option: Option = None,
     limit: Annotated[int | None, typer.Option(help="Only the first N images.")] = None,
     device: Device = "cpu",
+    icc: Icc = None,
     json_file: JsonFile = None,
 ) -> None:
     """Which convention moves the number by how much, largest first."""
@@ -48,9 +49,10 @@ def explain(
     from vtbench.explaining.runs import explain_runs
 
     if len(models) == 2:
-        if images or checkpoint or option or prefix is not None:
+        if images or checkpoint or option or prefix is not None or icc is not None:
             raise VtbenchError(
-                "two runs state their own images and model: leave out --images, --checkpoint, --prefix and --option"
+                "two runs state their own images, view and model: leave out --images, --icc, --checkpoint, --prefix "
+                "and --option"
             )
         explanation = explain_runs(Path(models[0]), Path(models[1]), claim or None, limit=limit, device=device)
     elif len(models) == 1:
@@ -63,6 +65,7 @@ def explain(
             options=single(option),
             limit=limit,
             device=device,
+            icc=icc,
         )
     else:
         raise VtbenchError(f"{len(models)} systems were given: explain takes a model with --claim, or two runs")

@@ -9,6 +9,7 @@ cannot be measured is null with its reason: rFID below 10,000 images, another re
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from vtbench.explaining.measure import Measurement, Score, load
 from vtbench.explaining.systems import open_system
 from vtbench.images.protocols import PROTOCOLS
 from vtbench.models.isolation import isolated
+from vtbench.models.pictures import SavedPictures
+from vtbench.scoring.remarks import differing_profiles, stated_profiles
 from vtbench.statistics.intervals import mean_interval
 from vtbench.types.errors import VtbenchError
 from vtbench.types.metric import SetMetric
@@ -47,16 +50,17 @@ def explain(
     device: str = "cpu",
     batch_size: int = 4,
     seed: int = 0,
+    icc: str | None = None,
 ) -> Explanation:
     """Re-scores `model` (a name, `folder:DIR`, or a run's folder that kept images or tokens) under every open choice.
 
     claims: {metric: the number that somebody printed}. images: the originals (suite, folder, glob, hf:…); a run knows
     its own. Saved pictures can only be scored at the view they were made at; their originals are cropped to their size
-    by every named crop.
+    by every named crop. icc: "srgb" converts pictures by the colour profiles that they state.
     """
     wanted = claimed_numbers(claims)
     check_limit(limit)
-    explained = open_system(model, images, checkpoint, dict(options or {}), device, prefix)
+    explained = open_system(model, images, checkpoint, dict(options or {}), device, prefix, icc)
     items = list(explained.suite.items[:limit])
     if not items:
         raise VtbenchError(f"{explained.suite.name} holds no images")
@@ -68,6 +72,7 @@ def explain(
         measurement.measure([*defaults, *(other.choice for metric in wanted for other in others[metric])])
         answers = [_explained(measurement, metric, wanted[metric], others[metric]) for metric in wanted]
     notes = [*explained.suite.notes, *explained.system.notes, *explained.notes, *left_out(measurement.left_out)]
+    notes += _profiles(measurement)
     if len(explained.suite.items) > len(items):
         notes.append(f"the first {len(items)} of {len(explained.suite.items)} images")
     notes.append("every choice was scored on the same images; the claim's own images may be others")
@@ -78,6 +83,16 @@ def left_out(reasons: Mapping[str, str]) -> list[str]:
     """Notes that name the images that could not be scored, the first ones with their reasons."""
     notes = [f"{item} was left out: {why}" for item, why in list(reasons.items())[:NAMED]]
     return notes + ([f"{len(reasons) - NAMED} more images were left out"] if len(reasons) > NAMED else [])
+
+
+def _profiles(measurement: Measurement) -> list[str]:
+    """The notes on colour profiles that were not applied: of pairs that differ in them, else of the originals."""
+    stated = measurement.profiles.values()
+    pairs = isinstance(measurement.explained.system, SavedPictures)
+    differing = Counter(f"{one} and {other}" for one, other in stated if pairs and one != other)
+    alike = Counter(one for one, other in stated if not pairs or one == other)
+    n = measurement.scored
+    return [*differing_profiles(differing, n), *stated_profiles(alike, n)]
 
 
 def check_limit(limit: int | None) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vtbench.explaining.choices import Choice
 from vtbench.explaining.systems import Explained
+from vtbench.images.profiles import named
 from vtbench.images.rounding import Rounding, rounded
 from vtbench.images.stream import batches, source_of
 from vtbench.images.views import View
@@ -82,6 +83,8 @@ class Measurement:
     sizes: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     """Images that could not be read or reconstructed -> why."""
+    profiles: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Images of which either side states a colour profile that was not applied -> (the original's, its picture's)."""
 
     def measure(self, choices: Iterable[Choice]) -> None:
         """Measures what the choices need, each view once."""
@@ -91,7 +94,7 @@ class Measurement:
         size = self.explained.size
         for fit, roundings in wanted.items():
             if any(roundings.values()):
-                view = View.parse("native" if fit == "native" or size is None else str(size), fit)
+                view = View.parse("native" if fit == "native" or size is None else str(size), fit, self.explained.icc)
                 self.measure_view(view, fit, roundings)
 
     def measure_view(self, view: View, name: str, wanted: Wanted) -> None:
@@ -178,6 +181,10 @@ class _Sink:
     def write(self, work: pipeline.Work) -> None:
         self.to.left_out.update({o.item.id: o.why for o in work.originals if o.why is not None})
         for part in work.parts:
+            for k, original in enumerate(part.originals):
+                both = named(original.profile), str(part.output.flags.get(k, {}).get("profile", named(None)))
+                if both != (named(None), named(None)):
+                    self.to.profiles[original.item.id] = both
             self._part(part)
 
     def _part(self, part: pipeline.Part) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vtbench.images.opening import open_of_task, open_suite
@@ -11,6 +11,7 @@ from vtbench.images.pairing import check_pairs, size_of
 from vtbench.images.protocols import PROTOCOLS
 from vtbench.images.rounding import Rounding
 from vtbench.images.suite import Suite
+from vtbench.images.views import View
 from vtbench.models.load import again, load, originals
 from vtbench.models.pictures import SavedPictures
 from vtbench.models.system import System
@@ -40,6 +41,8 @@ class Explained:
     roundings: Sequence[Rounding]
     card: Card
     notes: Sequence[str] = ()
+    icc: str = ""
+    """ "srgb" where pictures are converted by their colour profiles, whatever the view."""
 
 
 def open_system(
@@ -49,18 +52,23 @@ def open_system(
     options: Mapping[str, str],
     device: str,
     prefix: str | None = None,
+    icc: str | None = None,
 ) -> Explained:
-    """model: a name, `folder:DIR`, or a run's folder. images: the originals; by default the run's own, or a suite."""
+    """model: a name, `folder:DIR`, or a run's folder. images: the originals; by default the run's own, or a suite. icc:
+    "srgb" converts pictures by their profiles; a run states its own."""
     if (Path(model) / "run.json").is_file():
-        if options or checkpoint or prefix is not None:
-            raise VtbenchError(f"{model} is a run: it takes no --option, --checkpoint or --prefix")
+        if options or checkpoint or prefix is not None or icc is not None:
+            raise VtbenchError(f"{model} is a run: it takes no --option, --checkpoint, --prefix or --icc")
         return _of_run(Path(model), images, device)
     if model.startswith("folder:") and images is None:
         raise VtbenchError(f"{model} needs its originals: give --images FOLDER")
     path = Path(checkpoint).expanduser() if checkpoint is not None else None
     system = load(model, options, checkpoint=path, prefix=prefix, device=device, generator=False).system
     suite = open_suite(images) if images else open_of_task("starter-natural")
-    return _of_folder(model, system, suite) if isinstance(system, SavedPictures) else _of_model(system, suite)
+    chosen = View.parse("native", icc=icc).icc
+    if isinstance(system, SavedPictures):
+        return _of_folder(model, system.converted(chosen), suite)
+    return replace(_of_model(system, suite), icc=chosen)
 
 
 def _of_model(system: System, suite: Suite) -> Explained:
@@ -81,11 +89,12 @@ def _of_folder(model: str, system: SavedPictures, suite: Suite) -> Explained:
     sizes = [(original, picture) for original, picture in both if original is not None and picture is not None]
     if all(original == picture for original, picture in sizes):
         why = "saved pictures exist at one view: another crop needs the model"
-        return Explained(model, system, suite, None, _views("native", why), "native", OF_PICTURES, system.card)
+        native = _views("native", why)
+        return Explained(model, system, suite, None, native, "native", OF_PICTURES, system.card, icc=system.icc)
     side = _side(model, sizes)
     views = {name: "" for name in PROTOCOLS if name != "native"}
     note = f"the originals were cropped to {side} x {side} by each named crop; the pictures stay as they were saved"
-    return Explained(model, system, suite, side, views, "vtbench", OF_PICTURES, system.card, [note])
+    return Explained(model, system, suite, side, views, "vtbench", OF_PICTURES, system.card, [note], system.icc)
 
 
 def _side(model: str, sizes: Sequence[tuple[tuple[int, int], tuple[int, int]]]) -> int:
@@ -107,8 +116,9 @@ def _of_run(path: Path, images: str | None, device: str) -> Explained:
     own = str(protocol(run))
     views = _views(own, "a run's pictures or tokens exist at one view: explain the model itself to try another")
     roundings = OF_PICTURES if isinstance(system, SavedPictures) else OF_MODELS
-    size = None if view_name(run) == "native" else int(view_name(run))
-    return Explained(run.name, system, suite, size, views, own, roundings, system.card)
+    view = View.parse(view_name(run), own)
+    system = system.converted(view.icc) if isinstance(system, SavedPictures) else system
+    return Explained(run.name, system, suite, view.size, views, own, roundings, system.card, icc=view.icc)
 
 
 def _views(only: str, why: str) -> dict[str, str]:

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from vtbench.images.ahead import in_batches, read_ahead
+from vtbench.images.limits import FILE_LIMIT
 from vtbench.types.environment import cache_dir
 
 Extent = tuple[int, int]
@@ -102,7 +103,9 @@ class Memory:
 def _of_file(path: str, extents: Sequence[Extent], memory: Memory) -> list[Digest]:
     try:
         facts = os.stat(path)
-        if not stat.S_ISREG(facts.st_mode):
+        # What the reader refuses is not read for its digest either: a sparse file may state a terabyte.
+        largest = max(facts.st_size if extent == WHOLE else extent[1] for extent in extents)
+        if not stat.S_ISREG(facts.st_mode) or largest > FILE_LIMIT:
             return [(UNREADABLE, None)] * len(extents)
         known = [memory.get(key) for key in _keys(path, facts, extents)]
         whole = [sha256 for sha256 in known if sha256 is not None]

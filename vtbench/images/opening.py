@@ -20,6 +20,7 @@ from vtbench.images.selection import normal, suffixes
 from vtbench.images.sets import ImageSet, set_of_suite
 from vtbench.images.shards import open_shards
 from vtbench.images.suite import Suite
+from vtbench.images.views import View
 from vtbench.images.zips import open_zip
 from vtbench.results.drawings import read_notes
 from vtbench.types.errors import VtbenchError, near
@@ -134,9 +135,9 @@ def _of_glob(pattern: str) -> Suite:
     return open_glob(pattern)
 
 
-def open_set(path: Path) -> ImageSet:
+def open_set(path: Path, view: View | None = None) -> ImageSet:
     """A folder, a tar or shards, a zip, a parquet file, or an array of images (.npz with `arr_0`, .npy); refuses
-    everything else in a sentence."""
+    everything else in a sentence. view: of files, by default as they are; arrays state no profile."""
     if path.is_file():
         if is_npz(path):
             return open_npz(path)
@@ -146,7 +147,7 @@ def open_set(path: Path) -> ImageSet:
         raise VtbenchError(f"{path} does not exist: give a folder, a tar, a zip, or an .npz with arr_0")
     suite = open_suite(str(path))
     items, labels, remarks = _with_prompts(path, suite)
-    return set_of_suite(suite, items, labels=labels, remarks=remarks, notes=suite.notes)
+    return set_of_suite(suite, items, view, labels=labels, remarks=remarks, notes=suite.notes)
 
 
 def _with_prompts(path: Path, suite: Suite) -> tuple[Sequence[Item], list[int] | None, list[str]]:

@@ -7,13 +7,15 @@ import hashlib
 import importlib
 import importlib.util
 import io
-import stat
+import re
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from vtbench.types.errors import VtbenchError
+from vtbench.images import jp2, netpbm, orientation, png, profiles, tiff
+from vtbench.images.limits import PIXEL_LIMIT, BadImage, open_regular, within_limit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,18 +23,19 @@ if TYPE_CHECKING:
 
     RGB = np.ndarray[Any, np.dtype[np.uint8]]
 
-PIXEL_LIMIT = 1 << 28
-"""268 million pixels (16,384 x 16,384), 805 MB as RGB: above every photograph that is scored, below a bomb."""
 BACKGROUND = (255, 255, 255)
 """Transparent pixels are laid on white, as pages and figures are shown."""
-
-
-class BadImage(VtbenchError):
-    """A file that is no image, or half of one, or over the limit."""
+READER = 1
+"""Part of every view's fingerprint: goes up when the rule comes to mean other pixels. A file that was misread, and is
+read right by now, is another picture by the sha256 of its row."""
 
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "GIF")
 """What is tried on a file's bytes, whatever its suffix: raster formats only (Pillow hands EPS to Ghostscript)."""
+
+
+_EXIF_ITEM = re.compile(rb"(infe[\2\3]...(?:..|....)..)Exif", re.DOTALL)
+"""An entry of the box iinf (ISO 14496-12, 8.11.6): version, flags, the item's number, its protection, its type."""
 
 
 class Plugin(NamedTuple):
@@ -51,7 +54,12 @@ PLUGINS: Mapping[str, Plugin] = {
 
 @functools.cache
 def formats() -> tuple[str, ...]:
-    """FORMATS, and those whose plug-in is installed."""
+    """FORMATS, and those whose plug-in is installed. Pillow then lets through what our own limit does."""
+    from PIL import Image
+
+    # Twice this is where Pillow refuses, with a number of its own; it is left alone where somebody has set it higher.
+    if Image.MAX_IMAGE_PIXELS is not None:
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, PIXEL_LIMIT)
     return (*FORMATS, *(name for name, plugin in PLUGINS.items() if _registered(plugin)))
 
 
@@ -64,28 +72,61 @@ def _registered(plugin: Plugin) -> bool:
     return True
 
 
-def decode(data: bytes, name: str) -> RGB:
-    """uint8 RGB (H, W, 3) of an image file, by one rule.
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A file as read: uint8 RGB (H, W, 3), the profile that it states (None: sRGB, or nothing stated), whether that was
+    applied, and what was left alone of its metadata."""
 
-    EXIF rotation is applied; alpha is laid on white; grey is repeated; palettes are looked up; CMYK is converted by
-    Pillow's plain formula; 16-bit samples keep their high byte; of several frames the first. Colour profiles are not
-    applied. Raises BadImage if the file is no image, truncated, or over PIXEL_LIMIT (read from its header, before
-    decoding).
+    rgb: RGB
+    profile: profiles.Profile | None = None
+    converted: bool = False
+    ignored: tuple[str, ...] = ()
+
+    @property
+    def flags(self) -> dict[str, Any]:
+        """For the image's row: `profile`, a colour profile that was not applied, or `converted`, one that was; and
+        `ignored`, damaged or large metadata."""
+        flags: dict[str, Any] = {}
+        if self.profile is not None:
+            flags["converted" if self.converted else "profile"] = self.profile.name
+        return {**flags, "ignored": list(self.ignored)} if self.ignored else flags
+
+
+@dataclass
+class _Stored:
+    """A picture as its format's decoder gives it, and what the file says beside its pixels."""
+
+    image: Image.Image
+    orientation: int = 1
+    profile: bytes | str | None = None
+    ignored: list[str] = field(default_factory=list)
+
+
+def decode(data: bytes, name: str) -> RGB:
+    """uint8 RGB (H, W, 3) of an image file: the pixels of `read_picture`."""
+    return read_picture(data, name).rgb
+
+
+def read_picture(data: bytes, name: str, icc: str = "") -> Picture:
+    """The picture of an image file, by one rule.
+
+    The orientation that its metadata states is applied; alpha is laid on white; grey is repeated; palettes are looked
+    up; CMYK is converted by Pillow's plain formula; wider samples keep their high byte; of several frames the first.
+    Colour profiles are named, and applied only if `icc` is "srgb". Damaged metadata is named, and no damage to the
+    picture. Raises BadImage if the file is no image, truncated, wholly transparent, or over PIXEL_LIMIT (read from its
+    header, before decoding).
     """
     from PIL import Image, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
-            # Pillow's own, lower warning level; the limit that counts is ours. Damaged metadata is no damaged picture.
+            # Of damaged metadata, and of Pillow's lower warning level for sizes; the limit that counts is ours.
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data), formats=formats())
-            _within_limit(image, name)
-            image.load()
-            return _to_rgb(image, name)
+            return _picture(_stored(data, name), name, icc)
     except BadImage:
         raise
     except Image.DecompressionBombError as bad:
-        raise BadImage(f"{name} is refused: it has more than {PIXEL_LIMIT} pixels, the limit") from bad
+        raise BadImage(_too_many(bad, name)) from bad
     except Exception as bad:
         # Pillow's plug-ins raise whatever a damaged file makes them stumble over; their text may print a whole buffer.
         if not data:
@@ -97,68 +138,124 @@ def decode(data: bytes, name: str) -> RGB:
         raise BadImage(f"{name} {what}: replace or remove the file") from bad
 
 
-def _to_rgb(image: Image.Image, name: str) -> RGB:
-    """The rule of `decode` for an opened image of any mode."""
-    import numpy as np
-    from PIL import Image, ImageOps
+def _stored(data: bytes, name: str) -> _Stored:
+    """By the format's own module, where Pillow alone does not read all of it right."""
 
-    tags = dict(getattr(image, "tag_v2", {}))
-    image = ImageOps.exif_transpose(image)
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        return np.repeat(_high_byte(image, tags, name)[..., None], 3, axis=2)
-    if image.mode == "F":
-        raise BadImage(f"{name} holds floating-point samples, whose range is not stated: save it with 8 or 16 bits")
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        over = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", over.size, (*BACKGROUND, 255)), over)
-    return np.array(image if image.mode == "RGB" else image.convert("RGB"), dtype=np.uint8)
-
-
-def _high_byte(image: Image.Image, tags: Mapping[int, Any], name: str) -> np.ndarray[Any, Any]:
-    """uint8 (H, W) of grey samples of more than 8 bits; `tags` are a TIFF's, empty for other formats."""
-    import numpy as np
-
-    values = np.asarray(image).astype(np.int64)
-    # TIFF 6.0: BitsPerSample (258), SampleFormat (339, 2 is signed), PhotometricInterpretation (262, 0 is white).
-    depth = int(tags.get(258, (16,))[0])
-    if depth > 16 or tags.get(339, (1,))[0] == 2 or values.min() < 0 or values.max() >= 1 << depth:
+    if data.startswith(png.MARK):
+        parsed = png.parse(png.Memory(data), name)
+        return _Stored(png.decoded(parsed, name), parsed.orientation, parsed.profile, parsed.ignored)
+    if data.startswith(tiff.MARKS):
+        picture, page = tiff.decoded(data, name)
+        return _Stored(picture, page.orientation, page.icc)
+    header = netpbm.wide(data)
+    if header is not None:
+        return _Stored(netpbm.decoded(data, header, name))
+    stream = jp2.stream_of(io.BytesIO(data)) if data.startswith(jp2.MARKS) else None
+    if stream is not None and (set(stream.depths) != {8} or stream.palette_depth > 8):
+        return _Stored(jp2.decoded(data, stream, name), profile=stream.icc)
+    image, readable = _opened(data)
+    within_limit(image.width, image.height, name)
+    size = image.size
+    image.load()
+    if image.size != size:
+        # Of containers, whose own header a damaged one may contradict: no size is believed twice.
         raise BadImage(
-            f"{name} holds {depth}-bit integers from {values.min()} to {values.max()}, whose range is not stated: "
-            "save it with 8 or 16 bits"
+            f"{name} states {size[0]} x {size[1]} pixels, has {image.width} x {image.height}: replace or remove it"
         )
-    # Pillow itself keeps the high byte of 16-bit colour, so grey is treated alike: v >> 8.
-    grey = (values >> (depth - 8)).astype(np.uint8)
-    # Pillow turns 8-bit samples round where 0 is white, and leaves wider ones as they are stored.
-    return 255 - grey if tags.get(262) == 0 else grey
+    turn, known = orientation.of_image(image)
+    icc = image.info.get("icc_profile") if stream is None else stream.icc
+    return _Stored(image, turn, icc, [] if readable and known else ["Exif (damaged)"])
 
 
-def _within_limit(image: Image.Image, name: str) -> None:
-    if image.width * image.height > PIXEL_LIMIT:
-        raise BadImage(
-            f"{name} is refused: {image.width} x {image.height} pixels, the limit is {PIXEL_LIMIT}: cut or shrink it"
-        )
-
-
-def header_size(path: Path) -> tuple[int, int]:
-    """(width, height) as shown (EXIF rotation applied), from the header alone."""
+def _opened(data: bytes) -> tuple[Image.Image, bool]:
+    """(image, whether it opened as it is): an AVIF or HEIF whose Exif block Pillow's plug-in stumbles over is opened
+    without it (ISO 23008-12: the block is an item of its own, which its entry gives a type)."""
     from PIL import Image
 
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            # A pipe would be waited for.
-            raise BadImage(f"{path} is no regular file: replace or remove it")
-        with Image.open(path, formats=formats()) as image:
-            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-            return (image.height, image.width) if turned else (image.width, image.height)
-    except BadImage:
-        raise
+        return Image.open(io.BytesIO(data), formats=formats()), True
+    except Exception:
+        # Whatever the plug-in raises: without the block it is asked again, or it is raised.
+        without = _EXIF_ITEM.sub(rb"\1none", data) if data[4:8] == b"ftyp" else data
+        if without == data:
+            raise
+        return Image.open(io.BytesIO(without), formats=formats()), False
+
+
+def _picture(stored: _Stored, name: str, icc: str) -> Picture:
+    """The rule of `read_picture` for a decoded image of any mode."""
+    import numpy as np
+    from PIL import Image
+
+    image = stored.image
+    profile, readable = profiles.stated(stored.profile)
+    ignored = tuple(stored.ignored if readable else [*stored.ignored, "ICC profile (damaged)"])
+    if image.mode.startswith("I;16"):
+        # Pillow itself keeps the high byte of 16-bit colour, so grey is treated alike.
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        raise BadImage(
+            f"{name} holds samples of mode {image.mode}, whose range is not stated: save it with 8 or 16 bits"
+        )
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        if image.getchannel("A").getextrema()[1] == 0:
+            raise BadImage(
+                f"{name} is wholly transparent (alpha 0 everywhere), so there is nothing of it to compare: save it "
+                "without alpha, or with the right one"
+            )
+    converted = profile is not None and icc == profiles.SRGB
+    if profile is not None and converted:
+        image = profiles.to_srgb(image, profile, name)
+    if image.mode == "RGBA":
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (*BACKGROUND, 255)), image)
+    rgb = np.array(image if image.mode == "RGB" else image.convert("RGB"), dtype=np.uint8)
+    return Picture(orientation.upright(rgb, stored.orientation), profile, converted, ignored)
+
+
+def _too_many(bad: Exception, name: str) -> str:
+    """Pillow's refusal of a size that it finds in a header, by our limit."""
+    pixels = re.search(r"\d+", str(bad))
+    count = f"{pixels[0]} pixels" if pixels else "more pixels than can be had"
+    return f"{name} is refused: {count}, the limit is {PIXEL_LIMIT}: cut or shrink it"
+
+
+def header_size(path: Path) -> tuple[int, int]:
+    """(width, height) as shown, from the header alone: for every file that `read_picture` reads, the size of that."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings(), open_regular(path, str(path)) as source:
+            warnings.simplefilter("ignore")
+            return _shown_size(source, str(path))
+    except (BadImage, OSError) as bad:
+        if isinstance(bad, BadImage):
+            raise
+        raise BadImage(f"{path} cannot be read ({bad.strerror or bad}): mend its rights, or remove it") from bad
     except Image.DecompressionBombError as bad:
-        raise BadImage(f"{path} is refused: it has more than {PIXEL_LIMIT} pixels, the limit") from bad
+        raise BadImage(_too_many(bad, str(path))) from bad
     except Exception as bad:
-        # As in `decode`: a damaged header makes plug-ins raise anything.
+        # As in `read_picture`: a damaged header makes plug-ins raise anything.
         raise BadImage(
             f"{path} is no image that can be read ({type(bad).__name__}): replace or remove the file"
         ) from bad
+
+
+def _shown_size(source: BinaryIO, name: str) -> tuple[int, int]:
+    from PIL import Image
+
+    head = source.read(16)
+    if head.startswith(png.MARK):
+        parsed = png.parse(source, name, pixels=False)
+        return orientation.shown((parsed.width, parsed.height), parsed.orientation)
+    if head.startswith(tiff.MARKS):
+        page = tiff.page_of(source, name)
+        return orientation.shown((page.width, page.height), page.orientation)
+    source.seek(0)
+    image, _ = _opened(source.read()) if head[4:8] == b"ftyp" else (Image.open(source, formats=formats()), True)
+    with image:
+        turn, _ = orientation.of_image(image)
+        return orientation.shown(image.size, turn)
 
 
 def rgb_sha256(rgb: RGB) -> str:

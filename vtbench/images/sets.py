@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,8 @@ class ImageSet:
     """With each image's prompt in its meta, where samples.jsonl stands beside; empty for an .npz."""
     load: Callable[[Item], Any] | None = None
     """uint8 RGB (H, W, 3) of an item, or why it cannot be read."""
+    profiles: Counter[str] = field(default_factory=Counter)
+    """Colour profiles that were not applied, and of how many images, once they have been read."""
     remarks: list[str] = field(default_factory=list)
     """What keeps numbers of the set from being compared, said beside them."""
     notes: Sequence[str] = ()
@@ -59,9 +62,9 @@ def streaming_set(
     return ImageSet(name, n, read, labels, bad, black, batches=batches, **facts)
 
 
-def set_of_suite(suite: Suite, items: Sequence[Item], **facts: Any) -> ImageSet:
-    """The suite's images as they are, read ahead."""
-    native = View.parse("native")
+def set_of_suite(suite: Suite, items: Sequence[Item], view: View | None = None, **facts: Any) -> ImageSet:
+    """The suite's images at the view, by default as they are, read ahead."""
+    native = View.parse("native") if view is None else view
 
     def load(item: Item) -> Any:
         original = read_original(suite, native, item, hashed=False)

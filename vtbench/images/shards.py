@@ -14,6 +14,7 @@ from pathlib import Path
 
 from vtbench.images.identity import digests
 from vtbench.images.kinds import HEAD, head_of, packing
+from vtbench.images.limits import within_file_limit
 from vtbench.images.selection import Selection, ids_of, in_order, suffixes, visible
 from vtbench.images.suite import Suite, gone
 from vtbench.types.errors import VtbenchError
@@ -37,6 +38,7 @@ class ShardSuite(Suite):
 
     def read(self, item: Item) -> bytes:
         shard, offset, size = item.place
+        within_file_limit(size, item.id)
         try:
             with Path(shard).open("rb") as source:
                 source.seek(offset)

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vtbench.images.ahead import THREADS, in_batches, read_ahead
+from vtbench.images.profiles import Profile, differ, named
 from vtbench.images.reading import rgb_sha256
 from vtbench.images.suite import Suite
 from vtbench.images.views import View
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from vtbench.images.reading import RGB
 
 T = TypeVar("T")
+PROFILES_DIFFER = "profiles_differ"
+"""The flag of a candidate that states other colours than its original: which."""
 BATCHES_AHEAD = 2
 """So many batches are read or being read while the caller works on another."""
 
@@ -35,13 +38,15 @@ BATCHES_AHEAD = 2
 @dataclass(frozen=True, eq=False)
 class Original:
     """One item as read: uint8 RGB (H, W, 3) of the view and the sha256 of its shape and pixels ("" where nobody asked
-    for it); or, where `rgb` is None, the sentence `why`. `flags` are the view's: {"enlarged": True}."""
+    for it); or, where `rgb` is None, the sentence `why`. `flags`: what its row says of it beside, as {"enlarged": True}
+    of the view or {"profile": "Display P3"} of the file, whose profile `profile` is where it was not applied."""
 
     item: Item
     rgb: RGB | None
     sha256: str = ""
     flags: Mapping[str, Any] = field(default_factory=dict)
     why: str | None = None
+    profile: Profile | None = None
 
 
 Source = Callable[[Item], Original]
@@ -51,14 +56,16 @@ Source = Callable[[Item], Original]
 def read_original(suite: Suite, view: View, item: Item, *, hashed: bool = True) -> Original:
     """Reads, verifies and views one image; a bad one is named, not raised."""
     try:
-        rgb, flags = view.apply(suite.load(item))
+        picture = suite.picture(item, view.icc)
+        rgb, flags = view.apply(picture.rgb)
     except VtbenchError as bad:
         return Original(item, None, why=str(bad))
     except Exception as bad:
         # A disk, a decoder or a library of data sets may raise anything; one image must not end a run of thousands.
         text = (str(bad).strip().splitlines() or [""])[0][:160]
         return Original(item, None, why=f"{item.id} cannot be read ({type(bad).__name__}: {text})")
-    return Original(item, rgb, rgb_sha256(rgb) if hashed else "", flags)
+    profile = None if picture.converted else picture.profile
+    return Original(item, rgb, rgb_sha256(rgb) if hashed else "", {**picture.flags, **flags}, profile=profile)
 
 
 def source_of(suite: Suite, view: View, *, hashed: bool = True) -> Source:
@@ -88,14 +95,20 @@ def batches(
         original = reference(item)
         if original.rgb is None:
             return (original, *(Original(item, None, why=original.why) for _ in candidates))
-        return (original, *(_of_its_size(candidate(item), original) for candidate in candidates))
+        return (original, *(_beside(candidate(item), original) for candidate in candidates))
 
     yield from in_batches(read_ahead(read, items, most=BATCHES_AHEAD * size, threads=threads), size)
 
 
-def _of_its_size(candidate: Original, original: Original) -> Original:
-    if candidate.rgb is None or original.rgb is None or candidate.rgb.shape == original.rgb.shape:
+def _beside(candidate: Original, original: Original) -> Original:
+    """The candidate, if it has its original's size; flagged where the two state different colours."""
+    if candidate.rgb is None or original.rgb is None:
         return candidate
+    if candidate.rgb.shape == original.rgb.shape:
+        if not differ(candidate.profile, original.profile):
+            return candidate
+        both = f"{named(original.profile)} and {named(candidate.profile)}"
+        return replace(candidate, flags={**candidate.flags, PROFILES_DIFFER: both})
     theirs, ours = candidate.rgb.shape, original.rgb.shape
     why = f"{candidate.item.id} is {theirs[1]}x{theirs[0]}, the original {ours[1]}x{ours[0]}"
     return Original(candidate.item, None, why=why)

@@ -6,7 +6,6 @@ Nothing is decoded before it is asked for, and an item is a few hundred bytes: m
 from __future__ import annotations
 
 import hashlib
-import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from vtbench.images.ahead import read_ahead
 from vtbench.images.identity import THREADS, UNREADABLE
-from vtbench.images.reading import BadImage, decode, rgb_sha256
+from vtbench.images.limits import BadImage, read_regular
+from vtbench.images.reading import Picture, read_picture, rgb_sha256
 from vtbench.types.errors import VtbenchError
 from vtbench.types.item import Item
 from vtbench.types.readable import readable
@@ -91,25 +91,27 @@ class Suite:
         """The bytes of the item's file; BadImage if there are none."""
         path = self.path(item)
         try:
-            if not stat.S_ISREG(path.stat().st_mode):
-                # A pipe would be waited for.
-                raise BadImage(f"{item.id} is no regular file: replace or remove it")
-            return path.read_bytes()
+            return read_regular(path, item.id)
         except OSError as bad:
             raise gone(item, path, bad) from bad
 
     def load(self, item: Item) -> RGB:
-        """uint8 RGB (H, W, 3); BadImage if it cannot be read, VtbenchError by name if it is not the image it was."""
+        """uint8 RGB (H, W, 3) of `picture`."""
+        return self.picture(item).rgb
+
+    def picture(self, item: Item, icc: str = "") -> Picture:
+        """The item as read; BadImage if it cannot be, VtbenchError by name if it is not the image it was. icc: as
+        `read_picture` takes it; a manifest states the pixels before."""
         data = self.read(item)
         if item.sha256_rgb is None:
             if item.sha256_file not in (None, hashlib.sha256(data).hexdigest()):
                 raise self._other_image(item, "file", self.remedy)
-            return decode(data, item.id)
-        rgb = decode(data, item.id)
-        if rgb_sha256(rgb) != item.sha256_rgb:
+            return read_picture(data, item.id, icc)
+        picture = read_picture(data, item.id)
+        if rgb_sha256(picture.rgb) != item.sha256_rgb:
             same_file = hashlib.sha256(data).hexdigest() == item.sha256_file
             raise self._other_image(item, "pixels", SAME_FILE if same_file else self.remedy)
-        return rgb
+        return read_picture(data, item.id, icc) if icc and picture.profile is not None else picture
 
     def _other_image(self, item: Item, part: str, advice: str) -> VtbenchError:
         return VtbenchError(

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vtbench.images.fits import Fit
+from vtbench.images.limits import PIXEL_LIMIT, BadImage
+from vtbench.images.profiles import SRGB
 from vtbench.images.protocols import PROTOCOLS
-from vtbench.images.reading import BACKGROUND, PIXEL_LIMIT, BadImage
+from vtbench.images.reading import BACKGROUND, READER
 from vtbench.types.errors import VtbenchError, near
 
 if TYPE_CHECKING:
@@ -18,16 +20,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class View:
-    """The picture that is scored: `size` is the side of a square, None the image as it is; `protocol` names the fit."""
+    """The picture that is scored: `size` is the side of a square, None the image as it is; `protocol` names the fit;
+    `icc` is "srgb" where colour profiles are applied, "" where they are not."""
 
     protocol: str = "vtbench"
     size: int | None = None
+    icc: str = ""
 
     @staticmethod
-    def parse(text: str, protocol: str = "vtbench") -> View:
-        """ "native", or a side in pixels such as "256"; the protocol is one of PROTOCOLS."""
+    def parse(text: str, protocol: str = "vtbench", icc: str | None = None) -> View:
+        """ "native", or a side in pixels such as "256"; the protocol is one of PROTOCOLS. Either may end in "+srgb", as
+        `name` writes it, which `icc` "srgb" adds."""
+        text, plus, named = text.partition("+")
+        icc = named if plus else icc or ""
+        if icc not in ("", SRGB) or (plus and not named):
+            raise VtbenchError(
+                f"--icc {icc!r} is no choice: give {SRGB}, or leave it out: profiles are then not applied"
+            )
         if protocol == "native" or text == "native":
-            return View("native" if protocol == "native" else protocol, None)
+            return View("native" if protocol == "native" else protocol, None, icc)
         square = [name for name, p in PROTOCOLS.items() if p.crop is not None]
         if protocol not in square:
             raise VtbenchError(
@@ -35,11 +46,12 @@ class View:
             )
         if not text.isdigit() or not 1 <= int(text) <= 16384:
             raise VtbenchError(f"--view {text!r} is no view: give native, or the side of a square such as 256")
-        return View(protocol, int(text))
+        return View(protocol, int(text), icc)
 
     @property
     def name(self) -> str:
-        return "native" if self.size is None else str(self.size)
+        """As `parse` reads it: "native", "256", "native+srgb"."""
+        return ("native" if self.size is None else str(self.size)) + (f"+{self.icc}" if self.icc else "")
 
     @property
     def fit(self) -> Fit:
@@ -49,10 +61,16 @@ class View:
             raise VtbenchError(f"the protocol {self.protocol} leaves pictures as they are: it has no view of a size")
         return crop
 
+    @property
+    def of_file(self) -> View:
+        """The view at which a picture that is this view already is read: as it is, in the same colours."""
+        return View("native", None, self.icc)
+
     def fingerprint(self) -> str:
         """16 hexadecimal digits over everything that decides the view's pixels."""
         fit = {} if self.size is None else {"fit": self.protocol, "version": self.fit.version}
-        text = json.dumps({"size": self.size, "background": BACKGROUND, "reader": 1, **fit}, sort_keys=True)
+        icc = {"icc": self.icc} if self.icc else {}
+        text = json.dumps({"size": self.size, "background": BACKGROUND, "reader": READER, **fit, **icc}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def apply(self, rgb: RGB) -> tuple[RGB, dict[str, Any]]:

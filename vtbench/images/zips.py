@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vtbench.images.kinds import HEAD
-from vtbench.images.reading import BadImage
+from vtbench.images.limits import FILE_LIMIT, BadImage
 from vtbench.images.selection import Selection, ids_of, in_order, visible
 from vtbench.images.suite import Suite, gone
 from vtbench.types.errors import VtbenchError
@@ -16,8 +16,6 @@ from vtbench.types.item import Item
 
 LOCAL_HEADER = 30
 """Bytes before a member's name (PKWARE, APPNOTE.TXT, 4.3.7); the lengths of name and extra field end it."""
-LARGEST = 1 << 30
-"""Bytes of a member, unpacked: above every image file that is scored."""
 ENCRYPTED = 0x1
 METHODS = {9: "deflate64", 12: "bzip2", 14: "lzma", 93: "zstd", 95: "xz"}
 """Names of compressions that are not read (APPNOTE.TXT, 4.4.5)."""
@@ -86,8 +84,10 @@ def _refuse(path: Path, member: zipfile.ZipInfo) -> None:
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         method = METHODS.get(member.compress_type, f"method {member.compress_type}")
         raise VtbenchError(f"{path} is compressed with {method} ({member.filename}): unpack it, and give the folder")
-    if member.file_size > LARGEST:
-        raise VtbenchError(f"{path}: {member.filename} would be {member.file_size} bytes: unpack it, and look")
+    if member.file_size > FILE_LIMIT:
+        raise VtbenchError(
+            f"{path}: {member.filename} would be {member.file_size} bytes, the limit is {FILE_LIMIT}: look at it first"
+        )
 
 
 def _head(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[], bytes]:

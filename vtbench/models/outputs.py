@@ -32,6 +32,7 @@ class Output:
     images: float32 (B, 3, H, W) in [0, 1] (a decoder may overshoot a little), or uint8 where pictures were read.
     tokens: those of the batch (of its tiles, where images were cut), None where there are none.
     failed: {position in the batch: reason} of images that have no candidate; theirs is black and never scored.
+    flags: {position: what a picture that was read says of itself}, for its row.
     record: how the images were served, for their rows. macs: multiply-accumulates of encoding and of decoding one
     image, where they were counted. kind: what the system is, by its card or, where that states nothing, its tokens.
     cost: what an image took besides time, by name: network evaluations (`nfe`) of a decoder that is a sampler.
@@ -42,6 +43,7 @@ class Output:
     encode_seconds: float | None = None
     decode_seconds: float | None = None
     failed: Mapping[int, str] = field(default_factory=dict)
+    flags: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     record: Mapping[str, Any] = field(default_factory=dict)
     ceiling: torch.Tensor | None = None
     """Where images were resized for the model and back: the same without the model, float32 (B, 3, H, W)."""

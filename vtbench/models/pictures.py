@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +19,16 @@ from vtbench.types.readable import readable
 if TYPE_CHECKING:
     import torch
 
+    from vtbench.images.reading import Picture
     from vtbench.images.suite import Suite
     from vtbench.images.views import View
 
 
 class SavedPictures(System):
     """Pictures of a folder, paired with the originals by relative path without suffix."""
+
+    icc = ""
+    """As `read_picture` takes it."""
 
     def __init__(self, folder: Path, *, partial: bool = False) -> None:
         """partial: pictures that are missing are named in the rows (those of a run of which some images failed)."""
@@ -43,6 +48,12 @@ class SavedPictures(System):
         self.options: dict[str, Any] = {}
         self.notes = [f"{folder}: {note}" for note in self.suite.notes]
 
+    def converted(self, icc: str) -> SavedPictures:
+        """The same pictures, read with `icc`."""
+        other = copy.copy(self)
+        other.icc = icc
+        return other
+
     def check(self, items: Sequence[Item], suite: Suite, view: View) -> None:
         """Refuses folders that do not pair; sizes are read from headers alone."""
         size = None if view.size is None else (view.size, view.size)
@@ -55,24 +66,28 @@ class SavedPictures(System):
         import numpy as np
         import torch
 
-        pictures, failed = [], {}
+        pictures, failed, flags = [], {}, {}
         height, width = int(images.shape[2]), int(images.shape[3])
         for position, item in enumerate(items):
             try:
-                rgb = self._load(item, height, width)
+                picture = self._load(item, height, width)
+                rgb = picture.rgb
+                if picture.flags:
+                    flags[position] = picture.flags
             except VtbenchError as bad:
                 failed[position] = str(bad)
                 rgb = np.zeros((height, width, 3), np.uint8)
             pictures.append(rgb)
         batch = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
-        return Output(batch, failed=failed, kind=self.card.kind)
+        return Output(batch, failed=failed, flags=flags, kind=self.card.kind)
 
-    def _load(self, item: Item, height: int, width: int) -> Any:
-        """uint8 (H, W, 3) of the picture of `item`."""
+    def _load(self, item: Item, height: int, width: int) -> Picture:
+        """The picture of `item`."""
         picture = self.items.get(stem(item.id))
         if picture is None:
             raise VtbenchError(f"no image for {item.id}{near(stem(item.id), self.items)}")
-        rgb = self.suite.load(picture)
-        if rgb.shape[:2] != (height, width):
-            raise VtbenchError(f"{picture.id} is {rgb.shape[1]}x{rgb.shape[0]}, the original {width}x{height}")
-        return rgb
+        read = self.suite.picture(picture, self.icc)
+        tall, wide = read.rgb.shape[:2]
+        if (tall, wide) != (height, width):
+            raise VtbenchError(f"{picture.id} is {wide}x{tall}, the original {width}x{height}")
+        return read

@@ -264,7 +264,7 @@ def _images(job: Job, folder: RunFolder, start: _Start, known: Mapping[str, Kept
     sources = [stream.source_of(job.suite, job.view)]
     saved = isinstance(system, SavedPictures)
     if isinstance(system, SavedPictures):
-        sources.append(partners(system.suite, system.items))
+        sources.append(partners(system.suite, system.items, job.view.of_file))
     pipeline.run(
         [pipeline.Lane(job.name, system, writer, side=1 if saved else None)],
         stream.batches(sources, items[start.begun :], start.batch),
@@ -292,7 +292,7 @@ def _finish(job: Job, folder: RunFolder, start: _Start, known: Mapping[str, Kept
         folder.replace_rows(with_values(folder.read_rows, result.per_image, seen.good))
     info = finished(job, start.info, folder, memory)
     if start.notes:
-        info = info.with_(notes=start.notes)
+        info = info.with_(notes=[*info.notes, *start.notes])
     folder.write_scores([*result.scores, *cost_scores(job.task.name, costs_of(info, seen))])
     folder.write_info(info)
     _leave_features(job, folder, start, seen, known)

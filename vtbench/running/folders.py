@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from vtbench.running.writer import Keeping, Writer
 from vtbench.scoring.feature_cache import Say
 from vtbench.scoring.features import DiskUse, FeaturePlace, paired_sides
 from vtbench.scoring.loading import Metrics, load_metrics
+from vtbench.scoring.remarks import stated_profiles
 from vtbench.scoring.scores import Asked, Sides, Tally, scores_of, tally
 from vtbench.types.errors import VtbenchError
 from vtbench.types.metric import ImageMetric, RowMetric, SetMetric
@@ -35,7 +37,7 @@ from vtbench.types.version import VERSION
 DEFAULT = ("psnr", "ssim", "ms-ssim", "lpips-alex", "rfid", "kid")
 BATCH = 8
 TASK = "score"
-ROW_KEYS = ("item", "size", "values", "why", "weights")
+ROW_KEYS = ("item", "size", "values", "why", "weights", "flags")
 """What a row of folders says; pictures made elsewhere have no bits and no seconds."""
 NO_TOKENS = "this metric reads tokens, and folders of images have none"
 Tick = Callable[[int, int], None]
@@ -102,11 +104,12 @@ def score(
     metrics: Sequence[str] | None = None,
     *,
     device: str = "cpu",
+    icc: str | None = None,
     progress: Tick | None = None,
     say: Say | None = None,
 ) -> Scored:
-    """Every metric of every candidate folder against the reference folder. say: takes a sentence on the disk that it
-    takes, before it begins.
+    """Every metric of every candidate folder against the reference folder. icc: "srgb" converts pictures by the colour
+    profiles that they state. say: takes a sentence on the disk that it takes, before it begins.
 
     The reference side (features, statistics, stages of networks) is computed once. Raises VtbenchError if the folders
     do not pair; unreadable files are named in `bad` and left out of every candidate.
@@ -114,7 +117,7 @@ def score(
     names = registry.metric_names(metrics or DEFAULT)
     original, systems = _opened(reference, candidates)
     ready = _without_tokens(load_metrics(names, device))
-    view = View.parse("native", "native")
+    view = View.parse("native", "native", icc)
     asked = Asked(TASK, ready, view.protocol, view.fingerprint())
     with tempfile.TemporaryDirectory(prefix="vtbench-") as scratch, contextlib.ExitStack() as stack:
         say_disk_use(say, ready, len(original.items) * (1 + len(systems)), Path(scratch))
@@ -130,7 +133,7 @@ def score(
             for side, (path, writer) in enumerate(zip(candidates, writers, strict=True), 1)
         ]
         items = original.items
-        sources = [stream.source_of(original, view), *(partners(s.suite, s.items) for s in systems)]
+        sources = [stream.source_of(original, view), *(partners(s.suite, s.items, view) for s in systems)]
         pipeline.run(
             lanes,
             _all_or_none(stream.batches(sources, items, BATCH)),
@@ -142,7 +145,10 @@ def score(
             for path, folder, place in zip(candidates, folders, places, strict=True)
         ]
         bad = {str(r["item"]): str(r["why"]["*"]) for r in folders[0].read_rows() if "*" in r["why"]}
-    return Scored(str(reference), out, bad, noted([(reference, original), *((s.folder, s.suite) for s in systems)]))
+        stated = Counter(r["flags"]["profile"] for r in folders[0].read_rows() if "profile" in r.get("flags", {}))
+    notes = noted([(reference, original), *((s.folder, s.suite) for s in systems)])
+    notes += [f"{reference}: {note}" for note in stated_profiles(stated, len(items), "originals")]
+    return Scored(str(reference), out, bad, notes)
 
 
 def say_disk_use(say: Say | None, metrics: Metrics, images: int, folder: Path) -> None:

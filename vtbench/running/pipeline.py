@@ -149,7 +149,8 @@ def _output(lane: Lane, group: _Group, batch: Batch, count_macs: bool) -> Output
     if lane.side is not None:
         pictures = [sides[lane.side] for sides in group.group.of(batch)]
         images, failed = stacked(pictures, group.group.size)
-        return Output(images.contiguous(), failed=failed)
+        flags = {k: picture.flags for k, picture in enumerate(pictures) if picture.flags}
+        return Output(images.contiguous(), failed=failed, flags=flags)
     if lane.system is None:
         raise VtbenchError(f"{lane.name} has neither pictures nor a system that makes them", code=1)
     items = group.reference.items

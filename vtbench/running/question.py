@@ -21,6 +21,7 @@ from vtbench.results.typed import validated
 from vtbench.running.job import Job
 from vtbench.scoring.costs import Costs
 from vtbench.scoring.loading import Metrics
+from vtbench.scoring.remarks import stated_profiles
 from vtbench.scoring.scores import Tally
 from vtbench.types.errors import VtbenchError
 
@@ -134,6 +135,7 @@ def finished(job: Job, info: RunInfo, folder: RunFolder, memory: Memory) -> RunI
     """The record at the run's end: what the rows say of it as a whole, memory since it began, time."""
     info = with_reads(job, info)
     bad = enlarged = count = 0
+    profiles: Counter[str] = Counter()
     served: Counter[str] = Counter()
     first: Mapping[str, Any] = {}
     for row in folder.read_rows():
@@ -143,6 +145,7 @@ def finished(job: Job, info: RunInfo, folder: RunFolder, memory: Memory) -> RunI
         bad += "*" in row["why"]
         enlarged += bool(flags.get("enlarged"))
         served.update([flags["served"]] if "served" in flags else ())
+        profiles.update([flags["profile"]] if "profile" in flags else ())
     unscored = f"{bad} of {count} images could not be scored" if bad else None
     most = memory.most(beside="metrics and libraries")
     kind = first.get("kind") or job.loaded.system.card.kind
@@ -155,6 +158,7 @@ def finished(job: Job, info: RunInfo, folder: RunFolder, memory: Memory) -> RunI
         model=model,
         enlarged=enlarged,
         served=dict(served),
+        notes=[*info.notes, *stated_profiles(profiles, count, "originals")],
         peak_memory_bytes=most["bytes"],
         peak_memory_what=most["what"],
         provenance={**info.provenance.as_dict(), "finished": now()},

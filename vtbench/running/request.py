@@ -28,10 +28,10 @@ class Request:
 
     images: a suite, folder, glob or `hf:NAME@REVISION`; None: each task's own suites. options: {name: value or values};
     several values make one run each. prefix: which copy of a checkpoint's weights. device, dtype: None is cpu and
-    float32, of an object its own. fit: "resize" or "tiles", None: the task's. shard: (i, n), counted from 1.
-    batch_size 0: the fastest. out: None makes a temporary folder. prompts, per_prompt, tokenizer_checkpoint: for
-    generators only. identity: of one object, the name under which it is the same as in other calls; without it no other
-    call continues or answers this one.
+    float32, of an object its own. icc: "srgb" converts images by their colour profiles. fit: "resize" or "tiles", None:
+    the task's. shard: (i, n), counted from 1. batch_size 0: the fastest. out: None makes a temporary folder. prompts,
+    per_prompt, tokenizer_checkpoint: for generators only. identity: of one object, the name under which it is the same
+    as in other calls; without it no other call continues or answers this one.
     """
 
     models: Any
@@ -49,6 +49,7 @@ class Request:
     shard: tuple[int, int] | None = None
     out: str | Path | None = None
     protocol: str = "vtbench"
+    icc: str | None = None
     seed: int = 0
     command: str | None = None
     prompts: str | None = None
@@ -159,7 +160,7 @@ class Request:
                 task,
                 name,
                 open_of_task(name) if own else open_suite(name),
-                View.parse(self.view or task.view, self.protocol),
+                View.parse(self.view or task.view, self.protocol, self.icc),
             )
             for task in self.chosen_tasks()
             for name in (task.suites if own else [str(self.images)])

@@ -28,7 +28,7 @@ from vtbench.scoring.features import FeaturePlace
 from vtbench.scoring.loading import Metrics, load_metrics
 from vtbench.scoring.measure import extract
 from vtbench.scoring.references import SetReference, open_reference
-from vtbench.scoring.remarks import marked, remarks
+from vtbench.scoring.remarks import marked, remarks, stated_profiles
 from vtbench.scoring.scores import Asked, Sides, Tally, scores_of, tally
 from vtbench.types.errors import VtbenchError
 from vtbench.types.metric import Extractor, SetMetric
@@ -46,11 +46,13 @@ def score(
     metrics: Sequence[str] | None = None,
     *,
     device: str = "cpu",
+    icc: str | None = None,
     progress: Tick | None = None,
     say: Say | None = None,
 ) -> Scored:
-    """Every set metric of every candidate against the reference, whose side is computed once. say: takes a sentence on
-    the disk that it takes, before it begins."""
+    """Every set metric of every candidate against the reference, whose side is computed once. icc: "srgb" converts
+    pictures by the colour profiles that they state. say: takes a sentence on the disk that it takes, before it begins.
+    """
     if not candidates:
         raise VtbenchError("no set of images was given: vtbench score REFERENCE IMAGES... --set")
     names = [SHORT.get(n, n) for n in registry.metric_names(metrics or DEFAULT)]
@@ -58,9 +60,9 @@ def score(
         card = registry.card_of(registry.metrics().get(name))
         if card.kind != "set" and (card.kind != "image" or card.paired):
             raise VtbenchError(f"{name} compares pairs of images, not sets: leave out --set, or leave out {name}")
-    origin, sets = open_reference(reference), [open_set(c) for c in candidates]
+    view = View.parse("native", "native", icc)
+    origin, sets = open_reference(reference, view), [open_set(c, view) for c in candidates]
     ready = load_metrics(names, device)
-    view = View.parse("native", "native")
     with tempfile.TemporaryDirectory(prefix="vtbench-") as scratch:
         side = _ReferenceSide(origin, ready, Path(scratch), device)
         images = sum(s.n for s in sets) + side.n
@@ -83,6 +85,7 @@ def _pictures(images: ImageSet, size: int) -> Iterator[pipeline.Batch]:
         raise VtbenchError(f"{images.name} cannot be read image by image", code=1)
     for batch in images.batches(size):
         images.black.extend(o.item.id for o in batch if o.rgb is not None and not o.rgb.any())
+        images.profiles.update(o.profile.name for o in batch if o.profile is not None)
         yield [(original,) for original in batch]
 
 
@@ -167,9 +170,16 @@ def _candidate(
             items=images.items,
             sides=lambda metric, tallied: side.sides(metric, place, tallied),
         )
-    said = [*remarks(images.n, images.labels, images.black), *images.remarks]
+    said = [*remarks(images.n, images.labels, images.black), *images.remarks, *_colours(side, images)]
     sets = asked.metrics.of_sets()
     return Candidate(str(path), [marked(s, said) if s.metric in sets else s for s in result.scores], [])
+
+
+def _colours(side: _ReferenceSide, images: ImageSet) -> list[str]:
+    """Sentences on colour profiles that either set states and that were not applied."""
+    said = stated_profiles(images.profiles, images.n)
+    origin = side.origin.images
+    return said if origin is None else [*said, *stated_profiles(origin.profiles, origin.n, "reference images")]
 
 
 class _MomentSink:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtbench.images.rounding import to_uint8
-from vtbench.images.stream import Original
+from vtbench.images.stream import PROFILES_DIFFER, Original
 from vtbench.models.outputs import Output
 from vtbench.models.system import ModelSystem, System
 from vtbench.results.files import disk_error, read_json, write_json
@@ -160,7 +160,10 @@ class Writer:
         height, width = part.reference.images.shape[2:]
         row["size"] = [int(height), int(width)]
         row["sha256"] = original.sha256
-        flags = {**original.flags, **{n: v for n, v in part.output.record.items() if v}}
+        # The flag of both sides together stands under its own name; a candidate's others under the candidate's.
+        theirs = part.output.flags.get(index, {})
+        beside = {n if n == PROFILES_DIFFER else f"candidate_{n}": v for n, v in theirs.items()}
+        flags = {**original.flags, **beside, **{n: v for n, v in part.output.record.items() if v}}
         if flags:
             row["flags"] = flags
         for key, value in (self.notes(original.item) if self.notes is not None else {}).items():

@@ -11,6 +11,7 @@ from vtbench.images.kinds import is_npz
 from vtbench.images.npz import names_in_npz
 from vtbench.images.opening import open_set, open_suite
 from vtbench.images.sets import ImageSet
+from vtbench.images.views import View
 from vtbench.metrics import moments
 from vtbench.metrics.dinov2 import DinoFrechet
 from vtbench.metrics.frechet import Frechet
@@ -52,8 +53,9 @@ class SetReference:
         return saved, None
 
 
-def open_reference(path: Path) -> SetReference:
-    """Whatever is a set of images, an .npz of images or of statistics, or a .pt of statistics."""
+def open_reference(path: Path, view: View | None = None) -> SetReference:
+    """Whatever is a set of images, an .npz of images or of statistics, or a .pt of statistics. view: as `open_set`
+    takes it."""
     if path.suffix in (".pt", ".pth"):
         return SetReference(path, None, True)
     if path.is_file() and is_npz(path):
@@ -62,4 +64,4 @@ def open_reference(path: Path) -> SetReference:
         if images is None and "mu.npy" not in names:
             raise VtbenchError(f"{path} holds neither statistics (mu, sigma) nor images (arr_0): give one of them")
         return SetReference(path, images, "mu.npy" in names, "mu_s.npy" in names)
-    return SetReference(path, open_set(path), False)
+    return SetReference(path, open_set(path, view), False)

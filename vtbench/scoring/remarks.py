@@ -34,6 +34,29 @@ def marked(score: Score, sentences: Sequence[str]) -> Score:
     return score.model_copy(update={"warning": "; ".join([*filter(None, [known]), *fresh]) or None})
 
 
+def differing_profiles(differing: Mapping[str, int], n: int) -> list[str]:
+    """The sentence on pairs whose sides state different colour profiles, if there are any. differing: how many by what
+    they state, as "Display P3 and none"; n: pairs in all."""
+    if not differing:
+        return []
+    both = max(differing, key=lambda pair: differing[pair])
+    return [
+        f"{sum(differing.values())} of {n} pairs state different colour profiles ({both}), which are not applied: give "
+        "--icc srgb"
+    ]
+
+
+def stated_profiles(stated: Mapping[str, int], n: int, what: str = "images") -> list[str]:
+    """The sentence on pictures that state a colour profile which was not applied, if there are any. stated: how many by
+    the profile's name; n: pictures in all; what: they are."""
+    if not stated:
+        return []
+    names = ", ".join(sorted(stated)[:3])
+    return [
+        f"{sum(stated.values())} of {n} {what} state a colour profile that was not applied ({names}): --icc srgb does"
+    ]
+
+
 def bad_references(unread: Mapping[str, str]) -> list[str]:
     """The sentence on reference images that could not be read, if there are any."""
     return [f"{len(unread)} reference images could not be read: {next(iter(unread))}"] if unread else []

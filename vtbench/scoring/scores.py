@@ -14,11 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vtbench.images.protocols import ORIGINALS
+from vtbench.images.stream import PROFILES_DIFFER
 from vtbench.results.record import Score
 from vtbench.results.stores import ScoredRows
 from vtbench.scoring.fingerprint import fingerprint
 from vtbench.scoring.loading import Metrics
 from vtbench.scoring.measure import finish
+from vtbench.scoring.remarks import differing_profiles, marked
 from vtbench.statistics.intervals import mean_interval
 from vtbench.types.errors import VtbenchError
 from vtbench.types.metric import ImageMetric, MetricCard, RowMetric, SetMetric, SetValue, TokenMetric
@@ -89,6 +91,10 @@ class Tally:
     times: dict[str, list[float]] = field(default_factory=dict)
     counts: dict[str, list[float]] = field(default_factory=dict)
     tiled: bool = False
+    profiles: Counter[str] = field(default_factory=Counter)
+    """Colour profiles that originals state and that were not applied, and how many do."""
+    differing: Counter[str] = field(default_factory=Counter)
+    """Of pairs whose sides state different ones: both."""
 
     @property
     def missing(self) -> int:
@@ -106,7 +112,10 @@ def tally(
             total.add(row, name)
         if "*" in row["why"]:
             continue
-        out.tiled = out.tiled or " tiles of " in row.get("flags", {}).get("served", "")
+        flags = row.get("flags", {})
+        out.tiled = out.tiled or " tiles of " in flags.get("served", "")
+        out.profiles.update([str(flags["profile"])] if "profile" in flags else ())
+        out.differing.update([str(flags[PROFILES_DIFFER])] if PROFILES_DIFFER in flags else ())
         out.good.append(index)
         out.sizes.append((int(row["size"][0]), int(row["size"][1])))
         seconds = row.get("seconds", {})
@@ -172,7 +181,8 @@ def scores_of(
             out.append(of_set(asked, metric.card, value, len(seen.good), seen.missing))
         else:
             raise VtbenchError(f"the metric {name} is of no known kind ({type(metric).__name__})", code=1)
-    return Result(out, per_image)
+    said = differing_profiles(seen.differing, len(seen.good))
+    return Result([marked(score, said) if score.value is not None else score for score in out], per_image)
 
 
 def of_images(asked: Asked, card: MetricCard, totals: Totals, seed: int = 0) -> Score:
