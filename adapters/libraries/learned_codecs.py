@@ -83,6 +83,9 @@ RELEASED: Mapping[tuple[str, str], tuple[str, str]] = {
 }
 """By model and what it was trained for: how its files are called, and of every quality, from 1, the first digits of the
 sha256 that stand in the file's name."""
+WIDEST = 1024
+"""Channels of a layer that are believed, of which upstream's class makes a network before it reads the numbers (its own
+have 320 at most): a tensor in a small file may claim any shape."""
 SYMBOLS = 2**16
 """More values of a latent than an entropy coder of 16 bits can tell apart."""
 
@@ -148,6 +151,9 @@ class LearnedCodec(Tokenizer):
             )
         architectures, renamed = _library(self.card.title)
         state = renamed(read(files["model"], self.card.weights[0].key))
+        widest = max((t.shape[0] for name, t in state.items() if name.startswith("g_a.") and t.ndim == 4), default=0)
+        if widest > WIDEST:
+            raise VtbenchError(f"{files['model'].name} states {widest} channels, and {WIDEST} are read at most")
         try:
             network = architectures[self.card.name].from_state_dict(state).eval()
         except (KeyError, RuntimeError, ValueError, AttributeError, IndexError) as bad:

@@ -69,7 +69,7 @@ def test_strings_and_pictures_are_upstreams(name: str, saved: Save) -> None:
     again = build(name, {}, saved(name)).model
     assert built.files.status == "unverified"
     coded = 0
-    for height, width in ((64, 64), (70, 41), (1, 1)):
+    for height, width in ((70, 41), (1, 1)):
         image = cat(height, width)
         around, back = compute_padding(height, width, min_div=64)
         with torch.no_grad():
@@ -158,11 +158,27 @@ def test_what_was_not_released(name: str, options: dict[str, str], says: str) ->
         ("mbt2018-mean", lambda s: s["g_s.0.bias"].fill_(float("nan")), "not finite"),
         ("mbt2018-mean", lambda s: s["entropy_bottleneck.quantiles"].mul_(1e6), "where 65536 can be coded"),
         ("mbt2018-mean", lambda s: s.clear(), "holds no"),
+        (
+            "mbt2018-mean",
+            lambda s: s.update({"g_a.0.weight": torch.zeros(1).expand(10**5, 3, 5, 5)}),
+            "states 100000 channels, and 1024 are read at most",
+        ),
     ],
 )
 def test_a_file_of_no_codec(name: str, change: Any, says: str, saved: Save) -> None:
     with pytest.raises(VtbenchError, match=says):
         build(name, {}, saved(name, change))
+
+
+def test_a_file_of_another_quality_is_refused_by_its_name(saved: Save, tmp_path: Path) -> None:
+    """A run would say a quality that it has not."""
+    name = "bmshj2018-factorized-prior-2-87279a02.pth.tar"
+    saved("bmshj2018-factorized").rename(tmp_path / name)
+    with pytest.raises(VtbenchError, match=f"{name} is the file .* give --option metric=mse --option quality=2"):
+        build("bmshj2018-factorized", {"quality": "3"}, tmp_path / name)
+    with pytest.raises(VtbenchError, match="does not hold bmshj2018-factorized-prior-3-5c6f152b"):
+        build("bmshj2018-factorized", {"quality": "3"}, tmp_path)
+    assert build("bmshj2018-factorized", {"quality": "2"}, tmp_path).files.status == "unverified"
 
 
 def test_tables_of_a_file_are_not_believed(saved: Save) -> None:

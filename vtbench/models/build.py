@@ -66,7 +66,10 @@ def build(
         if prefix is not None:
             asked = tuple(replace(weight, copy=prefix) for weight in model.card.weights)
             model.card = replace(model.card, weights=asked)
-        files = weights.find(built.entry.card, checkpoint)
+        card = built.entry.card
+        files = weights.find(card, checkpoint)
+        every = next((one for one in built.entry.family.cards if one.name == card.name), card)
+        weights.refuse_of_other_options(files, card, every)
         try:
             with noting(built.opened):
                 model.load(files.files, device, dtype)

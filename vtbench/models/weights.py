@@ -56,6 +56,17 @@ def find(card: Card, checkpoint: Path | None = None) -> WeightFiles:
     return _verified(card, {w.role: _of_the_user(card, w, checkpoint) for w in card.weights}, users=True)
 
 
+def refuse_of_other_options(files: WeightFiles, card: Card, every: Card) -> None:
+    """Raises VtbenchError where a file is by its name the one of other options of the model: `card` has the files of
+    the options that were asked for, `every` those of all."""
+    ours = {weight.file for weight in card.weights}
+    others = {Path(weight.file).name: weight.when for weight in every.weights if weight.file not in ours}
+    for path in files.files.values():
+        if path.name in others:
+            said = " ".join(f"--option {name}={value}" for name, value in others[path.name].items())
+            raise VtbenchError(f"{path.name} is the file of {card.name} under other options: give {said}")
+
+
 def _of_the_user(card: Card, weight: Weights, checkpoint: Path) -> Path:
     if weight.role == "folder":
         return checkpoint if checkpoint.is_dir() else _folder_of(card, checkpoint)
