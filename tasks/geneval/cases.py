@@ -1,20 +1,36 @@
-"""Cases on disk: one prompt's metadata and the detections on one image a line; a bad line is refused by its number."""
+"""Cases on disk: one prompt's metadata and the detections on one image a line; a bad line is refused by its number.
+
+The reference's own results.jsonl is read as it is: its verdict (`correct`, `reason`), the metadata and the boxes that it
+kept (`details`) as JSON in a text. Its colours are nowhere in the file, so that its verdict stands; where a prompt asks
+for no colour, the boxes are judged again, and a verdict that they do not lead to is told of.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vtbench.tasks.geneval.verdicts import Detection
+from vtbench.tasks.geneval.verdicts import Detection, Verdict, judge, verdict
 from vtbench.tasks.geneval.vocabulary import CATEGORIES, COLORS, RELATIONS
 from vtbench.types.errors import VtbenchError, near
 
 
-def read_cases(path: Path) -> Iterator[tuple[dict[str, Any], list[Detection]]]:
-    """(metadata, detections) of every line; a bad line is refused by its number."""
+@dataclass(frozen=True)
+class Case:
+    """A line: the prompt's metadata, what was detected, the verdict; `doubt` says why a stated verdict is not ours."""
+
+    metadata: Mapping[str, Any]
+    detections: tuple[Detection, ...]
+    verdict: Verdict
+    doubt: str | None = None
+
+
+def read_cases(path: Path) -> Iterator[Case]:
+    """Every line, judged; a bad line is refused by its number."""
     try:
         source = path.open("rb")
     except OSError as bad:
@@ -28,14 +44,72 @@ def read_cases(path: Path) -> Iterator[tuple[dict[str, Any], list[Detection]]]:
                 case = json.loads(line)
             except ValueError as bad:
                 raise VtbenchError(f"{where} is not JSON ({bad}): one case a line") from bad
-            for key, kind in (("metadata", dict), ("detections", list)):
-                if not isinstance(case, dict) or not isinstance(case.get(key), kind):
-                    raise VtbenchError(
-                        f'{where} is no case, it lacks {key}: wanted {{"metadata": {{…}}, "detections": '
-                        '[{"cls", "box", "score", "color"}]}'
-                    )
-            check_metadata(case["metadata"], where)
-            yield case["metadata"], [_detection(d, where) for d in case["detections"]]
+            yield _case(case, where)
+
+
+def _case(case: Any, where: str) -> Case:
+    if not isinstance(case, dict):
+        case = {}
+    metadata, detections = (_from_text(case.get(key), where, key) for key in ("metadata", "detections"))
+    of_reference = detections is None and "correct" in case
+    for key, value, kind in (("metadata", metadata, dict), ("detections", detections, list)):
+        if not isinstance(value, kind) and not (of_reference and key == "detections"):
+            raise VtbenchError(
+                f'{where} is no case, it lacks {key}: wanted {{"metadata": {{…}}, "detections": [{{"cls", "box", '
+                '"score", "color"}]}, or a line of the reference\'s results.jsonl'
+            )
+    check_metadata(metadata, where)
+    if of_reference:
+        return _stated(case, metadata, where)
+    seen = tuple(_detection(d, where) for d in detections)
+    return Case(metadata, seen, verdict(seen, metadata))
+
+
+def _from_text(value: Any, where: str, key: str) -> Any:
+    """The reference writes JSON as a text inside its JSON."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as bad:
+        raise VtbenchError(
+            f"{where}: {key} is a text that is not JSON ({bad}): give the file as it was written"
+        ) from bad
+
+
+def _stated(case: Mapping[str, Any], metadata: Mapping[str, Any], where: str) -> Case:
+    """A line of results.jsonl."""
+    correct, reason = case["correct"], case.get("reason", "")
+    if not isinstance(correct, bool) or not isinstance(reason, str) or correct == bool(reason):
+        raise VtbenchError(
+            f"{where}: correct is {correct!r} and the reason {reason!r}: wanted true without a reason, or false with one"
+        )
+    if case.get("tag", metadata["tag"]) != metadata["tag"]:
+        raise VtbenchError(
+            f"{where}: the tag is {case['tag']!r}, and {metadata['tag']!r} in its metadata: one is wrong"
+        )
+    details = _from_text(case.get("details", {}), where, "details")
+    if not isinstance(details, dict) or not all(isinstance(boxes, list) for boxes in details.values()):
+        raise VtbenchError(f"{where}: details is {str(details)[:80]}: wanted {{class: [[x1, y1, x2, y2, score]]}}")
+    entries = [
+        {"cls": name, "box": box[:4], "score": box[4]} if isinstance(box, list) and len(box) == 5 else box
+        for name, boxes in details.items()
+        for box in boxes
+    ]
+    seen = tuple(_detection(entry, where) for entry in entries)
+    stated = Verdict(correct, tuple(reason.split("\n")) if reason else ())
+    colours = any("color" in clause for clause in metadata.get("include", ()))
+    ours = None if colours or "details" not in case else _again(seen, metadata)
+    doubt = None if ours is None or ours == correct else f"{where} is {'right' if ours else 'wrong'} by its own boxes"
+    return Case(metadata, seen, stated, doubt)
+
+
+def _again(seen: Sequence[Detection], metadata: Mapping[str, Any]) -> bool:
+    """The verdict by the boxes of `details`, which are those that counted, best first."""
+    by_class: dict[str, list[Detection]] = {}
+    for detection in seen:
+        by_class.setdefault(detection.cls, []).append(detection)
+    return judge(by_class, metadata).correct
 
 
 def check_metadata(metadata: Mapping[str, Any], where: str) -> None:

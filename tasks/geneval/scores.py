@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vtbench.tasks.geneval.cases import read_cases
-from vtbench.tasks.geneval.verdicts import Verdict, verdict
+from vtbench.tasks.geneval.verdicts import Verdict
 from vtbench.tasks.geneval.vocabulary import CATEGORIES, COCO, COMPLETE, IMAGES_PER_PROMPT
 from vtbench.types.errors import VtbenchError, near
 
@@ -69,12 +69,14 @@ def summarise(tags: Sequence[str], cases: Sequence[Verdict], prompts: Sequence[s
 
 def score_file(path: Path) -> Scores:
     """Verdicts on every case of a JSONL file, in its order."""
-    tags, cases, prompts, unknown = [], [], [], set[str]()
-    for metadata, detections in read_cases(path):
+    tags, cases, prompts, unknown, doubts = [], [], [], set[str](), []
+    for case in read_cases(path):
+        metadata = case.metadata
         tags.append(metadata["tag"])
         prompts.append(str(metadata.get("prompt", json.dumps(metadata, sort_keys=True))))
-        cases.append(verdict(detections, metadata))
-        unknown |= {d.cls for d in detections} - set(COCO)
+        cases.append(case.verdict)
+        doubts += [case.doubt] if case.doubt else []
+        unknown |= {d.cls for d in case.detections} - set(COCO)
         unknown |= {c["class"] for key in ("include", "exclude") for c in metadata.get(key, ())} - set(COCO)
     if not cases:
         raise VtbenchError(f"{path} holds no case: one JSON object a line")
@@ -82,4 +84,8 @@ def score_file(path: Path) -> Scores:
     if unknown:
         first = sorted(unknown)[0]
         scores.warnings.append(f"classes beside GenEval's 80 ({len(unknown)}): {first}{near(first, COCO)}")
+    if doubts:
+        scores.warnings.append(
+            f"{len(doubts)} verdicts of the file do not follow from its boxes at the reference's thresholds: {doubts[0]}"
+        )
     return scores

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -23,6 +25,75 @@ def test_every_case_agrees_with_the_reference(shared: Path) -> None:
     for ours, theirs in zip(scores.cases, expected, strict=True):
         assert ours.correct == theirs["correct"]
         assert set(ours.reasons) == set(theirs["reasons"])
+
+
+def results(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The cases as the reference's evaluate_images.py writes them: JSON texts inside, the boxes that it kept, its
+    verdicts (which the cases state)."""
+    out = []
+    for number, case in enumerate(cases):
+        metadata, expected = case["metadata"], case["expected"]
+        seen = [Detection(d["cls"], tuple(d["box"]), d["score"]) for d in case["detections"]]
+        details = {n: [[*d.box, d.score] for d in boxes] for n, boxes in kept(seen, metadata["tag"]).items()}
+        line = {"filename": f"{number // 4:05d}/samples/{number % 4:05d}.png", "tag": metadata["tag"]}
+        line |= {"prompt": metadata["prompt"], "correct": expected["correct"], "reason": "\n".join(expected["reasons"])}
+        out.append(line | {"metadata": json.dumps(metadata), "details": json.dumps(details)})
+    return out
+
+
+def test_the_references_own_results_have_the_same_verdicts(shared: Path, tmp_path: Path) -> None:
+    text = (shared / "data" / "geneval" / "cases.jsonl").read_text()
+    cases = [json.loads(line) for line in text.splitlines()]
+    path = tmp_path / "results.jsonl"
+    # As pandas writes JSON: no spaces, slashes escaped.
+    lines = [json.dumps(line, separators=(",", ":")).replace("/", "\\/") for line in results(cases)]
+    path.write_text("\n".join(lines))
+    theirs, ours = score_file(path), score_file(shared / "data" / "geneval" / "cases.jsonl")
+    assert [c.correct for c in theirs.cases] == [c["expected"]["correct"] for c in cases]
+    assert [set(c.reasons) for c in theirs.cases] == [set(c["expected"]["reasons"]) for c in cases]
+    assert (theirs.overall, theirs.tasks, theirs.counts) == (ours.overall, ours.tasks, ours.counts)
+    assert theirs.warnings == ours.warnings
+    # A verdict that was turned over by hand does not follow from the boxes beside it.
+    turned = results([c for c in cases if c["metadata"]["tag"] == "two_object"])
+    turned[3] |= {"correct": not turned[3]["correct"], "reason": "" if turned[3]["reason"] else "expected a cat>=1"}
+    path.write_text("\n".join(map(json.dumps, turned)))
+    assert "1 verdicts of the file do not follow from its boxes" in score_file(path).warnings[-1]
+    assert "line 4 is" in score_file(path).warnings[-1]
+
+
+def test_metadata_in_a_text_beside_detections(tmp_path: Path) -> None:
+    path = tmp_path / "cases.jsonl"
+    as_text = {k: json.dumps(v) for k, v in CASE.items()}
+    path.write_text(
+        f"{json.dumps(CASE)}\n{json.dumps(as_text)}\n{json.dumps({**CASE, 'metadata': as_text['metadata']})}"
+    )
+    assert len({c.reasons for c in score_file(path).cases}) == 1
+
+
+STATED = {"tag": "counting", "correct": False, "reason": "expected cat>=1, found 0", "details": "{}"}
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"metadata": "{"}, "metadata is a text that is not JSON"),
+        ({"metadata": '"x"'}, "it lacks metadata"),
+        ({"correct": "yes"}, "correct is 'yes'"),
+        ({"correct": None}, "correct is None"),
+        ({"correct": True}, "wanted true without a reason, or false with one"),
+        ({"reason": ""}, "wanted true without a reason, or false with one"),
+        ({"tag": "colors"}, "the tag is 'colors', and 'counting' in its metadata"),
+        ({"details": "[1]"}, "wanted {class: [[x1, y1, x2, y2, score]]}"),
+        ({"details": '{"cat": [[1, 2, 3]]}'}, "a detection is [1, 2, 3]"),
+        ({"details": '{"cat": [[1, 2, 3, 4, NaN]]}'}, "the score of a cat is nan"),
+    ],
+)
+def test_a_bad_line_of_results(tmp_path: Path, change: dict[str, Any], sentence: str) -> None:
+    path = tmp_path / "results.jsonl"
+    metadata = json.dumps({"tag": "counting", "include": [{"class": "cat", "count": 1}], "prompt": "a cat"})
+    path.write_text(json.dumps({"metadata": metadata, **STATED, **change}))
+    with pytest.raises(VtbenchError, match=re.escape(sentence)):
+        score_file(path)
 
 
 def cat(box: tuple[float, float, float, float], score: float = 0.95) -> Detection:
