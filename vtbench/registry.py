@@ -164,20 +164,16 @@ def model(name: str) -> Entry:
         one = family(name.removeprefix("family:"))
         if one.network is None:
             raise VtbenchError(f"the family {one.name} has no native network: choose one of its models by name")
-        # The released weights do not belong to another configuration; what is loaded is the user's own file.
-        first = one.cards[0]
-        card = replace(
-            first,
-            name=name,
-            aliases=(),
-            title=f"{one.title}, own configuration",
-            published=(),
-            note=None,
-            weights=tuple(replace(w, hub=None, url=None, sha256=None, package=None) for w in first.weights),
-        )
         source = importlib.import_module(one.build.__module__).__file__
-        return Entry(card, one, Path(str(source)), True)
+        return Entry(unreleased(one, one.cards[0], name), one, Path(str(source)), True)
     return _all().models.get(name)
+
+
+def unreleased(family: Family, card: Card, name: str) -> Card:
+    """The card of an own configuration: the released weights do not belong to it, what is loaded is the user's file."""
+    weights = tuple(replace(w, hub=None, url=None, sha256=None, package=None) for w in card.weights)
+    title = f"{family.title}, own configuration"
+    return replace(card, name=name, aliases=(), title=title, published=(), note=None, weights=weights)
 
 
 def wrapper(name: str) -> tuple[Wrapping, str] | None:

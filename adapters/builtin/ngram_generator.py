@@ -79,6 +79,7 @@ class Ngram(Generator):
                         rows, columns = codes.grids[0]
                         grids.append(codes.indices[0, :, 0].reshape(rows, columns).numpy())
             self.tables.append(_Table(grids, self.options["temperature"]))
+        self.classes = len(self.tables)
         self.device, self.dtype = device, dtype
 
     def generate(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> torch.Tensor:

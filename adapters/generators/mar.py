@@ -97,7 +97,7 @@ def _sample(generator: NativeGenerator, labels: Any, noise: Any) -> tuple[Any, d
     options = dict(generator.options)
     sections = str(options.pop("num_sampling_steps"))
     latents = generator.network.generate(labels, noise, sections=sections, **options)
-    return generator.of_latents(latents, 256), {"nfe": float(options["num_iter"])}
+    return generator.of_latents(latents, generator.network.pixels), {"nfe": float(options["num_iter"])}
 
 
 FAMILY: Family = Family(

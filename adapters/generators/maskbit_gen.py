@@ -72,7 +72,7 @@ CARDS = (
 
 def _sample(generator: NativeGenerator, labels: Any, noise: Any) -> tuple[Any, dict[str, float]]:
     groups = generator.network.generate(labels, noise, **generator.options)
-    images = generator.of_codes(generator.network.joined(groups), 256, len(groups))
+    images = generator.of_codes(generator.network.joined(groups), generator.network.pixels, len(groups))
     return images, {"nfe": float(generator.options["num_steps"])}
 
 

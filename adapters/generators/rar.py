@@ -66,7 +66,7 @@ CARDS = (
 
 def _sample(generator: NativeGenerator, labels: Any, noise: Any) -> tuple[Any, dict[str, float]]:
     tokens = generator.network.generate(labels, noise, **generator.options)
-    return generator.of_codes(tokens, 256, len(tokens)), {"nfe": float(generator.network.length)}
+    return generator.of_codes(tokens, generator.network.pixels, len(tokens)), {"nfe": float(generator.network.length)}
 
 
 FAMILY: Family = Family(

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 OPTIONS: Mapping[str, Any] = {"steps": 0, "guidance": -1.0, "size": 0, "negative_prompt": ""}
 """0, -1 and "" leave a pipeline's own default; size in pixels (square)."""
 NULL_CLASS = 1000
-"""The label that diffusers' class-conditional pipeline gives for no class, whatever the model (pipeline_dit.py)."""
+"""The label that diffusers' class-conditional pipeline gives for no class, whatever the model (pipeline_dit.py). The
+model's own is the one behind its classes, and is given to it instead."""
 
 
 def _card(name: str, title: str, hub: str | None, licence: str | None, conditioning: Any, **more: Any) -> Card:
@@ -93,8 +94,6 @@ class Pipeline(Generator):
         self.read_from: list[dict[str, Any]] = []
         """For the record: the file of weights of every part."""
         self.spent: dict[str, float] = {}
-        self.classes: int | None = None
-        """How many the model knows, as its config says."""
 
     def load(self, files: Mapping[str, Path], device: str = "cpu", dtype: str = "float32") -> None:
         import torch
@@ -124,24 +123,23 @@ class Pipeline(Generator):
             raise VtbenchError(
                 f"{type(pipe).__name__} takes neither a prompt nor class labels: it is no generator here"
             )
-        self._check_classes(pipe)
+        self.classes = _classes_of(pipe) if "class_labels" in self.takes else None
+        if self.classes is not None and self.classes != NULL_CLASS and "guidance_scale" in self.takes:
+            pipe.transformer.register_forward_pre_hook(self._own_null_class, with_kwargs=True)
+            self.notes = (f"the class for none of its guidance is {self.classes}, the one behind its own classes",)
         pipe.set_progress_bar_config(disable=True)
         self.pipe = pipe.to(device)
         self.device, self.dtype = device, dtype
 
-    def _check_classes(self, pipe: Any) -> None:
-        """Refuses guidance where the class that the pipeline takes for "none" is not the model's own."""
-        config = getattr(getattr(pipe, "transformer", None), "config", {})
-        self.classes = config.get("num_embeds_ada_norm") if "class_labels" in self.takes else None
-        if self.classes in (None, NULL_CLASS):
-            return
-        signature = inspect.signature(pipe.__call__).parameters["guidance_scale"]
-        guidance = signature.default if self.options["guidance"] < 0 else self.options["guidance"]
-        if guidance > 1:
-            raise VtbenchError(
-                f"the guidance of {type(pipe).__name__} takes the class {NULL_CLASS} for none, and this model has "
-                f"{self.classes} classes: give --option guidance=1"
-            )
+    def _own_null_class(self, _: Any, args: Any, call: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Of a batch that guidance doubled, the second half asks for no class: by the model's own label of it."""
+        labels = call.get("class_labels")
+        # Every image is drawn alone: two labels are one and its guidance's.
+        if labels is not None and len(labels) == 2 and int(labels[1]) == NULL_CLASS:
+            labels = labels.clone()
+            labels[1] = self.classes
+            call = {**call, "class_labels": labels}
+        return args, call
 
     def parameter_count(self) -> int | None:
         if self.pipe is None:
@@ -204,6 +202,15 @@ class Pipeline(Generator):
         image = torch.from_numpy(out.images[0]).permute(2, 0, 1).float()
         flags = getattr(out, "nsfw_content_detected", None)
         return image, bool(flags and flags[0])
+
+
+def _classes_of(pipe: Any) -> int | None:
+    """How many classes the denoiser knows, as its config says."""
+    for part, key in (("transformer", "num_embeds_ada_norm"), ("unet", "num_class_embeds")):
+        config = getattr(getattr(pipe, part, None), "config", {})
+        if config.get(key) is not None:
+            return int(config[key])
+    return None
 
 
 class _Calls:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vtbench.adapters.networks.parts import sampling
+from vtbench.adapters.networks.parts import infer_generators, sampling
 from vtbench.adapters.networks.parts.config import Config
 from vtbench.adapters.networks.parts.diffusion import Diffusion
 from vtbench.adapters.networks.parts.transformer import Block, FinalLayer, TimeEmbedder, modulate
@@ -75,6 +75,7 @@ class Mar(nn.Module):
     mlp_ratio, norm_eps, class_num, buffer_size, diffloss_d, diffloss_w, num_sampling_steps (a section string)."""
 
     optional: tuple[str, ...] = ()
+    infer_arch = staticmethod(infer_generators.mar)
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
@@ -84,6 +85,7 @@ class Mar(nn.Module):
         if rest or not self.grid:
             raise VtbenchError("config.img_size must be a multiple of vae_stride x patch_size: tokens lie on a grid")
         self.length, self.dim = self.grid**2, self.channels * self.patch**2
+        self.pixels = c.integer("img_size", 256)
         inner, outer = c.integer("encoder_embed_dim"), c.integer("decoder_embed_dim")
         ratio, eps = c.number("mlp_ratio", 4.0), c.number("norm_eps", 1e-6)
         self.buffer, self.classes = c.integer("buffer_size", 64), c.integer("class_num", 1000)

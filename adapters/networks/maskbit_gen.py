@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtbench.adapters.networks.parts import sampling
+from vtbench.adapters.networks.parts import infer_generators, sampling
 from vtbench.adapters.networks.parts.config import Config
 from vtbench.adapters.networks.parts.transformer import heads_of, merged
 from vtbench.models.replay import Replay
@@ -79,6 +79,7 @@ class MaskBitGenerator(nn.Module):
     """
 
     optional: tuple[str, ...] = ()
+    infer_arch = staticmethod(infer_generators.maskbit)
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
@@ -101,6 +102,7 @@ class MaskBitGenerator(nn.Module):
         for key in ("dropout", "sampling"):
             c.any(key)
         c.done()
+        self.pixels = c.integer("img_size", 256)
         self.length, self.group, self.vocabulary = cells**2, bits // self.splits, 2 ** (bits // self.splits)
         self.pos_emb = nn.Parameter(torch.zeros(1, self.length + 1, dim))
         self.class_emb = nn.Embedding(self.classes + 1, dim)

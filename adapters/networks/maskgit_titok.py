@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtbench.adapters.networks.parts import sampling
+from vtbench.adapters.networks.parts import infer_generators, sampling
 from vtbench.adapters.networks.parts.config import Config
 from vtbench.adapters.networks.parts.transformer import Block, heads_of, merged
 from vtbench.models.noise import gumbel
@@ -134,6 +134,7 @@ class MaskGit(nn.Module):
     """
 
     optional = ("model.embeddings.position_ids",)
+    infer_arch = staticmethod(infer_generators.maskgit_titok)
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()

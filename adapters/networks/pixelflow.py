@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtbench.adapters.networks.parts import sampling
+from vtbench.adapters.networks.parts import infer_generators, sampling
 from vtbench.adapters.networks.parts.config import Config
 from vtbench.adapters.networks.parts.transformer import (
     Mlp,
@@ -105,6 +105,7 @@ class PixelFlow(nn.Module):
     num_stages, gamma}."""
 
     optional: tuple[str, ...] = ()
+    infer_arch = staticmethod(infer_generators.pixelflow)
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()

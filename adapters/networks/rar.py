@@ -5,13 +5,14 @@ bytedance/1d-tokenizer @ 942a96f: modeling/rar.py, whose line numbers are given.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vtbench.adapters.networks.parts import sampling
+from vtbench.adapters.networks.parts import infer_generators, sampling
 from vtbench.adapters.networks.parts.config import Config
 from vtbench.adapters.networks.parts.transformer import Cache, Mlp, SelfAttention, modulate
 from vtbench.models.replay import Replay
@@ -58,6 +59,8 @@ class Rar(nn.Module):
 
     optional = ("attn_mask",)
 
+    infer_arch = staticmethod(infer_generators.rar)
+
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
         top = Config(config, "config")
@@ -79,6 +82,7 @@ class Rar(nn.Module):
         g.done()
         if dim % heads:
             raise VtbenchError(f"config: hidden_size {dim} is no multiple of num_attention_heads {heads}")
+        self.pixels = 16 * math.isqrt(self.length)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, self.length + 1024, dim))
         self.target_aware_pos_embed = nn.Parameter(torch.zeros(1, self.length + 1024, dim))
@@ -129,6 +133,8 @@ class Rar(nn.Module):
 
         Guidance of step i: 1 + (scale - 1) (1 - cos(pi (i/N)^pow)) / 2; scale 0 is none.
         """
+        if not randomize_temperature > 0:
+            raise VtbenchError(f"randomize_temperature is {randomize_temperature}, but must be above 0: logits over it")
         guided = guidance_scale != 0
         both = torch.cat([labels, torch.full_like(labels, self.classes)]) if guided else labels
         orders = torch.arange(self.length, device=labels.device).expand(len(both), -1)

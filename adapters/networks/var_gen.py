@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtbench.adapters.networks.parts import archs, sampling
+from vtbench.adapters.networks.parts import archs, infer_generators, sampling
 from vtbench.adapters.networks.parts.config import Config
 from vtbench.adapters.networks.parts.multiscale import MultiScaleVQ
 from vtbench.adapters.networks.parts.transformer import Cache, Mlp, heads_of, merged, tanh_gelu
@@ -106,6 +106,7 @@ class VarGenerator(nn.Module):
     """
 
     optional: tuple[str, ...] = ()
+    infer_arch = staticmethod(infer_generators.var)
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
@@ -128,6 +129,7 @@ class VarGenerator(nn.Module):
         if dim % heads:
             raise VtbenchError(f"config.embed_dim is {dim}, but must be a multiple of num_heads {heads}")
         self.scales = tuple((p, p) for p in patches)
+        self.pixels = 16 * patches[-1]
         self.lengths = [p * p for p in patches]
         total, self.vocabulary, self.shared = sum(self.lengths), vocabulary, shared
         self.pos_start = nn.Parameter(torch.zeros(1, self.lengths[0], dim))

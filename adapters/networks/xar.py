@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtbench.adapters.networks.parts import sampling
+from vtbench.adapters.networks.parts import infer_generators, sampling
 from vtbench.adapters.networks.parts.config import Config
 from vtbench.adapters.networks.parts.transformer import Cache, RMSNorm, TimeEmbedder, heads_of, merged, rotate_pairs
 from vtbench.models.replay import Replay
@@ -95,6 +95,7 @@ class Xar(nn.Module):
     """config: {encoder,decoder}_{embed_dim,depth,num_heads}, mlp_ratio; the rest must be what upstream hard-codes."""
 
     optional: tuple[str, ...] = ()
+    infer_arch = staticmethod(infer_generators.xar)
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
 """Cases on disk: one prompt's metadata and the detections on one image a line; a bad line is refused by its number.
 
-The reference's own results.jsonl is read as it is: its verdict (`correct`, `reason`), the metadata and the boxes that it
-kept (`details`) as JSON in a text. Its colours are nowhere in the file, so that its verdict stands; where a prompt asks
-for no colour, the boxes are judged again, and a verdict that they do not lead to is told of.
+The reference's own results.jsonl is read as it is: its verdict (`correct`, `reason`), and as JSON in a text the
+metadata and the boxes that it kept (`details`). Its colours are nowhere in the file, so that its verdict stands; where
+a prompt asks for no colour, the boxes are judged again, and a verdict that they do not lead to is told of.
 """
 
 from __future__ import annotations
@@ -82,12 +82,10 @@ def _stated(case: Mapping[str, Any], metadata: Mapping[str, Any], where: str) ->
     correct, reason = case["correct"], case.get("reason", "")
     if not isinstance(correct, bool) or not isinstance(reason, str) or correct == bool(reason):
         raise VtbenchError(
-            f"{where}: correct is {correct!r} and the reason {reason!r}: wanted true without a reason, or false with one"
+            f"{where}: correct is {correct!r} and the reason {reason!r}: wanted true and no reason, or false and one"
         )
     if case.get("tag", metadata["tag"]) != metadata["tag"]:
-        raise VtbenchError(
-            f"{where}: the tag is {case['tag']!r}, and {metadata['tag']!r} in its metadata: one is wrong"
-        )
+        raise VtbenchError(f"{where}: the tag is {case['tag']!r}, and {metadata['tag']!r} in its metadata")
     details = _from_text(case.get("details", {}), where, "details")
     if not isinstance(details, dict) or not all(isinstance(boxes, list) for boxes in details.values()):
         raise VtbenchError(f"{where}: details is {str(details)[:80]}: wanted {{class: [[x1, y1, x2, y2, score]]}}")

@@ -86,6 +86,6 @@ def score_file(path: Path) -> Scores:
         scores.warnings.append(f"classes beside GenEval's 80 ({len(unknown)}): {first}{near(first, COCO)}")
     if doubts:
         scores.warnings.append(
-            f"{len(doubts)} verdicts of the file do not follow from its boxes at the reference's thresholds: {doubts[0]}"
+            f"{len(doubts)} verdicts of the file do not follow from its boxes by the reference's rules: {doubts[0]}"
         )
     return scores

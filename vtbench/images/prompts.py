@@ -26,6 +26,8 @@ from vtbench.types.errors import Unavailable, VtbenchError, near
 FOLDER = package_folder("vtbench.tasks.prompts")
 GENEVAL_URL = "https://raw.githubusercontent.com/djghosh13/geneval/main/prompts/evaluation_metadata.jsonl"
 GENEVAL_PROMPTS = 553
+MOST_CLASSES = 100_000
+"""Of one range: more than any data set of images has."""
 GENEVAL_LARGEST = 10_000_000
 """Bytes that are read at most."""
 
@@ -87,10 +89,12 @@ def _open(spec: str) -> PromptSuite:
 
 
 def _classes(spec: str) -> PromptSuite:
-    match = re.fullmatch(r"classes:(?:(\d+)-)?(\d+)", spec)
+    match = re.fullmatch(r"classes:(?:(\d{1,9})-)?(\d{1,9})", spec)
     if not match:
         raise VtbenchError(f"{spec!r} is no range of class labels: give classes:1000 (0 to 999) or classes:0-9")
     first, last = (int(match[1]), int(match[2])) if match[1] is not None else (0, int(match[2]) - 1)
+    if last - first >= MOST_CLASSES:
+        raise VtbenchError(f"{spec!r} holds more than {MOST_CLASSES} classes: give classes:1000 (0 to 999)")
     if last < first:
         raise VtbenchError(f"{spec!r} holds no class: give classes:1000 (0 to 999) or classes:0-9")
     return PromptSuite(spec, tuple(Prompt(f"class-{k:04d}", label=k) for k in range(first, last + 1)))

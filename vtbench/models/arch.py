@@ -39,6 +39,26 @@ def changes(base: Mapping[str, Any], arch: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
+def base_card(family: Family, options: Mapping[str, str]) -> Card:
+    """The card whose arch an own configuration changes: the family's first that has the words of `options` (the kind of
+    a model: c2i or t2i, ViT or UViT), and so their condition and the settings of their sampler; else its first."""
+    cards = [card for card in family.cards if card.arch is not None] or list(family.cards)
+
+    def words(card: Card) -> dict[str, Any]:
+        table = flatten(card.arch or {})
+        return {**{name.rsplit(".", 1)[-1]: value for name, value in table.items()}, **table}
+
+    chosen = {k: v for k, v in options.items() if isinstance(words(cards[0]).get(k), str)}
+    return next((card for card in cards if all(words(card).get(k) == v for k, v in chosen.items())), cards[0])
+
+
+def own_options(family: Family, arch: Mapping[str, Any]) -> dict[str, Any]:
+    """What an own configuration's options have to say so that `arch` comes out: words first, then what differs."""
+    first = base_card(family, {}).arch or {}
+    chosen = {k: v for k, v in changes(first, arch).items() if isinstance(v, str)}
+    return {**chosen, **changes(base_card(family, chosen).arch or {}, arch)}
+
+
 def with_options(arch: Mapping[str, Any], options: Mapping[str, str]) -> dict[str, Any]:
     """`arch` with leaves changed: {"codebook_size": "4096"} or {"quantizer.codebook_size": "4096"}.
 
@@ -123,7 +143,8 @@ def own_card(card: Card, family: Family, arch: Mapping[str, Any]) -> Card:
         said = " ".join(str(bad).split())[:160]
         raise VtbenchError(f"these options make no network of {family.name} ({said}): give others") from bad
     if card.kind == "generator":
-        return replace(card, arch=arch)
+        pixels = getattr(network, "pixels", None)
+        return replace(card, arch=arch, sizes=card.sizes if pixels is None else Fixed(pixels))
     side = network.fixed_size or 256
     # Sides may have to be multiples of more than a token's cell: of a window, or of patches where tokens have no grid.
     cell = getattr(network, "multiple", network.downsample or 1)

@@ -10,7 +10,7 @@ from typing import Any
 
 from vtbench import registry
 from vtbench.models import weights
-from vtbench.models.arch import own_card, with_options
+from vtbench.models.arch import base_card, own_card, with_options
 from vtbench.models.choosing import ASKED
 from vtbench.models.devices import check_device
 from vtbench.models.fill import read_from
@@ -24,6 +24,7 @@ from vtbench.types.adapter import Generator
 from vtbench.types.cards import Wrapping, with_weights_of
 from vtbench.types.errors import VtbenchError
 from vtbench.types.opened import Opened, noting
+from vtbench.types.settings import check_settings
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,7 @@ def _build(spec: str, options: Mapping[str, str], fill: Fill) -> Built:
     if spec.startswith("family:"):
         entry, options = _own_configuration(entry, options)
     resolved = {**entry.card.options, **registry.parse_options(entry.card, options)}
+    check_settings(entry.card, resolved)
     entry = replace(entry, card=with_weights_of(entry.card, resolved))
     opened = None if entry.builtin else Opened()
     with noting(opened):
@@ -127,6 +129,8 @@ def _build(spec: str, options: Mapping[str, str], fill: Fill) -> Built:
 
 def _own_configuration(entry: registry.Entry, options: Mapping[str, str]) -> tuple[registry.Entry, dict[str, str]]:
     """`family:NAME`: options that are no option of the card change its arch, and stand in its name."""
+    base = base_card(entry.family, options)
+    entry = replace(entry, card=registry.unreleased(entry.family, base, entry.card.name))
     changed = {k: v for k, v in options.items() if k not in entry.card.options}
     rest = {k: v for k, v in options.items() if k in entry.card.options}
     arch = with_options(entry.card.arch or {}, changed)

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from vtbench import registry
 from vtbench.models import checkpoint
-from vtbench.models.arch import changes, option_text
+from vtbench.models.arch import option_text, own_options
 from vtbench.models.choosing import choose
 from vtbench.models.containers import Copy, Inventory, Leaf, plain, segments_of
 from vtbench.models.names import Needed, WrongNames, needed, part_of, places_of
@@ -38,9 +38,10 @@ class Match:
     """One answer.
 
     how: "exact" (a released model's names and shapes), "own" (a family in a configuration of its own: `name` is
-    family:NAME and `options` are the arch entries that differ from the family's first model), or "near" (most names are
-    there; `differences` says what is not). The copy that fits lies in the containers `key` (with slashes) of `file`,
-    under the prefix `prefix`; `beside` are the paths of others that fit, and `undecided` says that no rule chooses.
+    family:NAME and `options` are the arch entries that differ from the family's first model of that kind), or "near"
+    (most names are there; `differences` says what is not). The copy that fits lies in the containers `key` (with
+    slashes) of `file`, under the prefix `prefix`; `beside` are the paths of others that fit, and `undecided` says that
+    no rule chooses.
     parts: the files that the model is loaded from where these are several, so that --checkpoint takes their folder.
     """
 
@@ -246,7 +247,7 @@ def _own_of(family: Family, infer: Any, inventories: Sequence[Inventory], path: 
                     match = _match(
                         f"family:{family.name}", family.name, "own", fitting, inventories, wanted, weight, path
                     )
-                    return replace(match, options=changes(first.arch or {}, arch))
+                    return replace(match, options=own_options(family, arch))
     return None
 
 

@@ -51,6 +51,22 @@ class NativeGenerator(Generator):
         network = fill(build_network(self.family, self.card.arch, random=False), self.card, own)
         self.network = network.to(device=device, dtype=getattr(torch, dtype)).eval().requires_grad_(False)
         self.device, self.dtype = device, dtype
+        if self.card.conditioning == "class":
+            self.classes = int(getattr(self.network, "classes", 0)) or None
+        self._check_vocabulary()
+
+    def _check_vocabulary(self) -> None:
+        """Refuses a tokenizer of another vocabulary than the network was built for: its tokens would mean nothing."""
+        theirs = set(self.tokenizer.card.alphabets) if self.tokenizer is not None else set()
+        ours = getattr(self.network, "vocabulary", None)
+        # Of binary alphabets a token is several; a stand-in for a tokenizer may have none.
+        if self.tokenizer is None or ours is None or len(theirs) != 1 or theirs in ({2}, {ours}):
+            return
+        name = self.tokenizer.card.name
+        raise VtbenchError(
+            f"{self.card.name} draws from {ours} codes, and its tokenizer {name} has {min(theirs)}, so that its tokens "
+            "mean others: give a generator of that tokenizer"
+        )
 
     def parameter_count(self) -> int | None:
         return None if self.network is None else sum(p.numel() for p in self.network.parameters())

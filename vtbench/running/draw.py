@@ -101,11 +101,23 @@ class Order:
                 f"{card.name} is {card.conditioning}-conditional, but {self.suite.name} holds "
                 f"{'texts' if self.suite.conditioning == 'text' else 'class labels'}: give another --suite"
             )
+        self._check_labels(card.name, getattr(loaded.generator, "classes", None))
         if self.batch_size < 1:
             raise VtbenchError(f"--batch-size {self.batch_size}: give 1 or more")
         if self.per_prompt < 1:
             raise VtbenchError(f"--n {self.per_prompt}: give the number of images a prompt, 1 or more")
         return self
+
+    def _check_labels(self, name: str, known: int | None) -> None:
+        """Refuses labels beyond the generator's classes: before anything is drawn."""
+        if not isinstance(known, int) or self.suite.conditioning != "class":
+            return
+        beyond = next((p for p in self.suite.prompts if int(p.label or 0) >= known), None)
+        if beyond is not None:
+            raise VtbenchError(
+                f"{name} has {known} classes, 0 to {known - 1}, and {self.suite.name} asks for the class "
+                f"{beyond.label}: give classes:{known}"
+            )
 
     def samples(self) -> list[Sample]:
         """Every image, in order."""

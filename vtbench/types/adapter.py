@@ -84,6 +84,9 @@ class Prompt:
 class Generator(Model):
     """prompts or labels -> images."""
 
+    classes: int | None = None
+    """How many it knows once it is loaded, labelled from 0; None where it has no classes, or does not say."""
+
     @abstractmethod
     def generate(self, prompts: Sequence[Prompt], seeds: Sequence[int]) -> torch.Tensor:
         """One image a prompt and seed, float32 (B, 3, H, W) in [0, 1]; sampler options are `self.options`."""

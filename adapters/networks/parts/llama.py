@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtbench.adapters.networks.parts import sampling
+from vtbench.adapters.networks.parts import infer_generators, sampling
 from vtbench.adapters.networks.parts.config import Config
 from vtbench.adapters.networks.parts.transformer import Cache, RMSNorm, heads_of, merged, rotate_pairs, tanh_gelu
 from vtbench.types.errors import VtbenchError
@@ -123,6 +123,8 @@ class Trunk(nn.Module):
     num_classes or caption_dim, model_type (c2i, t2i), vocab_size, cls_token_num, block_size (a square number).
     """
 
+    infer_arch = staticmethod(infer_generators.llama)
+
     def __init__(self, config: Mapping[str, Any], *, further_layers: str | None = None) -> None:
         super().__init__()
         c = Config(config, "config")
@@ -146,6 +148,7 @@ class Trunk(nn.Module):
         self.grid = int(self.length**0.5)
         if self.grid**2 != self.length:
             raise VtbenchError(f"config.block_size is {self.length}, but must be a square number: a grid of tokens")
+        self.pixels = 16 * self.grid
         classes, width = c.integer("num_classes", 1000), c.integer("caption_dim", 2048)
         self.prefix = c.integer("cls_token_num", 1)
         wanted = 1 if self.kind == "c2i" else CAPTION_TOKENS
