@@ -40,15 +40,16 @@ def changes(base: Mapping[str, Any], arch: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def base_card(family: Family, options: Mapping[str, str]) -> Card:
-    """The card whose arch an own configuration changes: the family's first that has the words of `options` (the kind of
-    a model: c2i or t2i, ViT or UViT), and so their condition and the settings of their sampler; else its first."""
+    """The card whose arch an own configuration changes: the family's first. Of generators the first that has the words
+    of `options` (c2i or t2i, ViT or UViT), since these decide what it is asked with and the settings of its sampler."""
     cards = [card for card in family.cards if card.arch is not None] or list(family.cards)
 
     def words(card: Card) -> dict[str, Any]:
         table = flatten(card.arch or {})
         return {**{name.rsplit(".", 1)[-1]: value for name, value in table.items()}, **table}
 
-    chosen = {k: v for k, v in options.items() if isinstance(words(cards[0]).get(k), str)}
+    generates = cards[0].kind == "generator"
+    chosen = {k: v for k, v in options.items() if generates and isinstance(words(cards[0]).get(k), str)}
     return next((card for card in cards if all(words(card).get(k) == v for k, v in chosen.items())), cards[0])
 
 
