@@ -12,7 +12,7 @@ from vtbench.images.reading import PLUGINS, formats
 from vtbench.images.rounding import to_float, to_uint8
 from vtbench.types.adapter import Tokenizer
 from vtbench.types.cards import Card, Family, Multiple
-from vtbench.types.errors import MissingExtra, VtbenchError
+from vtbench.types.errors import ImageFailed, MissingExtra, VtbenchError
 from vtbench.types.tokens import Bitstream, Tokens
 
 if TYPE_CHECKING:
@@ -112,7 +112,12 @@ class PillowCodec(Tokenizer):
         name, settings = self.FORMATS[self.card.name]
         extra = {"quality_layers": [self.options["db"]]} if "db" in self.options else dict(self.options)
         out = io.BytesIO()
-        Image.fromarray(rgb).save(out, format=name, **settings, **extra)
+        try:
+            Image.fromarray(rgb).save(out, format=name, **settings, **extra)
+        except (OSError, ValueError, OverflowError, RuntimeError) as bad:
+            # Formats end at sizes of their own (WebP at 16,383 pixels a side, JPEG at 65,535); the libraries say which.
+            height, width = rgb.shape[:2]
+            raise ImageFailed(f"{self.card.name} cannot encode {width} x {height} pixels ({bad})") from bad
         return out.getvalue()
 
     def encode(self, images: torch.Tensor, seeds: Sequence[int], budget: float | None = None) -> Tokens:

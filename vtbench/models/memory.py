@@ -22,6 +22,9 @@ NOT_KNOWN = (
     "this system cannot set back its mark of a process's memory, and the mark did not rise during the run: measure "
     "this model in a process of its own"
 )
+_SHORT = ("out of memory", "not enough memory", "can't allocate memory")
+"""In the text of torch's RuntimeError: of a device, of its allocator on Windows, and on Linux
+(c10/core/impl/alloc_cpu.cpp)."""
 
 
 @dataclass(frozen=True)
@@ -74,3 +77,14 @@ def _give_back() -> None:
     """What earlier models freed goes back to the system, where the C library keeps it (glibc)."""
     with contextlib.suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def out_of_memory(bad: BaseException) -> bool:
+    """Whether what was raised means that memory did not suffice; gives back then what torch keeps of the device's."""
+    told = isinstance(bad, MemoryError) or (isinstance(bad, RuntimeError) and any(w in str(bad) for w in _SHORT))
+    if told:
+        import torch
+
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+    return told

@@ -19,13 +19,18 @@ from vtbench.images.rounding import to_float
 from vtbench.images.seeds import image_seed
 from vtbench.images.stream import Group, Original, by_size, stacked
 from vtbench.models.isolation import isolated
+from vtbench.models.memory import out_of_memory
 from vtbench.models.outputs import Output
 from vtbench.models.system import System
-from vtbench.types.errors import RAISED, VtbenchError
+from vtbench.types.errors import RAISED, ImageFailed, VtbenchError
 from vtbench.types.metric import Reference
 
 Batch = Sequence[tuple[Original, ...]]
 """Of each item the original, and the pictures that somebody already has of it."""
+
+
+GIVEN_UP = 3
+"""So many images that do not fit into memory, and none that did: the model fits nowhere, and the run ends."""
 
 
 @dataclass(frozen=True)
@@ -111,12 +116,13 @@ def _write(lanes: Sequence[Lane], works: Sequence[Work], tick: Callable[[int], N
 
 def _work(lanes: Sequence[Lane], batches: Iterable[Batch], pace: Pace, seed: int) -> Iterator[list[Work]]:
     """Every batch's output of every lane, made when it is asked for."""
+    memory = _Memory()
     for number, batch in enumerate(batches):
         originals = [sides[0] for sides in batch]
         groups = [_Group(g, g.of(originals), seed) for g in by_size(originals)]
         macs = pace.counts_macs(number)
         yield [
-            Work(originals, [_part(lane, group, batch, macs) for group in groups], pace.warms_up(number))
+            Work(originals, [p for g in groups for p in _parts(lane, g, batch, macs, memory)], pace.warms_up(number))
             for lane in lanes
         ]
 
@@ -125,18 +131,61 @@ class _Group:
     """Originals of one size, with what all lanes share of them."""
 
     def __init__(self, group: Group, originals: list[Original], seed: int) -> None:
-        self.group, self.originals = group, originals
+        self.group, self.originals, self._seed = group, originals, seed
         self.seeds = [image_seed(seed, o.sha256) for o in originals]
         self.reference = Reference(group.images, [o.item for o in originals], [o.sha256 for o in originals])
+
+    def alone(self) -> list[_Group]:
+        """Each image of it as a group of its own."""
+        images, seed = self.group.images, self._seed
+        return [
+            _Group(Group([position], images[k : k + 1]), [self.originals[k]], seed)
+            for k, position in enumerate(self.group.positions)
+        ]
+
+
+@dataclass
+class _Memory:
+    """Whether the models have made anything yet, and how many images in a row did not fit into memory before that."""
+
+    worked: bool = False
+    refused: int = 0
+
+
+def _parts(lane: Lane, group: _Group, batch: Batch, count_macs: bool, memory: _Memory) -> list[Part]:
+    """The group as one part; where the system cannot take one of its images, each image as its own, and that one with
+    the reason in place of a candidate."""
+    try:
+        part = _part(lane, group, batch, count_macs)
+    except ImageFailed as bad:
+        if len(group.originals) > 1:
+            return [p for one in group.alone() for p in _parts(lane, one, batch, count_macs, memory)]
+        if isinstance(bad, _TooLarge) and not memory.worked:
+            memory.refused += 1
+            if memory.refused == GIVEN_UP:
+                raise VtbenchError(f"{bad}, nor for any before: try smaller images", code=1) from bad
+        failed = Output(group.group.images * 0, failed={0: str(bad)})
+        return [Part(group.group.positions, group.originals, group.seeds, group.reference, failed)]
+    memory.worked = True
+    return [part]
+
+
+class _TooLarge(ImageFailed):
+    """The memory did not suffice."""
 
 
 def _part(lane: Lane, group: _Group, batch: Batch, count_macs: bool) -> Part:
     try:
         output = _output(lane, group, batch, count_macs)
+    except ImageFailed:
+        raise
     except VtbenchError as bad:
         # In mid-run it is the model that failed, whatever the sentence: the others go on.
         raise VtbenchError(str(bad), code=1) from bad
     except RAISED as bad:
+        if out_of_memory(bad):
+            height, width = group.group.size
+            raise _TooLarge(f"{lane.name} has not memory enough for an image of {width} x {height}") from bad
         # An adapter may raise anything.
         first = group.originals[0].item.id
         raise VtbenchError(f"{lane.name} raised {type(bad).__name__} on {first}: {bad}", code=1) from bad

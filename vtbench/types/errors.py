@@ -20,6 +20,14 @@ class VtbenchError(Exception):
         self.code = code
 
 
+class ImageFailed(VtbenchError):
+    """One image that a model cannot take, as a codec whose format is of limited size: its row says why, and the others
+    go on. An adapter raises it from `encode`, `decode` or `reconstruct`; every image is then asked for alone."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code=1)
+
+
 RAISED = (Exception, SystemExit)
 """What somebody else's code may raise: one that calls `sys.exit` must not end the command that only lists it."""
 
