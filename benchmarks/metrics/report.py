@@ -82,7 +82,7 @@ def measure() -> tuple[sets.Measured, list[Comparison]]:
     return measured, comparisons
 
 
-def page(trials: int = 1000) -> tuple[str, bool]:
+def page(trials: int = coverage.TRIALS) -> tuple[str, bool]:
     """(the page, whether every comparison is within its tolerance)."""
     import torch
 

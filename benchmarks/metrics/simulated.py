@@ -38,6 +38,15 @@ def _cer(rng: Generator, n: int) -> tuple[Any, Any]:
     return rng.binomial(length.astype(int), 0.2) / length, length
 
 
+def _weighted_shares(rng: Generator, n: int) -> tuple[Any, Any]:
+    return rng.binomial(1, 0.7, n).astype(float), rng.integers(1, 10, n).astype(float)
+
+
+def _pixels(rng: Generator, n: int) -> Any:
+    """Images of three sizes."""
+    return rng.choice([1.0, 2.0, 6.0], n)
+
+
 def _errors(rng: Generator, n: int, lossless: float) -> Any:
     """Squared errors over three orders of magnitude, some of them none."""
     return np.where(rng.random(n) < lossless, 0.0, rng.lognormal(math.log(60), 0.9, n))
@@ -56,10 +65,17 @@ def values() -> dict[str, Values]:
         ),
         "0 or 1, half of them 1": Values(lambda rng, n: (rng.binomial(1, 0.5, n).astype(float), None), 0.5, SHARES),
         "0 or 1, nine of ten 1": Values(lambda rng, n: (rng.binomial(1, 0.9, n).astype(float), None), 0.9, SHARES),
+        "0 or 1, weights 1 to 9": Values(_weighted_shares, 0.7, SHARES),
         "ratio of sums, like CER (weights 5 to 59)": Values(_cer, 0.2),
         "pooled squared errors": Values(lambda rng, n: (_errors(rng, n, 0), None), error, {"logarithm": True}),
+        "pooled squared errors, pixels unlike": Values(
+            lambda rng, n: (_errors(rng, n, 0), _pixels(rng, n)), error, {"logarithm": True}
+        ),
         "pooled squared errors, a fifth lossless": Values(
             lambda rng, n: (_errors(rng, n, 0.2), None), 0.8 * error, {"logarithm": True}
+        ),
+        "pooled squared errors, nine of ten lossless": Values(
+            lambda rng, n: (_errors(rng, n, 0.9), None), 0.1 * error, {"logarithm": True}
         ),
     }
 
@@ -89,9 +105,15 @@ def _skewed_differences(rng: Generator, n: int) -> tuple[Any, Any, Any]:
     return common + 0.5 - rng.exponential(0.5, n), common, None
 
 
-def _right_or_wrong(rng: Generator, n: int) -> tuple[Any, Any, Any]:
-    ease = rng.beta(2, 1, n)
-    return rng.binomial(1, ease).astype(float), rng.binomial(1, ease).astype(float), None
+def _right_or_wrong(ease: float, weights: bool = False) -> Callable[[Generator, int], tuple[Any, Any, Any]]:
+    """ease: how much oftener an image is read right than wrong."""
+
+    def draw(rng: Generator, n: int) -> tuple[Any, Any, Any]:
+        right = rng.beta(ease, 1, n)
+        a, b = (rng.binomial(1, right).astype(float) for _ in range(2))
+        return a, b, rng.integers(1, 10, n).astype(float) if weights else None
+
+    return draw
 
 
 def _weighted(rng: Generator, n: int) -> tuple[Any, Any, Any]:
@@ -105,7 +127,7 @@ def _pooled(lossless: float) -> Callable[[Generator, int], tuple[Any, Any, Any]]
     def draw(rng: Generator, n: int) -> tuple[Any, Any, Any]:
         common = _errors(rng, n, 0)
         a, b = (np.where(rng.random(n) < lossless, 0.0, common * rng.lognormal(0, 0.3, n)) for _ in range(2))
-        return a, b, rng.choice([1.0, 2.0, 6.0], n)
+        return a, b, _pixels(rng, n)
 
     return draw
 
@@ -118,8 +140,45 @@ def pairs() -> dict[str, Pair]:
         "very skewed, nothing in common": Pair(_heavy),
         "equal on half of the images": Pair(_equal_mostly),
         "differences that are skewed themselves": Pair(_skewed_differences),
-        "right or wrong": Pair(_right_or_wrong, settings=SHARES),
+        "right or wrong": Pair(_right_or_wrong(2), settings=SHARES),
+        "right or wrong, 20 of 21 right": Pair(_right_or_wrong(20), settings=SHARES),
+        "right or wrong, weights 1 to 9": Pair(_right_or_wrong(2, weights=True), settings=SHARES),
         "ratio of sums, like CER": Pair(_weighted),
         "pooled PSNR, pixels unlike": Pair(_pooled(0.0), True),
         "pooled PSNR, a fifth lossless": Pair(_pooled(0.2), True),
+    }
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """draw(generator, n) -> values of every system on the same n images; `truth`: the ranks that each really has, equal
+    ones sharing theirs."""
+
+    draw: Callable[[Generator, int], list[Any]]
+    truth: tuple[tuple[int, int], ...]
+    pooled: bool = False
+
+
+def _steps(*behind: float) -> Callable[[Generator, int], list[Any]]:
+    """Decibels, each system so much behind the first; what two differ by scatters by 0.7 dB over the images."""
+
+    def draw(rng: Generator, n: int) -> list[Any]:
+        common = rng.normal(28, 4, n)
+        return [common - step + rng.normal(0, 0.5, n) for step in behind]
+
+    return draw
+
+
+def _equal_errors(rng: Generator, n: int) -> list[Any]:
+    common = _errors(rng, n, 0)
+    return [np.where(rng.random(n) < 0.2, 0.0, common * rng.lognormal(0, 0.3, n)) for _ in range(4)]
+
+
+def ladders() -> dict[str, Ladder]:
+    """Four systems on the same images, by how good they really are."""
+    equal = ((1, 4),) * 4
+    return {
+        "four equal (PSNR)": Ladder(_steps(0, 0, 0, 0), equal),
+        "four equal (pooled PSNR, a fifth lossless)": Ladder(_equal_errors, equal, True),
+        "two equal, one 0.3 dB and one 1 dB behind": Ladder(_steps(0, 0, 0.3, 1), ((1, 2), (1, 2), (3, 3), (4, 4))),
     }
