@@ -113,6 +113,7 @@ def test_latents_cost_their_dtype_and_come_back(
         assert torch.equal(again.values, latents.values[image : image + 1])
         assert again.layout() == latents.layout()
     assert torch.equal(Latents.join([latents[0], latents[1]]).values, latents.values)
+    assert torch.equal(counted(latents).values, latents.values)  # type: ignore[attr-defined]
 
 
 @given(st.lists(st.integers(0, 6), max_size=7), st.integers(0, 3))

@@ -98,3 +98,10 @@ def test_an_at_in_a_name_or_a_folder(folder: str, name: str, tmp_path: Path) -> 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(VtbenchError, match=r"absent\.py does not exist"):
         vtbench.load(f"{tmp_path / 'absent.py'}@lev@2")
+
+
+def test_a_name_that_the_file_lacks_is_refused_with_those_that_it_has(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("LEVELS = 7\n" + ADAPTER)
+    vtbench.load(f"{tmp_path / 'mine.py'}@lev")
+    with pytest.raises(VtbenchError, match=r"has no model 'nix'; it has lev, lev@2"):
+        vtbench.load(f"{tmp_path / 'mine.py'}@nix")
