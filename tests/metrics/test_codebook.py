@@ -163,6 +163,15 @@ def test_usage_and_perplexity_of_known_codes() -> None:
     assert "grows with n" in usage.warning
 
 
+def test_one_image_alone_has_usage_and_no_other_to_be_coded_by() -> None:
+    """Two of four tokens alike: 1.5 bits each."""
+    alone = codes(np.array([[0, 1, 1, 3]]), 4)
+    assert finish(codebook.Usage, alone).value == 75.0
+    assert finish(codebook.Perplexity, alone).value == pytest.approx(2**1.5)
+    assert finish(cross_entropy.Entropy, alone).value is None
+    assert finish(entropy_coding.Coded, alone).value is None
+
+
 def test_bits_of_a_binary_code_are_one_codebook_and_residual_books_are_not() -> None:
     bits = np.stack([np.arange(64).reshape(4, 16) % 4 >> b & 1 for b in (3, 2, 1, 0)], axis=2)
     assert finish(codebook.Usage, codes(bits, 2, 2, 2, 2)).value == 25.0

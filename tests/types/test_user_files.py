@@ -105,3 +105,17 @@ def test_a_name_that_the_file_lacks_is_refused_with_those_that_it_has(tmp_path: 
     vtbench.load(f"{tmp_path / 'mine.py'}@lev")
     with pytest.raises(VtbenchError, match=r"has no model 'nix'; it has lev, lev@2"):
         vtbench.load(f"{tmp_path / 'mine.py'}@nix")
+
+
+def test_a_package_that_failed_is_imported_whole_once_it_is_mended(tmp_path: Path) -> None:
+    """Nothing of the failed attempt stays behind: a part that was imported before the mistake is read again."""
+    _tree(tmp_path, pkg__="", pkg__early="LEVELS = 7\n", pkg__late="raise ValueError('not yet')\n")
+    file = tmp_path / "pkg" / "my.py"
+    file.write_text("from .early import LEVELS\nfrom . import late\n" + ADAPTER)
+    before = set(sys.modules)
+    with pytest.raises(VtbenchError, match="not yet"):
+        vtbench.load(f"{file}@lev")
+    assert [name for name in set(sys.modules) - before if name.startswith("vtbench_user_")] == []
+    (tmp_path / "pkg" / "late.py").write_text("")
+    (tmp_path / "pkg" / "early.py").write_text("LEVELS = 19\n")
+    assert vtbench.load(f"{file}@lev").system.card.title == "19"
