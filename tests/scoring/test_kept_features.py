@@ -135,6 +135,19 @@ def test_a_runs_two_sides_lie_apart_and_its_moments_take_the_place_of_many_featu
             side.remove()
 
 
+def test_moments_are_of_the_images_that_were_scored(tmp_path: Path) -> None:
+    """One image alone has no covariance: its features stay, however large the file."""
+    folder = FeaturePlace(tmp_path)
+    values = records(folder.candidate(Net()).path, 9).read().astype(np.float64)
+    records(folder.reference(Net()).path, 9)
+    folder.reduce({"net": Net()}, [4])
+    assert len(folder.candidate(Net())) == len(folder.reference(Net())) == 9
+    folder.reduce({"net": Net()}, [0, 4, 5])
+    saved = moments.load(folder.candidate(Net()).path.with_suffix(".npz"))
+    assert (saved.n, saved.extractor) == (3, "net/of 3")
+    assert saved.mean == pytest.approx(values[[0, 4, 5]].mean(axis=0))
+
+
 def test_disk_use_is_what_the_files_will_take(tmp_path: Path) -> None:
     """A record of three float32 and its sum: 16 bytes. Mean and covariance in float64: 12 numbers."""
     both = {"net": Net(), "other": Net()}

@@ -211,7 +211,7 @@ def test_metrics_of_tokens_read_those_of_the_images_that_were_scored() -> None:
     assert [r["values"].get("counted") for r in joined] == [2.0, None, 6.0]
     assert joined[0]["values"]["shown"] == 1.0
     none = scored(asked("counted"), rows)["counted"]
-    assert none.why == "this system sends no discrete tokens"
+    assert (none.value, none.n, none.why) == (None, 0, "this system sends no discrete tokens")
     tiled = [row("a", 1.0, flags={"served": "4 tiles of 8 x 8"})]
     assert "in tiles" in scored(asked("counted"), tiled, tokens=tokens[:1])["counted"].why
 
