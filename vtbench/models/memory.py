@@ -81,10 +81,10 @@ def _give_back() -> None:
 
 def out_of_memory(bad: BaseException) -> bool:
     """Whether what was raised means that memory did not suffice; gives back then what torch keeps of the device's."""
-    told = isinstance(bad, MemoryError) or (isinstance(bad, RuntimeError) and any(w in str(bad) for w in _SHORT))
-    if told:
+    short = isinstance(bad, MemoryError) or (isinstance(bad, RuntimeError) and any(w in str(bad) for w in _SHORT))
+    if short:
         import torch
 
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-    return told
+    return short
