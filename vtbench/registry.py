@@ -166,7 +166,10 @@ def model(name: str) -> Entry:
             raise VtbenchError(f"the family {one.name} has no native network: choose one of its models by name")
         source = importlib.import_module(one.build.__module__).__file__
         return Entry(unreleased(one, one.cards[0], name), one, Path(str(source)), True)
-    return _all().models.get(name)
+    models = _all().models
+    for one in families().values() if name not in models else ():
+        one.refuse_for_model(name)
+    return models.get(name)
 
 
 def unreleased(family: Family, card: Card, name: str) -> Card:

@@ -113,6 +113,7 @@ def models() -> list[dict[str, Any]]:
         status, needs = state(card)
         facts = dataclasses.asdict(card)
         del facts["arch"], facts["name"]
+        facts["bits_per_pixel"] = card.bits_per_pixel
         facts["sizes"] = {"kind": type(card.sizes).__name__.lower(), **dataclasses.asdict(card.sizes)}
         out.append({"name": card.name, "state": status, "needs": needs, **facts})
     return [*out, *({**b, "family": None, "kind": None} for b in _broken(registry.broken_adapters()))]

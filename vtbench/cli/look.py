@@ -11,20 +11,37 @@ import typer
 from vtbench.cli import text
 from vtbench.cli.apps import say
 from vtbench.cli.options import AsJson
+from vtbench.cli.tables import terminal_width
 from vtbench.types.errors import VtbenchError, near
 
 
 def list_(
     what: Annotated[str, typer.Argument(help="models, families, suites, tasks or metrics.")] = "models",
+    pattern: Annotated[
+        str | None, typer.Argument(help="Only what has this in its name, alias, family or title; * and ? for a name.")
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="Of models: codec, discrete, continuous, closed or generator; with commas.")
+    ] = None,
+    family: Annotated[str | None, typer.Option(help="Models of one family.")] = None,
+    ready: Annotated[bool, typer.Option("--ready", help="Only what can be used at once, without a download.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """What there is, what each needs, and whether it is here. Imports no torch."""
     from vtbench.cli.catalogue import LISTS
+    from vtbench.cli.listing import chosen, listing
 
     if what not in LISTS:
-        raise VtbenchError(f"there is no list of {what!r}{near(what, LISTS)}: give {', '.join(LISTS)}")
+        raise VtbenchError(
+            f"there is no list of {what!r}{near(what, LISTS)}: give {', '.join(LISTS)}, or `vtbench list models "
+            f"{what}` to look for it among the models"
+        )
     entries = LISTS[what]()
-    say(json.dumps(entries, ensure_ascii=False, indent=1, default=str) if as_json else text.listing(what, entries))
+    shown = chosen(what, entries, pattern=pattern, kind=kind, family=family, ready=ready)
+    if as_json:
+        say(json.dumps(shown, ensure_ascii=False, indent=1, default=str))
+        return
+    say(listing(what, shown, terminal_width(), of=len(entries)))
 
 
 def doctor(as_json: AsJson = False) -> None:

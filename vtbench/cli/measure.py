@@ -193,7 +193,7 @@ def generate(
         prefix=prefix,
         tokenizer_checkpoint=tokenizer_checkpoint,
     )
-    order = Order(prompts, n, seed, batch_size, device, dtype, command_line())
+    order = Order(prompts, n, seed, batch_size, loaded.device, loaded.dtype, command_line())
     with counter("generate") as tick:
         drawing = draw(loaded, order, out, tick)
     say(f"{len(drawing.rows)} images: {drawing.images}")

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vtbench.cli.tables import cell, table
 from vtbench.types.readable import bytes_in_words
 
 if TYPE_CHECKING:
@@ -18,24 +19,8 @@ if TYPE_CHECKING:
     from vtbench.running.evaluation import Evaluation
     from vtbench.running.folders import Scored
 
-COLUMNS: Mapping[str, tuple[str, ...]] = {
-    "models": ("name", "family", "kind", "state", "needs"),
-    "families": ("name", "title", "state"),
-    "suites": ("name", "n", "state", "needs"),
-    "tasks": ("name", "version", "title", "suites", "view", "state"),
-    "metrics": ("name", "version", "unit", "better", "kind", "state", "needs"),
-}
-"""{what `vtbench list` shows: the facts of it that fit a terminal}"""
 ARROWS = {"higher": "↑", "lower": "↓"}
 MARKS = {"passed": "passed     ", "failed": "FAILED     ", "not checked": "not checked"}
-
-
-def _table(columns: Sequence[str], lines: Sequence[Sequence[str]], title: str | None = None) -> str:
-    """A plain aligned table; wide ones are cut by nobody, so that they can be piped."""
-    widths = [max(len(c), *(len(line[i]) for line in lines)) if lines else len(c) for i, c in enumerate(columns)]
-    rows = [columns, ["-" * w for w in widths], *lines]
-    text = "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
-    return f"{title}\n{text}" if title else text
 
 
 def number(value: float | None) -> str:
@@ -47,18 +32,6 @@ def number(value: float | None) -> str:
 
 def interval(low: float | None, high: float | None) -> str:
     return "" if low is None or high is None else f"[{number(low)}, {number(high)}]"
-
-
-def listing(what: str, entries: Sequence[Mapping[str, Any]]) -> str:
-    """The table of `vtbench list`."""
-    columns = COLUMNS[what]
-    lines = [[_cell(entry.get(c)) for c in columns] for entry in entries]
-    return _table(columns, lines) + f"\n{len(entries)} {what}; --json gives all facts"
-
-
-def _cell(value: Any) -> str:
-    text = "" if value is None else ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-    return text if len(text) <= 90 else text[:87] + "…"
 
 
 def evaluation(result: Evaluation, out: Path) -> str:
@@ -77,7 +50,7 @@ def run_scores(run: Run) -> str:
         f"{run.name}{f' ({options})' if options else ''} · {info.task.name} on {info.suite.name} at "
         f"{info.view.name} · {info.n} images · weights {info.model.weights.status} · {info.status}"
     )
-    text = scores_table(run.scores, head)
+    text = scorestable(run.scores, head)
     text += "".join(f"\n{note}" for note in [*info.suite.notes, *info.notes])
     if info.enlarged:
         text += f"\n{info.enlarged} of {info.n} images are smaller than the view and were enlarged"
@@ -91,10 +64,10 @@ def run_scores(run: Run) -> str:
 
 def folders(scored: Scored) -> str:
     """The tables of `vtbench score`."""
-    return "\n\n".join(scores_table(c.scores, c.path) for c in scored.candidates)
+    return "\n\n".join(scorestable(c.scores, c.path) for c in scored.candidates)
 
 
-def scores_table(scores: Sequence[Score], title: str) -> str:
+def scorestable(scores: Sequence[Score], title: str) -> str:
     """Scores, then every reason and every warning once, with the metrics that it is about."""
     lines = []
     why: dict[str, list[str]] = {}
@@ -109,7 +82,7 @@ def scores_table(scores: Sequence[Score], title: str) -> str:
             warnings.setdefault(warning, []).append(score.metric)
         for reason, n in score.details.get("missing", {}).items():
             absent.setdefault(f"{n} image{'s' if n != 1 else ''}: {reason}", []).append(score.metric)
-    text = _table(("metric", "value", "95 % interval", "n", ""), lines, title)
+    text = table(("metric", "value", "95 % interval", "n", ""), lines, title)
     text += "".join(f"\n{', '.join(names)}: null, because {reason}" for reason, names in why.items())
     text += "".join(f"\nmissing ({', '.join(names)}): {reason}" for reason, names in absent.items())
     return text + "".join(f"\nwarning ({', '.join(names)}): {warning}" for warning, names in warnings.items())
@@ -129,7 +102,7 @@ def runs(listed: Sequence[Listed]) -> str:
     """The table of `vtbench runs`, what is out of date, and how it is renewed."""
     lines = [
         [
-            _cell(" ".join([run.model, *(f"{k}={v}" for k, v in run.setting.items())])),
+            cell(" ".join([run.model, *(f"{k}={v}" for k, v in run.setting.items())])),
             run.task,
             run.suite,
             str(run.images if run.images is not None else ""),
@@ -144,7 +117,7 @@ def runs(listed: Sequence[Listed]) -> str:
         if not run.why
     ]
     columns = ("model", "task", "suite", "n", "status", "date", "vtbench", "kept", "size", "path")
-    out = [_table(columns, lines), f"{len(listed)} runs, {bytes_in_words(sum(run.bytes for run in listed))}"]
+    out = [table(columns, lines), f"{len(listed)} runs, {bytes_in_words(sum(run.bytes for run in listed))}"]
     for run in listed:
         if run.stale:
             versions = ", ".join(
@@ -175,7 +148,7 @@ def cache(folder: Path, parts: Sequence[Part]) -> str:
         ]
         for part in parts
     ]
-    return _table(("folder", "files", "size", "least recently used", "pruned", "what"), lines, str(folder))
+    return table(("folder", "files", "size", "least recently used", "pruned", "what"), lines, str(folder))
 
 
 def check(one: Check) -> str:
@@ -188,16 +161,16 @@ def doctor(report: Mapping[str, Any]) -> str:
     offline = "yes, VTBENCH_OFFLINE is set" if report["offline"] else "no"
     extras = [[e["name"], e["state"], e["enables"], e["how"]] for e in report["extras"]]
     weights = [
-        [w["name"], str(w["state"]), _cell(w.get("needed_by")), str(w.get("how") or "")]
+        [w["name"], str(w["state"]), cell(w.get("needed_by")), str(w.get("how") or "")]
         for w in report["metric_weights"]
     ]
     return "\n\n".join(
         [
             f"vtbench {report['vtbench']}{release}",
             f"offline: {offline}    cache: {report['cache']}",
-            _table(("package", "version"), [[k, v] for k, v in report["packages"].items()]),
-            _table(("extra", "state", "enables", "how"), extras),
-            _table(("metric weights", "state", "needed by", "how"), weights),
+            table(("package", "version"), [[k, v] for k, v in report["packages"].items()]),
+            table(("extra", "state", "enables", "how"), extras),
+            table(("metric weights", "state", "needed by", "how"), weights),
             *(f"broken plug-in {name}: {why}" for name, why in report["plugins"].items()),
         ]
     )

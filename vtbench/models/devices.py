@@ -5,6 +5,14 @@ from __future__ import annotations
 from vtbench.types.errors import VtbenchError
 
 DTYPES = ("float32", "float16", "bfloat16")
+SHORT = {"fp32": "float32", "float": "float32", "fp16": "float16", "half": "float16", "bf16": "bfloat16"}
+"""Other words for the same dtypes."""
+
+
+def dtype_of(name: str) -> str:
+    """The dtype's one name, by which it is recorded: float16 for fp16, half and torch.float16. Unknown ones stay."""
+    plain = str(name).strip().lower().removeprefix("torch.")
+    return SHORT.get(plain, plain if plain in DTYPES else str(name))
 
 
 def check_device(device: str, dtype: str) -> None:

@@ -18,7 +18,7 @@ from vtbench.images.opening import open_again, open_suite
 from vtbench.images.suite import Suite
 from vtbench.models.adapter_files import AdapterFiles, files_of, reason
 from vtbench.models.build import Built, arch_options, build
-from vtbench.models.devices import check_device
+from vtbench.models.devices import check_device, dtype_of
 from vtbench.models.fill import read_from
 from vtbench.models.isolation import isolated
 from vtbench.models.objects import of_object
@@ -115,6 +115,7 @@ def load(
     Raises VtbenchError with what is wrong; Unavailable where weights are not here and the network is refused.
     """
     options = dict(options or {})
+    dtype = None if dtype is None else dtype_of(dtype)
     if not isinstance(spec, str):
         if checkpoint or tokenizer_checkpoint or prefix is not None:
             raise VtbenchError(f"{_class_name(spec)} is loaded already: it takes no --checkpoint and no --prefix")

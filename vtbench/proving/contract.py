@@ -14,6 +14,7 @@ from typing import Any
 
 from vtbench import registry
 from vtbench.models.build import build, load_random
+from vtbench.models.devices import dtype_of
 from vtbench.models.isolation import isolated
 from vtbench.models.load import load
 from vtbench.models.objects import measuring
@@ -107,7 +108,7 @@ def _checks(
             dict(options or {}),
             path,
             device or "cpu",
-            dtype or "float32",
+            dtype_of(dtype or "float32"),
             False,
             dict(os.environ),
             time.time(),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from vtbench.types.errors import VtbenchError
 
+NAMED = 6
+"""So many models of a family are named in a sentence."""
 Kind = Literal["codec", "continuous", "discrete", "closed", "generator"]
 
 
@@ -130,6 +133,15 @@ class Card:
     conditioning: Literal["class", "text", None] = None
     note: str | None = None
 
+    @property
+    def bits_per_pixel(self) -> float | None:
+        """Nominal rate at the size of `tokens_at_256`: what indices of fixed length cost; None where the card does not
+        state tokens and alphabets."""
+        if self.tokens_at_256 is None or not self.alphabets:
+            return None
+        side = self.sizes.size if isinstance(self.sizes, Fixed) else 256
+        return self.tokens_at_256 * sum(map(math.log2, self.alphabets)) / side**2
+
     def __repr__(self) -> str:
         return f"<Card {self.name}: {self.kind}, {self.title}>"
 
@@ -204,6 +216,17 @@ class Family:
     adopts: Adopting | None = None
     files: tuple[str, ...] = ()
     replays: Mapping[str, str] = field(default_factory=dict)
+
+    def refuse_for_model(self, name: str) -> None:
+        """Raises with the family's models where its name, title, or that of its fixtures, in any case, is `name`."""
+        if name.lower() not in {n.lower() for n in (self.name, self.title, *self.fixtures)}:
+            return
+        rest = len(self.cards) - NAMED
+        some = ", ".join(card.name for card in self.cards[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
+        raise VtbenchError(
+            f"{name} is a family, not a model: give one of its models, {some} (`vtbench list models --family "
+            f"{self.name}` shows all)"
+        )
 
     def __repr__(self) -> str:
         return f"<Family {self.name}: {self.title}, {len(self.cards)} models>"

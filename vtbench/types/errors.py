@@ -55,6 +55,14 @@ class Unavailable(VtbenchError):
 
 
 def near(name: str, names: Iterable[str], *, count: int = 3) -> str:
-    """A clause that offers the nearest of `names`, or the empty string."""
-    best = difflib.get_close_matches(name, list(names), n=count, cutoff=0.5)
+    """A clause that offers the nearest of `names`, in any case, or the empty string."""
+    # Neither case nor _ for - tells two of our names apart; of several spellings the first is offered.
+    spelt: dict[str, str] = {}
+    for one in names:
+        spelt.setdefault(_plain(one), one)
+    best = [spelt[b] for b in difflib.get_close_matches(_plain(name), list(spelt), n=count, cutoff=0.5)]
     return f" (did you mean {', '.join(best)}?)" if best else ""
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "-")
