@@ -120,7 +120,7 @@ def test_score_takes_a_metric_from_a_file(folder: Path, tmp_path: Path) -> None:
         for k, image in enumerate(images):
             Image.fromarray(image).save(tmp_path / name / f"{k}.png")
     spec = f"psnr,{folder.name}/worst_pixel.py@worst-pixel"
-    vtbench("score", "a", "b", "--metrics", spec, "--json", "scores.json", cwd=tmp_path)
+    vtbench("score", "a", "b", "--metrics", spec, "--json-file", "scores.json", cwd=tmp_path)
     text = (tmp_path / "scores.json").read_text()
     (candidate,) = json.loads(text)["candidates"]
     assert candidate["scores"]["worst-pixel"]["value"] == (7 + 55) / 2
@@ -172,7 +172,7 @@ def test_sets_and_statistics_take_a_metric_from_a_file(folder: Path, tmp_path: P
         for k, off in enumerate((-10, 10)):
             Image.new("RGB", (8, 8), (red + off, green, 0)).save(tmp_path / name / f"{k}.png")
     spec = f"{folder.name}/mean_colour.py@mean-colour"
-    vtbench("score", "a", "b", "--set", "--metrics", spec, "--json", "scores.json", cwd=tmp_path)
+    vtbench("score", "a", "b", "--set", "--metrics", spec, "--json-file", "scores.json", cwd=tmp_path)
     (candidate,) = json.loads((tmp_path / "scores.json").read_text())["candidates"]
     assert candidate["scores"]["mean-colour"]["value"] == pytest.approx(5)
     vtbench("statistics", "a", "--out", "a.npz", "--metric", spec, cwd=tmp_path)

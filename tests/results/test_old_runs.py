@@ -141,7 +141,7 @@ def test_a_rescored_run_says_what_was_added() -> None:
 
 def test_two_points_of_a_curve_are_compared(place: Path) -> None:
     low, high = (Path("runs") / path.relative_to(RECORDED / "runs") for path in of_kind("curve"))
-    vtbench("compare", low, high, "--json", "compare.json", cwd=place)
+    vtbench("compare", low, high, "--json-file", "compare.json", cwd=place)
     compared = json.loads((place / "compare.json").read_text())
     before = json.loads((RECORDED / "expected" / "compare.json").read_text())
     assert compared["runs"] == before["runs"] == ["jpeg (quality=5)", "jpeg (quality=50)"]

@@ -43,7 +43,7 @@ def mse(pairs: list[tuple[int, int]]) -> float:
 
 def scored() -> tuple[float | None, int]:
     """The mse of `ref` and `cand`, and of how many pictures it is."""
-    command("score", "ref", "cand", "--metrics", "mse", "--json", "scored.json")
+    command("score", "ref", "cand", "--metrics", "mse", "--json-file", "scored.json")
     score = json.loads(Path("scored.json").read_text())["candidates"][0]["scores"]["mse"]
     return score["value"], score["n"]
 
@@ -58,7 +58,7 @@ def test_no_pair_is_dropped_for_its_suffix(end: str) -> None:
 def test_what_is_left_out_is_said_in_every_place() -> None:
     for name in (folder("ref", range(2)), folder("cand", range(2))):
         (name / "9.psd").write_bytes(b"8BPS")
-    code, out, err = command("score", "ref", "cand", "--metrics", "mse", "--json", "x.json")
+    code, out, err = command("score", "ref", "cand", "--metrics", "mse", "--json-file", "x.json")
     assert (code, "n=2" in out) == (0, True)
     notes = json.loads(Path("x.json").read_text())["notes"]
     assert [note.partition(": ")[0] for note in notes] == ["ref", "cand"]

@@ -56,7 +56,7 @@ def folder(name: str, seeds: range) -> Path:
 
 def scores(*words: object, code: int = 0) -> dict[str, Any]:
     """{metric: score} of `score … --set`."""
-    ended, _, err = command("score", *words, "--set", "--json", "scored.json")
+    ended, _, err = command("score", *words, "--set", "--json-file", "scored.json")
     assert ended == code, err
     assert "Warning" not in err
     result = json.loads(Path("scored.json").read_text())

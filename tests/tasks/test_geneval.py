@@ -180,7 +180,7 @@ def test_a_bad_line_is_named_and_nothing_is_written(tmp_path: Path, line: object
     path, out = tmp_path / "cases.jsonl", tmp_path / "out.json"
     bad = line if isinstance(line, str) else json.dumps({**CASE, **line})  # type: ignore[dict-item]
     path.write_text(f"{json.dumps(CASE)}\n{bad}\n")
-    done = CliRunner().invoke(app, ["geneval", "score", str(path), "--json", str(out)])
+    done = CliRunner().invoke(app, ["geneval", "score", str(path), "--json-file", str(out)])
     assert isinstance(done.exception, VtbenchError)
     assert done.exception.code == 2
     assert sentence in str(done.exception)
@@ -204,7 +204,7 @@ def test_the_json_keeps_the_order(tmp_path: Path) -> None:
     first = {"metadata": {"tag": "counting", "include": [{"class": "cat", "count": 1}]}, "detections": []}
     second = {"metadata": {"tag": "single_object", "include": []}, "detections": []}
     path.write_text("".join(json.dumps(c) + "\n" for c in (first, second, first)))
-    assert CliRunner().invoke(app, ["geneval", "score", str(path), "--json", str(out)]).exit_code == 0
+    assert CliRunner().invoke(app, ["geneval", "score", str(path), "--json-file", str(out)]).exit_code == 0
     scores = json.loads(out.read_text())
     assert [c["correct"] for c in scores["cases"]] == [False, True, False]
     assert scores["cases"][0]["reasons"] == ["expected cat>=1, found 0"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shlex
 import sys
@@ -11,9 +12,29 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from vtbench.types.readable import one_line, readable
+
+
+class JsonPathOfOld(TyperCommand):
+    """A verb that took `--json PATH` before --json became a switch: for this release such a path is taken as
+    --json-file's, and said to be."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        words: list[str] = []
+        for word in args:
+            path = word.removeprefix("--json=")
+            if path != word:
+                words += ["--json-file", path]
+            elif words[-1:] == ["--json"] and Path(word).suffix.lower() == ".json":
+                words[-1:] = ["--json-file", word]
+            else:
+                words.append(word)
+        if words != args:
+            complain("--json is a switch now, and prints to standard output: --json-file PATH writes a file")
+        rest: list[str] = super().parse_args(ctx, words)
+        return rest
 
 
 class ListedByDefault(TyperGroup):
@@ -79,12 +100,16 @@ def exit_with(sentences: Iterable[str]) -> None:
         raise typer.Exit(1)
 
 
-def save_json(path: Path | None, result: Any) -> None:
-    """Writes everything that a result holds to the file of --json, where one was asked for."""
-    if path is not None:
-        from vtbench.results.files import write_json
+def answer(result: Any, table: str, *, as_json: bool, json_file: Path | None = None) -> None:
+    """What a verb found: its table, or with --json all of it on standard output; with --json-file also in a file.
 
-        write_json(path, result.as_dict())
+    result: what JSON can hold. The answer is printed before the file is written: a full disk must not swallow it.
+    """
+    from vtbench.results.files import plain, write_json
+
+    say(json.dumps(plain(result), ensure_ascii=False, indent=1, allow_nan=False) if as_json else table)
+    if json_file is not None:
+        write_json(json_file, result)
 
 
 def command_line() -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from vtbench.cli import text
-from vtbench.cli.apps import say
+from vtbench.cli.apps import answer, say
 from vtbench.cli.options import AsJson, Checkpoint, Device, Dtype, Option, Prefix, single
 from vtbench.types.errors import VtbenchError
 
@@ -36,32 +36,34 @@ def check(
         say=None if as_json else lambda one: say(text.check(one)),
     )
     failed = sum(c.status == "failed" for c in checks)
-    if as_json:
-        say(json.dumps([c.as_dict() for c in checks], indent=1))
-    else:
-        skipped = sum(c.status == "not checked" for c in checks)
-        say(f"{model}: {len(checks) - failed - skipped} passed, {failed} failed, {skipped} not checked")
+    skipped = sum(c.status == "not checked" for c in checks)
+    summary = f"{model}: {len(checks) - failed - skipped} passed, {failed} failed, {skipped} not checked"
+    answer([c.as_dict() for c in checks], summary, as_json=as_json)
     if failed:
         raise typer.Exit(1)
 
 
 def adapter_parity(
     fixtures: Annotated[list[Path], typer.Argument(help="Fixture .json files; the .npz stands beside.")],
+    as_json: AsJson = False,
 ) -> None:
     """Our network against upstream's recorded outputs, filled by parameter name."""
     from vtbench.proving.parity import check_fixture
 
-    failed = 0
+    reports: list[dict[str, Any]] = []
     for path in fixtures:
         try:
             report = check_fixture(path)
         except VtbenchError as bad:
-            failed += 1
-            say(f"{path.name}: FAILED: {bad}")
-            continue
-        failed += not report.ok
-        say(report.line())
-    if failed:
+            line, facts = f"{path.name}: FAILED: {bad}", {"name": path.name, "ok": False, "reasons": [str(bad)]}
+        else:
+            line, facts = report.line(), {**asdict(report), "ok": report.ok}
+        reports.append(facts)
+        if not as_json:
+            say(line)
+    if as_json:
+        answer(reports, "", as_json=True)
+    if not all(report["ok"] for report in reports):
         raise typer.Exit(1)
 
 
@@ -72,4 +74,4 @@ def adapter_manifest(
     from vtbench.models.names import manifest_of
 
     shapes = manifest_of(model)
-    say(json.dumps(shapes) if as_json else "\n".join(f"{name} {shape}" for name, shape in shapes.items()))
+    answer(shapes, "\n".join(f"{name} {shape}" for name, shape in shapes.items()), as_json=as_json)

@@ -7,21 +7,21 @@ from typing import Annotated
 
 import typer
 
-from vtbench.cli.apps import save_json, say
-from vtbench.cli.options import Device, JsonFile
+from vtbench.cli.apps import answer
+from vtbench.cli.options import AsJson, Device, JsonFile
 from vtbench.cli.progress import counter
 
 
 def geneval_score(
     cases: Annotated[Path, typer.Argument(help="JSONL, one case a line: metadata and detections.")],
+    as_json: AsJson = False,
     json_file: JsonFile = None,
 ) -> None:
     """Score detections that you already have, as the reference implementation does."""
     from vtbench.tasks.geneval.scores import score_file
 
     scores = score_file(cases)
-    save_json(json_file, scores)
-    say(scores.text())
+    answer(scores.as_dict(), scores.text(), as_json=as_json, json_file=json_file)
 
 
 def geneval_detect(
@@ -30,6 +30,7 @@ def geneval_detect(
     detector: Annotated[str, typer.Option(help="A Mask2Former of transformers: a folder or a hub id.")] = "",
     revision: Annotated[str | None, typer.Option(help="The hub's commit of the detector.")] = None,
     device: Device = "cpu",
+    as_json: AsJson = False,
 ) -> None:
     """Detect objects and colours with Mask2Former and CLIP; the score is named geneval-hf."""
     from vtbench.tasks.geneval.detect import NAME, run
@@ -38,14 +39,16 @@ def geneval_detect(
 
     with counter("detect") as tick:
         run(images, out, detector or DETECTOR, revision, device, tick)
-    say(f"{NAME} (other detector weights than the reference's: no published GenEval)")
-    say(score_file(out).text())
+    scores = score_file(out)
+    said = f"{NAME} (other detector weights than the reference's: no published GenEval)\n{scores.text()}"
+    answer({"name": NAME, "cases": out, **scores.as_dict()}, said, as_json=as_json)
 
 
 def geneval_prompts(
     out: Annotated[Path, typer.Option(help="The .jsonl to write, in the reference's format.")],
     per_task: Annotated[int, typer.Option(help="Prompts of each of the six categories, at most 80.")] = 20,
     seed: Annotated[int, typer.Option(help="Another seed, other prompts.")] = 0,
+    as_json: AsJson = False,
 ) -> None:
     """New prompts in GenEval's six categories; its own 553 are the suite `geneval`."""
     from vtbench.results.files import dumps, write_atomic
@@ -53,4 +56,4 @@ def geneval_prompts(
 
     prompts = make(per_task, seed)
     write_atomic(out, "".join(dumps(p) + "\n" for p in prompts))
-    say(f"{len(prompts)} prompts: {out}")
+    answer({"out": out, "n": len(prompts)}, f"{len(prompts)} prompts: {out}", as_json=as_json)

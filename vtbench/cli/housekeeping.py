@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from vtbench.cli import text
-from vtbench.cli.apps import exit_with, say
+from vtbench.cli.apps import answer, exit_with
 from vtbench.cli.options import AsJson
 from vtbench.types.errors import VtbenchError
 from vtbench.types.readable import bytes_in_words
@@ -25,21 +24,24 @@ def runs_list(
     from vtbench.reporting.inventory import inventory
 
     listed = inventory(paths or [Path("out")])
-    say(json.dumps([run.as_dict() for run in listed], indent=1, default=str) if as_json else text.runs(listed))
+    answer([run.as_dict() for run in listed], text.runs(listed), as_json=as_json)
     exit_with(f"{run.path}: {run.why}" for run in listed if run.why)
 
 
-def runs_rm(runs: Annotated[list[Path], typer.Argument(help="Folders of runs.")]) -> None:
+def runs_rm(runs: Annotated[list[Path], typer.Argument(help="Folders of runs.")], as_json: AsJson = False) -> None:
     """Delete runs. What is no run, a link, being written, or holds other files is refused."""
     from vtbench.results.removal import remove_run
 
-    refused = []
+    freed: dict[str, int] = {}
+    refused: dict[str, str] = {}
     for path in runs:
         try:
-            say(f"{path}: deleted, {bytes_in_words(remove_run(path))} freed")
+            freed[str(path)] = remove_run(path)
         except VtbenchError as bad:
-            refused.append(str(bad))
-    exit_with(refused)
+            refused[str(path)] = str(bad)
+    lines = [f"{path}: deleted, {bytes_in_words(size)} freed" for path, size in freed.items()]
+    answer({"deleted": freed, "refused": refused}, "\n".join(lines), as_json=as_json)
+    exit_with(refused.values())
 
 
 def cache_list(as_json: AsJson = False) -> None:
@@ -50,7 +52,7 @@ def cache_list(as_json: AsJson = False) -> None:
     from vtbench.types.environment import cache_dir
 
     held = parts()
-    say(json.dumps([asdict(p) for p in held], indent=1) if as_json else text.cache(cache_dir(), held))
+    answer([asdict(p) for p in held], text.cache(cache_dir(), held), as_json=as_json)
 
 
 def cache_prune(
@@ -62,6 +64,7 @@ def cache_prune(
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All that vtbench makes again by itself.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Remove features, digests and readings that vtbench makes again; downloads and weights stay. Safe at any time."""
     from vtbench.results.cache_files import prune
@@ -74,4 +77,5 @@ def cache_prune(
     pruned = prune(days=days, most=most, everything=everything, dry=dry_run)
     words = "would be removed" if dry_run else "removed"
     files = f"{pruned.files} file{'' if pruned.files == 1 else 's'} of {bytes_in_words(pruned.size)}"
-    say(f"{files} {words}; {bytes_in_words(pruned.left)} left")
+    facts = {"files": pruned.files, "bytes": pruned.size, "bytes_left": pruned.left, "dry_run": dry_run}
+    answer(facts, f"{files} {words}; {bytes_in_words(pruned.left)} left", as_json=as_json)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from vtbench.cli import text
-from vtbench.cli.apps import say
+from vtbench.cli.apps import answer
 from vtbench.cli.options import AsJson
 from vtbench.cli.tables import terminal_width
 from vtbench.types.errors import VtbenchError, near
@@ -38,10 +37,7 @@ def list_(
         )
     entries = LISTS[what]()
     shown = chosen(what, entries, pattern=pattern, kind=kind, family=family, ready=ready)
-    if as_json:
-        say(json.dumps(shown, ensure_ascii=False, indent=1, default=str))
-        return
-    say(listing(what, shown, terminal_width(), of=len(entries)))
+    answer(shown, listing(what, shown, terminal_width(), of=len(entries)), as_json=as_json)
 
 
 def doctor(as_json: AsJson = False) -> None:
@@ -49,7 +45,7 @@ def doctor(as_json: AsJson = False) -> None:
     from vtbench.cli import catalogue
 
     report = catalogue.doctor()
-    say(json.dumps(report, indent=1, default=str) if as_json else text.doctor(report))
+    answer(report, text.doctor(report), as_json=as_json)
 
 
 def identify(file: Annotated[Path, typer.Argument(help="A checkpoint file.")], as_json: AsJson = False) -> None:
@@ -57,6 +53,6 @@ def identify(file: Annotated[Path, typer.Argument(help="A checkpoint file.")], a
     from vtbench.models.identify import identify_file
 
     matches = identify_file(file)
-    say(json.dumps([m.as_dict() for m in matches], indent=1) if as_json else text.identified(file, matches))
+    answer([m.as_dict() for m in matches], text.identified(file, matches), as_json=as_json)
     if not matches:
         raise typer.Exit(1)

@@ -10,6 +10,7 @@ import typer
 
 from vtbench.cli import authors, geneval, housekeeping, look, measure, study
 from vtbench.cli.apps import (
+    JsonPathOfOld,
     adapter_app,
     app,
     cache_app,
@@ -28,14 +29,14 @@ from vtbench.types.version import VERSION
 # In the order of `vtbench --help`.
 app.command("list")(look.list_)
 app.command()(measure.evaluate)
-app.command()(measure.score)
+app.command(cls=JsonPathOfOld)(measure.score)
 app.command()(measure.generate)
 app.command()(measure.statistics)
 app.command()(authors.check)
 app.command()(study.quickstart)
 app.command()(measure.merge)
-app.command()(study.compare)
-app.command()(study.explain)
+app.command(cls=JsonPathOfOld)(study.compare)
+app.command(cls=JsonPathOfOld)(study.explain)
 app.command()(look.doctor)
 app.command()(look.identify)
 app.add_typer(leaderboard_app, name="leaderboard")
@@ -50,7 +51,7 @@ app.add_typer(adapter_app, name="adapter")
 adapter_app.command("parity")(authors.adapter_parity)
 adapter_app.command("manifest")(authors.adapter_manifest)
 app.add_typer(geneval_app, name="geneval")
-geneval_app.command("score")(geneval.geneval_score)
+geneval_app.command("score", cls=JsonPathOfOld)(geneval.geneval_score)
 geneval_app.command("detect")(geneval.geneval_detect)
 geneval_app.command("prompts")(geneval.geneval_prompts)
 

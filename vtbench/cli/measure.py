@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vtbench.cli import text
-from vtbench.cli.apps import command_line, complain, exit_with, save_json, say
+from vtbench.cli.apps import answer, command_line, complain, exit_with
 from vtbench.cli.options import (
+    AsJson,
     Checkpoint,
     Device,
     Dtype,
@@ -80,6 +81,8 @@ def evaluate(
     suite: Prompts = None,
     n: PerPrompt = None,
     tokenizer_checkpoint: TokenizerCheckpoint = None,
+    as_json: AsJson = False,
+    json_file: JsonFile = None,
 ) -> None:
     """Evaluate tokenizers on images; prints the scores and where the results are."""
     from vtbench.running.evaluate import evaluate as run
@@ -112,12 +115,12 @@ def evaluate(
     )
     with progress() as update:
         result = run(request, update, complain)
-    _report(result, out)
+    answer(result.as_dict(), text.evaluation(result, out), as_json=as_json, json_file=json_file)
+    _exit(result)
 
 
-def _report(result: Evaluation, out: Path) -> None:
-    """The scores; exit code 1 where a model failed or an image could not be scored."""
-    say(text.evaluation(result, out))
+def _exit(result: Evaluation) -> None:
+    """Exit code 1 where a model failed or an image could not be scored."""
     exit_with(f"{name} failed: {why}" for name, why in result.failures.items())
     if any(run.info.status == "incomplete" for run in result.runs):
         raise typer.Exit(1)
@@ -134,6 +137,7 @@ def score(
     device: Device = "cpu",
     icc: Icc = None,
     metric_weights: MetricWeights = None,
+    as_json: AsJson = False,
 ) -> None:
     """Metrics for image folders without any model: one reference, many candidates."""
     use_weights(metric_weights)
@@ -143,7 +147,8 @@ def score(
 
         if icc is not None:
             raise VtbenchError(f"{reference} is a run, which states its own view: leave out --icc")
-        say(text.run_scores(rescore.add_metrics(reference, names, device=device)))
+        run = rescore.add_metrics(reference, names, device=device)
+        answer(run.as_dict(), text.run_scores(run), as_json=as_json, json_file=json_file)
         return
     from vtbench.running import folders
     from vtbench.running import sets as image_sets
@@ -151,11 +156,9 @@ def score(
     score_all = image_sets.score if sets else folders.score
     with counter("score") as tick:
         scored = score_all(reference, candidates or [], names, device=device, icc=icc, progress=tick, say=complain)
-    # The table first: it took long to make, and a full disk must not swallow it.
-    say(text.folders(scored))
     for note in scored.notes:
         complain(note)
-    save_json(json_file, scored)
+    answer(scored.as_dict(), text.folders(scored), as_json=as_json, json_file=json_file)
     exit_with(f"{item}: {why}" for item, why in scored.bad.items())
 
 
@@ -176,6 +179,7 @@ def generate(
     batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 4,
     seed: Seed = 0,
     rewritten: Annotated[bool, typer.Option("--rewritten", help="The pipeline rewrites prompts: say so.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Images from prompts or class labels, each with its seed; resumable per image."""
     from vtbench.images.prompts import open_prompts
@@ -196,7 +200,8 @@ def generate(
     order = Order(prompts, n, seed, batch_size, loaded.device, loaded.dtype, command_line())
     with counter("generate") as tick:
         drawing = draw(loaded, order, out, tick)
-    say(f"{len(drawing.rows)} images: {drawing.images}")
+    facts = {"out": out, "images": drawing.images, "n": len(drawing.rows), "black": drawing.black}
+    answer(facts, f"{len(drawing.rows)} images: {drawing.images}", as_json=as_json)
     if drawing.black:
         complain(f"{len(drawing.black)} images are all black (a safety checker?): {drawing.black[0]} …")
 
@@ -206,13 +211,15 @@ def statistics(
     out: Annotated[Path, typer.Option(help="The .npz to write: mu, sigma and n.")],
     metric: Annotated[str, typer.Option(help="Whose features: fid, sfid or fd-dinov2.")] = "fid",
     device: Device = "cpu",
+    as_json: AsJson = False,
 ) -> None:
     """Save a set's statistics, to be the REFERENCE of `score --set`."""
     from vtbench.running import sets
 
     with counter("statistics") as tick:
         source = sets.statistics(images, out, metric=metric, device=device, progress=tick)
-    say(str(out))
+    facts = {"out": out, "metric": metric, "notes": source.notes, "bad": source.bad}
+    answer(facts, str(out), as_json=as_json)
     for note in source.notes:
         complain(note)
     exit_with(f"{item}: {why}" for item, why in source.bad.items())
@@ -221,9 +228,10 @@ def statistics(
 def merge(
     runs: Annotated[list[Path], typer.Argument(help="Folders that hold all shards.")],
     out: Annotated[Path, typer.Option(help="Folder of the joined runs.")] = Path("out/merged"),
+    as_json: AsJson = False,
 ) -> None:
     """Join the shards of evaluate --shard into one run."""
     from vtbench.running.merge import merge as join
 
-    for path in join(runs, out):
-        say(str(path))
+    paths = list(join(runs, out))
+    answer({"runs": paths}, "\n".join(map(str, paths)), as_json=as_json)

@@ -45,8 +45,8 @@ Icc = Annotated[
         metavar="srgb", help="Convert images by the colour profiles that they state; without it none is applied."
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write everything to this file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print everything as JSON to standard output.")]
+JsonFile = Annotated[Path | None, typer.Option("--json-file", help="Write everything as JSON to this file.")]
 
 
 def options_of(texts: list[str] | None) -> dict[str, list[str]]:

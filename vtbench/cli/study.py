@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from vtbench.cli.apps import exit_with, save_json, say
-from vtbench.cli.options import Checkpoint, Device, Icc, JsonFile, Option, Prefix, names_of, single
+from vtbench.cli.apps import answer, exit_with
+from vtbench.cli.options import AsJson, Checkpoint, Device, Icc, JsonFile, Option, Prefix, names_of, single
 from vtbench.cli.progress import progress
 from vtbench.types.errors import VtbenchError
 
@@ -19,14 +19,14 @@ def compare(
         str | None,
         typer.Option(help="Names, or path/to/file.py@name, with commas; default: all that both have."),
     ] = None,
+    as_json: AsJson = False,
     json_file: JsonFile = None,
 ) -> None:
     """Paired differences on the same images: interval, sign test, win rate, where they differ most."""
     from vtbench.reporting.compare import compare as differences
 
     comparison = differences(runs, names_of(metrics))
-    save_json(json_file, comparison)
-    say(comparison.text())
+    answer(comparison.as_dict(), comparison.text(), as_json=as_json, json_file=json_file)
 
 
 def explain(
@@ -42,6 +42,7 @@ def explain(
     limit: Annotated[int | None, typer.Option(help="Only the first N images.")] = None,
     device: Device = "cpu",
     icc: Icc = None,
+    as_json: AsJson = False,
     json_file: JsonFile = None,
 ) -> None:
     """Which convention moves the number by how much, largest first."""
@@ -69,26 +70,29 @@ def explain(
         )
     else:
         raise VtbenchError(f"{len(models)} systems were given: explain takes a model with --claim, or two runs")
-    save_json(json_file, explanation)
-    say(explanation.text())
+    answer(explanation.as_dict(), explanation.text(), as_json=as_json, json_file=json_file)
 
 
 def leaderboard_build(
     runs: Annotated[list[Path], typer.Argument(help="Runs, or folders that hold runs.")],
     out: Annotated[Path, typer.Option(help="Folder of the site.")] = Path("site"),
+    as_json: AsJson = False,
 ) -> None:
     """Static pages that open from disk without network or JavaScript."""
     from vtbench import leaderboard
     from vtbench.results.record import find_runs
 
-    say(str(leaderboard.build(find_runs(runs), out)))
+    site = leaderboard.build(find_runs(runs), out)
+    answer({"site": site}, str(site), as_json=as_json)
 
 
-def quickstart(out: Annotated[Path, typer.Option(help="Folder of runs and page.")] = Path("out/quick")) -> None:
+def quickstart(
+    out: Annotated[Path, typer.Option(help="Folder of runs and page.")] = Path("out/quick"), as_json: AsJson = False
+) -> None:
     """Built-in tokenizers and a generator on the built-in suites, and the page. Offline, a few minutes."""
     from vtbench.cli.quickstart import run
 
     with progress() as update:
         page, failures = run(out, update)
-    say(f"page: {page}")
+    answer({"page": page, "failures": failures}, f"page: {page}", as_json=as_json)
     exit_with(f"{name} failed: {why}" for name, why in failures.items())

@@ -9,7 +9,7 @@ The JSON schemas of these records are published in docs/schema/ (`python -m vtbe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -261,6 +261,11 @@ class Score(Record):
         return self.model_dump(by_alias=True)
 
 
+def by_metric(scores: Iterable[Score]) -> dict[str, dict[str, Any]]:
+    """{metric: the score's other fields}."""
+    return {s.metric: {k: v for k, v in s.as_dict().items() if k != "metric"} for s in scores}
+
+
 def check_schema(schema: Any, path: Path) -> None:
     """Refuses a file without a schema's number, and one of a newer schema."""
     if not isinstance(schema, int) or isinstance(schema, bool):
@@ -292,6 +297,10 @@ class Run:
 
     def rows(self) -> Iterator[Row]:
         return read_records(Row, self.path / "rows.jsonl")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Its folder, run.json, and every score by its metric's name."""
+        return {"path": str(self.path), "run": self.info.as_dict(), "scores": by_metric(self.scores)}
 
     def score(self, metric: str) -> Score | None:
         return next((s for s in self.scores if s.metric == metric), None)

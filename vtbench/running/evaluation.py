@@ -42,6 +42,10 @@ class Evaluation:
             lines += [{**base, **{k: s[k] for k in SCORE_COLUMNS}} for s in run.scores]
         return pd.DataFrame(lines, columns=[*RUN_COLUMNS, *SCORE_COLUMNS])
 
+    def as_dict(self) -> dict[str, Any]:
+        """Every run with its record and scores, and why models failed."""
+        return {"schema": 1, "runs": [run.as_dict() for run in self.runs], "failures": dict(self.failures)}
+
     def rows(self) -> Iterator[dict[str, Any]]:
         """All per-image rows, each with its run's model and task."""
         for run in self.runs:

@@ -22,7 +22,7 @@ from vtbench.models.isolation import isolated
 from vtbench.models.pictures import SavedPictures
 from vtbench.results.folder import RunFolder
 from vtbench.results.html import paragraphs, scores_html
-from vtbench.results.record import Score
+from vtbench.results.record import Score, by_metric
 from vtbench.running import pipeline
 from vtbench.running.writer import Keeping, Writer
 from vtbench.scoring.feature_cache import Say
@@ -53,8 +53,7 @@ class Candidate:
     rows: list[dict[str, Any]]
 
     def as_dict(self) -> dict[str, Any]:
-        scores = {s.metric: {k: v for k, v in s.as_dict().items() if k != "metric"} for s in self.scores}
-        return {"path": self.path, "scores": scores, "rows": self.rows}
+        return {"path": self.path, "scores": by_metric(self.scores), "rows": self.rows}
 
     def __repr__(self) -> str:
         images = f" of {len(self.rows)} images" if self.rows else ""
