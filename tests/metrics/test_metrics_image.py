@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from backbones import random_backbone
 from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
@@ -159,25 +160,6 @@ def test_batches_and_candidates_do_not_mix() -> None:
             assert together == [one(metric, x, y).value for x, y in zip(xs, ys, strict=True)]
 
 
-def random_backbone(net: str, folder: Any) -> Any:
-    """A seeded random backbone under torchvision's names, for tests: its numbers mean nothing."""
-    import torchvision
-
-    make = {"alex": "alexnet", "vgg": "vgg16", "squeeze": "squeezenet1_1"}[net]
-    with torch.device("meta"):
-        model = getattr(torchvision.models, make)()
-    generator = torch.Generator().manual_seed(5)
-    state = {}
-    for key, tensor in model.state_dict().items():
-        if key.startswith("features."):
-            fan = tensor[0].numel() if tensor.ndim == 4 else 1
-            scale = (2 / fan) ** 0.5 if tensor.ndim == 4 else 0.1
-            state[key] = torch.randn(tensor.shape, generator=generator) * scale
-    path = folder / f"{net}.pth"
-    torch.save(state, path)
-    return path
-
-
 @pytest.fixture(scope="module", params=["alex", "vgg", "squeeze"])
 def perceptual(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """(net, metric, path) with a random backbone."""
@@ -260,7 +242,7 @@ def test_metric_weights_are_refused_by_name_and_hash(tmp_path: Any, monkeypatch:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("VTBENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv(weights.VARIABLE, raising=False)
-    with pytest.raises(Unavailable, match=r"alexnet-owt-7be5be79\.pth .* is not here: curl"):
+    with pytest.raises(Unavailable, match=r"alexnet-owt-7be5be79\.pth .* is not here, and VTBENCH_OFFLINE"):
         lpips.LPIPSAlex().load()
     wrong = tmp_path / "torch" / "hub" / "checkpoints" / "alexnet-owt-7be5be79.pth"
     wrong.parent.mkdir(parents=True)

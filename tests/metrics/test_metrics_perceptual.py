@@ -143,5 +143,5 @@ def test_without_weights(kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for variable in ("TORCH_HOME", "VTBENCH_CACHE", "HOME"):
         monkeypatch.setenv(variable, str(tmp_path))
     monkeypatch.delenv(weights.VARIABLE, raising=False)
-    with pytest.raises(Unavailable, match=r"is not here: curl"):
+    with pytest.raises(Unavailable, match=r"is not here, and VTBENCH_OFFLINE.*vtbench fetch --metrics"):
         kind().load()

