@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import subprocess
 import sys
 import threading
@@ -158,4 +159,56 @@ def test_two_at_once_share_one_download(server: Server, backbone: bytes) -> None
     other.wait(20)
     waiting.join(20)
     assert answers == [place]
+    assert server.ranges == []
+
+
+@pytest.fixture
+def one_network(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all networks that come by themselves, the server's alone."""
+    for name, one in list(weights.TABLE.items()):
+        if name != NAME and one.comes_by_itself:
+            monkeypatch.delitem(weights.TABLE, name)
+
+
+def test_fetch_brings_them_ahead_of_time(
+    server: Server, one_network: None, pairs: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, _ = command("fetch", "--metrics", "kmeans-vq", "jpeg", "--json")
+    assert code == 0
+    answered = json.loads(out)
+    assert {*answered["here"]} == {NAME, "kmeans-vq"}
+    assert Path(answered["here"][NAME]).is_file()
+    asked = len(server.ranges)
+    monkeypatch.setenv("VTBENCH_OFFLINE", "1")
+    assert "null" not in command(*SCORE)[1]
+    assert len(server.ranges) == asked == 1
+
+
+def test_fetch_says_what_failed_and_brings_the_rest(
+    server: Server, one_network: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released(monkeypatch, server.url("plain"), "0" * 64)
+    code, out, err = command("fetch", "--metrics", "kmeans-vq")
+    assert code == 1
+    assert "1 here, 1 failed" in out
+    assert "the file was deleted" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "offline", "said"),
+    [
+        ((), False, "nothing was asked for"),
+        (("kmeans-vq",), True, "VTBENCH_OFFLINE forbids the network"),
+        (("kmeans-vq", "no-such-model"), False, "no-such-model"),
+        (("llamagen",), False, "llamagen-vq-ds16-c2i"),
+    ],
+)
+def test_fetch_refuses_before_it_asks_anybody(
+    server: Server, words: tuple[str, ...], offline: bool, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if offline:
+        monkeypatch.setenv("VTBENCH_OFFLINE", "1")
+    code, _, err = command("fetch", *words)
+    assert code == 2
+    assert said in err
     assert server.ranges == []

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from vtbench.cli import authors, geneval, housekeeping, look, measure, study
+from vtbench.cli import authors, fetch, geneval, housekeeping, look, measure, study
 from vtbench.cli.apps import (
     JsonPathOfOld,
     adapter_app,
@@ -39,6 +39,7 @@ app.command(cls=JsonPathOfOld)(study.compare)
 app.command(cls=JsonPathOfOld)(study.explain)
 app.command()(look.doctor)
 app.command()(look.identify)
+app.command()(fetch.fetch)
 app.add_typer(leaderboard_app, name="leaderboard")
 leaderboard_app.command("build")(study.leaderboard_build)
 app.add_typer(runs_app, name="runs")

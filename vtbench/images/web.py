@@ -179,12 +179,14 @@ def download(
     part: Path,
     have: int,
     *,
+    begin: float,
     stall: float,
     most: int,
     begins: Callable[[int, int | None], Callable[[int], None]],
 ) -> None:
-    """Appends the rest of a file to `part`, which holds `have` bytes of it. stall: seconds in which CHUNK bytes or the
-    end must come. begins: gets the bytes that are there and those in all, and gives what is told of every chunk.
+    """Appends the rest of a file to `part`, which holds `have` bytes of it. begin: seconds until an answer
+    begins. stall: seconds in which CHUNK bytes or the end must come. begins: gets the bytes that are there and those in
+    all, and gives what is told of every chunk.
 
     Raises Refused, also where the body ends before what was announced.
     """
@@ -207,7 +209,7 @@ def download(
             if total is not None and kept < total:
                 raise Refused(f"the download of {_shown(url)} broke off", again=True)
 
-        await _exchange(Question(url, headers, elsewhere=True), take, stall)
+        await _exchange(Question(url, headers, elsewhere=True), take, begin)
 
     _run(exchange)
 

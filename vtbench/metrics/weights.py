@@ -135,7 +135,7 @@ def _downloaded(weights: MetricWeights) -> Path:
             return fetch_file(weights.url, own_folder() / weights.file, sha256=weights.sha256)
         except VtbenchError as bad:
             _failed[weights.file] = str(bad)
-    raise Unavailable(f"{weights.file} is not here and could not be downloaded ({_failed[weights.file]})")
+    raise Unavailable(_failed[weights.file])
 
 
 def unverified(name: str, path: Path | None = None) -> str | None:

@@ -14,6 +14,8 @@ from vtbench.images import web
 from vtbench.results.files import disk_error, flushed
 from vtbench.types.errors import Unavailable, VtbenchError
 
+BEGIN = 15.0
+"""Seconds in which a server must begin to answer: where packets are dropped, a run goes on without the file."""
 STALL = 60.0
 """Seconds in which a download must go on (`web.CHUNK` bytes, 1 kB/s)."""
 LARGEST = 1 << 37
@@ -67,7 +69,7 @@ def _receive(url: str, target: Path, sha256: str | None) -> Path:
     have = part.stat().st_size if part.exists() else 0
     try:
         with _shown(target.name) as begins:
-            web.download(url, part, have, stall=STALL, most=LARGEST, begins=begins)
+            web.download(url, part, have, begin=BEGIN, stall=STALL, most=LARGEST, begins=begins)
     except web.Refused as bad:
         # 416: the part is whole already, and nothing is left to ask for.
         if bad.status != 416 or not have:
@@ -91,10 +93,15 @@ def _shown(name: str) -> Iterator[Callable[[int, int | None], Callable[[int], No
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     # Beside the answer, which may be JSON.
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+    bar = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
 
-        def begins(have: int, total: int | None) -> Callable[[int], None]:
-            job = bar.add_task(name, total=total, completed=have)
-            return lambda count: bar.advance(job, count)
+    def begins(have: int, total: int | None) -> Callable[[int], None]:
+        bar.start()
+        job = bar.add_task(name, total=total, completed=have)
+        return lambda count: bar.advance(job, count)
 
+    try:
         yield begins
+    finally:
+        if bar.tasks:
+            bar.stop()
