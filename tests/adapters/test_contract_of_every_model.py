@@ -151,7 +151,10 @@ def test_listing_says_what_each_model_needs(monkeypatch: pytest.MonkeyPatch) -> 
     assert catalogue.state(card["diffusers-vae"])[0] == "needs checkpoint"
     assert catalogue.state(card["sdxl-vae"])[0] == "needs download"
     monkeypatch.setattr(catalogue, "extra_missing", lambda extra: ["diffusers"])
-    assert catalogue.state(card["sdxl-vae"]) == ("needs extra", "pip install 'vtbench[hub]' (diffusers missing)")
+    assert catalogue.state(card["sdxl-vae"]) == (
+        "needs extra",
+        "pip install '.[hub]' in the checkout of vtbench (diffusers missing)",
+    )
     known = {"ready", "needs key", "needs extra", "needs download", "needs checkpoint"}
     assert {catalogue.state(c)[0] for c in card.values()} <= known
 

@@ -211,4 +211,4 @@ def test_without_the_package(saved: Save, monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(VtbenchError) as refused:
         build("mbt2018-mean", {}, file)
-    assert "pip install 'vtbench[compressai]' && pip install --no-deps 'compressai>=1.2.8'" in str(refused.value)
+    assert "pip install '.[compressai]' && pip install --no-deps 'compressai>=1.2.8'" in str(refused.value)

@@ -1,4 +1,4 @@
-"""What `vtbench list` and `vtbench doctor` answer. Imports no torch and opens no network."""
+"""What `vtbench list` and `vtbench doctor` answer. Opens no network; only `doctor` imports torch, for the devices."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import importlib.metadata
 import importlib.util
 import os
+import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -204,6 +205,8 @@ def doctor() -> dict[str, Any]:
     return {
         "vtbench": VERSION,
         "release": provenance.is_release(),
+        "python": platform.python_version(),
+        "machine": _machine(),
         "packages": provenance.packages(),
         "offline": offline(),
         "cache": str(cache_dir()),
@@ -211,6 +214,16 @@ def doctor() -> dict[str, Any]:
         "metric_weights": metric_weights.status(check=True),
         "plugins": registry.broken_plugins(),
     }
+
+
+def _machine() -> dict[str, Any]:
+    """What torch can compute on here, and with how many threads."""
+    import torch
+
+    devices = ["cpu", *(f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        devices.append("mps")
+    return {"devices": devices, "threads": torch.get_num_threads(), "cores": os.cpu_count()}
 
 
 def _extra(name: str) -> dict[str, str]:

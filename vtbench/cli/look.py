@@ -9,6 +9,7 @@ import typer
 
 from vtbench.cli import text
 from vtbench.cli.apps import answer
+from vtbench.cli.diagnosis import diagnosis
 from vtbench.cli.options import AsJson
 from vtbench.cli.tables import terminal_width
 from vtbench.types.errors import VtbenchError, near
@@ -45,7 +46,7 @@ def doctor(as_json: AsJson = False) -> None:
     from vtbench.cli import catalogue
 
     report = catalogue.doctor()
-    answer(report, text.doctor(report), as_json=as_json)
+    answer(report, diagnosis(report), as_json=as_json)
 
 
 def identify(file: Annotated[Path, typer.Argument(help="A checkpoint file.")], as_json: AsJson = False) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vtbench.cli.tables import cell, table
 from vtbench.types.readable import bytes_in_words
@@ -153,27 +153,6 @@ def cache(folder: Path, parts: Sequence[Part]) -> str:
 
 def check(one: Check) -> str:
     return f"{MARKS[one.status]}  {one.name}: {one.said}"
-
-
-def doctor(report: Mapping[str, Any]) -> str:
-    """The report of `vtbench doctor`."""
-    release = "" if report["release"] else " (not the release as published: nothing is ranked)"
-    offline = "yes, VTBENCH_OFFLINE is set" if report["offline"] else "no"
-    extras = [[e["name"], e["state"], e["enables"], e["how"]] for e in report["extras"]]
-    weights = [
-        [w["name"], str(w["state"]), cell(w.get("needed_by")), str(w.get("how") or "")]
-        for w in report["metric_weights"]
-    ]
-    return "\n\n".join(
-        [
-            f"vtbench {report['vtbench']}{release}",
-            f"offline: {offline}    cache: {report['cache']}",
-            table(("package", "version"), [[k, v] for k, v in report["packages"].items()]),
-            table(("extra", "state", "enables", "how"), extras),
-            table(("metric weights", "state", "needed by", "how"), weights),
-            *(f"broken plug-in {name}: {why}" for name, why in report["plugins"].items()),
-        ]
-    )
 
 
 def identified(file: Path, matches: Sequence[Match]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from vtbench.images.hub import REMOTE
 from vtbench.images.manifests import builtin_lines, builtin_suites
+from vtbench.types.errors import how_to_install
 
 
 def list_suites() -> list[dict[str, Any]]:
@@ -35,7 +36,7 @@ def list_suites() -> list[dict[str, Any]]:
                 "version": "main",
                 "licence": None,
                 "state": "needs download" if have else "needs extra",
-                "needs": f"network, {facts['address']}" if have else "pip install 'vtbench[hub]', network",
+                "needs": f"network, {facts['address']}" if have else f"{how_to_install('hub')}, network",
             }
         )
     return rows

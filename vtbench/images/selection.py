@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 
 from vtbench.images.kinds import is_picture
 from vtbench.images.reading import PLUGINS
-from vtbench.types.errors import VtbenchError
+from vtbench.types.errors import VtbenchError, how_to_install
 from vtbench.types.readable import readable
 
 SUFFIXES: Mapping[str, tuple[str, ...]] = {
@@ -93,7 +93,7 @@ class Selection:
         if not self._said:
             return ""
         plugin = any(what in PLUGIN_SUFFIXES for what in self._said)
-        advice = " (.heic and .jxl are read with pip install 'vtbench[formats]')" if plugin else ""
+        advice = f" (.heic and .jxl are read with {how_to_install('formats')})" if plugin else ""
         return f"left out, though they are or may hold pictures: {self.listed()}{advice}"
 
     def listed(self) -> str:

@@ -201,6 +201,7 @@ def status(check: bool = False) -> list[dict[str, Any]]:
             "needed_by": needed.get(weights.name, [f"text in {weights.reads}"] if weights.reads else []),
             "how": "" if state in ("verified", "here", "given") else weights.how,
             "path": str(path) if path else None,
+            "comes_by_itself": weights.comes_by_itself,
             "sha256": weights.sha256 or None,
             "md5": weights.md5,
             "licence": weights.licence,

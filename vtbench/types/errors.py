@@ -38,9 +38,10 @@ other, though it runs with what is here."""
 
 
 def how_to_install(extra: str) -> str:
-    """The command that installs an extra."""
+    """The command that installs an extra. It names the checkout: vtbench is on no package index yet, where another's
+    package could have its name."""
     alone = f" && pip install --no-deps '{ALONE[extra]}'" if extra in ALONE else ""
-    return f"pip install 'vtbench[{extra}]'{alone}"
+    return f"pip install '.[{extra}]'{alone} in the checkout of vtbench"
 
 
 class MissingExtra(VtbenchError):
