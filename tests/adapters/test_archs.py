@@ -138,6 +138,10 @@ OWN = [
     "imagefolder__msbr4p2",
     "imagefolder__vp3-raw-latentpos",
     "imagefolder__msvr3p1-shared",
+    "mingtok__mlp",
+    "seed__causal32-reverse",
+    "tokenflow__siglip-v128",
+    "vqkd__features",
 ]
 
 

@@ -189,6 +189,7 @@ def test_the_card_and_its_network_agree(entry: registry.Entry) -> None:
     assert (*network.alphabets, *[2**16] * getattr(network, "numbers_beside", 0)) == card.alphabets
     assert tuple(network.value_range) == card.value_range
     assert network.downsample == card.downsample
+    assert getattr(network, "no_pixels", None) == card.no_pixels
     assert network.fixed_size == (card.sizes.size if isinstance(card.sizes, Fixed) else None)
     assert (card.kind == "discrete") == bool(card.alphabets)
     if not isinstance(card.sizes, Fixed):

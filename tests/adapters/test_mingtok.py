@@ -15,7 +15,6 @@ from small_networks import arch_of, filled, random_images, state_of
 from vtbench import registry
 from vtbench.adapters.networks.mingtok import MingTok
 from vtbench.models.build import build
-from vtbench.models.identify import identify
 from vtbench.models.names import names_of
 from vtbench.models.native import NetworkTokenizer
 from vtbench.models.network import build_network
@@ -89,13 +88,12 @@ def test_meaning_is_read_causally_with_the_class_token_last() -> None:
         lambda a: (a.update(latent_dim=128), a["semantic_decoder"].update(in_projection=False)),
     ],
 )
-def test_variants_run_and_are_identified(change: Callable[[Arch], object]) -> None:
+def test_variants_run_and_are_read_off_their_shapes(change: Callable[[Arch], object]) -> None:
     tokenizer = _tokenizer(change)
     latents = tokenizer.encode(random_images(1, 64, 64), [0])
     assert bool(torch.isfinite(tokenizer.decode(latents, [0])).all())
     shapes = names_of(tokenizer.network)
     assert MingTok.infer_arch(shapes, arch_of(MAIN)) == tokenizer.card.arch
-    assert [(m.name, m.how) for m in identify(shapes)] == [("family:mingtok", "own")]
 
 
 @pytest.mark.parametrize(

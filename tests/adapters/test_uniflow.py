@@ -13,7 +13,6 @@ from small_networks import filled, random_images
 
 from vtbench import registry
 from vtbench.adapters.networks.uniflow import UniFlow
-from vtbench.models.identify import identify
 from vtbench.models.names import names_of
 from vtbench.models.native import NetworkTokenizer
 from vtbench.models.network import build_network
@@ -75,7 +74,7 @@ def test_a_step_adds_the_velocity_at_time_zero() -> None:
         lambda a: a["global_blocks"].update(layers=0),
     ],
 )
-def test_variants_run_and_are_identified(change: Callable[[Arch], object]) -> None:
+def test_variants_run_and_are_read_off_their_shapes(change: Callable[[Arch], object]) -> None:
     arch = _arch(change)
     tokenizer = filled(FAMILY, replace(CARD, arch=arch))
     latents = tokenizer.encode(random_images(1, *SIZE), [0])
@@ -84,7 +83,6 @@ def test_variants_run_and_are_identified(change: Callable[[Arch], object]) -> No
     read = UniFlow.infer_arch(shapes, _arch())
     # A head of 64 channels is more than this encoder has.
     assert read == {**arch, "encoder": {**arch["encoder"], "heads": 1}}
-    assert [m.how for m in identify(shapes) if m.family == "uniflow"] == ["own"]
 
 
 @pytest.mark.parametrize(

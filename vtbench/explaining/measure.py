@@ -188,7 +188,7 @@ class _Sink:
             self._part(part)
 
     def _part(self, part: pipeline.Part) -> None:
-        failed = part.output.failed
+        failed = part.output.without_picture
         self.to.left_out.update({part.originals[k].item.id: why for k, why in failed.items()})
         alive = [k for k in range(len(part.originals)) if k not in failed]
         if not alive:

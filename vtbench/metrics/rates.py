@@ -51,6 +51,8 @@ class Rate(ImageMetric):
     Bits and pixels are of one image; `png` is only asked for where `needs_png`.
     """
 
+    reads_candidate = False
+
     def __init__(
         self,
         card: MetricCard,
@@ -80,6 +82,7 @@ class Rate(ImageMetric):
 class TokensUsed(ImageMetric):
     """Positions of every image, as papers count tokens; a bitstream has none."""
 
+    reads_candidate = False
     card = MetricCard(
         name="tokens",
         title="Tokens per image",

@@ -103,17 +103,20 @@ class Stability:
 
 @dataclass
 class _Cycles:
-    """A model that gets a batch again and again; `failed` holds {image of the batch: why} of all cycles until now."""
+    """A model that gets a batch again and again; `failed` holds {image of the batch: why} of all cycles until now,
+    `pictures` says whether it gives any."""
 
     model: System
     seeds: Sequence[int]
     items: Sequence[Item]
     failed: dict[int, str] = field(default_factory=dict)
+    pictures: bool = True
 
     def encode_and_decode(self, images: torch.Tensor) -> tuple[Tokens | None, torch.Tensor]:
         """uint8 (B, 3, H, W) -> (tokens, the decoded pictures as uint8)."""
         output = self.model.produce(to_float(images), list(self.seeds), list(self.items))
         self.failed |= dict(output.failed)
+        self.pictures = output.no_pixels is None
         return output.tokens, to_uint8(output.images)
 
     def without_failed(self, values: Sequence[Value]) -> list[Value]:
@@ -137,7 +140,7 @@ def measure_stability(
     values: dict[str, list[Value]] = {}
     first, picture = passes.encode_and_decode(originals)
     tokens = first
-    for cycle in range(1, max(cycles) + 1):
+    for cycle in range(1, max(cycles) + 1 if passes.pictures else 1):
         if cycle > 1:
             before = tokens
             tokens, picture = passes.encode_and_decode(picture)
@@ -175,8 +178,9 @@ def _psnr(a: Any, b: Any) -> Value:
 class Stable(ImageMetric):
     """One of the numbers of `measure_stability`, all of which are computed once a batch."""
 
-    def __init__(self, card: MetricCard) -> None:
-        self.card = card
+    def __init__(self, card: MetricCard, *, drifts: bool) -> None:
+        """drifts: it is of pictures that come back and go in again; without pixels only the others are had."""
+        self.card, self.reads_candidate = card, drifts
 
     def measure(self, batch: Batch) -> Sequence[Value]:
         if batch.subject is None:
@@ -194,22 +198,29 @@ def _stable(
     unit: str,
     better: Literal["higher", "lower"],
     bounds: tuple[float | None, float | None],
+    *,
+    drifts: bool,
 ) -> Stable:
-    return Stable(MetricCard(name=name, title=title, version=1, unit=unit, better=better, source=SOURCE, bounds=bounds))
+    card = MetricCard(name=name, title=title, version=1, unit=unit, better=better, source=SOURCE, bounds=bounds)
+    return Stable(card, drifts=drifts)
 
 
 def _drift(cycles: int) -> Callable[[], Stable]:
     title = f"PSNR after {cycles} encode-decode cycles"
-    return functools.partial(_stable, f"drift-psnr-{cycles}", title, "dB", "higher", (None, None))
+    return functools.partial(_stable, f"drift-psnr-{cycles}", title, "dB", "higher", (None, None), drifts=True)
 
 
-def _share(name: str, title: str) -> Callable[[], Stable]:
-    return functools.partial(_stable, name, title, "share", "lower", (0.0, None))
+def _share(name: str, title: str, *, drifts: bool = False) -> Callable[[], Stable]:
+    return functools.partial(_stable, name, title, "share", "lower", (0.0, None), drifts=drifts)
 
 
 METRICS = (
     *(_drift(n) for n in CYCLES),
-    *(_share(f"drift-tokens-{n}", f"Tokens changed after {n} encode-decode cycles") for n in CYCLES if n > 1),
+    *(
+        _share(f"drift-tokens-{n}", f"Tokens changed after {n} encode-decode cycles", drifts=True)
+        for n in CYCLES
+        if n > 1
+    ),
     _share("shift-tokens", "Tokens changed by a shift of one pixel"),
     _share("jpeg90-tokens", "Tokens changed by JPEG at quality 90"),
     _share("noise2-tokens", "Tokens changed by noise of 2 grey levels"),

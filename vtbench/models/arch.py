@@ -162,6 +162,7 @@ def own_card(card: Card, family: Family, arch: Mapping[str, Any]) -> Card:
         downsample=network.downsample,
         sizes=Fixed(side) if network.fixed_size else multiple,
         tokens_at_256=tokens,
+        no_pixels=getattr(network, "no_pixels", None),
         latent_channels=card.latent_channels if arch == card.arch else None,
     )
 

@@ -129,6 +129,9 @@ class NetworkTokenizer(Tokenizer):
         low, high = self.network.value_range
         with torch.inference_mode():
             out = self.network.decode(latent, size=tokens.size, **settings)
+        if getattr(self.network, "no_pixels", None) is not None:
+            features: torch.Tensor = out.float()
+            return features
         images: torch.Tensor = (out.float() - low) / (high - low)
         return images
 

@@ -36,6 +36,7 @@ class Output:
     record: how the images were served, for their rows. macs: multiply-accumulates of encoding and of decoding one
     image, where they were counted. kind: what the system is, by its card or, where that states nothing, its tokens.
     cost: what an image took besides time, by name: network evaluations (`nfe`) of a decoder that is a sampler.
+    no_pixels: why there are no candidates at all, of a tokenizer that ends at features; `images` are black then.
     """
 
     images: torch.Tensor
@@ -50,6 +51,14 @@ class Output:
     macs: tuple[float, float] | None = None
     kind: Kind | None = None
     cost: Mapping[str, float] = field(default_factory=dict)
+    no_pixels: str | None = None
+
+    @property
+    def without_picture(self) -> Mapping[int, str]:
+        """{position in the batch: reason} of the images that have no candidate, whatever the reason."""
+        if self.no_pixels is None:
+            return self.failed
+        return {**dict.fromkeys(range(len(self.images)), self.no_pixels), **self.failed}
 
 
 def check_tokens(tokens: Any, name: str, shape: Sequence[int]) -> Tokens:
@@ -89,6 +98,21 @@ def check_decoded(out: Any, name: str, shape: Sequence[int]) -> None:
             code=1,
         )
     check_range(out, name)
+
+
+def check_features(out: Any, name: str, images: int) -> None:
+    """Refuses what `decode` of a tokenizer without pixels may not return: float features, one row an image."""
+    import torch
+
+    if not isinstance(out, torch.Tensor) or not out.is_floating_point() or out.ndim < 2 or len(out) != images:
+        shape = f" {tuple(out.shape)}" if isinstance(out, torch.Tensor) else ""
+        raise VtbenchError(
+            f"{name}: decode returned {_type_of(out)}{shape} for {images} images; its card says that it has no pixels: "
+            "return float features (B, …)",
+            code=1,
+        )
+    if not bool(torch.isfinite(out).all()):
+        raise VtbenchError(f"{name}: decode returned NaN or infinity: check the dtype and the weights", code=1)
 
 
 def check_generated(images: Any, name: str, prompts: Sequence[Prompt]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from vtbench.images.serving import serve
 from vtbench.models.outputs import Output
-from vtbench.models.system import ModelSystem, System
+from vtbench.models.system import ModelSystem, System, marked
 from vtbench.results.record import Run
 from vtbench.results.stores import TokenFile
 from vtbench.types.adapter import Tokenizer
@@ -47,9 +47,19 @@ class SavedTokens(System):
                 failed[position] = f"the run kept no tokens of {item.id}"
                 decoded.append(torch.zeros_like(images[position]))
                 continue
+            parts.append(tokens)
+            if self.card.no_pixels is not None:
+                decoded.append(torch.zeros_like(images[position]))
+                continue
             with torch.no_grad(), noting(self.opened):
                 image = self.tokenizer.decode(tokens, [seed])
             decoded.append(service.from_model(image.detach().to("cpu", torch.float32))[0])
-            parts.append(tokens)
         joined = type(parts[0]).join(parts) if parts and not failed else None
-        return Output(torch.stack(decoded), joined, failed=failed, kind=self.card.kind)
+        return Output(
+            torch.stack(decoded),
+            joined,
+            failed=failed,
+            kind=self.card.kind,
+            record=marked({}, self.card.no_pixels),
+            no_pixels=self.card.no_pixels,
+        )

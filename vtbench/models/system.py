@@ -12,7 +12,7 @@ from vtbench.images.serving import serve
 from vtbench.models.devices import synchronize
 from vtbench.models.layouts import Layouts
 from vtbench.models.macs import counting
-from vtbench.models.outputs import Output, check_decoded, check_tokens, kind_of
+from vtbench.models.outputs import Output, check_decoded, check_features, check_tokens, kind_of
 from vtbench.types.adapter import ClosedSystem, Generator, Tokenizer
 from vtbench.types.cards import Card, Kind
 from vtbench.types.errors import VtbenchError
@@ -152,17 +152,24 @@ class ModelSystem(System):
         decoded = decoded.detach() if isinstance(decoded, torch.Tensor) else decoded
         synchronize(self.device)
         end = time.perf_counter()
-        check_decoded(decoded, self.card.name, fitted.shape)
+        no_pixels = self.card.no_pixels
+        if no_pixels is None:
+            check_decoded(decoded, self.card.name, fitted.shape)
+            pictures = service.from_model(decoded.to("cpu", torch.float32))
+        else:
+            check_features(decoded, self.card.name, len(fitted))
+            pictures = torch.zeros_like(images)
         return Output(
-            service.from_model(decoded.to("cpu", torch.float32)),
+            pictures,
             tokens,
             encode_seconds=middle - start,
             decode_seconds=end - begin,
-            record=service.record,
-            ceiling=_ceiling(service, fitted),
+            record=marked(service.record, no_pixels),
+            ceiling=_ceiling(service, fitted) if no_pixels is None else None,
             macs=(encoding() / images.shape[0], decoding() / images.shape[0]) if count_macs else None,
             kind=self.kind_of(tokens),
             cost={name: float(value) * tiles for name, value in model.cost().items()},
+            no_pixels=no_pixels,
         )
 
     def _ask(self, model: Tokenizer, images: torch.Tensor, seeds: Sequence[int]) -> Any:
@@ -173,6 +180,11 @@ class ModelSystem(System):
 
     def _encode(self, model: Tokenizer, images: torch.Tensor, seeds: Sequence[int]) -> Tokens:
         return check_tokens(self._ask(model, images, seeds), self.card.name, images.shape)
+
+
+def marked(record: Mapping[str, Any], no_pixels: str | None) -> dict[str, Any]:
+    """How an image was served, for its row, with why it has no pixels: its set metrics are null for that."""
+    return {**record, **({} if no_pixels is None else {"no_pixels": no_pixels})}
 
 
 def _ceiling(service: Service, fitted: torch.Tensor) -> torch.Tensor | None:

@@ -19,8 +19,9 @@ from typing import Any
 from vtbench.images.rounding import to_uint8
 from vtbench.models.build import build, load_random
 from vtbench.models.isolation import isolated
+from vtbench.types.adapter import Tokenizer
 from vtbench.types.errors import VtbenchError
-from vtbench.types.tokens import unpack
+from vtbench.types.tokens import Tokens, unpack
 
 SECONDS = 900
 """Longest wait for an answer: a large model must be loaded anew."""
@@ -72,7 +73,7 @@ def ask(origin: Origin, blobs: Sequence[bytes], seeds: Sequence[int]) -> subproc
 
 @isolated()
 def decode_here(question: Mapping[str, Any], loaded: Callable[[], None] = lambda: None) -> bytes:
-    """What the fresh process does: build the model, unpack, decode; uint8 (3, H, W) of every blob as bytes.
+    """What the fresh process does: build the model, unpack, decode; `decoded` of every blob.
 
     `loaded` is called between building and decoding.
     """
@@ -87,9 +88,15 @@ def decode_here(question: Mapping[str, Any], loaded: Callable[[], None] = lambda
     loaded()
     out = b""
     for blob, seed in zip(question["blobs"], question["seeds"], strict=True):
-        images = tokenizer.decode(unpack(base64.b64decode(blob)), [seed])
-        out += to_uint8(images.detach().to("cpu").float())[0].numpy().tobytes()
+        out += decoded(tokenizer, unpack(base64.b64decode(blob)), seed)
     return out
+
+
+def decoded(tokenizer: Tokenizer, tokens: Tokens, seed: int) -> bytes:
+    """What an image's tokens decode to: uint8 (3, H, W), or float32 where the model gives features and no pixels."""
+    out = tokenizer.decode(tokens, [seed]).detach().to("cpu").float()
+    rounded = to_uint8(out) if tokenizer.card.no_pixels is None else out
+    return bytes(rounded[0].numpy().tobytes())
 
 
 def _note_read(event: str, arguments: Sequence[Any], began: float, read: list[str]) -> None:

@@ -9,19 +9,19 @@ import math
 import struct
 from typing import TYPE_CHECKING
 
-from vtbench.images.rounding import to_uint8
 from vtbench.models.outputs import check_tokens
 from vtbench.proving.checks import Verdict, encode
-from vtbench.proving.fresh_process import Origin, ask
+from vtbench.proving.fresh_process import Origin, ask, decoded
 from vtbench.proving.pictures import four, photo, seeds_for
 from vtbench.types.adapter import Tokenizer
 from vtbench.types.cards import Fixed
 from vtbench.types.tokens import Tokens, unpack
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
+SHARE = 1e-3
+"""How far features may be from those of another process, as a share of the greatest: sums may run in another order."""
 HEADER = 4096
 """Bytes: far above what ten scales and their alphabets need, far below a picture."""
 
@@ -52,13 +52,11 @@ def state(tokenizer: Tokenizer, side: int) -> Verdict:
 
 def fresh(tokenizer: Tokenizer, origin: Origin | None, side: int) -> Verdict:
     """A process that gets only the packed bytes must decode the same pixels. origin: None of a loaded object."""
-    import numpy as np
-
     if origin is None:
         return "not checked", "an object cannot be built again in another process: register it to check this"
     seeds = seeds_for(2)
     blobs: list[bytes] = []
-    here: list[np.ndarray] = []
+    here = b""
     for image, seed in zip((photo(side, side), _other_photo(tokenizer, side)), seeds, strict=True):
         tokens = encode(tokenizer, image, [seed])
         (blob,) = tokens.pack()
@@ -66,7 +64,7 @@ def fresh(tokenizer: Tokenizer, origin: Origin | None, side: int) -> Verdict:
         if again.size != tokens.size or not math.isclose(float(again.bits()[0]), float(tokens.bits()[0])):
             return "failed", "the packed bytes unpack to other tokens: use Codes, Latents or Bitstream as they are"
         blobs.append(blob)
-        here.append(to_uint8(tokenizer.decode(tokens, [seed]).detach().to("cpu").float())[0].numpy().ravel())
+        here += decoded(tokenizer, tokens, seed)
     answer = ask(origin, blobs, seeds)
     if answer.returncode:
         last = answer.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
@@ -74,16 +72,30 @@ def fresh(tokenizer: Tokenizer, origin: Origin | None, side: int) -> Verdict:
             f"a fresh process that got only the packed bytes could not decode them ({last[0][:200]}): "
             "the decoder needs something that is not in the tokens"
         )
-    there, wanted = np.frombuffer(answer.stdout, np.uint8), np.concatenate(here)
-    if np.array_equal(there, wanted):
-        return "passed", f"a fresh process decodes the same image from {len(blobs[0])} packed bytes"
-    far = ""
-    if there.size == wanted.size:
-        far = f" (by up to {int(np.abs(wanted.astype(int) - there.astype(int)).max())} grey levels)"
+    pixels = tokenizer.card.no_pixels is None
+    what, other = ("image", "another image") if pixels else ("features", "other features")
+    far = _far(here, answer.stdout, features=not pixels)
+    if far is None:
+        return "passed", f"a fresh process decodes the same {what} from {len(blobs[0])} packed bytes"
     return "failed", (
-        f"a fresh process that got only the packed bytes decoded another image{far}: "
+        f"a fresh process that got only the packed bytes decoded {other}{far}: "
         "the decoder uses something that is not in the tokens"
     )
+
+
+def _far(here: bytes, there: bytes, *, features: bool) -> str | None:
+    """How far what a fresh process decoded is from what was decoded here, in words; None where it is the same."""
+    import numpy as np
+
+    wanted, answer = (np.frombuffer(part, np.float32 if features else np.uint8) for part in (here, there))
+    if features:
+        same = wanted.shape == answer.shape and np.allclose(wanted, answer, rtol=0, atol=SHARE * abs(wanted).max())
+        return None if same else ""
+    if np.array_equal(answer, wanted):
+        return None
+    if answer.size != wanted.size:
+        return ""
+    return f" (by up to {int(np.abs(wanted.astype(int) - answer.astype(int)).max())} grey levels)"
 
 
 def hidden(tokenizer: Tokenizer, side: int) -> Verdict:

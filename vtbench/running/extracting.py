@@ -33,8 +33,8 @@ class FeatureSink:
         records: dict[str, dict[int, np.ndarray[Any, Any]]] = {key: {} for key in self.extractors}
         for part in work.parts:
             originals, output = part.originals, part.output
-            good = [k for k in range(len(originals)) if k not in output.failed]
-            self.bad.update({originals[k].item.id: why for k, why in output.failed.items()})
+            good = [k for k in range(len(originals)) if k not in output.without_picture]
+            self.bad.update({originals[k].item.id: why for k, why in output.without_picture.items()})
             if not good:
                 continue
             images = output.images[good]

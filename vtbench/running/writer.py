@@ -115,7 +115,7 @@ class Writer:
         candidate = self._pixels(part)
         bits = bits_of(output.tokens, len(part.positions))
         asked_again = self.system if isinstance(self.system, ModelSystem) else None
-        batch = Batch(part.reference, candidate, output.tokens, bits, asked_again, part.seeds)
+        batch = Batch(part.reference, candidate, output.tokens, bits, asked_again, part.seeds, output.no_pixels)
         values = measure.measure_all(self.metrics, batch)
         ceiling = self._ceiling(part)
         lines = batch.kept.get("lines")
@@ -139,7 +139,8 @@ class Writer:
             if packed is not None:
                 # A tiled image is several token blobs; only whole images are stored one blob a row.
                 blobs[position] = packed[k] if len(packed) == len(part.positions) else b""
-            self._pictures(position, original, part.reference.images[k], candidate[k])
+            if output.no_pixels is None:
+                self._pictures(position, original, part.reference.images[k], candidate[k])
         for files in self.features:
             self._extract(files, part, candidate, len(rows))
 
@@ -183,7 +184,9 @@ class Writer:
         import numpy as np
 
         names = [o.item.id for o in part.originals]
-        sides = {"candidate": measure.extract(files.extractor, candidate, names)}
+        # Without pictures the candidates' records are zeros, and no metric reads them.
+        pictures = part.output.no_pixels is None
+        sides = {"candidate": measure.extract(files.extractor, candidate, names)} if pictures else {}
         if files.reference is not None:
             known = None
             if files.known is not None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 def measure(name: str, metric: ImageMetric, batch: Batch) -> list[Value]:
     """One Value an image of the batch (uint8 RGB (B, 3, H, W) on both sides). Raises VtbenchError, with the image, if
     the metric raises or returns anything else."""
+    if batch.no_pixels is not None and metric.reads_candidate:
+        return [Value(None, why=batch.no_pixels)] * len(batch)
     short = min(int(batch.candidate.shape[2]), int(batch.candidate.shape[3]))
     if short < metric.card.min_size:
         why = f"{name} needs images of at least {metric.card.min_size} px, this one has {short}"
@@ -99,6 +101,7 @@ def one_of(batch: Batch, index: int) -> Batch:
         None if batch.bits is None else batch.bits[part],
         batch.subject,
         batch.seeds[part],
+        batch.no_pixels,
     )
 
 

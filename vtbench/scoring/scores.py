@@ -95,6 +95,8 @@ class Tally:
     """Colour profiles that originals state and that were not applied, and how many do."""
     differing: Counter[str] = field(default_factory=Counter)
     """Of pairs whose sides state different ones: both."""
+    no_pixels: str | None = None
+    """Why the images have no candidates to take features of."""
 
     @property
     def missing(self) -> int:
@@ -116,6 +118,7 @@ def tally(
         out.tiled = out.tiled or " tiles of " in flags.get("served", "")
         out.profiles.update([str(flags["profile"])] if "profile" in flags else ())
         out.differing.update([str(flags[PROFILES_DIFFER])] if PROFILES_DIFFER in flags else ())
+        out.no_pixels = out.no_pixels or flags.get("no_pixels")
         out.good.append(index)
         out.sizes.append((int(row["size"][0]), int(row["size"][1])))
         seconds = row.get("seconds", {})
@@ -164,7 +167,9 @@ def scores_of(
     out: list[Score] = []
     for name, card in asked.metrics.cards().items():
         if name in asked.metrics.unavailable:
-            out.append(asked.score(card, None, 0, seen.n, why=asked.metrics.unavailable[name]))
+            # Weights would not help a metric of pixels where there are none.
+            why = seen.no_pixels if card.kind in ("image", "set") else None
+            out.append(asked.score(card, None, 0, seen.n, why=why or asked.metrics.unavailable[name]))
             continue
         metric = asked.metrics.ready[name]
         if isinstance(metric, ImageMetric):
@@ -178,6 +183,8 @@ def scores_of(
             out.append(_of_sides(asked, metric, seen, sides))
         elif isinstance(metric, RowMetric):
             value = _of_rows(name, metric, rows, items)
+            if value.value is None and seen.no_pixels is not None:
+                value = dataclasses.replace(value, why=seen.no_pixels)
             out.append(of_set(asked, metric.card, value, len(seen.good), seen.missing))
         else:
             raise VtbenchError(f"the metric {name} is of no known kind ({type(metric).__name__})", code=1)
@@ -242,6 +249,8 @@ def _of_sides(asked: Asked, metric: SetMetric, seen: Tally, sides: SidesOf | Non
     card = metric.card
     if sides is None:
         return asked.score(card, None, 0, seen.n, why="a metric of sets needs the features of two sets")
+    if seen.no_pixels is not None:
+        return asked.score(card, None, 0, seen.n, why=seen.no_pixels)
     if n < 2:
         return asked.score(card, None, 0, missing, why=f"{n} images were scored; a set needs two")
     both = sides(metric, seen)

@@ -55,7 +55,10 @@ class Tokenizer(Model):
 
     @abstractmethod
     def decode(self, tokens: Tokens, seeds: Sequence[int]) -> torch.Tensor:
-        """float32 (B, 3, H, W); values outside [0, 1] are clamped by the runner, NaN is an error."""
+        """float32 (B, 3, H, W); values outside [0, 1] are clamped by the runner, NaN is an error.
+
+        Where the card says `no_pixels`: the features that the tokens stand for, float32 (B, …).
+        """
 
     def cost(self) -> Mapping[str, float]:
         """Of the last `decode`: network evaluations an image (`nfe`) where the decoder is a sampler; may be empty."""

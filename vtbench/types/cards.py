@@ -128,6 +128,8 @@ class Card:
     """Resolved configuration of a native network, in the nesting of the parity fixtures."""
     aliases: tuple[str, ...] = ()
     default_range_checked: bool = True
+    no_pixels: str | None = None
+    """Why there is no picture, where a tokenizer's `decode` ends at features; None where it gives pictures."""
     tokenizer: str | None = None
     """For a generator: the tokenizer it was trained on."""
     conditioning: Literal["class", "text", None] = None

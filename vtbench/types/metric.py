@@ -82,6 +82,8 @@ class Batch:
     subject: Any = None
     """What made the candidates, for metrics that ask it again; None for folders."""
     seeds: Sequence[int] = ()
+    no_pixels: str | None = None
+    """Why the candidates are no pictures: those of a tokenizer that ends at features."""
     kept: dict[Any, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -104,6 +106,9 @@ class Metric(ABC):
 
 
 class ImageMetric(Metric):
+    reads_candidate: bool = True
+    """False for a number that no picture of the model's goes into (a rate), which a model without pixels has too."""
+
     @abstractmethod
     def measure(self, batch: Batch) -> Sequence[Value]:
         """One Value an image of the batch. Images under `min_size` never arrive here: the runner nulls them."""

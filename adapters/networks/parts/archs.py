@@ -240,3 +240,11 @@ def distilled_base(kind: str) -> dict[str, Any]:
         "decode_scale": 1,
     }
     return {**(vqgan if kind == "vqgan" else vae), **shared}
+
+
+TO_AN_EMBEDDING = (
+    "this tokenizer ends at an embedding of the image: what a diffusion model paints from that shows what is meant, "
+    "not what was there"
+)
+TO_FEATURES = "this tokenizer ends at features of its teacher: a decoder of pixels is trained apart from it"
+"""Why a card has no pixels."""
