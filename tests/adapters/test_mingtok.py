@@ -14,6 +14,7 @@ from small_networks import arch_of, filled, random_images, state_of
 
 from vtbench import registry
 from vtbench.adapters.networks.mingtok import MingTok
+from vtbench.adapters.tokenizers.mingtok import MingTokTokenizer
 from vtbench.models.build import build
 from vtbench.models.names import names_of
 from vtbench.models.native import NetworkTokenizer
@@ -55,8 +56,7 @@ def test_sizes_are_those_of_the_file(tmp_path: Path) -> None:
     assert torch.equal(built.model.encode(images, [0]).values, wanted.encode(images, [0]).values)
     other = tmp_path / "other.pt"
     torch.save({"weight": torch.zeros(2)}, other)
-    with pytest.raises(VtbenchError, match="does not fit"):
-        build("mingtok-vision", {}, other)
+    assert MingTokTokenizer(CARD, {}, family=FAMILY)._sized(other) == CARD, "loading says then what is missing"
 
 
 def test_factor_and_mean_of_latents_move_no_picture() -> None:
