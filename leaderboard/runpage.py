@@ -11,8 +11,9 @@ from typing import Any
 from vtbench.leaderboard.labels import Label
 from vtbench.leaderboard.words import ARROWS, DIRECTIONS, anchor, decimals, link, number, short
 from vtbench.reporting import runs as records
+from vtbench.reporting.claims import Beside, claims_beside
 from vtbench.reporting.image_values import LOSSLESS
-from vtbench.reporting.measured import ImageRow, is_cost, metric_card, rows, scores, value
+from vtbench.reporting.measured import ImageRow, is_cost, metric_card, rows, scores
 from vtbench.reporting.runs import WeightFacts, identity
 from vtbench.reporting.values import finite
 from vtbench.results.record import Run, Score
@@ -65,7 +66,7 @@ def facts(run: Run, elsewhere: Sequence[Run], labels: Mapping[str, Label]) -> di
         "files": _files(records.weights(run)),
         "card_facts": _card_facts(card),
         "links": [(name, url) for name in ("paper", "code") if (url := link(card.get(name)))],
-        "claims": _claims(run, card),
+        "claims": _claims(run),
         "service": [(str(k).replace("_", " "), _text(v)) for k, v in records.service(run).items()],
         "rows": _rows(run),
         "elsewhere": [
@@ -215,27 +216,26 @@ def _card_facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
     return out
 
 
-def _claims(run: Run, card: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Published numbers; the measured one stands beside them only where both protocols are the same."""
-    out = []
-    published = card.get("published")
-    for claim in published if isinstance(published, (list, tuple)) else []:
-        if not isinstance(claim, Mapping):
-            continue
-        metric = str(claim.get("metric", ""))
-        agrees = claim.get("protocol") is not None and claim.get("protocol") == records.protocol(run)
-        out.append(
-            {
-                "metric": metric,
-                "claimed": number(finite(claim.get("value"))),
-                "measured": number(value(run, metric) if agrees else None),
-                "protocol": short(claim.get("protocol") or "not stated", 80),
-                "source": short(claim.get("source") or "", 200),
-                "url": link(claim.get("source")),
-                "note": "" if agrees else "not the protocol of this run, so not comparable",
-            }
-        )
-    return out
+def _claims(run: Run) -> list[dict[str, Any]]:
+    """Published numbers; the measured one stands beside them only where the run meets all that the source states."""
+    return [
+        {
+            "metric": claim.metric,
+            "claimed": number(claim.claimed),
+            "measured": number(claim.measured),
+            "protocol": short((claim.conditions.text if claim.conditions else None) or "not stated", 120),
+            "source": short(claim.source, 200),
+            "url": link(claim.source),
+            "note": short(_remark(claim), 300),
+        }
+        for claim in claims_beside(run)
+    ]
+
+
+def _remark(claim: Beside) -> str:
+    """Why nothing stands beside a claim, or what its source leaves open; and what the card says of it."""
+    open_ = f"not stated by the source: {', '.join(claim.left_open)}" if claim.left_open else None
+    return "; ".join(filter(None, [claim.note, claim.why or open_]))
 
 
 def _rows(run: Run) -> dict[str, Any]:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from vtbench.api import check, compare, evaluate, list_models, load, read_runs, score
     from vtbench.types.adapter import ClosedSystem, Generator, Prompt, Tokenizer
     from vtbench.types.cards import Card, Family, Fixed, Multiple, Published, Weights
+    from vtbench.types.conditions import Conditions
     from vtbench.types.errors import Unavailable, VtbenchError
     from vtbench.types.metric import Batch, ImageMetric, MetricCard, RowMetric, SetMetric, SetValue, TokenMetric, Value
     from vtbench.types.task import Task
@@ -19,6 +20,7 @@ _NAMES = {
     "api": ("check", "compare", "evaluate", "list_models", "load", "read_runs", "score"),
     "types.adapter": ("ClosedSystem", "Generator", "Prompt", "Tokenizer"),
     "types.cards": ("Card", "Family", "Fixed", "Multiple", "Published", "Weights"),
+    "types.conditions": ("Conditions",),
     "types.errors": ("Unavailable", "VtbenchError"),
     "types.metric": (
         "Batch",
@@ -42,6 +44,7 @@ __all__ = [
     "Card",
     "ClosedSystem",
     "Codes",
+    "Conditions",
     "Family",
     "Fixed",
     "Generator",

@@ -16,6 +16,7 @@ from vtbench.models.native import NetworkTokenizer
 from vtbench.models.network import load_class
 from vtbench.types.adapter import Tokenizer
 from vtbench.types.cards import Card, Family, Fixed, Multiple, Published, Weights, Wrapping
+from vtbench.types.conditions import Conditions, validation
 from vtbench.types.errors import VtbenchError
 from vtbench.types.tokens import Codes, Latents, Tokens
 
@@ -154,8 +155,13 @@ CARDS = (
         value_range=(-1.0, 1.0),
         trained_on=("ImageNet-1k",),
         published=(
-            Published("rfid", 0.53, "TokenBridge README", "ImageNet validation, 256 x 256"),
-            Published("rfid", 1.11, "TokenBridge README", "ImageNet training set, 256 x 256"),
+            Published("rfid", 0.53, "TokenBridge README", validation("ImageNet", 256)),
+            Published(
+                "rfid",
+                1.11,
+                "TokenBridge README",
+                Conditions("ImageNet training set, 256 x 256", dataset="ImageNet", split="training", size=256),
+            ),
         ),
         arch={
             **archs.mar_kl16(),

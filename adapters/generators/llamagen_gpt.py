@@ -9,6 +9,7 @@ from vtbench.models import checkpoint, fill
 from vtbench.models.native_generator import NativeGenerator, build, text_features
 from vtbench.models.network import build_network
 from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.conditions import Conditions, samples
 from vtbench.types.errors import VtbenchError
 
 _README = "LlamaGen README.md:54-61"
@@ -31,6 +32,10 @@ def _arch(size: str, pixels: int, kind: str) -> dict[str, Any]:
         "block_size": (pixels // 16) ** 2,
         **condition,
     }
+
+
+def _protocol(pixels: int) -> Conditions:
+    return samples("ADM", 50_000, "resized to 256", size=256) if pixels == 384 else samples("ADM", 50_000)
 
 
 def _card(size: str, pixels: int, fid: float | None = None, *, stage: int | None = None) -> Card:
@@ -71,9 +76,7 @@ def _card(size: str, pixels: int, fid: float | None = None, *, stage: int | None
             ),
         ),
         options=options,
-        published=()
-        if fid is None
-        else (Published("fid", fid, _README, "ADM, 50k samples" + (", resized to 256" if pixels == 384 else "")),),
+        published=() if fid is None else (Published("fid", fid, _README, _protocol(pixels)),),
         arch=_arch(size, pixels, kind),
         aliases=(f"llamagen_{file}",),
         tokenizer=f"llamagen-vq-ds16-{kind}",

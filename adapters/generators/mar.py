@@ -6,6 +6,7 @@ from typing import Any
 
 from vtbench.models.native_generator import NativeGenerator, build
 from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.conditions import samples
 
 _README = "MAR README.md:61-63"
 _BOX = "https://www.dropbox.com/scl/fi"
@@ -34,8 +35,8 @@ def _card(
             "num_sampling_steps": "100",
         },
         published=(
-            Published("fid", fid, _README, "ADM, 50k samples"),
-            Published("is", score, _README, "ADM, 50k samples"),
+            Published("fid", fid, _README, samples("ADM", 50_000)),
+            Published("is", score, _README, samples("ADM", 50_000)),
         ),
         arch={
             "img_size": 256,

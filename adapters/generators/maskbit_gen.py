@@ -6,9 +6,14 @@ from typing import Any
 
 from vtbench.models.native_generator import NativeGenerator, build
 from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.conditions import Conditions, samples
 
 _README = "MaskBit README.md:71-78"
-_PROTOCOL = "ADM, 50k samples, {} steps"
+
+
+def _protocol(steps: int, **options: float) -> Conditions:
+    """options: what the note beside the number says of them."""
+    return samples("ADM", 50_000, f"{steps} steps", options=(("num_steps", steps), *options.items()))
 
 
 def _card(bits: int, *further: Published, fid: float, guidance: float, warmth: float, power: float) -> Card:
@@ -33,7 +38,7 @@ def _card(bits: int, *further: Published, fid: float, guidance: float, warmth: f
             "num_steps": 64,
             "mask_schedule_strategy": "arccos",
         },
-        published=(Published("fid", fid, _README, _PROTOCOL.format(64)), *further),
+        published=(Published("fid", fid, _README, _protocol(64)), *further),
         arch={
             "img_size": 256,
             "hidden_dim": 1024,
@@ -58,8 +63,14 @@ CARDS = (
     _card(12, fid=1.65, guidance=7.1, warmth=8.2, power=3.0),
     _card(
         14,
-        Published("fid", 1.56, _README, _PROTOCOL.format(128), "randomize_temperature 9.0"),
-        Published("fid", 1.52, _README, _PROTOCOL.format(256), "guidance 5.8, randomize_temperature 10.3"),
+        Published("fid", 1.56, _README, _protocol(128, randomize_temperature=9.0), "randomize_temperature 9.0"),
+        Published(
+            "fid",
+            1.52,
+            _README,
+            _protocol(256, guidance_scale=5.8, randomize_temperature=10.3),
+            "guidance 5.8, randomize_temperature 10.3",
+        ),
         fid=1.62,
         guidance=7.1,
         warmth=7.8,

@@ -6,6 +6,7 @@ from typing import Any
 
 from vtbench.models.native_generator import NativeGenerator, build
 from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.conditions import samples
 
 
 def _card(
@@ -29,7 +30,7 @@ def _card(
             "softmax_temperature_annealing": uvit,
             "num_sample_steps": steps,
         },
-        published=(Published("fid", fid, "README_TiTok.md:36-38", "ADM, 50k samples"),),
+        published=(Published("fid", fid, "README_TiTok.md:36-38", samples("ADM", 50_000)),),
         arch={
             "model": {
                 "vq_model": {"codebook_size": 4096, "num_latent_tokens": tokens},

@@ -7,6 +7,7 @@ from typing import Any
 from vtbench.models.native_generator import NativeGenerator, build, text_features
 from vtbench.types.adapter import Prompt
 from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.conditions import samples
 
 
 def _card(kind: str, size: int, *, fid: float | None = None) -> Card:
@@ -31,7 +32,9 @@ def _card(kind: str, size: int, *, fid: float | None = None) -> Card:
         options=options,
         published=()
         if fid is None
-        else (Published("fid", fid, "PixelFlow README.md:28", "ADM, 50k samples, dopri5 solver", "ours is Euler"),),
+        else (
+            Published("fid", fid, "PixelFlow README.md:28", samples("ADM", 50_000, "dopri5 solver"), "ours is Euler"),
+        ),
         arch={
             "model": {
                 "num_attention_heads": 16,

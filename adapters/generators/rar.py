@@ -6,6 +6,7 @@ from typing import Any
 
 from vtbench.models.native_generator import NativeGenerator, build
 from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.conditions import samples
 
 
 def _card(
@@ -35,7 +36,7 @@ def _card(
             "randomize_temperature": warmth,
             "cache": True,
         },
-        published=(Published("fid", fid, "README_RAR.md:35-38", "ADM, 50k samples"),),
+        published=(Published("fid", fid, "README_RAR.md:35-38", samples("ADM", 50_000)),),
         arch={
             "model": {
                 "vq_model": {"codebook_size": 1024},

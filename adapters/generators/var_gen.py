@@ -6,6 +6,7 @@ from typing import Any
 
 from vtbench.models.native_generator import NativeGenerator, build
 from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.conditions import samples
 
 _README = "VAR README.md:89-96"
 _256, _512 = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16), (1, 2, 3, 4, 6, 9, 13, 18, 24, 32)
@@ -26,7 +27,7 @@ def _card(depth: int, fid: float, *further: Published) -> Card:
         weights=(Weights(file=f"var_d{depth}.pth", hub="FoundationVision/var", licence="MIT"),),
         # README.md:155 for FID.
         options={"cfg": 1.5, "top_k": 900, "top_p": 0.96, "more_smooth": False, "cache": True},
-        published=(Published("fid", fid, _README, "ADM, 50k samples"), *further),
+        published=(Published("fid", fid, _README, samples("ADM", 50_000)), *further),
         arch={
             "num_classes": 1000,
             "depth": depth,
@@ -50,7 +51,7 @@ CARDS = (
     _card(16, 3.55),
     _card(20, 2.95),
     _card(24, 2.33),
-    _card(30, 1.97, Published("fid", 1.80, "VAR README.md:95", "ADM, 50k samples, rejection sampling")),
+    _card(30, 1.97, Published("fid", 1.80, "VAR README.md:95", samples("ADM", 50_000, "rejection sampling"))),
     _card(36, 2.63),
 )
 

@@ -10,6 +10,7 @@ from typing import Any
 from vtbench.adapters.networks.diffusers_objects import adopt, card_of
 from vtbench.adapters.networks.diffusers_vae import DiffusersVAE
 from vtbench.types.cards import Adopting, Card, Family, Fixed, Multiple, Published, Weights
+from vtbench.types.conditions import Conditions
 
 _DIFFUSERS = "https://github.com/huggingface/diffusers"
 _OPTIONS = {"posterior": "mode", "latent_dtype": "float16"}
@@ -17,11 +18,19 @@ _PLAIN = {"latent_dtype": "float16"}
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
 _GPS = "README of xtudbxk/GPSToken"
 _VGT = "VGT README (secondary)"
+_ANALYSIS = "Vision-Tokenizer-Analysis README"
 _FT = "https://huggingface.co/stabilityai/sd-vae-ft-mse (COCO 2017 val, 5000 images)"
+_COCO_2017 = Conditions("COCO 2017 val, 5000 images", dataset="COCO 2017", split="validation", images=5_000)
+_COCO = Conditions("COCO, 1000 images, 256 px", dataset="COCO", images=1_000, size=256)
+_COCO_CLEAN = replace(_COCO, evaluator="clean-fid")
+
+
+def _val(size: int) -> Conditions:
+    return Conditions(f"ImageNet val, {size} px", dataset="ImageNet", split="validation", size=size)
 
 
 def _published(
-    source: str, protocol: str | None = None, note: str | None = None, **values: float
+    source: str, protocol: Conditions | None = None, note: str | None = None, **values: float
 ) -> tuple[Published, ...]:
     return tuple(Published(m, v, source, protocol, note) for m, v in values.items())
 
@@ -116,7 +125,7 @@ CARDS = (
         _OPENRAIL,
         sub="vae",
         paper="https://arxiv.org/abs/2112.10752",
-        published=_published(_FT, note="row 'original'", rfid=4.99, psnr=23.4, ssim=0.69),
+        published=_published(_FT, _COCO_2017, "row 'original'", rfid=4.99, psnr=23.4, ssim=0.69),
     ),
     _card(
         "sd-vae-ft-mse",
@@ -126,16 +135,9 @@ CARDS = (
         8,
         "MIT",
         published=(
-            *_published(_FT, rfid=4.70, psnr=24.5, ssim=0.71),
-            *_published(
-                "Vision-Tokenizer-Analysis README",
-                "COCO, 1000 images, 256 px",
-                "rFID by clean-fid",
-                rfid=12.45,
-                psnr=24.92,
-                ssim=0.6953,
-                lpips=0.083,
-            ),
+            *_published(_FT, _COCO_2017, rfid=4.70, psnr=24.5, ssim=0.71),
+            *_published(_ANALYSIS, _COCO_CLEAN, "rFID by clean-fid", rfid=12.45),
+            *_published(_ANALYSIS, _COCO, "rFID by clean-fid", psnr=24.92, ssim=0.6953, lpips=0.083),
         ),
     ),
     _card(
@@ -145,7 +147,7 @@ CARDS = (
         4,
         8,
         "MIT",
-        published=_published(_FT, rfid=4.42, psnr=23.8, ssim=0.69),
+        published=_published(_FT, _COCO_2017, rfid=4.42, psnr=23.8, ssim=0.69),
     ),
     _card(
         "sdxl-vae",
@@ -158,15 +160,15 @@ CARDS = (
         published=(
             *_published(
                 "README of zhaoyue-zephyrus/bsq-vit",
-                "ImageNet val, 256 px",
+                _val(256),
                 rfid=0.72,
                 psnr=25.38,
                 ssim=0.7276,
                 lpips=0.0666,
             ),
-            *_published(_GPS, "ImageNet val, 256 px", rfid=0.73, psnr=25.55, ssim=0.727, lpips=0.066),
-            *_published(_GPS, "ImageNet val, 512 px", rfid=0.271, psnr=28.42, ssim=0.817, lpips=0.059),
-            *_published(_GPS, "ImageNet val, 1024 px", rfid=0.113, psnr=33.27, ssim=0.909, lpips=0.057),
+            *_published(_GPS, _val(256), rfid=0.73, psnr=25.55, ssim=0.727, lpips=0.066),
+            *_published(_GPS, _val(512), rfid=0.271, psnr=28.42, ssim=0.817, lpips=0.059),
+            *_published(_GPS, _val(1024), rfid=0.113, psnr=33.27, ssim=0.909, lpips=0.057),
         ),
     ),
     _card("sdxl-vae-fp16-fix", "SDXL VAE that stands float16", "madebyollin/sdxl-vae-fp16-fix", 4, 8, "MIT"),
@@ -240,10 +242,8 @@ CARDS = (
         32,
         32,
         (
-            *_published(
-                _GPS, "ImageNet val, 256 px", "variant not stated", rfid=0.98, psnr=23.62, ssim=0.644, lpips=0.092
-            ),
-            *_published(_VGT, "ImageNet val, 256 px", "variant not stated", rfid=0.69, psnr=23.85, ssim=0.66),
+            *_published(_GPS, _val(256), "variant not stated", rfid=0.98, psnr=23.62, ssim=0.644, lpips=0.092),
+            *_published(_VGT, _val(256), "variant not stated", rfid=0.69, psnr=23.85, ssim=0.66),
         ),
     ),
     _dc("in-1.0", 64, 128),
@@ -258,7 +258,7 @@ CARDS = (
         "RAE-dinov2-wReg-base-ViTXL-n08",
         "DINOv2-B",
         768,
-        _published(_VGT, "ImageNet val, 256 px", rfid=0.49, psnr=19.23, ssim=0.62),
+        _published(_VGT, _val(256), rfid=0.49, psnr=19.23, ssim=0.62),
     ),
     _rae("rae-dinov2-s", "RAE-dinov2-wReg-small-ViTXL-n08", "DINOv2-S", 384),
     _rae("rae-dinov2-l", "RAE-dinov2-wReg-large-ViTXL-n08", "DINOv2-L", 1024),

@@ -7,9 +7,9 @@ from typing import Any
 
 from vtbench.models.native import NetworkTokenizer
 from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.conditions import validation
 
 _README = "bsq-vit README (arXiv:2406.07548)"
-_256 = "ImageNet validation 50k, 256 x 256"
 _SHARE = "https://utexas.box.com/s/"
 _PAGE = "The URL is a page of UTBox: fetch the file by hand."
 
@@ -97,10 +97,10 @@ def _file(file: str, *, hub: str | None = None, url: str | None = None, ema: boo
 def _scores(ema: tuple[float, ...], raw: tuple[float, ...]) -> tuple[Published, ...]:
     """PSNR, SSIM, LPIPS, rFID of the averaged and of the raw weights."""
     names = ("psnr", "ssim", "lpips", "rfid")
-    rows = ((ema, "averaged weights"), (raw, "raw weights"))
+    rows = ((ema, True, "averaged weights"), (raw, False, "raw weights"))
     return tuple(
-        Published(metric, value, _README, _256, note)
-        for values, note in rows
+        Published(metric, value, _README, validation("ImageNet", 256, 50_000, averaged=averaged), note)
+        for values, averaged, note in rows
         for metric, value in zip(names, values, strict=True)
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
 from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.conditions import validation
 
 _NONE = dict.fromkeys(
     (
@@ -61,7 +62,7 @@ def _card(
         downsample=factor,
         value_range=(-1.0, 1.0),
         trained_on=trained_on,
-        published=(Published("rfid", rfid, "CODA, abstract (arXiv:2503.17760)", "ImageNet validation 50k, 256 x 256"),),
+        published=(Published("rfid", rfid, "CODA, abstract (arXiv:2503.17760)", validation("ImageNet", 256, 50_000)),),
         arch={
             "in_channels": 3,
             "vae": {**_NONE, **vae, "latent_channels": 16, "norm_groups": 32, "norm_eps": 1e-6},

@@ -7,6 +7,7 @@ from typing import Any
 
 from vtbench.models.native import NetworkTokenizer
 from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.conditions import validation
 
 CARDS = (
     Card(
@@ -26,7 +27,7 @@ CARDS = (
         trained_on=("ImageNet-1k",),
         stochastic=True,
         options={"steps": 8},
-        published=(Published("rfid", 1.52, "D-AR README (arXiv:2505.23660)", "ImageNet validation 50k, 256 x 256"),),
+        published=(Published("rfid", 1.52, "D-AR README (arXiv:2505.23660)", validation("ImageNet", 256, 50_000)),),
         # configs/tokenizer_v1.yaml, with the sizes that the classes hard-code.
         arch={
             "image_size": 256,

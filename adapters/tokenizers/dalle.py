@@ -7,6 +7,7 @@ from typing import Any
 
 from vtbench.models.native import NetworkTokenizer
 from vtbench.types.cards import Card, Family, Multiple, Published, Weights
+from vtbench.types.conditions import against
 
 _CDN = "https://cdn.openai.com/dall-e"
 _TAMING = "taming-transformers README"
@@ -34,8 +35,8 @@ CARDS = (
         value_range=(0.0, 1.0),
         trained_on=("Conceptual Captions", "YFCC100M, filtered", "text-image pairs from the internet"),
         published=(
-            Published("rfid", 32.01, _TAMING, "rFID against the ImageNet validation set, 256 x 256"),
-            Published("rfid", 33.88, _TAMING, "rFID against the ImageNet training set, 256 x 256"),
+            Published("rfid", 32.01, _TAMING, against("ImageNet", "validation", 256)),
+            Published("rfid", 33.88, _TAMING, against("ImageNet", "training", 256)),
         ),
         arch={
             "group_count": 4,

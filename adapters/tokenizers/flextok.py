@@ -10,8 +10,16 @@ from typing import Any
 
 from vtbench.models.native import PrefixTokenizer
 from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.conditions import Conditions
 
-_256 = "ImageNet validation 50k, 256 x 256, 256 tokens"
+_256 = Conditions(
+    "ImageNet validation 50k, 256 x 256, 256 tokens",
+    dataset="ImageNet",
+    split="validation",
+    images=50_000,
+    size=256,
+    options=(("tokens", 256),),
+)
 LICENCE = "Apple Machine Learning Research Model License (research only)"
 _HEADER = 2**27
 """No header of a safetensors file is longer than 100 MB (huggingface/safetensors)."""

@@ -7,10 +7,12 @@ from typing import Any
 
 from vtbench.models.native import NetworkTokenizer
 from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.conditions import validation
 
 _TABLE = "FlowMo table 1 (arXiv:2503.11056)"
-_256 = "ImageNet validation 50k, 256 x 256"
+_256 = validation("ImageNet", 256, 50_000)
 _BEFORE = "before post-training"
+_EARLIER = validation("ImageNet", 256, 50_000, other=(_BEFORE,))
 
 
 def _published(rfid: float, psnr: float, ssim: float, lpips: float, before: tuple[float, ...]) -> tuple[Published, ...]:
@@ -19,7 +21,7 @@ def _published(rfid: float, psnr: float, ssim: float, lpips: float, before: tupl
     earlier = zip(("rfid", "psnr", "lpips"), before, strict=True)
     return (
         *(Published(metric, value, _TABLE, _256) for metric, value in named),
-        *(Published(metric, value, _TABLE, _256, _BEFORE) for metric, value in earlier),
+        *(Published(metric, value, _TABLE, _EARLIER, _BEFORE) for metric, value in earlier),
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vtbench.models.native import NetworkTokenizer
 from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.conditions import validation
 from vtbench.types.errors import VtbenchError
 from vtbench.types.tokens import Codes, Tokens
 
@@ -185,7 +186,7 @@ CARDS = (
         count=256,
         channels=8,
         trained_on=("ImageNet-1k",),
-        published=(Published("rfid", 1.61, _README, "ImageNet validation 50k, 256 x 256"),),
+        published=(Published("rfid", 1.61, _README, validation("ImageNet", 256, 50_000)),),
     ),
     _card(
         "cifar-gqgan-gs64-cb1024",
@@ -196,7 +197,7 @@ CARDS = (
         count=64,
         channels=3,
         trained_on=("CIFAR-100",),
-        published=(Published("rfid", 12.94, _README, "CIFAR-100 test, 32 x 32"),),
+        published=(Published("rfid", 12.94, _README, validation("CIFAR-100", 32, split="test")),),
     ),
 )
 

@@ -8,9 +8,10 @@ from typing import Any
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
 from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.conditions import validation
 
 _README = "GigaTok README (arXiv:2504.08736)"
-_256 = "ImageNet validation 50k, 256 x 256"
+_256 = validation("ImageNet", 256, 50_000)
 _DRIVE = "https://drive.usercontent.google.com/download?export=download&confirm=t&id="
 """The form in which Google Drive gives the file that the README links to as file/d/ID/view."""
 _SIZES = {

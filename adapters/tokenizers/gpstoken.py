@@ -7,9 +7,10 @@ from typing import Any
 
 from vtbench.models.native import NetworkTokenizer
 from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.conditions import validation
 
 _README = "GPSToken README (arXiv:2509.01109)"
-_256 = "ImageNet validation 50k, 256 x 256"
+_256 = validation("ImageNet", 256, 50_000)
 _LICENCE = "MIT by the hub's model card; the README's badge says Apache-2.0, the repository has no licence file"
 
 

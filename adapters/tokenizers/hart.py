@@ -9,7 +9,9 @@ from typing import Any
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
 from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.conditions import Conditions
 
+_MJHQ = Conditions("MJHQ-30K, 1024 x 1024", dataset="MJHQ-30K", size=1024)
 _SCALES = (1, 2, 3, 4, 5, 7, 9, 12, 16, 21, 27, 36, 48, 64)
 """The paper's; the hub's tokenizer/config.json, which decides, is not in the repository."""
 _ARCH: Mapping[str, Any] = {
@@ -63,7 +65,7 @@ CARDS = (
         title="HART's autoencoder, codes and continuous rest, 1024 x 1024",
         tokens_at_256=_SCALES[-1] ** 2,
         alphabets=(),
-        published=(Published("rfid", 0.30, "HART, abstract (arXiv:2410.10812)", "MJHQ-30K, 1024 x 1024"),),
+        published=(Published("rfid", 0.30, "HART, abstract (arXiv:2410.10812)", _MJHQ),),
         arch={**_ARCH, "mode": "hybrid"},
         aliases=(),
         note="Codes and the whole rest add up to the encoder's latent, which is what is sent and counted.",

@@ -8,9 +8,10 @@ from typing import Any
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
 from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.conditions import validation
 
 _README = "Hita README (arXiv:2507.02358)"
-_256 = "ImageNet validation 50k, 336 x 336 resized back to 256 x 256"
+_256 = validation("ImageNet", 256, 50_000, model_size=336)
 
 
 def _card(variant: str, title: str, file: str, rfid: float, inception: float, *, vfm_recon: bool) -> Card:

@@ -8,10 +8,11 @@ from typing import Any
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
 from vtbench.types.cards import Card, Family, Multiple, Published, Weights
+from vtbench.types.conditions import validation
 
 _SOURCE = "SEED-Voken docs/IBQ.md (arXiv:2412.02692)"
-_IMAGENET = "ImageNet validation 50k, 256 x 256"
-_COCO = "COCO 2017 validation 5k, 256 x 256"
+_IMAGENET = validation("ImageNet", 256, 50_000)
+_COCO = validation("COCO 2017", 256, 5_000)
 
 
 def _card(

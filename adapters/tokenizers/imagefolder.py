@@ -7,9 +7,10 @@ from typing import Any
 
 from vtbench.models.native import NetworkTokenizer
 from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.conditions import validation
 
 _README = "ImageFolder/XQ-GAN README (arXiv:2410.01756, arXiv:2412.01762)"
-_256 = "ImageNet validation 50k, 256 x 256"
+_256 = validation("ImageNet", 256, 50_000)
 _PAPERS = {
     "imagefolder": "https://arxiv.org/abs/2410.01756",
     "xqgan": "https://arxiv.org/abs/2412.01762",

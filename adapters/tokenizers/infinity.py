@@ -7,6 +7,7 @@ from typing import Any
 
 from vtbench.models.native import NetworkTokenizer
 from vtbench.types.cards import Card, Family, Multiple, Published, Weights
+from vtbench.types.conditions import validation
 
 _README = "Infinity README, visual tokenizer table (arXiv:2412.04431)"
 # Latent sides of the 13 scales at 1024 x 1024, in cells of 16 pixels (infinity/models/bsq_vae/dynamic_resolution.py).
@@ -49,7 +50,7 @@ def _card(
         downsample=patch,
         value_range=(-1.0, 1.0),
         published=tuple(
-            Published(metric, value, _README, f"ImageNet validation, {side} x {side}")
+            Published(metric, value, _README, validation("ImageNet", side))
             for (metric, side), value in zip(metrics, scores or (), strict=scores is not None)
         ),
         arch={

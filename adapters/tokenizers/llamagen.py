@@ -8,11 +8,15 @@ from typing import Any
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
 from vtbench.types.cards import Card, Family, Multiple, Published, Weights
+from vtbench.types.conditions import validation
 
 _README = "LlamaGen README (arXiv:2406.06525)"
 _RETEST = "LlamaGen issue 34, independent retest"
-_256 = "ImageNet validation 50k, 256 x 256"
-_384 = "ImageNet validation 50k, 384 x 384 resized back to 256 x 256"
+_256 = validation("ImageNet", 256, 50_000)
+_384 = validation("ImageNet", 256, 50_000, model_size=384)
+_COCO = validation("COCO 2017", 256, 5_000)
+_256_RANGE2 = validation("ImageNet", 256, 50_000, data_range=2.0)
+_384_RANGE2 = validation("ImageNet", 256, 50_000, model_size=384, data_range=2.0)
 _RANGE2 = "LlamaGen's convention: data range 2 on values in [0, 1]"
 
 
@@ -59,10 +63,10 @@ CARDS = (
             Published("rfid", 2.19, _README, _256),
             Published("rfid", 0.94, _README, _384),
             Published("psnr", 21.94, _README, _384),
-            Published("ssim-range2", 0.726, _README, _384, _RANGE2),
-            Published("rfid", 0.70, _README, "ImageNet validation 50k, 512 x 512 resized back to 256 x 256"),
+            Published("ssim-range2", 0.726, _README, _384_RANGE2, _RANGE2),
+            Published("rfid", 0.70, _README, validation("ImageNet", 256, 50_000, model_size=512)),
             Published("psnr", 20.79, _RETEST, _256),
-            Published("ssim-range2", 0.675, _RETEST, _256, _RANGE2),
+            Published("ssim-range2", 0.675, _RETEST, _256_RANGE2, _RANGE2),
             Published("ssim", 0.558, _RETEST, _256),
             Published("lpips", 0.2281, _RETEST, _256),
         ),
@@ -76,7 +80,7 @@ CARDS = (
         published=(
             Published("rfid", 0.59, _README, _256),
             Published("psnr", 24.45, _README, _256),
-            Published("ssim-range2", 0.813, _README, _256, _RANGE2),
+            Published("ssim-range2", 0.813, _README, _256_RANGE2, _RANGE2),
             Published("rfid", 0.5905, _RETEST, _256),
             Published("psnr", 24.455, _RETEST, _256),
             Published("ssim", 0.7352, _RETEST, _256),
@@ -95,9 +99,9 @@ CARDS = (
             Published("rfid", 2.47, "SEED-Voken README", _256),
             Published("psnr", 20.65, "SEED-Voken README", _256),
             Published("ssim", 0.54, "SEED-Voken README", _256),
-            Published("rfid", 8.40, "SEED-Voken README", "COCO 2017 validation 5k, 256 x 256"),
-            Published("psnr", 20.28, "SEED-Voken README", "COCO 2017 validation 5k, 256 x 256"),
-            Published("ssim", 0.55, "SEED-Voken README", "COCO 2017 validation 5k, 256 x 256"),
+            Published("rfid", 8.40, "SEED-Voken README", _COCO),
+            Published("psnr", 20.28, "SEED-Voken README", _COCO),
+            Published("ssim", 0.55, "SEED-Voken README", _COCO),
         ),
     ),
 )

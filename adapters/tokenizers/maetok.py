@@ -8,6 +8,7 @@ from typing import Any
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
 from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.conditions import validation
 
 _README = "README of Hhhhhhao/continuous_tokenizer (arXiv:2502.03444)"
 _GPS = "GPSToken README"
@@ -36,7 +37,7 @@ def _card(name: str, side: int, published: tuple[Published, ...]) -> Card:
     )
 
 
-_256 = "ImageNet validation 50k, 256 x 256"
+_256 = validation("ImageNet", 256, 50_000)
 CARDS = (
     _card(
         "maetok-b-128",
@@ -49,7 +50,7 @@ CARDS = (
             Published("lpips", 0.096, _GPS, _256),
         ),
     ),
-    _card("maetok-b-128-512", 512, (Published("rfid", 0.62, _README, "ImageNet validation 50k, 512 x 512"),)),
+    _card("maetok-b-128-512", 512, (Published("rfid", 0.62, _README, validation("ImageNet", 512, 50_000)),)),
 )
 
 

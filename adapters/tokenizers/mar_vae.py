@@ -8,6 +8,7 @@ from typing import Any
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
 from vtbench.types.cards import Card, Family, Multiple, Published, Weights
+from vtbench.types.conditions import validation
 
 CARDS = (
     Card(
@@ -35,7 +36,7 @@ CARDS = (
         trained_on=("ImageNet-1k",),
         options={"posterior": "mode", "latent_dtype": "float16"},
         published=(
-            Published("rfid", 0.573, "issues of LTH14/mar (a user's test)", "ImageNet validation 50k, 256 x 256"),
+            Published("rfid", 0.573, "issues of LTH14/mar (a user's test)", validation("ImageNet", 256, 50_000)),
         ),
         arch=archs.mar_kl16(),
         note="Latents are counted as generators see them, times 0.2325. Upstream draws from the posterior.",

@@ -8,9 +8,10 @@ from typing import Any
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
 from vtbench.types.cards import Card, Family, Multiple, Published, Weights
+from vtbench.types.conditions import validation
 
 _SOURCE = "maskbit README (arXiv:2409.16211)"
-_256 = "ImageNet validation 50k, 256 x 256"
+_256 = validation("ImageNet", 256, 50_000)
 
 
 def _card(

@@ -8,6 +8,7 @@ from typing import Any
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
 from vtbench.types.cards import Card, Family, Multiple, Published, Weights
+from vtbench.types.conditions import validation
 
 CARDS = (
     Card(
@@ -32,7 +33,7 @@ CARDS = (
                 "rfid",
                 1.96,
                 "maskbit README (arXiv:2409.16211)",
-                "ImageNet validation 50k, 256 x 256",
+                validation("ImageNet", 256, 50_000),
                 "the same weights in MaskBit's key layout",
             ),
         ),

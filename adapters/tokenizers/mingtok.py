@@ -11,9 +11,10 @@ from vtbench.models.arch import own_card
 from vtbench.models.native import NetworkTokenizer
 from vtbench.models.network import load_class
 from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.conditions import validation
 
 _README = "Ming-UniVision README (arXiv:2510.06590)"
-_512 = "ImageNet validation 50k, 512 x 512"
+_512 = validation("ImageNet", 512, 50_000)
 
 
 class MingTokTokenizer(NetworkTokenizer):

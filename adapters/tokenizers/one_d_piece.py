@@ -8,6 +8,7 @@ from typing import Any
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import PrefixTokenizer
 from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.conditions import validation
 
 
 def _card(letter: str, size: str, rfid: float) -> Card:
@@ -40,7 +41,7 @@ def _card(letter: str, size: str, rfid: float) -> Card:
                 "rfid",
                 rfid,
                 "One-D-Piece README (arXiv:2501.10064)",
-                "ImageNet validation 50k, 256 x 256",
+                validation("ImageNet", 256, 50_000, options=(("tokens", 256),)),
                 "256 tokens",
             ),
         ),

@@ -8,14 +8,15 @@ from typing import Any
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
 from vtbench.types.cards import Card, Family, Multiple, Published, Weights
+from vtbench.types.conditions import Conditions, validation
 
 _DOCS = "SEED-Voken docs/Open-MAGVIT2.md (arXiv:2409.04410)"
 _FLOWMO = "FlowMo table 1 (arXiv:2503.11056)"
-_256 = "ImageNet validation 50k, 256 x 256"
-_128 = "ImageNet validation 50k, 128 x 128"
-_NATIVE = "ImageNet validation 50k, original resolution"
-_COCO = "COCO 2017 validation 5k, 256 x 256"
-_COCO_NATIVE = "COCO 2017 validation 5k, original resolution"
+_256 = validation("ImageNet", 256, 50_000)
+_128 = validation("ImageNet", 128, 50_000)
+_NATIVE = validation("ImageNet", "original", 50_000)
+_COCO = validation("COCO 2017", 256, 5_000)
+_COCO_NATIVE = validation("COCO 2017", "original", 5_000)
 _IMAGENET = ("ImageNet-1k",)
 _PRETRAIN = (
     "LAION-COCO",
@@ -71,7 +72,7 @@ def _card(
     )
 
 
-def _pretrained(protocol: str, rfid: float, psnr: float, ssim: float) -> tuple[Published, ...]:
+def _pretrained(protocol: Conditions, rfid: float, psnr: float, ssim: float) -> tuple[Published, ...]:
     values = {"rfid": rfid, "psnr": psnr, "ssim": ssim}
     return tuple(Published(metric, value, _DOCS, protocol) for metric, value in values.items())
 

@@ -8,6 +8,7 @@ from typing import Any
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
 from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.conditions import validation
 
 _README = "README of Hhhhhhao/continuous_tokenizer (arXiv:2412.10958)"
 _LICENCE = "Apache-2.0 (the hub's model card; the code states none)"
@@ -34,7 +35,7 @@ def _card(size: str, tokens: int, rfid: float, *, side: int = 256) -> Card:
         value_range=(-1.0, 1.0),
         trained_on=("ImageNet-1k",),
         options={"latent_dtype": "float16"},
-        published=(Published("rfid", rfid, _README, f"ImageNet validation 50k, {side} x {side}"),),
+        published=(Published("rfid", rfid, _README, validation("ImageNet", side, 50_000)),),
         arch=archs.continuous_tokenizer(encoder, decoder, tokens, image_size=side, rope=False, quantizer=_QUANTIZER),
         note="Sizes other than l-64 follow its configuration; the hub's config.json is the authority.",
     )

@@ -12,10 +12,11 @@ from vtbench.models.made_weights import fill_
 from vtbench.models.native import NetworkTokenizer
 from vtbench.models.network import build_network
 from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.conditions import validation
 
 _README = "README_MaskGen.md (arXiv:2501.07730)"
-_256 = "ImageNet validation 50k, 256 x 256"
 _NAMED = 'every image with the caption "A photo of a CLASS.", which is 10 bits that nobody counts'
+_256 = validation("ImageNet", 256, 50_000, other=(_NAMED,))
 _SHA256 = "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02"
 _CLIP = Weights(
     file="ViT-L-14-336px.pt",

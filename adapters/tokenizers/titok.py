@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
 from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.conditions import Conditions, validation
 
 _README = "README_TiTok.md (arXiv:2406.07550)"
-_256 = "ImageNet validation 50k, 256 x 256"
+_256 = validation("ImageNet", 256, 50_000)
 _SELFTOK = "SelftokTokenizer README"
 _GPSTOKEN = "GPSToken README"
-_COCO = "COCO, 1000 images, 256 x 256"
+_COCO = Conditions("COCO, 1000 images, 256 x 256", dataset="COCO", images=1_000, size=256)
+_CLEAN = replace(_COCO, evaluator="clean-fid")
 _ANALYSIS = "Vision-Tokenizer-Analysis README"
 
 
@@ -81,7 +84,7 @@ CARDS = (
         "large",
         32,
         2.21,
-        Published("fid", 54.23, _ANALYSIS, _COCO, "clean-fid"),
+        Published("fid", 54.23, _ANALYSIS, _CLEAN, "clean-fid"),
         Published("psnr", 15.02, _ANALYSIS, _COCO),
         Published("ssim", 0.3766, _ANALYSIS, _COCO),
         Published("lpips", 0.5724, _ANALYSIS, _COCO),

@@ -8,6 +8,7 @@ from typing import Any
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
 from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.conditions import validation
 
 _PAPER = "TokenFlow (arXiv:2412.03069)"
 
@@ -25,11 +26,11 @@ def _pixels(width: int, blocks: int) -> dict[str, Any]:
 
 
 def _published(size: int, rfid: float, psnr: float, ssim: float) -> tuple[Published, ...]:
-    protocol = f"ImageNet validation 50k, {size} x {size}"
+    protocol, range2 = (validation("ImageNet", size, 50_000, data_range=peak) for peak in (None, 2.0))
     return (
         Published("rfid", rfid, _PAPER, protocol),
         Published("psnr", psnr, _PAPER, protocol),
-        Published("ssim-range2", ssim, _PAPER, protocol, "LlamaGen's data range of 2"),
+        Published("ssim-range2", ssim, _PAPER, range2, "LlamaGen's data range of 2"),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
 from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.conditions import validation
 
 _TOKENS, _CODES = 128, 4096
 
@@ -34,9 +35,7 @@ CARDS = (
         latent_channels=12,
         value_range=(-1.0, 1.0),
         trained_on=("ImageNet-1k",),
-        published=(
-            Published("rfid", 2.74, "TokenSet README (arXiv:2503.16425)", "ImageNet validation 50k, 256 x 256"),
-        ),
+        published=(Published("rfid", 2.74, "TokenSet README (arXiv:2503.16425)", validation("ImageNet", 256, 50_000)),),
         arch={
             **archs.titok("base", "base", tokens=_TOKENS, channels=12, codes=_CODES, legacy=True),
             "latent_positions": False,

@@ -7,6 +7,7 @@ from typing import Any
 
 from vtbench.models.native import NetworkTokenizer
 from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.conditions import validation
 
 CARDS = (
     Card(
@@ -33,7 +34,7 @@ CARDS = (
         downsample=16,
         value_range=(-1.0, 1.0),
         trained_on=("DataComp-1B",),
-        published=(Published("rfid", 0.41, "UniTok README (arXiv:2502.20321)", "ImageNet validation 50k, 256 x 256"),),
+        published=(Published("rfid", 0.41, "UniTok README (arXiv:2502.20321)", validation("ImageNet", 256, 50_000)),),
         arch={
             "img_size": 256,
             "in_channels": 3,

@@ -8,8 +8,9 @@ from typing import Any
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
 from vtbench.types.cards import Card, Family, Multiple, Published, Weights
+from vtbench.types.conditions import validation
 
-_256 = "ImageNet validation 50k, 256 x 256"
+_256 = validation("ImageNet", 256, 50_000)
 _LIGHTNING = ("https://github.com/hustvl/LightningDiT", "https://arxiv.org/abs/2501.01423")
 _REPA_E = ("https://github.com/End2End-Diffusion/REPA-E", "https://arxiv.org/abs/2504.10483")
 

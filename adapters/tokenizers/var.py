@@ -8,10 +8,12 @@ from typing import Any
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
 from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.conditions import validation
 
 _SELFTOK = "Selftok README"
 _TOKENFLOW = "TokenFlow (arXiv:2412.03069)"
-_256 = "ImageNet validation 50k, 256 x 256"
+_256 = validation("ImageNet", 256, 50_000)
+_RANGE2 = validation("ImageNet", 256, 50_000, data_range=2.0)
 
 
 def _card(size: int, scales: Sequence[int], *, alias: str | None = None, published: tuple[Published, ...] = ()) -> Card:
@@ -71,7 +73,7 @@ CARDS = (
             Published("lpips", 0.109, _SELFTOK, _256),
             Published("rfid", 1.00, _TOKENFLOW, _256),
             Published("psnr", 22.63, _TOKENFLOW, _256),
-            Published("ssim-range2", 0.755, _TOKENFLOW, _256, "LlamaGen's data range of 2"),
+            Published("ssim-range2", 0.755, _TOKENFLOW, _RANGE2, "LlamaGen's data range of 2"),
         ),
     ),
     _card(512, (1, 2, 3, 4, 6, 9, 13, 18, 24, 32)),

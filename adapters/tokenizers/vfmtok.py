@@ -8,9 +8,10 @@ from typing import Any
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
 from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.conditions import validation
 
 _README = "VFMTok README (arXiv:2507.08441)"
-_256 = "ImageNet validation 50k, 336 x 336 resized back to 256 x 256"
+_256 = validation("ImageNet", 256, 50_000, model_size=336)
 _SIZES = {"width": 512, "depth": 6, "heads": 8, "mlp_width": 2048, "head_dim": 64, "n_carrier": 256}
 _PLACE = {"image_size": 336, "patch_size": 16}
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from vtbench.models.native import NetworkTokenizer
 from vtbench.types.cards import Card, Family, Multiple, Published, Weights
+from vtbench.types.conditions import Conditions
 
 _README = "VidTok README (arXiv:2412.13061)"
-_LONG = "MCL-JCV, every whole video, 30 frames a second, 256 x 256"
-_CLIPS = "30 test videos of MCL-JCV, 30 frames a second, clips of {} x 256 x 256"
+_OF_CLIPS = "of clips, not of pictures"
 _TIME = {2: ([1], [2]), 4: ([], [1, 2]), 8: ([0, 1, 2], [1, 2, 3])}
 """Levels at which time is halved and doubled, by the factor; for 4 the former are the last two that halve sides."""
 
@@ -54,7 +54,9 @@ def _card(file: str, results: Sequence[float] = ()) -> Card:
     arch = _arch(spec, causal=causal, long=long, z=z, levels=levels)
     factor = 2 ** len(arch["spatial_downsample_levels"])
     what = f"{z} channels" if levels is None else f"{8**z} codes"
-    protocol = _LONG if long else _CLIPS.format(17 if causal else 16)
+    clips = f"30 test videos of MCL-JCV, 30 frames a second, clips of {17 if causal else 16} x 256 x 256"
+    videos = "MCL-JCV, every whole video, 30 frames a second, 256 x 256"
+    protocol = Conditions(videos if long else clips, dataset="MCL-JCV", size=256, other=(_OF_CLIPS,))
     what += f", factor {arch['time_downsample']} x {factor}" + ("" if causal else ", not causal")
     note = (
         "A picture is a clip of one frame, which the encoder repeats; the published results are of clips."
@@ -85,7 +87,7 @@ def _card(file: str, results: Sequence[float] = ()) -> Card:
         value_range=(-1.0, 1.0),
         options={"posterior": "mode", "latent_dtype": "float16"} if levels is None else {},
         published=tuple(
-            Published(metric, value, _README, protocol, "of clips, not of pictures")
+            Published(metric, value, _README, protocol, _OF_CLIPS)
             for metric, value in zip(("psnr", "ssim", "lpips", "fvd"), results, strict=False)
         ),
         arch=arch,

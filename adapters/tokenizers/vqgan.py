@@ -8,12 +8,13 @@ from typing import Any
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
 from vtbench.types.cards import Card, Family, Multiple, Published, Weights
+from vtbench.types.conditions import against, validation
 
 _TAMING = "https://github.com/CompVis/taming-transformers"
 _LDM = "https://github.com/CompVis/latent-diffusion"
 _HEIBOX = "https://heibox.uni-heidelberg.de"
-_VAL = "rFID against the ImageNet validation set, 256 x 256"
-_TRAIN = "rFID against the ImageNet training set, 256 x 256"
+_VAL = against("ImageNet", "validation", 256)
+_TRAIN = against("ImageNet", "training", 256)
 
 
 def _card(
@@ -71,7 +72,7 @@ def _ldm(
     at: Sequence[int],
     attn_type: str = "vanilla",
 ) -> Card:
-    source, protocol = "latent-diffusion README (arXiv:2112.10752)", "OpenImages validation, 256 x 256"
+    source, protocol = "latent-diffusion README (arXiv:2112.10752)", validation("OpenImages", 256)
     arch = archs.taming(
         archs.vq(codes, channels), z_channels=channels, ch_mult=ch_mult, attn_resolutions=at, attn_type=attn_type
     )
@@ -105,12 +106,12 @@ CARDS = (
         trained_on=("ImageNet-1k",),
         published=(
             *_rfid(4.98, 7.41),
-            Published("psnr", 20.0, "TokenFlow (arXiv:2412.03069)", "ImageNet validation, 256 x 256"),
+            Published("psnr", 20.0, "TokenFlow (arXiv:2412.03069)", validation("ImageNet", 256)),
             Published(
                 "ssim-range2",
                 0.629,
                 "TokenFlow (arXiv:2412.03069)",
-                "ImageNet validation, 256 x 256",
+                validation("ImageNet", 256),
                 "probably with LlamaGen's data range of 2",
             ),
         ),
@@ -125,8 +126,8 @@ CARDS = (
         published=(
             *_rfid(7.94, 10.54),
             Published("rfid", 7.96, "maskbit README (arXiv:2409.16211)", _VAL),
-            Published("psnr", 20.18, "maskbit README (arXiv:2409.16211)", "ImageNet validation, 256 x 256"),
-            Published("ssim", 0.52, "maskbit README (arXiv:2409.16211)", "ImageNet validation, 256 x 256"),
+            Published("psnr", 20.18, "maskbit README (arXiv:2409.16211)", validation("ImageNet", 256)),
+            Published("ssim", 0.52, "maskbit README (arXiv:2409.16211)", validation("ImageNet", 256)),
         ),
     ),
     _card(

@@ -97,11 +97,12 @@ def test_originals_of_another_size_are_cropped_by_every_named_crop(tmp_path: Pat
         picture = View.parse("128", "titok").apply(whole)[0].astype(int)
         picture[::2, ::2] += 1
         Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(tmp_path / "cand" / f"{i}.png")
-    answer = explain(f"folder:{tmp_path / 'cand'}", {"psnr": 50}, images=str(tmp_path / "ref"))
+    # A quarter of the samples is one level off, but where the picture is white already.
+    answer = explain(f"folder:{tmp_path / 'cand'}", {"psnr": "54.2"}, images=str(tmp_path / "ref"))
     moves = {m.choice: m for m in answer.claims[0].moves}
-    assert (moves["titok"].value or 0) > 50
+    assert moves["titok"].value == pytest.approx(10 * np.log10(255**2 / 0.25), abs=0.1)
     assert (answer.claims[0].value or 99) < 45
-    assert answer.claims[0].moves[0].choice in ("titok", "clean", "var")
+    assert answer.claims[0].moves[0].choice in ("titok", "clean")
     assert "cropped to 128 x 128" in answer.notes[0]
 
 

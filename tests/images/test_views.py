@@ -84,10 +84,17 @@ RECORDED = {
     "var": ("9a25dd9825ec14cb", "a7372015bd829d16", "a3ba7bd306103ba5", "71d96cc50c02e5ad"),
     "magvit2": ("8e4ebaad6d9fbc49", "052552f5af0fc51e", "056e3e501e1e8550", "5fccb870a65d58b8"),
     "clean": ("f302764b84ae2c6c", "f36a57e20afe4296", "8c4a69655cfaf54a", "71d96cc50c02e5ad"),
+    "lanczos": ("339673ca27d7e252", "c477be8f70af4f2e", "babcfe4213795d9e", "71d96cc50c02e5ad"),
+    "torch-bicubic": ("0574dbcbd2da120a", "f7c2883add64eedf", "30b9f507bdee4f7c", "71d96cc50c02e5ad"),
+    "torch-bilinear": ("0bcb3785098910d7", "2e47a4e4f5492137", "ff38a49fa85ef882", "71d96cc50c02e5ad"),
+    "crop-bicubic": ("c776f4e725b485ca", "d59cb90c8a084002", "fc39f477f34f13c1", "71d96cc50c02e5ad"),
+    "crop-bilinear": ("d838c702bb908586", "03cb07a18b092d58", "0c5bde4e1902a52b", "71d96cc50c02e5ad"),
+    "crop-lanczos": ("f5d8ae74fe9f8eb2", "2689811b1ed0754c", "af7cc19fa8f71d9e", "71d96cc50c02e5ad"),
+    "stretch-bicubic": ("952067b5d80e6959", "3a270319172d2d26", "112fbde4f1607a0f", "71d96cc50c02e5ad"),
     "native": ("96dcce30b0ebd5ad", "80e8ff2fb619c6cc", "e956c4d1267fd679", "71d96cc50c02e5ad"),
 }
 """As they were while the fits and the protocols were two tables: of the view at 256 px, then of ssim and rfid at it and
-of psnr at the native view."""
+of psnr at the native view. The seven that follow `clean` came later."""
 
 
 def test_fingerprints_are_those_that_runs_on_disk_hold() -> None:

@@ -60,13 +60,17 @@ def options_of(texts: list[str] | None) -> dict[str, list[str]]:
     return out
 
 
-def single(texts: list[str] | None) -> dict[str, str]:
-    """Options where one value each is wanted; commas stay (a list-valued size, say)."""
-    out = {}
+def single(texts: list[str] | None, word: str = "--option") -> dict[str, str]:
+    """Options where one value each is wanted; commas stay (a list-valued size, say). word: as the user wrote it."""
+    out: dict[str, str] = {}
     for text in texts or []:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
-            raise VtbenchError(f"--option {text!r} is not of the form NAME=VALUE")
+            raise VtbenchError(f"{word} {text!r} is not of the form NAME=VALUE")
+        if out.get(key.strip(), value.strip()) != value.strip():
+            raise VtbenchError(
+                f"{word} {key.strip()} is given as {out[key.strip()]} and as {value.strip()}: give one of them"
+            )
         out[key.strip()] = value.strip()
     return out
 

@@ -39,31 +39,35 @@ def explain(
     checkpoint: Checkpoint = None,
     prefix: Prefix = None,
     option: Option = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="Another set for FID and its like: images, or saved statistics.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first N images.")] = None,
     device: Device = "cpu",
     icc: Icc = None,
     as_json: AsJson = False,
     json_file: JsonFile = None,
 ) -> None:
-    """Which convention moves the number by how much, largest first."""
+    """Which convention a number was made under: what closes the gap first, or that none of these does."""
     from vtbench.explaining.explain import explain as explain_one
     from vtbench.explaining.runs import explain_runs
 
     if len(models) == 2:
-        if images or checkpoint or option or prefix is not None or icc is not None:
+        if images or checkpoint or option or reference or prefix is not None or icc is not None:
             raise VtbenchError(
-                "two runs state their own images, view and model: leave out --images, --icc, --checkpoint, --prefix "
-                "and --option"
+                "two runs state their own images, view and model: leave out --images, --icc, --checkpoint, --prefix, "
+                "--option and --reference"
             )
         explanation = explain_runs(Path(models[0]), Path(models[1]), claim or None, limit=limit, device=device)
     elif len(models) == 1:
         explanation = explain_one(
             models[0],
-            single(claim),
+            single(claim, "--claim"),
             images=images,
             checkpoint=checkpoint,
             prefix=prefix,
             options=single(option),
+            reference=reference,
             limit=limit,
             device=device,
             icc=icc,

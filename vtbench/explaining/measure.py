@@ -8,15 +8,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vtbench.explaining.choices import Choice
+from vtbench.explaining.conventions import CONVENTIONS
+from vtbench.explaining.references import OtherReference
 from vtbench.explaining.systems import Explained
 from vtbench.images.profiles import named
-from vtbench.images.rounding import Rounding, rounded
+from vtbench.images.rounding import rounded
 from vtbench.images.stream import batches, source_of
 from vtbench.images.views import View
 from vtbench.results.stores import FeatureFile
 from vtbench.running import pipeline
 from vtbench.scoring.loading import Metrics, load_metrics
 from vtbench.scoring.measure import extract, finish, measure
+from vtbench.types.conditions import Rounding
 from vtbench.types.errors import VtbenchError
 from vtbench.types.item import Item
 from vtbench.types.metric import Batch, ImageMetric, Metric, Reference, RowMetric, SetMetric, Value
@@ -42,7 +45,9 @@ def too_few(metric: str, images: int) -> str | None:
 def load(names: Iterable[str], device: str, images: int) -> Metrics:
     """The metrics `names` and what they read. The networks of metrics of sets are left alone where `images` images are
     too few for them: they are not needed to say so."""
-    return load_metrics(sorted(names), device, sets=images >= FID_IMAGES)
+    names = set(names)
+    loaded = load_metrics(sorted(names - set(CONVENTIONS)), device, sets=images >= FID_IMAGES)
+    return replace(loaded, ready={**loaded.ready, **{name: CONVENTIONS[name]() for name in names & set(CONVENTIONS)}})
 
 
 def read_by(metrics: Metrics, name: str, images: int) -> set[str]:
@@ -78,9 +83,10 @@ class Measurement:
     scratch: Path
     batch_size: int
     seed: int
+    reference: OtherReference | None = None
     values: dict[Choice, dict[str, Value]] = field(default_factory=lambda: defaultdict(dict))
-    features: dict[tuple[str, Rounding, str], Features] = field(default_factory=dict)
-    sizes: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    features: dict[tuple[View, Rounding, str], Features] = field(default_factory=dict)
+    sizes: dict[tuple[View, str], tuple[int, int]] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     """Images that could not be read or reconstructed -> why."""
     profiles: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -88,23 +94,20 @@ class Measurement:
 
     def measure(self, choices: Iterable[Choice]) -> None:
         """Measures what the choices need, each view once."""
-        wanted: dict[str, dict[Rounding, set[str]]] = defaultdict(lambda: defaultdict(set))
+        wanted: dict[View, dict[Rounding, set[str]]] = defaultdict(lambda: defaultdict(set))
         for choice in choices:
             wanted[choice.view][choice.rounding] |= read_by(self.metrics, choice.metric, len(self.items))
-        size = self.explained.size
-        for fit, roundings in wanted.items():
+        for view, roundings in wanted.items():
             if any(roundings.values()):
-                view = View.parse("native" if fit == "native" or size is None else str(size), fit, self.explained.icc)
-                self.measure_view(view, fit, roundings)
+                self.measure_view(view, roundings)
 
-    def measure_view(self, view: View, name: str, wanted: Wanted) -> None:
-        """name: the view's in the choices that will be asked for. Raises VtbenchError if the system fails, and
-        MetricFailed, with the image, if a metric does."""
-        lane = pipeline.Lane(self.explained.name, self.explained.system, _Sink(self, name, wanted))
+    def measure_view(self, view: View, wanted: Wanted) -> None:
+        """Raises VtbenchError if the system fails, and MetricFailed, with the image, if a metric does."""
+        lane = pipeline.Lane(self.explained.name, self.explained.system, _Sink(self, view, wanted))
         originals = batches([source_of(self.explained.suite, view)], self.items, self.batch_size)
         pipeline.run([lane], originals, pipeline.Pace(self.batch_size, 0), seed=self.seed)
 
-    def files_of(self, view: str, rounding: Rounding, extractor: str, dim: int) -> Features:
+    def files_of(self, view: View, rounding: Rounding, extractor: str, dim: int) -> Features:
         """Where the features of one network are kept, `dim` values an image."""
         key = (view, rounding, extractor)
         if key not in self.features:
@@ -138,6 +141,10 @@ class Measurement:
         reference, candidate = (file.read() for file in files)
         if too_few(choice.metric, len(candidate)):
             return Score(None, f"only {len(candidate)} images could be scored: {FID_IMAGES:,} are needed")
+        if choice.reference is not None and self.reference is not None:
+            reference, why = self.reference.side(metric, choice.view, FID_IMAGES)
+            if why is not None:
+                return Score(None, why)
         whole = finish(choice.metric, lambda: metric.finish(reference, candidate))
         return Score(whole.value, whole.why)
 
@@ -175,7 +182,7 @@ class Measurement:
 class _Sink:
     """Takes the system's output at one view, and measures it under every rounding that is asked for."""
 
-    def __init__(self, measurement: Measurement, view: str, wanted: Wanted) -> None:
+    def __init__(self, measurement: Measurement, view: View, wanted: Wanted) -> None:
         self.to, self.view, self.wanted = measurement, view, wanted
 
     def write(self, work: pipeline.Work) -> None:

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from vtbench import registry
-from vtbench.explaining.choices import ALIASES, Choice
-from vtbench.explaining.claims import Claim, Explanation, Move, largest_first, move
+from vtbench.explaining.choices import Choice
+from vtbench.explaining.claims import Claim, Explanation, Move, Printed, move, nearest_first, verdict
+from vtbench.explaining.conventions import metric_named
 from vtbench.explaining.explain import check_limit, left_out
 from vtbench.explaining.measure import Measurement, MetricFailed, Score, load, read_by, too_few
 from vtbench.explaining.systems import Explained
@@ -30,7 +31,8 @@ from vtbench.results.record import Run, read_run
 from vtbench.types.errors import VtbenchError
 from vtbench.types.metric import SetMetric
 
-HERE, THERE = "first", "second"
+EXACT = 1e-9
+"""Numbers of two runs are the same to this part of them: what sums in another order leave."""
 
 
 @dataclass(frozen=True)
@@ -113,20 +115,32 @@ def _claim(
     view; None where the views are the same."""
     claimed = theirs.value
     assert claimed is not None
-    moves = [move("both runs", "the second run's own value", ours, theirs, claimed)]
+    exact = Printed(claimed, EXACT * abs(claimed))
+    moves = [move("both runs", "the second run's own value", ours, theirs, exact)]
     rest = [field for field in differences if not field.startswith(("view", "protocol"))]
     parts = []
     if there is not None:
         name = f"{pair.views[1].name} {facts.protocol(pair.runs[1])}, as the second run"
-        parts.append(move("view", name, ours, there, claimed))
+        parts.append(move("view", name, ours, there, exact))
     if rest or there is None:
         why = f"not exchanged one by one: what the view leaves is theirs ({', '.join(rest) or 'nothing differs'})"
         parts.append(Move("everything else", "as the second run", None, why=why))
     images = len(ours.pairs or pair.shared)
     default = f"{labels(pair.runs)[0]}, its own rows"
-    moves += largest_first(parts)
+    parts = list(nearest_first(parts))
+    said = verdict(exact, ours, (None, None), parts)
     return Claim(
-        metric, claimed, ours.value, None, None, images, default, tuple(moves), str(pair.runs[1].path), ours.why
+        metric,
+        claimed,
+        ours.value,
+        None,
+        None,
+        images,
+        default,
+        (*moves, *parts),
+        str(pair.runs[1].path),
+        ours.why,
+        said,
     )
 
 
@@ -149,15 +163,15 @@ def _under_the_second_view(
     with tempfile.TemporaryDirectory(prefix="vtbench-") as scratch:
         try:
             system = again(run, device=device, suite=suite, from_model=True).system
-            explained = Explained(run.name, system, suite, None, {}, HERE, ("round",), system.card)
+            explained = Explained(run.name, system, suite, view.size, {}, view.protocol, ("round",), system.card)
             items = [item for item in suite.items if item.id in set(pair.shared)]
             measurement = Measurement(explained, items, metrics, Path(scratch), batch_size, facts.seed(run) or 0)
-            measurement.measure_view(view, THERE, {"round": names})
+            measurement.measure_view(view, {"round": names})
         except MetricFailed:
             raise
         except VtbenchError as bad:
             return {metric: Score(None, str(bad)) for metric in wanted}, {}
-        scores = {metric: measurement.score(Choice(THERE, "round", metric)) for metric in wanted}
+        scores = {metric: measurement.score(Choice(view, "round", metric)) for metric in wanted}
         return scores, measurement.left_out
 
 
@@ -192,9 +206,8 @@ def _wanted(pair: _Pair, metrics: Sequence[str] | None) -> list[str]:
             paths = [run.path for run in pair.runs]
             raise VtbenchError(f"{paths[0]} and {paths[1]} hold no metric in common: nothing to explain")
         return names
-    names = [ALIASES.get(name, name) for name in metrics]
+    names = [metric_named(name) for name in metrics]
     for name in names:
-        known.get(name)
         if name not in both:
             raise VtbenchError(f"{name} has no value in both runs: they share {', '.join(both)}")
     return names

@@ -5,22 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from vtbench.images.opening import open_of_task, open_suite
 from vtbench.images.pairing import check_pairs, size_of
 from vtbench.images.protocols import PROTOCOLS
-from vtbench.images.rounding import Rounding
 from vtbench.images.suite import Suite
 from vtbench.images.views import View
-from vtbench.models.load import again, load, originals
+from vtbench.models.load import Loaded, again, load, originals
 from vtbench.models.pictures import SavedPictures
 from vtbench.models.system import System
 from vtbench.reporting.runs import protocol, view_name
 from vtbench.results.record import read_run
 from vtbench.types.cards import Card, Fixed
+from vtbench.types.conditions import ORIGINAL, Rounding
 from vtbench.types.errors import VtbenchError
 
 OF_MODELS: tuple[Rounding, ...] = ("round", "truncate", "truncate-both")
+LARGEST = 4096
+"""A claim of a larger view is tried at the default's size: its pictures would not fit."""
 OF_PICTURES: tuple[Rounding, ...] = ("round", "truncate-both")
 """Roundings that can be tried: pictures are whole numbers already, so cutting the candidate alone changes nothing."""
 
@@ -43,6 +46,28 @@ class Explained:
     notes: Sequence[str] = ()
     icc: str = ""
     """ "srgb" where pictures are converted by their colour profiles, whatever the view."""
+    saved: bool = False
+    """Pictures, or a run's tokens, that exist at one size."""
+
+    @property
+    def possible(self) -> list[str]:
+        """The protocols whose view can be made here."""
+        return [name for name, why in self.views.items() if not why]
+
+    def view(self, protocol: str, size: Any = None) -> View:
+        """The view by a protocol. size: the side that a claim states, which a model of no one size is tried at."""
+        if protocol == "native" or (size == ORIGINAL and self._takes_any):
+            return View("native", None, self.icc)
+        if self.size is None:
+            return View(protocol, None, self.icc)
+        return View(protocol, size if isinstance(size, int) and self._takes(size) else self.size, self.icc)
+
+    @property
+    def _takes_any(self) -> bool:
+        return not self.saved and not isinstance(self.card.sizes, Fixed)
+
+    def _takes(self, size: int) -> bool:
+        return self._takes_any and 1 <= size <= LARGEST
 
 
 def open_system(
@@ -63,20 +88,25 @@ def open_system(
     if model.startswith("folder:") and images is None:
         raise VtbenchError(f"{model} needs its originals: give --images FOLDER")
     path = Path(checkpoint).expanduser() if checkpoint is not None else None
-    system = load(model, options, checkpoint=path, prefix=prefix, device=device, generator=False).system
+    loaded = load(model, options, checkpoint=path, prefix=prefix, device=device, generator=False)
     suite = open_suite(images) if images else open_of_task("starter-natural")
     chosen = View.parse("native", icc=icc).icc
+    system = loaded.system
     if isinstance(system, SavedPictures):
         return _of_folder(model, system.converted(chosen), suite)
-    return replace(_of_model(system, suite), icc=chosen)
+    return replace(_of_model(loaded, suite), icc=chosen)
 
 
-def _of_model(system: System, suite: Suite) -> Explained:
-    card = system.card
+def _of_model(loaded: Loaded, suite: Suite) -> Explained:
+    system, card, weights = loaded.system, loaded.system.card, loaded.weights
     fixed = isinstance(card.sizes, Fixed)
     views = {name: "" for name in PROTOCOLS if name != "native" or not fixed}
     size = card.sizes.size if isinstance(card.sizes, Fixed) else 256
-    return Explained(card.name, system, suite, size, views, "vtbench", OF_MODELS, card)
+    # The numbers are of these weights, whichever the claim is of.
+    notes = [f"weights: {weights['note']}"] if weights.get("note") else []
+    if weights.get("status") == "unverified":
+        notes.append(f"unverified weights ({weights.get('why') or 'made for a test'})")
+    return Explained(card.name, system, suite, size, views, "vtbench", OF_MODELS, card, notes)
 
 
 def _of_folder(model: str, system: SavedPictures, suite: Suite) -> Explained:
@@ -90,11 +120,15 @@ def _of_folder(model: str, system: SavedPictures, suite: Suite) -> Explained:
     if all(original == picture for original, picture in sizes):
         why = "saved pictures exist at one view: another crop needs the model"
         native = _views("native", why)
-        return Explained(model, system, suite, None, native, "native", OF_PICTURES, system.card, icc=system.icc)
+        return Explained(
+            model, system, suite, None, native, "native", OF_PICTURES, system.card, icc=system.icc, saved=True
+        )
     side = _side(model, sizes)
     views = {name: "" for name in PROTOCOLS if name != "native"}
     note = f"the originals were cropped to {side} x {side} by each named crop; the pictures stay as they were saved"
-    return Explained(model, system, suite, side, views, "vtbench", OF_PICTURES, system.card, [note], system.icc)
+    return Explained(
+        model, system, suite, side, views, "vtbench", OF_PICTURES, system.card, [note], system.icc, saved=True
+    )
 
 
 def _side(model: str, sizes: Sequence[tuple[tuple[int, int], tuple[int, int]]]) -> int:
@@ -118,7 +152,7 @@ def _of_run(path: Path, images: str | None, device: str) -> Explained:
     roundings = OF_PICTURES if isinstance(system, SavedPictures) else OF_MODELS
     view = View.parse(view_name(run), own)
     system = system.converted(view.icc) if isinstance(system, SavedPictures) else system
-    return Explained(run.name, system, suite, view.size, views, own, roundings, system.card, icc=view.icc)
+    return Explained(run.name, system, suite, view.size, views, own, roundings, system.card, icc=view.icc, saved=True)
 
 
 def _views(only: str, why: str) -> dict[str, str]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from vtbench.types.conditions import Rounding
 from vtbench.types.errors import VtbenchError
 
 if TYPE_CHECKING:
     import torch
-
-Rounding = Literal["round", "truncate", "truncate-both"]
 
 ROUNDINGS: Mapping[Rounding, str] = {
     "round": "clamp, times 255, to the nearest integer: once, for the candidate alone",

@@ -201,7 +201,9 @@ class Frechet(SetMetric):
         )
 
 
-def _card(name: str, title: str, source: str, *, of: str | None = None, paired: bool = True) -> MetricCard:
+def _card(
+    name: str, title: str, source: str, resize: Resize = "tf1", *, of: str | None = None, paired: bool = True
+) -> MetricCard:
     return MetricCard(
         name=name,
         title=title,
@@ -213,6 +215,7 @@ def _card(name: str, title: str, source: str, *, of: str | None = None, paired: 
         kind="set",
         needs=(WEIGHTS,),
         convention_of=of,
+        conventions={"inception_resize": resize},
         reduction="Fréchet distance of the two sets",
         paired=paired,
     )
@@ -229,7 +232,13 @@ def rfid() -> Frechet:
 def rfid_clean() -> Frechet:
     """rFID with clean-fid's resize (Parmar et al. 2022, arXiv:2104.11222)."""
     return Frechet(
-        _card("rfid-clean", "rFID, clean-fid resize", "clean-fid mode `clean`: Pillow bicubic on floats", of="rfid"),
+        _card(
+            "rfid-clean",
+            "rFID, clean-fid resize",
+            "clean-fid mode `clean`: Pillow bicubic on floats",
+            "clean",
+            of="rfid",
+        ),
         resize="clean",
     )
 
@@ -237,7 +246,9 @@ def rfid_clean() -> Frechet:
 def rfid_bilinear() -> Frechet:
     """rFID with pytorch-fid's resize, from uint8 pixels."""
     return Frechet(
-        _card("rfid-bilinear", "rFID, pytorch-fid resize", "pytorch-fid: F.interpolate bilinear", of="rfid"),
+        _card(
+            "rfid-bilinear", "rFID, pytorch-fid resize", "pytorch-fid: F.interpolate bilinear", "bilinear", of="rfid"
+        ),
         resize="bilinear",
     )
 

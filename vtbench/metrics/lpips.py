@@ -145,6 +145,7 @@ def _card(name: str, title: str, net: Net, smallest: int = MIN_SIZE, **more: Any
         min_size=smallest,
         source=f"Zhang et al. 2018, v0.1, net={net}, inputs in [-1, 1]; package lpips",
         needs=(BACKBONES[net], f"lpips-{net}-linear"),
+        conventions={"network": net},
         **more,
     )
 

@@ -69,6 +69,7 @@ class PSNR(ImageMetric):
         source="10 log10(255² / MSE) over all RGB samples; scikit-image peak_signal_noise_ratio(data_range=255)",
         bounds=(0.0, None),
         reduction="mean of per-image PSNR; identical images are counted apart",
+        conventions={"reduction": "mean", "data_range": 1.0},
     )
 
     def measure(self, batch: Batch) -> Sequence[Value]:
@@ -88,6 +89,7 @@ class PooledPSNR(RowMetric):
         source="10 log10(255² / MSE over all samples of all images); torchmetrics PeakSignalNoiseRatio(data_range=255)",
         bounds=(0.0, None),
         convention_of="psnr",
+        conventions={"reduction": "pooled", "data_range": 1.0},
         reduction="one value from the pooled squared error",
     )
     inputs = ("mse",)

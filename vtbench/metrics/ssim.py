@@ -169,6 +169,7 @@ class SSIM(ImageMetric):
         "Wang et al. 2004; scikit-image structural_similarity(gaussian_weights=True, sigma=1.5, "
         "use_sample_covariance=False, data_range=255, channel_axis=2)",
         11,
+        conventions={"window": "gaussian", "colour": "rgb", "data_range": 1.0},
     )
 
     def measure(self, batch: Batch) -> Sequence[Value]:
@@ -176,7 +177,14 @@ class SSIM(ImageMetric):
 
 
 class SSIMLuma(ImageMetric):
-    card = _card("ssim-y", "SSIM on luma", "SSIM of BT.601 full-range luma, not rounded", 11, convention_of="ssim")
+    card = _card(
+        "ssim-y",
+        "SSIM on luma",
+        "SSIM of BT.601 full-range luma, not rounded",
+        11,
+        convention_of="ssim",
+        conventions={"window": "gaussian", "colour": "luma", "data_range": 1.0},
+    )
 
     def measure(self, batch: Batch) -> Sequence[Value]:
         return [Value(float(terms(luma(x), luma(y), "gauss11")[0, 0])) for x, y in pairs(batch)]
@@ -190,6 +198,7 @@ class SSIMUniform(ImageMetric):
         "its other defaults; SEED-Voken evaluation_image.py",
         7,
         convention_of="ssim",
+        conventions={"window": "uniform", "colour": "rgb", "data_range": 1.0},
     )
 
     def measure(self, batch: Batch) -> Sequence[Value]:
@@ -204,6 +213,7 @@ class SSIMRange2(ImageMetric):
         "images in [0, 1]: LlamaGen tokenizer/validation (ce98ec4); its constants are four times too large",
         7,
         convention_of="ssim",
+        conventions={"window": "uniform", "colour": "rgb", "data_range": 2.0},
     )
 
     def measure(self, batch: Batch) -> Sequence[Value]:

@@ -121,6 +121,9 @@ class SuiteRecord(Record):
     spec: str | None = None
     left_out: dict[str, int] = {}
     notes: list[str] = []
+    dataset: str | None = None
+    split: str | None = None
+    """Which split of a public data set the images are, whole, where their names say so."""
 
 
 class ViewRecord(Record):

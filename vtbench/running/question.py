@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from vtbench import registry
+from vtbench.images.datasets import known_dataset
 from vtbench.models.adapter_files import reason, recorded
 from vtbench.models.memory import Memory
 from vtbench.results import provenance
@@ -71,6 +72,7 @@ def first_record(job: Job, metrics: Metrics, batch: int, save: frozenset[str], n
             "version": suite.version,
             "spec": job.suite_spec,
             **_left_out(job),
+            **_dataset(job),
         },
         "view": {"name": view.name, "protocol": view.protocol, "fingerprint": view.fingerprint()},
         "protocol": view.protocol,
@@ -97,6 +99,12 @@ def _left_out(job: Job) -> dict[str, Any]:
     suite = job.suite
     notes = [*suite.notes, *job.loaded.system.notes]
     return {**({"left_out": dict(suite.left_out)} if suite.left_out else {}), **({"notes": notes} if notes else {})}
+
+
+def _dataset(job: Job) -> dict[str, Any]:
+    """The public split that the images are, where their names say so."""
+    known = known_dataset(job.suite.items)
+    return {"dataset": known.dataset, "split": known.split} if known else {}
 
 
 def _model(job: Job) -> dict[str, Any]:

@@ -7,8 +7,8 @@ import json
 
 from vtbench import registry
 from vtbench.images.protocols import ORIGINALS, Protocol
-from vtbench.images.rounding import Rounding
 from vtbench.images.views import View
+from vtbench.types.conditions import Rounding
 
 
 def fingerprint(view: str, metric: str, version: int, rounding: Rounding = "round", reference: str = ORIGINALS) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from vtbench.types.conditions import Conditions, conditions_of
 from vtbench.types.errors import VtbenchError
 
 NAMED = 6
@@ -64,13 +65,18 @@ class Weights:
 
 @dataclass(frozen=True)
 class Published:
-    """A number that somebody printed: metric, value, where, and under which protocol (None: not stated)."""
+    """A number that somebody printed: metric, value, where, and under which protocol, field by field (None: nothing is
+    stated). A text instead of `Conditions`, as adapters from elsewhere have it, states its own words and nothing else
+    (a single word: the protocol of vtbench's of that name)."""
 
     metric: str
     value: float
     source: str
-    protocol: str | None = None
+    protocol: Conditions | None = None
     note: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "protocol", conditions_of(self.protocol))
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,8 @@ class MetricCard:
     kind: Literal["image", "set", "tokens", "run"] = "image"
     needs: tuple[str, ...] = ()
     convention_of: str | None = None
+    conventions: Mapping[str, Any] = field(default_factory=dict)
+    """What the number decides of the fields of `Conditions`: data_range, window, colour, reduction, network, …"""
     reduction: str = "mean of per-image values"
     paired: bool = True
     """Needs a reference image for every candidate."""

@@ -1,0 +1,156 @@
+"""Conventions that are tried because people have used them, and that nobody should measure by: no metrics of their own.
+
+Each is one mistake or habit: a peak that is not the range of the values, the luma alone, means of values in [-1, 1].
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from vtbench import registry
+from vtbench.metrics._pixels import luma, pairs, planes
+from vtbench.metrics.psnr import LOSSLESS, decibels, squared_error
+from vtbench.metrics.ssim import RANGE2, Window, terms
+from vtbench.types.conditions import PLAIN_NAMES
+from vtbench.types.errors import VtbenchError, near
+from vtbench.types.metric import Batch, ImageMetric, MetricCard, Value
+
+OTHER_NETWORKS = {"lpips-alex": ("lpips-vgg", "lpips-squeeze")}
+"""Metrics of ours that a plain name may mean without being conventions of one another."""
+MIDDLE = 127.5
+"""The grey level that is 0 where values are in [-1, 1]."""
+
+
+class _PSNR(ImageMetric):
+    """PSNR of RGB or of BT.601 luma, with a peak `data_range` times the range of the values."""
+
+    def __init__(self, name: str, title: str, source: str, *, data_range: float = 1.0, colour: str = "rgb") -> None:
+        self.offset, self.colour = 20 * math.log10(data_range), colour
+        self.card = MetricCard(
+            name=name,
+            title=title,
+            version=1,
+            unit="dB",
+            better="higher",
+            source=source,
+            convention_of="psnr",
+            conventions={"reduction": "mean", "data_range": data_range, "colour": colour},
+        )
+
+    def measure(self, batch: Batch) -> Sequence[Value]:
+        if self.colour == "luma":
+            errors = [float(((luma(x) - luma(y)) ** 2).mean()) for x, y in pairs(batch)]
+        else:
+            errors = [squared_error(x, y) for x, y in planes(batch)]
+        return [Value(decibels(e) + self.offset) if e > 0 else Value(None, why=LOSSLESS) for e in errors]
+
+
+class _SSIM(ImageMetric):
+    """SSIM over RGB with another peak (`level`, in grey levels), or of values in [-1, 1], whose means are signed."""
+
+    def __init__(self, name: str, title: str, source: str, window: Window, level: float, signed: bool) -> None:
+        self.window, self.level, self.signed = window, level, signed
+        kind = "gaussian" if window == "gauss11" else "uniform"
+        self.card = MetricCard(
+            name=name,
+            title=title,
+            version=1,
+            unit="",
+            better="higher",
+            source=source,
+            bounds=(-1.0, 1.0),
+            min_size=11 if window == "gauss11" else 7,
+            convention_of="ssim",
+            conventions={"window": kind, "colour": "rgb", "data_range": level / 255},
+        )
+
+    def measure(self, batch: Batch) -> Sequence[Value]:
+        return [Value(sum(map(self._plane, x, y)) / len(x)) for x, y in planes(batch)]
+
+    def _plane(self, x: Any, y: Any) -> float:
+        if self.signed:
+            x, y = x.astype("float64") - MIDDLE, y.astype("float64") - MIDDLE
+        return float(terms(x, y, self.window, (self.level,))[0, 0])
+
+
+CONVENTIONS: Mapping[str, Callable[[], ImageMetric]] = {
+    "psnr-range2": functools.partial(
+        _PSNR,
+        "psnr-range2",
+        "PSNR of values in [0, 1] with data range 2",
+        "peak_signal_noise_ratio(data_range=2) on values in [0, 1]: 6.02 dB too high",
+        data_range=2.0,
+    ),
+    "psnr-range1": functools.partial(
+        _PSNR,
+        "psnr-range1",
+        "PSNR of values in [-1, 1] with data range 1",
+        "peak_signal_noise_ratio(data_range=1) on values in [-1, 1]: 6.02 dB too low",
+        data_range=0.5,
+    ),
+    "psnr-y": functools.partial(
+        _PSNR, "psnr-y", "PSNR of BT.601 luma", "PSNR of the luma alone, as super-resolution reports it", colour="luma"
+    ),
+    "ssim-gauss-range2": functools.partial(
+        _SSIM,
+        "ssim-gauss-range2",
+        "SSIM of values in [0, 1] with data range 2, Gaussian window",
+        "SSIM(data_range=2) on values in [0, 1], Gaussian window",
+        "gauss11",
+        RANGE2,
+        False,
+    ),
+    "ssim-signed": functools.partial(
+        _SSIM,
+        "ssim-signed",
+        "SSIM of values in [-1, 1], Gaussian window",
+        "SSIM(data_range=2) on values in [-1, 1]: signed means, Gaussian window",
+        "gauss11",
+        255.0,
+        True,
+    ),
+    "ssim-uniform7-signed": functools.partial(
+        _SSIM,
+        "ssim-uniform7-signed",
+        "SSIM of values in [-1, 1], 7 x 7 uniform window",
+        "scikit-image structural_similarity(data_range=2) on values in [-1, 1]: signed means, its default window",
+        "uniform7",
+        255.0,
+        True,
+    ),
+}
+
+
+def card_of(metric: str) -> MetricCard:
+    """The card of a metric of the registry, or of one of these conventions."""
+    return CONVENTIONS[metric]().card if metric in CONVENTIONS else registry.card_of(registry.metrics().get(metric))
+
+
+def conventions(metric: str) -> list[str]:
+    """The metric and every other that its plain name may stand for."""
+    known = registry.metrics()
+    registered = [name for name, factory in known.items() if registry.card_of(factory).convention_of == metric]
+    ours = [name for name in CONVENTIONS if card_of(name).convention_of == metric]
+    return [metric, *registered, *ours, *(name for name in OTHER_NETWORKS.get(metric, ()) if name in known)]
+
+
+def metric_named(name: str) -> str:
+    """Our metric of a name as papers print it, in any case: SSIM, rFID, LPIPS, psnr_pooled, path/to/file.py@name."""
+    known = registry.metrics()
+    spec = known.name_of(name.strip())
+    plain = "-".join(spec.casefold().replace("_", " ").split())
+    for candidate in (PLAIN_NAMES.get(plain, spec), plain):
+        if candidate in known or candidate in CONVENTIONS:
+            return candidate
+    raise VtbenchError(f"there is no metric {name!r}{near(plain, known)}: `vtbench list metrics` shows all")
+
+
+def metric_named_or_none(name: str) -> str | None:
+    """None where a card has a number of something that vtbench does not measure."""
+    try:
+        return metric_named(name)
+    except VtbenchError:
+        return None
