@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import glob
 import io
 import json
 import math
@@ -27,6 +29,7 @@ from vtbench.reporting import table
 from vtbench.reporting.runs import curve_key, identity, read_runs, record, system, vtbench_version
 from vtbench.reporting.versions import of_newest
 from vtbench.results.files import disk_error
+from vtbench.results.holding import Held, sweep
 from vtbench.results.record import Run
 from vtbench.types.errors import VtbenchError
 
@@ -34,6 +37,8 @@ HERE = Path(__file__).resolve().parent
 MARKER = "vtbench-site.json"
 """Its presence says that a folder is a site of ours and may be replaced."""
 SITE_SCHEMA = 1
+PATIENCE = 30.0
+"""Seconds that a build waits for another that is writing the same site."""
 
 
 def write_site(runs: Sequence[Path], out: Path) -> Path:
@@ -41,8 +46,24 @@ def write_site(runs: Sequence[Path], out: Path) -> Path:
     out = out.resolve()
     check_replaceable(out)
     files = site_files(read_runs(runs))
+    with Held(out.with_name(f".{out.name}.lock"), out, PATIENCE):
+        _clear_up(out)
+        _swap_in(files, out)
+    return out / "index.html"
+
+
+def _clear_up(out: Path) -> None:
+    """What a build that was killed left beside the site; the site itself, if that had only been moved away."""
+    if not os.path.lexists(out):
+        moved = sorted(p for p in out.parent.glob(f".{glob.escape(out.name)}.old-*/site") if (p / MARKER).is_file())
+        for site in moved[-1:]:
+            with contextlib.suppress(OSError):
+                site.rename(out)
+    sweep(out.parent, (f".{out.name}.new-", f".{out.name}.old-"))
+
+
+def _swap_in(files: Mapping[str, bytes], out: Path) -> None:
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.new-"))
     except OSError as bad:
         raise disk_error(bad, out) from bad
@@ -71,7 +92,6 @@ def write_site(runs: Sequence[Path], out: Path) -> Path:
         shutil.rmtree(fresh, ignore_errors=True)
         if old is not None:
             shutil.rmtree(old, ignore_errors=True)
-    return out / "index.html"
 
 
 def check_replaceable(out: Path) -> None:

@@ -146,6 +146,6 @@ def test_a_failed_access_says_what_failed_and_not_that_it_was_a_write(monkeypatc
     from vtbench.results.files import trouble
 
     assert str(trouble(PermissionError(errno.EACCES, "Permission denied", "a.png"))).startswith(
-        "a.png cannot be read or written (Permission denied)"
+        "a.png cannot be read (Permission denied)"
     )
     assert "the disk is full" in str(trouble(OSError(errno.ENOSPC, "No space left", "a")))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
-from support import evaluate, stable
+from support import command, evaluate, stable
 
 from vtbench.results.record import read_run
 from vtbench.running.merge import merge
@@ -92,3 +93,33 @@ def test_empty_shards_with_features_tokens_and_a_limit(images: Path, tmp_path: P
         assert (ours is None) == (theirs is None)
         if ours is not None and theirs is not None:
             assert (ours.value, ours.n) == (theirs.value, theirs.n)
+
+
+def test_merging_again_says_so_and_a_killed_merge_is_done_anew(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for part in (1, 2):
+        evaluate("right", images, tmp_path / "shards", batch_size=8, shard=(part, 2))
+    words = ("merge", tmp_path / "shards", "--out", tmp_path / "merged")
+    assert command(*words)[::2] == (0, "")
+    (merged,) = (tmp_path / "merged").iterdir()
+    before = {p.name: p.read_bytes() for p in merged.iterdir() if p.is_file()}
+    code, out, err = command(*words)
+    assert (code, out.strip()) == (0, str(merged))
+    assert "is joined from these 2 shards already: nothing to do" in err
+    assert {p.name: p.read_bytes() for p in merged.iterdir() if p.is_file()} == before
+    # Killed before its last step, with whatever it had written by then.
+    for left in ("run.json", "scores.jsonl"):
+        (merged / left).unlink()
+    (merged / ".rows.ab12_xyz").write_text("half")
+    (merged / "rows.jsonl").write_bytes(before["rows.jsonl"][:100])
+    assert command(*words)[::2] == (0, "")
+    assert {p.name for p in merged.iterdir() if p.is_file()} == {*before}
+    assert (merged / "rows.jsonl").read_bytes() == before["rows.jsonl"]
+    # What is no whole of these shards is refused, as before.
+    record = json.loads((merged / "run.json").read_text())
+    for change in ({"merged_from": 3}, {"n": 5}, {"status": "running"}, {"merged_from": None}):
+        (merged / "run.json").write_text(json.dumps({**record, **change}))
+        code, _, err = command(*words)
+        assert code == 2, change
+        assert "exists already, and is not these shards joined" in err

@@ -233,5 +233,5 @@ def merge(
     """Join the shards of evaluate --shard into one run."""
     from vtbench.running.merge import merge as join
 
-    paths = list(join(runs, out))
+    paths = list(join(runs, out, complain))
     answer({"runs": paths}, "\n".join(map(str, paths)), as_json=as_json)

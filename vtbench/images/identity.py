@@ -69,9 +69,10 @@ Digest = tuple[str, str | None]
 
 
 class Memory:
-    """Digests of the files below one root, in one file of the cache: a line a digest, `key sha256`.
+    """Digests of the files below one root, in one file of the cache: a line a digest, `key sha256 check`.
 
-    Several processes may append at once; a line that was torn is passed over. What cannot be written is not remembered.
+    Several processes may append at once; a line that was torn or damaged is passed over, as its check shows. What
+    cannot be written is not remembered.
     """
 
     def __init__(self, root: Path) -> None:
@@ -82,7 +83,8 @@ class Memory:
     def _lines(self) -> Iterator[tuple[str, str]]:
         with contextlib.suppress(OSError), self._file.open(encoding="ascii", errors="replace") as source:
             for line in source:
-                if match := re.fullmatch(r"([0-9a-f]{32}) ([0-9a-f]{64})\n", line):
+                match = re.fullmatch(r"([0-9a-f]{32}) ([0-9a-f]{64}) ([0-9a-f]{16})\n", line)
+                if match and match[3] == _check(match[1], match[2]):
                     yield match[1], match[2]
 
     def get(self, key: str) -> str | None:
@@ -90,7 +92,7 @@ class Memory:
 
     def keep(self, digests: Iterable[Digest]) -> None:
         """Appends what is to be remembered."""
-        lines = "".join(f"{key} {sha256}\n" for sha256, key in digests if key is not None)
+        lines = "".join(f"{key} {sha256} {_check(key, sha256)}\n" for sha256, key in digests if key is not None)
         if not lines:
             return
         with contextlib.suppress(OSError):
@@ -98,6 +100,11 @@ class Memory:
             # One unbuffered write in append mode: lines of other processes are not torn apart.
             with self._file.open("ab", buffering=0) as out:
                 out.write(lines.encode("ascii"))
+
+
+def _check(key: str, sha256: str) -> str:
+    """What shows that a line of the memory is as it was written: 16 hexadecimal digits."""
+    return hashlib.blake2b(f"{key} {sha256}".encode(), digest_size=8).hexdigest()
 
 
 def _of_file(path: str, extents: Sequence[Extent], memory: Memory) -> list[Digest]:

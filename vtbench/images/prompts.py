@@ -9,6 +9,7 @@ hold, unless a prompt's metadata state another; metadata's "quote" is that text 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -18,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from vtbench.images import web
-from vtbench.results.files import write_atomic
+from vtbench.results.cache_files import write_cache
 from vtbench.types.adapter import Prompt
 from vtbench.types.environment import cache_dir, offline, package_folder
 from vtbench.types.errors import Unavailable, VtbenchError, near
+from vtbench.types.foreign import cause
 
 FOLDER = package_folder("vtbench.tasks.prompts")
 GENEVAL_URL = "https://raw.githubusercontent.com/djghosh13/geneval/main/prompts/evaluation_metadata.jsonl"
@@ -75,7 +77,7 @@ def _open(spec: str) -> PromptSuite:
     if spec.startswith("classes:"):
         return _classes(spec)
     if spec == "geneval":
-        return _read(_geneval(), "geneval")
+        return _parsed(_geneval(), GENEVAL_URL, "geneval")
     path = FOLDER / f"{spec}.jsonl"
     if "/" not in spec and path.is_file():
         return _read(path, spec)
@@ -100,11 +102,12 @@ def _classes(spec: str) -> PromptSuite:
     return PromptSuite(spec, tuple(Prompt(f"class-{k:04d}", label=k) for k in range(first, last + 1)))
 
 
-def _geneval() -> Path:
+def _geneval() -> str:
     """The reference's prompts: fetched once from their official place, never part of vtbench."""
     path = cache_dir() / "prompts" / "geneval.jsonl"
-    if path.is_file():
-        return path
+    # Counted again: a file that was cut in the cache is fetched anew.
+    if _is_file(path) and _count(text := _text(path)) == GENEVAL_PROMPTS:
+        return text
     if offline():
         raise Unavailable(
             f"GenEval's prompts are not here and VTBENCH_OFFLINE forbids the network: fetch {GENEVAL_URL} "
@@ -112,23 +115,43 @@ def _geneval() -> Path:
         )
     try:
         data = web.fetch(web.Question(GENEVAL_URL), seconds=60, most=GENEVAL_LARGEST)
-    except web.Refused as bad:
+        text = data.decode()
+    except (web.Refused, UnicodeDecodeError) as bad:
         raise Unavailable(
             f"GenEval's prompts could not be fetched ({bad}): get {GENEVAL_URL} and give its path as --suite"
         ) from bad
-    count = sum(1 for line in data.splitlines() if line.strip())
-    if count != GENEVAL_PROMPTS:
-        raise VtbenchError(f"{GENEVAL_URL} holds {count} prompts, wanted {GENEVAL_PROMPTS}: give a path as --suite")
-    write_atomic(path, data)
-    return path
+    if _count(text) != GENEVAL_PROMPTS:
+        raise VtbenchError(
+            f"{GENEVAL_URL} holds {_count(text)} prompts, wanted {GENEVAL_PROMPTS}: give a path as --suite"
+        )
+    write_cache(path, [data])
+    return text
+
+
+def _is_file(path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return path.is_file()
+    return False
+
+
+def _count(text: str) -> int:
+    return sum(1 for line in text.splitlines() if line.strip())
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as bad:
+        raise VtbenchError(f"{path} cannot be read as prompts ({cause(bad)}): give a JSONL file") from bad
 
 
 def _read(path: Path, name: str) -> PromptSuite:
-    try:
-        # Not splitlines: a prompt may hold U+2028 and its like as they are.
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as bad:
-        raise VtbenchError(f"{path} cannot be read as prompts ({bad}): give a JSONL file") from bad
+    return _parsed(_text(path), str(path), name)
+
+
+def _parsed(text: str, path: str, name: str) -> PromptSuite:
+    # Not splitlines: a prompt may hold U+2028 and its like as they are.
+    lines = text.split("\n")
     head: dict[str, Any] = {}
     prompts: list[Prompt] = []
     for number, line in enumerate(lines, 1):
@@ -136,18 +159,18 @@ def _read(path: Path, name: str) -> PromptSuite:
             continue
         try:
             entry = json.loads(line)
-        except ValueError as bad:
-            raise VtbenchError(f"{path} line {number} is not JSON ({bad}): one prompt a line") from bad
+        except (ValueError, RecursionError) as bad:
+            raise VtbenchError(f"{path} line {number} is not JSON ({cause(bad)}): one prompt a line") from bad
         if not isinstance(entry, dict):
             raise VtbenchError(f"{path} line {number} is a {type(entry).__name__}: one JSON object a line")
         if "prompts" in entry and not prompts and not head:
             head = entry
             continue
         prompts.append(_prompt(entry, len(prompts), f"{path} line {number}", _language(head, path)))
-    return PromptSuite(name, checked(prompts, str(path)), head.get("licence"), str(head.get("version", "1")))
+    return PromptSuite(name, checked(prompts, path), head.get("licence"), str(head.get("version", "1")))
 
 
-def _language(head: Mapping[str, Any], path: Path) -> dict[str, Any]:
+def _language(head: Mapping[str, Any], path: str) -> dict[str, Any]:
     """What a header states of the language of every prompt's text."""
     language = head.get("language")
     if language is not None and not (isinstance(language, str) and language.strip()):

@@ -19,7 +19,6 @@ import json
 import os
 import shutil
 import subprocess
-import tempfile
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +27,7 @@ from typing import Any
 
 from vtbench.metrics import weights
 from vtbench.metrics.languages import ENGLISH, reading_model, right_to_left
+from vtbench.results.cache_files import read_checked, write_checked
 from vtbench.types.environment import cache_dir
 from vtbench.types.errors import MissingExtra, Unavailable
 
@@ -298,17 +298,10 @@ def kept(reader: Engine, image: Any, question: Any, make: Callable[[], Any]) -> 
     digest.update(image.tobytes())
     key = digest.hexdigest()
     path = cache_dir() / "readings" / key[:2] / f"{key}.json"
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        # Absent, or torn by a crash: read again.
+    reading = read_checked(path)
+    if reading is None:
         reading = make()
-    # A cache that cannot be written costs time only.
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as out:
-            json.dump(reading, out, ensure_ascii=False)
-        os.replace(out.name, path)
+        write_checked(path, reading)
     return reading
 
 

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vtbench.images import web
-from vtbench.results.files import disk_error, flushed
+from vtbench.results.files import flushed
 from vtbench.types.errors import Unavailable, VtbenchError
+from vtbench.types.foreign import reading
 
 BEGIN = 15.0
 """Seconds in which a server must begin to answer: where packets are dropped, a run goes on without the file."""
@@ -23,14 +24,18 @@ LARGEST = 1 << 37
 
 
 def sha256_file(path: Path) -> str:
-    """sha256 of a file, or of a folder's files (names and contents, in sorted order)."""
+    """sha256 of a file, or of a folder's files (names and contents, in sorted order). Raises VtbenchError for what is
+    neither: a pipe would be waited for, and a device has no end."""
     digest = hashlib.sha256()
     if path.is_dir():
         for part in sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith(".")):
             digest.update(f"{part.relative_to(path).as_posix()}\0{sha256_file(part)}\n".encode())
         return digest.hexdigest()
-    with path.open("rb") as source:
-        return hashlib.file_digest(source, "sha256").hexdigest()
+    with reading(path, "a file", "give one that can be read"):
+        if not path.is_file():
+            raise VtbenchError(f"{path} is no regular file: give one")
+        with path.open("rb") as source:
+            return hashlib.file_digest(source, "sha256").hexdigest()
 
 
 def fetch_file(url: str, target: Path, *, sha256: str | None) -> Path:
@@ -44,7 +49,9 @@ def fetch_file(url: str, target: Path, *, sha256: str | None) -> Path:
         with _alone(target):
             return target if target.is_file() else _receive(url, target, sha256)
     except OSError as bad:
-        raise disk_error(bad, target) from bad
+        raise VtbenchError(
+            f"{target} could not be written ({bad.strerror or bad}): free space, or set VTBENCH_CACHE to another folder"
+        ) from bad
 
 
 @contextlib.contextmanager

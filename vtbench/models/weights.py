@@ -7,6 +7,7 @@ nothing), "unverified" (a card of released weights, but the file's sha256 differ
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ def find(card: Card, checkpoint: Path | None = None) -> WeightFiles:
         return WeightFiles({}, "none")
     if checkpoint is None:
         return _verified(card, {w.role: _packaged(w) or download(card, w) for w in card.weights}, users=False)
-    if not checkpoint.exists():
+    if not exists(checkpoint):
         raise VtbenchError(f"--checkpoint {checkpoint} does not exist: give a file, or a folder with {_names(card)}")
     return _verified(card, {w.role: _of_the_user(card, w, checkpoint) for w in card.weights}, users=True)
 
@@ -65,6 +66,13 @@ def refuse_of_other_options(files: WeightFiles, card: Card, every: Card) -> None
         if path.name in others:
             said = " ".join(f"--option {name}={value}" for name, value in others[path.name].items())
             raise VtbenchError(f"{path.name} is the file of {card.name} under other options: give {said}")
+
+
+def exists(path: Path) -> bool:
+    """Whether a path leads anywhere; one that the system does not take (too long, say) does not."""
+    with contextlib.suppress(OSError, ValueError):
+        return path.exists()
+    return False
 
 
 def _of_the_user(card: Card, weight: Weights, checkpoint: Path) -> Path:

@@ -1,18 +1,23 @@
 """What the cache holds, and what of it may go: only what vtbench makes again by itself, never what somebody put there.
 
-Every file is written beside its place and renamed, and read by somebody who has it open or makes it anew: removing one
-at any moment costs time, and never a number.
+Every file carries a checksum, is written beside its place, flushed and renamed, and is read by somebody who has it open
+or makes it anew: damage, a power cut, removing one at any moment, a cache that cannot be written, all that costs time
+and never a number.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 import stat
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vtbench.types.environment import cache_dir
 
@@ -53,6 +58,52 @@ class Part:
     oldest: float | None
     pruned: bool
     """Whether `prune` looks at it."""
+
+
+def write_cache(path: Path, content: Iterable[bytes]) -> bool:
+    """Writes a file of the cache; False where that cannot be done, which costs time only. `content` may read from
+    elsewhere: what it raises is raised."""
+    name = ""
+    try:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+            out = os.fdopen(handle, "wb")
+        except OSError:
+            return False
+        with out:
+            for block in content:
+                try:
+                    out.write(block)
+                except OSError:
+                    return False
+            try:
+                out.flush()
+                os.fsync(out.fileno())
+                os.replace(name, path)
+            except OSError:
+                return False
+        name = ""
+        return True
+    finally:
+        if name:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+
+
+def write_checked(path: Path, value: Any) -> bool:
+    """Keeps a value of JSON in the cache, with the sha256 of its text; False where that cannot be done."""
+    text = json.dumps(value, ensure_ascii=True)
+    return write_cache(path, [f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}".encode()])
+
+
+def read_checked(path: Path) -> Any:
+    """What `write_checked` kept; None where it is not there, cannot be read, or is not what was written."""
+    try:
+        stated, _, text = path.read_text(encoding="ascii").partition("\n")
+        return json.loads(text) if hashlib.sha256(text.encode()).hexdigest() == stated else None
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def parts() -> list[Part]:

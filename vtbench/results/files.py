@@ -43,24 +43,54 @@ def dumps(value: Any) -> str:
     return json.dumps(plain(value), ensure_ascii=False, allow_nan=False)
 
 
+_FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file size limit is reached",
+}
+_ONLY_WRITING = (*_FULL, errno.EROFS, errno.ETXTBSY)
+_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+
+
 def disk_error(bad: OSError, path: Path) -> VtbenchError:
     """The sentence for a failed write."""
-    full = {
-        errno.ENOSPC: "the disk is full",
-        errno.EDQUOT: "the disk quota is used up",
-        errno.EFBIG: "the file size limit is reached",
-    }
-    if bad.errno in full:
-        return NotWritten(f"{full[bad.errno]}: {path} could not be written; free space and run the same command again")
+    if bad.errno in _FULL:
+        return NotWritten(f"{_FULL[bad.errno]}: {path} could not be written; free space and run the same command again")
+    link = _dangling(path)
+    if link is not None:
+        return NotWritten(f"{path} could not be written ({link} is a link that leads nowhere): choose another --out")
     return NotWritten(f"{path} could not be written ({bad.strerror or bad}): choose another --out or mend its rights")
 
 
+def read_error(bad: OSError, path: Path) -> VtbenchError:
+    """The sentence for a failed read."""
+    link = _dangling(path)
+    if link is not None:
+        return VtbenchError(f"{path} cannot be read ({link} is a link that leads nowhere): mend it, or give another")
+    if bad.errno in _NOWHERE:
+        return VtbenchError(f"{path} cannot be read ({bad.strerror or bad}): give a path that is there")
+    return VtbenchError(f"{path} cannot be read ({bad.strerror or bad}): mend its rights, or give another")
+
+
+def _dangling(path: Path) -> Path | None:
+    """The path itself, or a folder above it, if that is a link that leads nowhere."""
+    with contextlib.suppress(OSError):
+        return next((p for p in (path, *path.parents) if p.is_symlink() and not p.exists()), None)
+    return None
+
+
 def trouble(bad: OSError) -> VtbenchError:
-    """The sentence for a failed access of which nobody knows whether it read or wrote."""
+    """The sentence for a failed access of which only the path is known: what is not there was read, as writing makes
+    it; what may be read and is refused was written."""
     path = Path(str(bad.filename or "a file"))
-    if bad.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if bad.errno in _ONLY_WRITING:
         return disk_error(bad, path)
-    return VtbenchError(f"{path} cannot be read or written ({bad.strerror or bad}): mend its rights, or give another")
+    if bad.filename is None or bad.filename2 is not None:
+        return VtbenchError(f"{path} cannot be read or written ({bad.strerror or bad}): mend its rights")
+    with contextlib.suppress(OSError):
+        if bad.errno in (errno.EACCES, errno.EPERM, errno.EISDIR) and os.access(path, os.R_OK):
+            return disk_error(bad, path)
+    return read_error(bad, path)
 
 
 def write_atomic(path: Path, text: str | bytes) -> None:
@@ -131,7 +161,7 @@ def read_json(path: Path) -> Any:
     except ValueError as bad:
         raise VtbenchError(f"{path} is not valid JSON ({bad}): the file is damaged") from bad
     except OSError as bad:
-        raise VtbenchError(f"{path} cannot be read ({bad.strerror or bad}): mend its rights") from bad
+        raise read_error(bad, path) from bad
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -145,7 +175,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
                     return
                 yield _object(line, f"{path} line {number}")
     except OSError as bad:
-        raise VtbenchError(f"{path} cannot be read ({bad.strerror or bad}): mend its rights") from bad
+        raise read_error(bad, path) from bad
 
 
 def _object(line: bytes, where: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from vtbench.results.files import disk_error, dumps, read_lines, write_atomic, write_json
+from vtbench.results.holding import Held, sweep
 from vtbench.results.record import RunInfo, Score, read_info
 from vtbench.types.errors import VtbenchError
 
@@ -19,6 +20,10 @@ ROWS, SCORES, INFO = "rows.jsonl", "scores.jsonl", "run.json"
 TOKENS = ("tokens.bin", "tokens.idx")
 FEATURES = "features"
 """The folder of features below a run's."""
+FILES = frozenset((INFO, ROWS, SCORES, *TOKENS, "lock"))
+"""The files that a run's folder holds."""
+LITTER = (".rows.", *(f".{name}." for name in (*sorted(FILES), "generate.json", "samples.jsonl")))
+"""How files begin that are written beside their place and renamed."""
 
 
 class RunFolder:
@@ -27,39 +32,21 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock: Any = None
+        self._held = Held(path / "lock", path)
         self._rows: IO[bytes] | None = None
 
     def __enter__(self) -> RunFolder:
-        import filelock
-
-        place = self.path / "lock"
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            # A soft lock would outlive a kill, so a file system without real ones is refused. A second of patience:
-            # a writer that ends at this moment removes the file that was about to be locked.
-            lock = filelock.FileLock(place, timeout=1, poll_interval=0.02, fallback_to_soft=False)
-            lock.acquire()
-        except filelock.Timeout:
-            raise VtbenchError(
-                f"another process is writing {self.path}: wait for it, or choose another --out"
-            ) from None
-        except OSError as bad:
-            if bad.errno in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
-                raise VtbenchError(
-                    f"{self.path} lies on a file system that cannot lock files: choose an --out on another"
-                ) from bad
-            raise disk_error(bad, place if self.path.is_dir() else self.path) from bad
-        self._lock = lock
+        self._held.take()
+        sweep(self.path, LITTER)
+        sweep(self.path / "samples", (".samples.json.",))
+        sweep(self.path.parent, (f".{self.path.name}.removed-",))
+        for part in (self.path / FEATURES).glob(".*.part.npz"):
+            part.unlink(missing_ok=True)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._close_rows()
-        if self._lock is not None:
-            with contextlib.suppress(OSError):
-                (self.path / "lock").unlink()
-            self._lock.release()
-            self._lock = None
+        self._held.drop()
 
     def _close_rows(self) -> None:
         if self._rows is not None:
@@ -99,13 +86,14 @@ class RunFolder:
         try:
             grave = Path(tempfile.mkdtemp(dir=self.path.parent, prefix=f".{self.path.name}.removed-"))
             self.path.rename(grave / self.path.name)
-            (grave / self.path.name / INFO).unlink()
-            shutil.rmtree(grave)
+            (grave / self.path.name / INFO).unlink(missing_ok=True)
+            # The next writer of this name clears graves away, this one too.
+            shutil.rmtree(grave, ignore_errors=True)
+            if grave.exists():
+                raise OSError(errno.ENOTEMPTY, "some of its files could not be removed", str(grave))
         except OSError as bad:
             raise disk_error(bad, self.path) from bad
-        # Its lock went with it; one that lies there by now is another process's.
-        self._lock.release()
-        self._lock = None
+        self._held.drop(gone=True)
 
     def keep_rows(self, batch: int) -> int:
         """Cuts rows.jsonl to whole batches of `batch` rows (a torn line goes too); returns how many rows stay."""
@@ -148,18 +136,30 @@ class RunFolder:
     def replace_rows(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Writes all rows anew beside the old ones and swaps (used when metrics are added to a finished run)."""
         self._close_rows()
-        handle, name = tempfile.mkstemp(dir=self.path, prefix=".rows.")
+        name = ""
         try:
+            with self._writes_rows():
+                handle, name = tempfile.mkstemp(dir=self.path, prefix=".rows.")
             with os.fdopen(handle, "wb") as out:
                 for row in rows:
-                    out.write((dumps(row) + "\n").encode())
-                out.flush()
-                os.fsync(out.fileno())
-            os.chmod(name, 0o644)
-            os.replace(name, self.rows_path)
-        except BaseException as bad:
-            with contextlib.suppress(FileNotFoundError):
+                    line = (dumps(row) + "\n").encode()
+                    with self._writes_rows():
+                        out.write(line)
+                with self._writes_rows():
+                    out.flush()
+                    os.fsync(out.fileno())
+            with self._writes_rows():
+                os.chmod(name, 0o644)
+                os.replace(name, self.rows_path)
+        except BaseException:
+            with contextlib.suppress(OSError):
                 os.unlink(name)
-            if isinstance(bad, OSError):
-                raise disk_error(bad, self.rows_path) from bad
             raise
+
+    @contextlib.contextmanager
+    def _writes_rows(self) -> Iterator[None]:
+        """Whatever fails inside is a failed write; outside, where rows and tokens are read, it is not."""
+        try:
+            yield
+        except OSError as bad:
+            raise disk_error(bad, self.rows_path) from bad

@@ -6,11 +6,10 @@ import contextlib
 import os
 from pathlib import Path
 
-from vtbench.results.folder import FEATURES, INFO, ROWS, SCORES, TOKENS, RunFolder
+from vtbench.results.folder import FEATURES, FILES, INFO, RunFolder
 from vtbench.results.record import read_info
 from vtbench.types.errors import VtbenchError
 
-FILES = frozenset((INFO, ROWS, SCORES, *TOKENS, "lock"))
 FOLDERS = frozenset((FEATURES, "samples", "images", "generated"))
 """All that a run's folder holds; anything else is somebody's own."""
 

@@ -309,4 +309,8 @@ def _leave_features(job: Job, folder: RunFolder, start: _Start, seen: Tally, kno
         if name not in known:
             feature_cache.keep(originals, extractor, images, place.reference(extractor))
     if job.shard is None and "features" not in start.save:
-        place.reduce(extractors, seen.good)
+        try:
+            place.reduce(extractors, seen.good)
+        except OSError as bad:
+            # They stay as they are, which costs space; the run is finished.
+            log.debug("the features of %s stay unreduced", folder.path, exc_info=bad)

@@ -10,11 +10,12 @@ from typing import Any
 
 from vtbench.images.opening import open_again
 from vtbench.models.isolation import isolated
-from vtbench.results.folder import FEATURES, ROWS, SCORES, TOKENS, RunFolder
+from vtbench.results.folder import FEATURES, RunFolder
 from vtbench.results.record import Run, RunInfo, find_runs, read_run
 from vtbench.results.stores import FeatureFile, TokenFile
 from vtbench.running.question import costs_of, joined
 from vtbench.scoring.costs import cost_scores
+from vtbench.scoring.feature_cache import Say
 from vtbench.scoring.features import FeaturePlace
 from vtbench.scoring.loading import Metrics, load_metrics
 from vtbench.scoring.scores import Asked, scores_of, tally, with_values
@@ -27,8 +28,9 @@ COPY = 1 << 24
 
 
 @isolated()
-def merge(paths: Sequence[Path], out: Path) -> list[Path]:
-    """Joins every complete set of shards at or below `paths` into folders under `out`; returns them.
+def merge(paths: Sequence[Path], out: Path, say: Say | None = None) -> list[Path]:
+    """Joins every complete set of shards at or below `paths` into folders under `out`; returns them. What was joined
+    before stays as it is, and `say` is told.
 
     Raises VtbenchError if a shard is missing, unfinished or given twice; nothing is written then.
     """
@@ -40,7 +42,11 @@ def merge(paths: Sequence[Path], out: Path) -> list[Path]:
     if not groups:
         raise VtbenchError(f"{', '.join(map(str, paths))} holds no shard: run evaluate with --shard i/n first")
     plans = [_ordered(runs) for runs in groups.values()]
-    return [_join(shards, out) for shards in plans]
+    return [_join(shards, out, say or _silent) for shards in plans]
+
+
+def _silent(_: str) -> None:
+    """For callers that watch nothing."""
 
 
 def _ordered(runs: Sequence[Run]) -> list[Run]:
@@ -78,14 +84,17 @@ def _ordered(runs: Sequence[Run]) -> list[Run]:
     return ordered
 
 
-def _join(shards: Sequence[Run], out: Path) -> Path:
+def _join(shards: Sequence[Run], out: Path, say: Say) -> Path:
     """One folder of all shards; run.json is written last, so that a killed merge counts for nothing."""
     target = out / shards[0].path.name.split("--shard-")[0]
     with RunFolder(target) as folder:
-        if folder.info() is not None:
-            raise VtbenchError(f"{target} exists already: choose another --out")
-        for name in (ROWS, SCORES, *TOKENS):
-            (target / name).unlink(missing_ok=True)
+        before = folder.info()
+        if before is not None:
+            if not _is_whole_of(before, shards):
+                raise VtbenchError(f"{target} exists already, and is not these shards joined: choose another --out")
+            say(f"{target} is joined from these {len(shards)} shards already: nothing to do")
+            return target
+        folder.clear()
         _join_features(shards, target)
         _join_rows(shards, folder)
         for name in ("samples", "images"):
@@ -94,10 +103,21 @@ def _join(shards: Sequence[Run], out: Path) -> Path:
                     shutil.copytree(shard.path / name, target / name, dirs_exist_ok=True)
         info = _record(shards)
         extractors, good = _score(folder, info)
-        folder.write_info(info)
         if "features" not in info.save:
             FeaturePlace(target).reduce(extractors, good)
+        folder.write_info(info)
     return target
+
+
+def _is_whole_of(info: RunInfo, shards: Sequence[Run]) -> bool:
+    """Whether a record is of these shards joined: the same question, as many, and measured by the same versions."""
+    wanted = _record(shards)
+
+    def versions(record: RunInfo) -> dict[str, Any]:
+        return {name: card.get("version") for name, card in record.metrics.items()}
+
+    same = (info.id, info.merged_from, info.n, info.limit) == (wanted.id, len(shards), wanted.n, wanted.limit)
+    return same and bool(info.finished) and versions(info) == versions(wanted)
 
 
 def _join_features(shards: Sequence[Run], target: Path) -> None:

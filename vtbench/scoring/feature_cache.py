@@ -11,16 +11,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import inspect
+import itertools
 import json
 import os
 import stat
-import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtbench.results import provenance, sources
+from vtbench.results.cache_files import write_cache
 from vtbench.results.stores import FeatureFile
 from vtbench.types.environment import cache_dir
 from vtbench.types.metric import Extractor
@@ -169,30 +170,18 @@ def keep(originals: Originals, extractor: Extractor, images: Iterable[Any], feat
     if len(ids) != DIGEST * len(hashes) or not _finite(features):
         return
     digest = hashlib.sha256(ids)
-    with features.path.open("rb") as source:
-        while chunk := source.read(CHUNK):
-            digest.update(chunk)
+    for chunk in _blocks(features.path):
+        digest.update(chunk)
     head = {"vtbench": "features", "key": key, "extractor": extractor.id, "n": originals.count, "dim": extractor.dim}
     text = json.dumps({**head, "sha256": digest.hexdigest()}).encode()
     line = text + b" " * (-(len(text) + 1) % HEAD) + b"\n"
-    with contextlib.suppress(OSError):
-        _write(place(key), line + ids, features.path)
+    write_cache(place(key), itertools.chain([line + ids], _blocks(features.path)))
 
 
-def _write(path: Path, beginning: bytes, rest: Path) -> None:
-    """The bytes and then the file `rest`, beside their place and renamed: nobody ever sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as out, rest.open("rb") as source:
-            out.write(beginning)
-            while chunk := source.read(CHUNK):
-                out.write(chunk)
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
-        raise
+def _blocks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as source:
+        while chunk := source.read(CHUNK):
+            yield chunk
 
 
 def _finite(features: FeatureFile) -> bool:
