@@ -293,5 +293,5 @@ def test_several_processes_remember_at_once(tmp_path: Path, cache: Path) -> None
     assert hashes == {hash_of(root)}
     (memory,) = (cache / "hashes").iterdir()
     lines = memory.read_text().splitlines()
-    assert all(len(line) == 97 for line in lines)
+    assert all(len(line) == 114 for line in lines)
     assert len(set(lines)) == 200
