@@ -55,6 +55,19 @@ def test_no_pair_is_left_to_merge() -> None:
     assert images[0].tolist() == [2, 1, 1, 0]
 
 
+def test_the_vocabulary_of_the_language_model() -> None:
+    """Base ids behind `vocab_pad`, pairs behind `vocab_end`; a sequence of the 1-D rule is taken for a grid, too."""
+    drawn = np.random.default_rng(0).integers(0, 4, (3, 1024))
+    facts = {"alphabet": 4, "num_merges": 6, "vocab_pad": 10, "vocab_end": 30}
+    made = byte_pairs.replay(facts, {"train": drawn, "test": drawn})
+    pairs = made["merges"][:, :2].tolist()
+    grid = byte_pairs.encode(drawn[0].reshape(32, 32), pairs, 4)
+    wanted = [10 + k if k < 4 else 30 + k - 4 for k in grid.tolist()]
+    assert made["shifted"][0, : len(wanted)].tolist() == wanted
+    assert set(made["shifted"][0, len(wanted) :].tolist()) <= {-1}
+    assert len(wanted) != int(made["encoded_length"][0])
+
+
 def test_the_1d_rule_decodes_the_picture_of_the_vq() -> None:
     image = cat(64, 96)
     wanted = there_and_back(load("bpe-vq", merges=0), image)[1]
@@ -85,6 +98,8 @@ def test_a_wrong_code_fails_and_what_is_no_fixture_says_why(tmp_path: Path) -> N
     assert "the array merges of the NPZ is [23, 3], the fixture says [24, 3]" in report.reasons[0]
     report = parity.check_fixture(_changed(tmp_path, facts={"num_merges": 23}))
     assert "merges has shape [23, 3], upstream's [24, 3]" in report.reasons
+    report = parity.check_fixture(_changed(tmp_path, decoded=encoded))
+    assert report.reasons == ["the rule neither reads nor makes decoded"]
     report = parity.check_fixture(_changed(tmp_path, facts={"schema": "bpe-2"}))
     assert report.reasons == ["the fixture has schema 'bpe-2', this vtbench checks schema 1"]
 

@@ -23,6 +23,18 @@ Rule = Callable[[Mapping[str, Any], "Arrays"], "Arrays"]
 """(facts, arrays of a fixture) -> what ours makes of it, by the names of its outputs."""
 
 
+class _Read(dict[str, "np.ndarray[Any, Any]"]):
+    """Arrays that know which of them were asked for: the inputs of a rule."""
+
+    def __init__(self, arrays: Arrays) -> None:
+        super().__init__(arrays)
+        self.names: set[str] = set()
+
+    def __getitem__(self, name: str) -> np.ndarray[Any, Any]:
+        self.names.add(name)
+        return super().__getitem__(name)
+
+
 def rule_of(facts: Mapping[str, Any]) -> Rule | None:
     """The rule that some family has for the fixture's schema; None where none claims it, as a network's."""
     schema = facts.get("schema")
@@ -37,8 +49,9 @@ def check_rule(rule: Rule, facts: Mapping[str, Any], arrays: Arrays, report: Rep
     """Compares every output of the fixture; raises VtbenchError where the file does not hold what the rule needs."""
     import numpy as np
 
+    read = _Read(arrays)
     try:
-        ours = rule(facts, arrays)
+        ours = rule(facts, read)
     except KeyError as lacking:
         raise VtbenchError(f"the fixture lacks {lacking}: it is not of schema {facts['schema']}") from lacking
     equal = total = 0
@@ -52,6 +65,9 @@ def check_rule(rule: Rule, facts: Mapping[str, Any], arrays: Arrays, report: Rep
         equal, total = equal + int((off == 0).sum()), total + off.size
         if off.any():
             report.reasons.append(f"{int((off != 0).sum())} of {off.size} {name} differ")
+    ignored = sorted(set(arrays) - set(ours) - read.names)
+    if ignored:
+        report.reasons.append(f"the rule neither reads nor makes {', '.join(ignored)}")
     report.equal_tokens = equal / total if total else None
     if not report.differences and not report.reasons:
         raise VtbenchError("the fixture holds none of the rule's outputs: there is nothing to compare")

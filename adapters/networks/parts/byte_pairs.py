@@ -153,9 +153,7 @@ def replay(facts: Mapping[str, Any], arrays: Mapping[str, Ids]) -> dict[str, Ids
     alphabet = int(facts["alphabet"])
     pairs, trained = train(list(arrays["train"]), alphabet, int(facts["num_merges"]))
     test = [encode(ids, pairs.tolist(), alphabet) for ids in arrays["test"]]
-    start, end = alphabet + int(facts["vocab_pad"]), int(facts["vocab_end"])
-    shifted = [ids + int(facts["vocab_pad"]) for ids in test]
-    shifted = [np.where(ids >= start, ids + end - start, ids) for ids in shifted]
+    shifted = [_as_vocabulary(ids, pairs.tolist(), facts) for ids in arrays["test"] if ids.size == 32 * 32]
 
     def table(rows: Sequence[Ids]) -> Ids:
         longest = max(map(len, rows))
@@ -166,6 +164,17 @@ def replay(facts: Mapping[str, Any], arrays: Mapping[str, Ids]) -> dict[str, Ids
         "merges": np.column_stack([pairs, alphabet + np.arange(len(pairs))]),
         "encoded": table(test),
         "encoded_train": table([ids.flatten() for ids in trained]),
-        "shifted": table(shifted),
+        **({"shifted": table(shifted)} if shifted else {}),
         **{name: np.array([len(ids) for ids in rows]) for name, rows in lengths.items()},
     }
+
+
+def _as_vocabulary(ids: Ids, pairs: Sequence[Sequence[int]], facts: Mapping[str, Any]) -> Ids:
+    """An image's code as upstream's language model reads it (trans_token, :148-154), which takes every image for a grid
+    of 32 x 32, that of the 1-D rule too: base ids from `vocab_pad` on, those of pairs from `vocab_end` on."""
+    import numpy as np
+
+    alphabet, pad = int(facts["alphabet"]), int(facts["vocab_pad"])
+    code = encode(ids.reshape(32, 32), pairs, alphabet) + pad
+    start = alphabet + pad
+    return np.where(code >= start, code + int(facts["vocab_end"]) - start, code)
