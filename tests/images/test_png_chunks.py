@@ -80,18 +80,17 @@ def test_palettes_have_an_alpha_each(depth: int) -> None:
     assert np.abs(decode(data, "x") - (ink * cover + 255 * (1 - cover))).max() <= 1
 
 
-def test_interlaced_pictures_of_16_bits_keep_their_transparent_colour(tmp_path: Path) -> None:
-    """Pillow writes no interlaced PNG, imagecodecs no tRNS: the chunk is put into the other's file."""
-    cv2 = pytest.importorskip("cv2")
-    values = samples(16, 3, 16, 16).astype(np.uint16)
-    done, data = cv2.imencode(".png", values[..., ::-1])
-    assert done
-    data = data.tobytes()
-    place = data.index(b"IDAT") - 4
-    data = data[:place] + chunk(b"tRNS", values[0, 0].astype(">u2").tobytes()) + data[place:]
-    rgb = decode(data, "x")
-    assert rgb[0, 0].tolist() == [255] * 3
-    assert np.array_equal(rgb[1:], (values[1:] >> 8).astype(np.uint8))
+@pytest.mark.parametrize(("depth", "colour"), [(2, 0), (16, 0), (16, 2)])
+def test_interlaced_pictures_keep_their_transparent_colour(depth: int, colour: int) -> None:
+    """Adam7 (W3C PNG, 8.1): seven passes, each a picture of its own."""
+    values = samples(depth, 3 if colour else 1, 13, 11)
+    passes = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+    parts = [packed(values[y::down, x::across], depth) for x, y, across, down in passes]
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 11, 13, depth, colour, 0, 0, 1))
+    key = chunk(b"tRNS", values[0, 0].astype(">u2").tobytes())
+    data = MARK + head + key + chunk(b"IDAT", zlib.compress(b"".join(parts))) + chunk(b"IEND", b"")
+    seen = (values == values[0, 0]).all(axis=2, keepdims=True)
+    assert np.array_equal(decode(data, "x"), np.where(seen, 255, np.broadcast_to(eight(values, depth), (13, 11, 3))))
 
 
 PIXELS = samples(8, 3)

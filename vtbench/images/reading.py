@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from vtbench.images import jp2, netpbm, orientation, png, profiles, tiff
+from vtbench.images import jp2, jxl, netpbm, orientation, png, profiles, tiff
 from vtbench.images.limits import PIXEL_LIMIT, BadImage, open_regular, within_limit
 
 if TYPE_CHECKING:
@@ -153,6 +153,8 @@ def _stored(data: bytes, name: str) -> _Stored:
     stream = jp2.stream_of(io.BytesIO(data)) if data.startswith(jp2.MARKS) else None
     if stream is not None and (set(stream.depths) != {8} or stream.palette_depth > 8):
         return _Stored(jp2.decoded(data, stream, name), profile=stream.icc)
+    if data.startswith(jxl.MARKS) and (stated := jxl.size_of(data)):
+        within_limit(*stated, name)
     image, readable = _opened(data)
     within_limit(image.width, image.height, name)
     size = image.size
@@ -164,7 +166,12 @@ def _stored(data: bytes, name: str) -> _Stored:
         )
     turn, known = orientation.of_image(image)
     icc = image.info.get("icc_profile") if stream is None else stream.icc
-    return _Stored(image, turn, icc, [] if readable and known else ["Exif (damaged)"])
+    return _Stored(
+        jxl.mended(image) if image.format == "JXL" else image,
+        turn,
+        icc,
+        [] if readable and known else ["Exif (damaged)"],
+    )
 
 
 def _opened(data: bytes) -> tuple[Image.Image, bool]:

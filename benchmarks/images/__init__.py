@@ -1,0 +1,1 @@
+"""Image formats: what is read, against a second decoder."""
