@@ -1,7 +1,8 @@
 """Images of GenEval's prompts -> cases that the scorer judges.
 
-The detector has other trained weights than the reference's. The score is therefore named `geneval-hf` and does not
-stand beside a published GenEval. Colours are asked only of the objects that a clause with a colour will look at.
+With the reference's own detector, the file that its script fetches, the score is named `geneval`; with any other
+weights `geneval-hf`, which does not stand beside a published GenEval. Colours are asked only of the objects that a
+clause with a colour will look at.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from vtbench.images.reading import decode
 from vtbench.results.drawings import read_notes
 from vtbench.results.files import dumps, write_atomic, write_json
-from vtbench.tasks.geneval import verdicts
+from vtbench.tasks.geneval import mmdet, verdicts
 from vtbench.tasks.geneval.cases import check_metadata
 from vtbench.tasks.geneval.colours import Colours
 from vtbench.tasks.geneval.detector import Detector
@@ -27,7 +28,7 @@ from vtbench.types.errors import VtbenchError
 if TYPE_CHECKING:
     import numpy as np
 
-NAME = "geneval-hf"
+NAME, NAME_OF_OTHERS = "geneval", "geneval-hf"
 Progress = Callable[[int, int], None]
 """(images done, images in all)."""
 
@@ -116,22 +117,34 @@ def detect(
             progress(k, len(images))
 
 
-def run(
-    folder: Path, out: Path, source: str, revision: str | None, device: str, progress: Progress | None = None
-) -> None:
-    """Cases of every picture to `out`, and beside it OUT.record.json with what the detector was; both or neither."""
-    images = pictures(folder)
-    detector, loaded = Detector(source, revision, device), list[Colours]()
+def run(images: Sequence[Picture], out: Path, detector: Detector, progress: Progress | None = None) -> dict[str, Any]:
+    """Cases of every picture to `out`, and beside it OUT.record.json with what the detector was, which is returned;
+    both or neither."""
+    loaded = list[Colours]()
 
     def colours() -> Colours:
         # A set without colours needs no CLIP.
         if not loaded:
-            loaded.append(Colours(device))
+            loaded.append(Colours(detector.device))
         return loaded[0]
 
     lines = [dumps(case) + "\n" for case in detect(images, detector, colours, progress)]
-    write_json(out.with_name(f"{out.name}.record.json"), record(detector, loaded[0] if loaded else None))
+    stated = record(detector, loaded[0] if loaded else None)
+    write_json(out.with_name(f"{out.name}.record.json"), stated)
     write_atomic(out, "".join(lines))
+    return stated
+
+
+def why_not(detector: Detector, colours: Colours | None) -> str | None:
+    """Why a score is no GenEval but `geneval-hf`; None where every weight is the reference's."""
+    if detector.checkpoint is None:
+        return "transformers' Mask2Former has other weights than mmdet's: not comparable with a published GenEval"
+    if not detector.checkpoint.official:
+        return (
+            f"{detector.checkpoint.file} has the names of mmdet's detector, but the sha256 "
+            f"{detector.checkpoint.sha256[:8]}… and not {mmdet.SHA256}…: not comparable with a published GenEval"
+        )
+    return None if colours is None else colours.record["unverified"]
 
 
 def record(detector: Detector, colours: Colours | None) -> dict[str, Any]:
@@ -139,9 +152,10 @@ def record(detector: Detector, colours: Colours | None) -> dict[str, Any]:
     import torch
     import transformers
 
+    why = why_not(detector, colours)
     return {
-        "name": NAME,
-        "why": "transformers' Mask2Former has other weights than mmdet's: not comparable with a published GenEval",
+        "name": NAME if why is None else NAME_OF_OTHERS,
+        "why": why,
         "detector": detector.record,
         "colours": None if colours is None else colours.record,
         "device": detector.device,

@@ -1,7 +1,8 @@
 """GenEval's detector: images -> instances of COCO's classes with their masks.
 
 The reference (djghosh13/geneval evaluation/evaluate_images.py, commit 16f1681) takes mmdet's Mask2Former Swin-S; here
-it is transformers' Mask2Former: the same architecture, other trained weights. From the network's output on (at most 100
+it is transformers' Mask2Former: the same architecture, with mmdet's weights (vtbench.tasks.geneval.mmdet) prepared as
+mmdet prepares pictures, or with others. From the network's output on (at most 100
 instances, score = class x mean mask, boxes around the masks) the steps are mmdet's
 (models/seg_heads/panoptic_fusion_heads/maskformer_fusion_head.py, instance_postprocess; core/mask/utils.py, mask2bbox).
 """
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vtbench.tasks.geneval import mmdet
 from vtbench.tasks.geneval.verdicts import Detection
 from vtbench.tasks.geneval.vocabulary import COCO
 from vtbench.types.environment import offline
@@ -35,11 +37,32 @@ class Instance:
 
 
 class Detector:
-    """Mask2Former with 80 COCO classes, from a folder or the hub; safetensors only."""
+    """Mask2Former with 80 COCO classes, from a folder or the hub (safetensors only), or mmdet's checkpoint."""
 
-    def __init__(self, source: str = DETECTOR, revision: str | None = None, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        source: str = DETECTOR,
+        revision: str | None = None,
+        device: str = "cpu",
+        checkpoint: mmdet.Checkpoint | None = None,
+    ) -> None:
+        import torch
+
+        self.checkpoint = checkpoint
+        network, stated = self._of_mmdet(checkpoint) if checkpoint is not None else self._of_folder(source, revision)
+        network = torch.nn.Module.to(network, device=device, dtype=torch.float32)
+        self.network: Any = network.eval().requires_grad_(False)
+        self.device = device
+        digest = state_hash(self.network.state_dict())
+        self.record = {**stated, "sha256": digest, "max_instances": MAX_INSTANCES}
+
+    @staticmethod
+    def _of_mmdet(checkpoint: mmdet.Checkpoint) -> tuple[Any, dict[str, Any]]:
+        stated = {"source": checkpoint.file, "sha256_file": checkpoint.sha256, "released": checkpoint.official}
+        return mmdet.fill(mmdet.build(), checkpoint), stated
+
+    def _of_folder(self, source: str, revision: str | None) -> tuple[Any, dict[str, Any]]:
         try:
-            import torch
             from transformers import AutoConfig, Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessor
         except ImportError:
             raise MissingExtra("transformers", "hub", "GenEval's detector") from None
@@ -61,29 +84,29 @@ class Detector:
                 f"the detector {source} cannot be loaded ({type(bad).__name__}: {text}): give the folder of a "
                 "Mask2Former with --detector"
             ) from bad
-        network = torch.nn.Module.to(network, device=device, dtype=torch.float32)
-        self.network: Any = network.eval().requires_grad_(False)
-        self.device = device
-        self.record = {
-            "source": source,
-            "revision": getattr(config, "_commit_hash", None) or revision,
-            "sha256": state_hash(self.network.state_dict()),
-            "max_instances": MAX_INSTANCES,
-        }
+        return network, {"source": source, "revision": getattr(config, "_commit_hash", None) or revision}
+
+    def _prepared(self, rgb: np.ndarray[Any, Any]) -> tuple[Any, dict[str, Any], tuple[int, int]]:
+        """Pixels (1, 3, h, w), what the network is told beside them, and their size without padding."""
+        if self.checkpoint is not None:
+            pixels, size = mmdet.prepare(rgb)
+            return pixels, {}, size
+        inputs = self.processor(images=rgb, return_tensors="pt")
+        mask = inputs["pixel_mask"]
+        rows, columns = (int(mask[0].any(dim=axis).sum()) for axis in (1, 0))
+        return inputs["pixel_values"], {"pixel_mask": mask.to(self.device)}, (rows, columns)
 
     def detect(self, rgb: np.ndarray[Any, Any]) -> list[Instance]:
         """uint8 (H, W, 3) -> instances, best first."""
         import torch
         import torch.nn.functional as F
 
-        inputs = self.processor(images=rgb, return_tensors="pt")
-        pixels = inputs["pixel_values"].to(self.device)
+        pixels, beside, (rows, columns) = self._prepared(rgb)
         with torch.inference_mode():
-            out = self.network(pixel_values=pixels, pixel_mask=inputs["pixel_mask"].to(self.device))
+            out = self.network(pixel_values=pixels.to(self.device), **beside)
             masks = out.masks_queries_logits.float()
             masks = F.interpolate(masks, size=pixels.shape[-2:], mode="bilinear", align_corners=False)
             # The padding is cut off before the masks go back to the picture's own size.
-            rows, columns = (int(inputs["pixel_mask"][0].any(dim=axis).sum()) for axis in (1, 0))
             masks = F.interpolate(masks[..., :rows, :columns], size=rgb.shape[:2], mode="bilinear", align_corners=False)
             classes = out.class_queries_logits[0].float().softmax(dim=-1)[:, :-1]
         return instances(classes.cpu(), masks[0].cpu())

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from vtbench.cli.apps import answer
 from vtbench.cli.options import AsJson, Device, JsonFile
 from vtbench.cli.progress import counter
+from vtbench.types.errors import VtbenchError
 
 
 def geneval_score(
@@ -29,19 +30,41 @@ def geneval_detect(
     out: Annotated[Path, typer.Option(help="The .jsonl of cases to write; its record stands beside, .record.json.")],
     detector: Annotated[str, typer.Option(help="A Mask2Former of transformers: a folder or a hub id.")] = "",
     revision: Annotated[str | None, typer.Option(help="The hub's commit of the detector.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="mmdet's own checkpoint, the reference's detector, in place of --detector.")
+    ] = None,
     device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
-    """Detect objects and colours with Mask2Former and CLIP; the score is named geneval-hf."""
-    from vtbench.tasks.geneval.detect import NAME, run
-    from vtbench.tasks.geneval.detector import DETECTOR
+    """Detect objects and colours with Mask2Former and CLIP; the score is geneval with the reference's own weights,
+    geneval-hf with others."""
+    from vtbench.tasks.geneval.detect import pictures, run
+    from vtbench.tasks.geneval.detector import DETECTOR, Detector
     from vtbench.tasks.geneval.scores import score_file
 
+    if weights is not None and (detector or revision):
+        raise VtbenchError("--weights is a detector already: leave out --detector and --revision")
+    asked = pictures(images)
+    loaded = Detector(detector or DETECTOR, revision, device, None if weights is None else _mmdet(weights))
     with counter("detect") as tick:
-        run(images, out, detector or DETECTOR, revision, device, tick)
+        stated = run(asked, out, loaded, tick)
     scores = score_file(out)
-    said = f"{NAME} (other detector weights than the reference's: no published GenEval)\n{scores.text()}"
-    answer({"name": NAME, "cases": out, **scores.as_dict()}, said, as_json=as_json)
+    name = stated["name"] if stated["why"] is None else f"{stated['name']} ({stated['why']})"
+    answer({"name": stated["name"], "cases": out, **scores.as_dict()}, f"{name}\n{scores.text()}", as_json=as_json)
+
+
+def _mmdet(path: Path) -> Any:
+    """The checkpoint of --weights, read without running anything in it."""
+    import hashlib
+
+    from vtbench.models import checkpoint
+    from vtbench.tasks.geneval.mmdet import Checkpoint
+
+    if not path.is_file():
+        raise VtbenchError(f"--weights {path} is no file: give mmdet's checkpoint, or a folder as --detector")
+    state = checkpoint.read(path, ("state_dict",))
+    with path.open("rb") as source:
+        return Checkpoint(state, path.name, hashlib.file_digest(source, "sha256").hexdigest())
 
 
 def geneval_prompts(
