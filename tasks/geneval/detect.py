@@ -144,7 +144,8 @@ def why_not(detector: Detector, colours: Colours | None) -> str | None:
             f"{detector.checkpoint.file} has the names of mmdet's detector, but the sha256 "
             f"{detector.checkpoint.sha256[:8]}… and not {mmdet.SHA256}…: not comparable with a published GenEval"
         )
-    return None if colours is None else colours.record["unverified"]
+    unverified = None if colours is None else colours.record["unverified"]
+    return None if unverified is None else str(unverified)
 
 
 def record(detector: Detector, colours: Colours | None) -> dict[str, Any]:

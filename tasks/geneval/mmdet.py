@@ -170,9 +170,10 @@ def build(**more: Any) -> Any:
     except ImportError:
         raise MissingExtra("transformers", "hub", "GenEval's detector") from None
     stages = ["stage1", "stage2", "stage3", "stage4"]
-    swin = SwinConfig(image_size=224, out_features=stages, **{**SWIN, **more.pop("swin", {})})
+    backbone: dict[str, Any] = {"image_size": 224, "out_features": stages, **SWIN, **more.pop("swin", {})}
     # Sizes of the head are transformers' own defaults: 256 channels, 8 heads, 100 queries, 6 and 9 layers.
-    return Mask2FormerForUniversalSegmentation(Mask2FormerConfig(backbone_config=swin, num_labels=len(COCO), **more))
+    sizes: dict[str, Any] = {"num_labels": len(COCO), **more}
+    return Mask2FormerForUniversalSegmentation(Mask2FormerConfig(backbone_config=SwinConfig(**backbone), **sizes))
 
 
 def fill(network: Any, checkpoint: Checkpoint) -> Any:
@@ -223,7 +224,7 @@ def prepare(rgb: np.ndarray[Any, Any]) -> tuple[torch.Tensor, tuple[int, int]]:
     scale = min(LONG / max(height, width), SHORT / min(height, width))
     size = (int(width * scale + 0.5), int(height * scale + 0.5))
     scaled = cv2.resize(rgb, size, interpolation=cv2.INTER_LINEAR).astype(np.float32)
-    normal = (scaled - np.float32(MEAN)) / np.float32(DEVIATION)
+    normal = (scaled - np.array(MEAN, np.float32)) / np.array(DEVIATION, np.float32)
     rows, columns = normal.shape[:2]
     padded = np.pad(normal, ((0, -rows % MULTIPLE), (0, -columns % MULTIPLE), (0, 0)))
     return torch.from_numpy(np.ascontiguousarray(padded.transpose(2, 0, 1)))[None], (rows, columns)
