@@ -13,6 +13,7 @@ from rich import console as rich_console
 from vtbench.cli import progress as progress_bars
 from vtbench.cli import text
 from vtbench.results.record import SCHEMA, Run, RunInfo, Score, validated
+from vtbench.running.evaluation import Evaluation
 
 
 def run(scores: Sequence[Score] = (), **facts: Any) -> Run:
@@ -75,6 +76,37 @@ def test_what_keeps_a_run_from_the_ranking_stands_below_it() -> None:
         "weights: a file of the user's",
         "not ranked: limited to 4 of 50 images",
     ]
+
+
+def sweep(*values: tuple[int, float | None]) -> Evaluation:
+    runs = []
+    for quality, value in values:
+        model = {"name": "jpeg", "options": {"quality": quality, "mode": "a"}, "weights": {"status": "none"}}
+        scores = [
+            Score(
+                metric="psnr", value=value, why=None if value is not None else "no pixels", unit="dB", better="higher"
+            ),
+            Score(metric="fid", why="no weights"),
+        ]
+        runs.append(run(scores, model=model, ranked=False, why_not_ranked="few"))
+    return Evaluation(tuple(runs), {})
+
+
+def test_a_sweep_is_one_table_with_a_column_a_run() -> None:
+    said = text.evaluation(sweep((10, 25.5), (50, None), (90, 40.25)), Path("out")).splitlines()
+    assert said[0] == "jpeg · reconstruction on faces at 256 · 4 images"
+    assert said[1].split() == ["metric", "quality=10", "quality=50", "quality=90"]
+    assert said[3].split() == ["psnr", "dB↑", "25.5", "—", "40.25"]
+    # What is the same of all is said once.
+    assert said[4:7] == ["fid: null, because no weights", "psnr: null, because no pixels", "not ranked: few"] or said[
+        4:7
+    ] == ["psnr: null, because no pixels", "fid: null, because no weights", "not ranked: few"]
+
+
+def test_other_suites_and_models_are_no_sweep() -> None:
+    one, two = run([Score(metric="psnr", value=1.0)]), run([Score(metric="psnr", value=2.0)], suite={"name": "towns"})
+    said = text.evaluation(Evaluation((one, two), {}), Path("out"))
+    assert said.count("jpeg (quality=30) · reconstruction on") == 2
 
 
 def test_a_log_gets_a_line_for_every_finished_job(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ from vtbench.cli import text
 from vtbench.cli.apps import answer
 from vtbench.cli.diagnosis import diagnosis
 from vtbench.cli.options import AsJson
+from vtbench.cli.progress import stage
 from vtbench.cli.tables import terminal_width
 from vtbench.types.errors import VtbenchError, near
 
@@ -53,7 +54,8 @@ def identify(file: Annotated[Path, typer.Argument(help="A checkpoint file.")], a
     """Which model a checkpoint is, from its names and shapes."""
     from vtbench.models.identify import identify_file
 
-    matches = identify_file(file)
+    with stage("comparing names and shapes with every model"):
+        matches = identify_file(file)
     answer([m.as_dict() for m in matches], text.identified(file, matches), as_json=as_json)
     if not matches:
         raise typer.Exit(1)

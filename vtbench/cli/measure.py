@@ -30,7 +30,7 @@ from vtbench.cli.options import (
     single,
     use_weights,
 )
-from vtbench.cli.progress import counter, progress
+from vtbench.cli.progress import SCORING, Loading, counter, progress, stage
 from vtbench.types.errors import VtbenchError
 
 if TYPE_CHECKING:
@@ -147,7 +147,8 @@ def score(
 
         if icc is not None:
             raise VtbenchError(f"{reference} is a run, which states its own view: leave out --icc")
-        run = rescore.add_metrics(reference, names, device=device)
+        with stage(SCORING):
+            run = rescore.add_metrics(reference, names, device=device)
         answer(run.as_dict(), text.run_scores(run), as_json=as_json, json_file=json_file)
         return
     from vtbench.running import folders
@@ -187,16 +188,17 @@ def generate(
     from vtbench.running.draw import Order, draw
 
     prompts = open_prompts(suite, rewritten=rewritten)
-    loaded = load(
-        model,
-        single(option),
-        checkpoint=checkpoint,
-        device=device,
-        dtype=dtype,
-        generator=True,
-        prefix=prefix,
-        tokenizer_checkpoint=tokenizer_checkpoint,
-    )
+    with stage(Loading()):
+        loaded = load(
+            model,
+            single(option),
+            checkpoint=checkpoint,
+            device=device,
+            dtype=dtype,
+            generator=True,
+            prefix=prefix,
+            tokenizer_checkpoint=tokenizer_checkpoint,
+        )
     order = Order(prompts, n, seed, batch_size, loaded.device, loaded.dtype, command_line())
     with counter("generate") as tick:
         drawing = draw(loaded, order, out, tick)

@@ -13,6 +13,7 @@ from vtbench.types.readable import readable
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+SCORING = "scoring"
 Update = Callable[[str, str, int, int], None]
 """(model, job, images done, images in all)"""
 
@@ -35,7 +36,31 @@ def progress() -> Iterator[Update]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as display:
+        display.add_task("", total=None, model="vtbench", job=Loading(), rate="")
         yield _Bar(display)
+
+
+class Loading:
+    """What a command does before its first image, as it is when it is shown."""
+
+    def __str__(self) -> str:
+        return "loading the model" if "torch.nn" in sys.modules else "loading torch"
+
+
+@contextlib.contextmanager
+def stage(what: object) -> Iterator[None]:
+    """Says what a person at a terminal is waiting for; nothing in a log."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.fields[what]}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as display:
+        display.add_task("", total=None, what=what)
+        yield
 
 
 @contextlib.contextmanager
@@ -69,4 +94,5 @@ class _Bar:
         seconds = time.monotonic() - self._start
         rate = f"{(done - self._first) / seconds:.1f} images/s" if seconds > 0 and done > self._first else ""
         (task,) = self._display.task_ids
-        self._display.update(task, completed=done, total=total, rate=rate)
+        # What takes time after the last image: networks of sets, intervals, the next model.
+        self._display.update(task, completed=done, total=total, rate=SCORING if done == total else rate)

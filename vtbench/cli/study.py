@@ -9,8 +9,10 @@ import typer
 
 from vtbench.cli.apps import answer, exit_with
 from vtbench.cli.options import AsJson, Checkpoint, Device, Icc, JsonFile, Option, Prefix, names_of, single
-from vtbench.cli.progress import progress
+from vtbench.cli.progress import progress, stage
 from vtbench.types.errors import VtbenchError
+
+MEASURING = "measuring under every convention"
 
 
 def compare(
@@ -52,28 +54,29 @@ def explain(
     from vtbench.explaining.explain import explain as explain_one
     from vtbench.explaining.runs import explain_runs
 
-    if len(models) == 2:
-        if images or checkpoint or option or reference or prefix is not None or icc is not None:
-            raise VtbenchError(
-                "two runs state their own images, view and model: leave out --images, --icc, --checkpoint, --prefix, "
-                "--option and --reference"
+    with stage(MEASURING):
+        if len(models) == 2:
+            if images or checkpoint or option or reference or prefix is not None or icc is not None:
+                raise VtbenchError(
+                    "two runs state their own images, view and model: leave out --images, --icc, --checkpoint, "
+                    "--prefix, --option and --reference"
+                )
+            explanation = explain_runs(Path(models[0]), Path(models[1]), claim or None, limit=limit, device=device)
+        elif len(models) == 1:
+            explanation = explain_one(
+                models[0],
+                single(claim, "--claim"),
+                images=images,
+                checkpoint=checkpoint,
+                prefix=prefix,
+                options=single(option),
+                reference=reference,
+                limit=limit,
+                device=device,
+                icc=icc,
             )
-        explanation = explain_runs(Path(models[0]), Path(models[1]), claim or None, limit=limit, device=device)
-    elif len(models) == 1:
-        explanation = explain_one(
-            models[0],
-            single(claim, "--claim"),
-            images=images,
-            checkpoint=checkpoint,
-            prefix=prefix,
-            options=single(option),
-            reference=reference,
-            limit=limit,
-            device=device,
-            icc=icc,
-        )
-    else:
-        raise VtbenchError(f"{len(models)} systems were given: explain takes a model with --claim, or two runs")
+        else:
+            raise VtbenchError(f"{len(models)} systems were given: explain takes a model with --claim, or two runs")
     answer(explanation.as_dict(), explanation.text(), as_json=as_json, json_file=json_file)
 
 

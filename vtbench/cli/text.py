@@ -36,7 +36,7 @@ def interval(low: float | None, high: float | None) -> str:
 
 def evaluation(result: Evaluation, out: Path) -> str:
     """Scores of every run, what is missing and why, where the folders are."""
-    parts = [run_scores(run) for run in result.runs]
+    parts = [run_scores(group[0]) if len(group) == 1 else sweep(group) for group in _sweeps(result.runs)]
     if result.runs:
         parts.append(f"results: {out}    page: vtbench leaderboard build {out} --out {out}/site")
     return "\n\n".join(parts)
@@ -50,24 +50,65 @@ def run_scores(run: Run) -> str:
         f"{run.name}{f' ({options})' if options else ''} · {info.task.name} on {info.suite.name} at "
         f"{info.view.name} · {info.n} images · weights {info.model.weights.status} · {info.status}"
     )
-    text = scorestable(run.scores, head)
-    text += "".join(f"\n{note}" for note in [*info.suite.notes, *info.notes])
+    return "\n".join([scores_table(run.scores, head), *_remarks(run)])
+
+
+def _remarks(run: Run) -> list[str]:
+    """What a reader must know of a run, below its scores."""
+    info = run.info
+    out = [*info.suite.notes, *info.notes]
     if info.enlarged:
-        text += f"\n{info.enlarged} of {info.n} images are smaller than the view and were enlarged"
-    text += "".join(f"\n{n} of {info.n} images: {how}" for how, n in info.served.items())
+        out.append(f"{info.enlarged} of {info.n} images are smaller than the view and were enlarged")
+    out += [f"{n} of {info.n} images: {how}" for how, n in info.served.items()]
     if info.model.weights.note:
-        text += f"\nweights: {info.model.weights.note}"
-    if not info.ranked:
-        text += f"\nnot ranked: {info.why_not_ranked}"
-    return text
+        out.append(f"weights: {info.model.weights.note}")
+    return out if info.ranked else [*out, f"not ranked: {info.why_not_ranked}"]
+
+
+def _sweeps(runs: Sequence[Run]) -> list[list[Run]]:
+    """Runs that differ in the model's options alone, together; in the order in which they were asked for."""
+    groups: dict[tuple[object, ...], list[Run]] = {}
+    for run in runs:
+        info = run.info
+        groups.setdefault((run.name, info.task.name, info.suite.name, info.view.name), []).append(run)
+    return list(groups.values())
+
+
+def sweep(runs: Sequence[Run]) -> str:
+    """Several runs of one model: a column a run, headed by the options that differ; intervals stand in --json."""
+    first = runs[0].info
+    options = [run.info.model.options for run in runs]
+    differing = [k for k in options[0] if any(o.get(k) != options[0][k] for o in options)]
+    heads = [", ".join(f"{k}={o.get(k)}" for k in differing) or f"run {i}" for i, o in enumerate(options, 1)]
+    head = f"{runs[0].name} · {first.task.name} on {first.suite.name} at {first.view.name} · {first.n} images"
+    by_metric: dict[str, list[Score | None]] = {}
+    for i, run in enumerate(runs):
+        for score in run.scores:
+            by_metric.setdefault(score.metric, [None] * len(runs))[i] = score
+    lines: list[list[str]] = []
+    reasons: dict[str, dict[str, None]] = {}
+    for metric, scores in by_metric.items():
+        present = [s for s in scores if s is not None]
+        unit = f"{present[0].unit}{ARROWS.get(present[0].better or '', '')}".strip()
+        if any(s.value is not None for s in present):
+            lines.append([metric, unit, *(number(s.value if s is not None else None) for s in scores)])
+        for s in present:
+            if s.value is None:
+                reasons.setdefault(str(s.why), {})[metric] = None
+    said = [f"{', '.join(names)}: null, because {reason}" for reason, names in reasons.items()]
+    remarks = [f"warning ({s.metric}): {s.warning}" for run in runs for s in run.scores if s.warning]
+    remarks += [line for run in runs for line in _remarks(run)]
+    states = [(at, run.info.status) for at, run in zip(heads, runs, strict=True)]
+    remarks += [f"{at}: {status}" for at, status in states if status != "complete"]
+    return "\n".join([table(("metric", "", *heads), lines, head), *said, *dict.fromkeys(remarks)])
 
 
 def folders(scored: Scored) -> str:
     """The tables of `vtbench score`."""
-    return "\n\n".join(scorestable(c.scores, c.path) for c in scored.candidates)
+    return "\n\n".join(scores_table(c.scores, c.path) for c in scored.candidates)
 
 
-def scorestable(scores: Sequence[Score], title: str) -> str:
+def scores_table(scores: Sequence[Score], title: str) -> str:
     """Scores, then every reason and every warning once, with the metrics that it is about."""
     lines = []
     why: dict[str, list[str]] = {}

@@ -1,0 +1,61 @@
+"""At a terminal something is on the screen long before torch is loaded, and again at every stage."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+def at_a_terminal(words: list[str], folder: Path) -> tuple[float, str]:
+    """(seconds of the process's own CPU until it showed something, all that it showed)."""
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "VTBENCH_CACHE": str(folder / "cache")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vtbench", *words],
+        cwd=folder,
+        env=environment,
+        stdout=theirs,
+        stderr=theirs,
+        stdin=theirs,
+    )
+    os.close(theirs)
+    shown, first = b"", 0.0
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        if not select.select([ours], [], [], 1)[0]:
+            continue
+        try:
+            data = os.read(ours, 1 << 16)
+        except OSError:
+            break
+        if data and not shown:
+            fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+            first = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        shown += data
+    process.wait(20)
+    os.close(ours)
+    return first, shown.decode(errors="replace")
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="NOT TESTED: CPU time of another process needs /proc")
+def test_a_person_sees_what_is_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    for i in range(3):
+        pixels = np.random.default_rng(i).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "a" / f"{i}.png")
+    words = ["evaluate", "jpeg", "--images", "a", "--task", "compression", "--view", "native", "--out", "out"]
+    first, shown = at_a_terminal(words, tmp_path)
+    # Of CPU, since a clock would measure the other tests beside it; torch alone takes more than a second of it.
+    assert first < 1
+    places = [shown.index(what) for what in ("loading torch", "jpeg · compression", "bits", "results: out")]
+    assert places == sorted(places)
+    assert "Traceback" not in shown
