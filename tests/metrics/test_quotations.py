@@ -44,7 +44,8 @@ READ = [
     ("a title ''Deep Learning''", "Deep Learning"),
     ("it´s ´OPEN´", "OPEN"),
     # escaped
-    (r"a sign that says \"OPEN\" and \'SHUT\'", "OPEN SHUT"),
+    (r"a sign that says \"OPEN\" and \"SHUT\"", "OPEN SHUT"),
+    (r"a sign that says \'OPEN\'", "OPEN"),
     (r'a sign that says "He said \"hi\""', 'He said "hi"'),
     # marks inside
     ("a sign \"it's 'OPEN' now\"", "it's 'OPEN' now"),
@@ -106,6 +107,9 @@ UNCLEAR = [
     "a sign 'the dogs' bowl'",
     "a sign ‘the dogs’ bowl’",
     'the text "I\'m 5\'10" tall"',
+    "a 'vintage' poster that says \"SALE\"",
+    "a ‘vintage’ poster that says “SALE”",
+    'a terminal with `ls` and a label "HOME"',
     # once or twice, nothing, all of it
     'sign "OPEN" and the word "OPEN" in red',
     'a sign that says ""',

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import torch
 
 from vtbench import api, registry
 from vtbench.metrics import ocr, quoted, weights
+from vtbench.running import sets
 from vtbench.tasks.prompts.quotes import quotes
 from vtbench.types.errors import VtbenchError
 from vtbench.types.item import Item
@@ -150,3 +153,32 @@ def test_without_the_readers_weights_the_reason_stands(tmp_path: Path) -> None:
     assert score["value"] is None or np.isfinite(score["value"])
     if score["value"] is None:
         assert "is not here" in score["why"] or "needs" in score["why"]
+
+
+FORMS = {
+    "quote-two-strings": (
+        'A sign that says "OPEN" next to a sign that says "CLOSED"',
+        "A sign that says “OPEN”, 12″ high, next to the owners’ sign “CLOSED”",
+        "«OPEN» beside «CLOSED» on the shopkeepers' wall",
+    ),
+    "quote-single-marks": (
+        "A storefront with 'Hello World' written on it.",
+        "The bakers' storefront, 12' wide, says ‘Hello World’; don't look.",
+        "「Hello\u200b World」と書かれた店",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FORMS)
+def test_pictures_of_quotes(case: str, shared: Path, tmp_path: Path) -> None:
+    """Real pictures read by the real reader: what stands in them is what every form of the prompt quotes."""
+    shutil.copytree(shared / "field" / "images" / case / "images", tmp_path / "images")
+    row = json.loads((shared / "field" / "images" / case / "samples.jsonl").read_text())
+    lines = [{**row, "file": f"images/{k}.png", "text": text} for k, text in enumerate(FORMS[case])]
+    for k in range(1, len(lines)):
+        shutil.copy(tmp_path / "images" / "0.png", tmp_path / "images" / f"{k}.png")
+    (tmp_path / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    folder = tmp_path / "images"
+    scored = sets.score(folder, [folder], ["quote-exact", "quote-cer"])
+    values = {s.metric: (s.value, s.n) for s in scored.candidates[0].scores}
+    assert values == {"quote-exact": (1, 3), "quote-cer": (0, 3)}

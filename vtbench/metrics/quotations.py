@@ -6,7 +6,8 @@ alone: apostrophes (don't, the dogs' bowl, rock 'n' roll, '90s), and feet and in
 quotation belongs to it.
 
 A wrong truth would be a wrong number, so that whatever can be read in two ways is not read at all: a mark without its
-partner, a quotation that may end at one of two marks, a string that is quoted twice and may be meant once.
+partner, a quotation that may end at one of two marks, a string that is quoted twice and may be meant once, words in
+single marks beside words in double ones (a 'vintage' sign that says "OPEN").
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ _ALIKE = "\"'´\N{RIGHT DOUBLE QUOTATION MARK}\N{FULLWIDTH QUOTATION MARK}\N{FUL
 _APOSTROPHES = "'\N{RIGHT SINGLE QUOTATION MARK}\N{FULLWIDTH APOSTROPHE}"
 _INSIDE = f"{_APOSTROPHES}\N{LEFT SINGLE QUOTATION MARK}`´"
 """What stands for an apostrophe between two letters."""
+_SINGLE = f"{_APOSTROPHES}\N{LEFT SINGLE QUOTATION MARK}\N{SINGLE LOW-9 QUOTATION MARK}´❛"
+"""Marks that set words apart as often as they quote them."""
 _MEASURES = ("'", '"', "''", "\N{RIGHT SINGLE QUOTATION MARK}", "\N{RIGHT DOUBLE QUOTATION MARK}")
 """Marks that are feet or inches behind a number."""
 _EVERY = "".join({*_ALIKE, *_APOSTROPHES, *_CLOSERS, *"".join(_CLOSERS.values())})
@@ -122,6 +125,11 @@ def quoted(prompt: str) -> list[str]:
         out.append(inside if mark.escaped else re.sub(r"\\+([\"'`])", r"\1", inside))
         opened.append(mark)
         here = end + 1
+    single = [mark.sign in _SINGLE or mark.sign == "`" for mark in opened]
+    if any(single) and not all(single):
+        raise Unclear(
+            "the prompt quotes in single and in double marks, and may mean only the one to be written"
+        )
     if stray and any(mark.apostrophe for mark in opened):
         raise Unclear(f"the prompt holds the mark {stray[0].sign} without its partner ({_around(prompt, stray[0])})")
     return out
