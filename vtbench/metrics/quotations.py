@@ -127,9 +127,7 @@ def quoted(prompt: str) -> list[str]:
         here = end + 1
     single = [mark.sign in _SINGLE or mark.sign == "`" for mark in opened]
     if any(single) and not all(single):
-        raise Unclear(
-            "the prompt quotes in single and in double marks, and may mean only the one to be written"
-        )
+        raise Unclear("the prompt quotes in single and in double marks, and may mean only the one to be written")
     if stray and any(mark.apostrophe for mark in opened):
         raise Unclear(f"the prompt holds the mark {stray[0].sign} without its partner ({_around(prompt, stray[0])})")
     return out
