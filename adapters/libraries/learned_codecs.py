@@ -130,7 +130,7 @@ def _card(name: str, title: str, paper: str, note: str = "") -> Card:
 _BALLE, _MINNEN = "https://arxiv.org/abs/1802.01436", "https://arxiv.org/abs/1809.02736"
 _CHENG = "https://arxiv.org/abs/2001.01568"
 _TWO = "; one or two bytes say where the second of two strings begins, which upstream's rate leaves out"
-_SLOW = _TWO + "; coded position by position, some seconds for half a megapixel"
+_SLOW = _TWO + "; coded position by position: 15 s and more for half a megapixel, there and back on a CPU"
 CARDS = (
     _card("bmshj2018-factorized", "Factorized prior (Ballé et al. 2018)", _BALLE),
     _card("bmshj2018-hyperprior", "Scale hyperprior (Ballé et al. 2018)", _BALLE, _TWO),
