@@ -206,11 +206,13 @@ def test_a_claims_size_is_the_size_that_is_scored(model: Callable[..., str], ima
 
 
 def test_a_size_that_the_model_does_not_take_is_said(model: Callable[..., str], images: Path) -> None:
-    published = card('Conditions("at 512", size=512)', 30.5) + card(
+    published = card('Conditions("at 512", size=512, options=(("tokens", 64),))', 30.5) + card(
         'Conditions("384 to 256", size=256, model_size=384)', 0.5, "ssim"
     )
     answer = explain(model("Fixed(64)", published), {"psnr": "30.5", "ssim": "0.5"}, images=str(images))
     notes = " ".join(answer.notes)
+    assert "psnr: the source is of at 512" in notes
+    assert "psnr: the source is of tokens=64, and here it is None" in notes
     assert "psnr: for the size the source states 512, which cannot be made here; it is 64" in notes
     assert "ssim: the source gave the model pictures of 384 x 384 and resized them back" in notes
     assert all(dimensions(claim)["view"] for claim in answer.claims), "the rest is tried all the same"
@@ -239,3 +241,19 @@ def test_a_card_that_names_a_convention_is_found_by_the_plain_name(model: Callab
     assert claim.default.endswith("ssim-range2")
     assert "nothing to explain" in claim.verdict
     assert claim.source == "A table"
+
+
+@pytest.mark.parametrize(("value", "split"), [(7.41, "training"), (4.98, "validation")])
+def test_the_reference_set_that_a_source_names_is_not_tried_for_another(
+    value: float, split: str, model: Callable[..., str], images: Path
+) -> None:
+    """A card with both of an rFID's reference sets, as taming-transformers prints them."""
+    both = card('Conditions("v", reference="ImageNet validation")', 4.98, "rfid") + card(
+        'Conditions("t", reference="ImageNet training")', 7.41, "rfid"
+    )
+    claim = only(model("Fixed(64)", both), {"rFID": value}, images)
+    (reference,) = [m for m in claim.moves if m.dimension == "reference set"]
+    assert reference.choice == f"ImageNet {split}"
+    assert f"the source takes it against ImageNet {split}" in str(reference.why)
+    assert "--reference" in str(reference.why)
+    assert "none of these could be measured here" in claim.verdict

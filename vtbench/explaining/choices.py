@@ -48,6 +48,8 @@ def spelled_out(conditions: Conditions | None, metric: str, stated_as: str) -> S
     """What a claim states of choices. metric: ours that is explained; stated_as: the metric's name on the card, which
     may be that of one convention."""
     fields = conditions.stated() if conditions is not None else {}
+    if conditions is not None and conditions.text:
+        fields["text"] = conditions.text
     named = PROTOCOLS.get(fields.pop("named", ""))
     if named is not None:
         square = SQUARES.get(named.name)

@@ -208,9 +208,16 @@ def _no_reference(question: _Question) -> list[Move]:
 
 
 def _unmade(explained: Explained, question: _Question) -> list[str]:
-    """What the source states and this measurement does not meet: a size, a rounding, a way through the model."""
+    """What the source states in words, and what of it this measurement does not meet: a size, a rounding, an option."""
     facts = facts_of(question.default, explained)
-    out = [
+    words, options = question.stated.get("text"), getattr(explained.system, "options", {})
+    out = [f"{question.metric}: the source is of {words}"] if words else []
+    out += [
+        f"{question.metric}: the source is of {name}={setting}, and here it is {options.get(name)}"
+        for name, setting in question.stated.get("options", ())
+        if options.get(name) != setting
+    ]
+    out += [
         f"{question.metric}: for {OPEN_IN_WORDS.get(name, name)} the source states {question.stated[name]}, which "
         f"cannot be made here; it is {facts[name]}"
         for name in contradictions(question.default, explained, question.stated)
