@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import vtbench
+from vtbench import registry
 from vtbench.types.errors import VtbenchError
 from vtbench.types.plugins import path_and_name
 
@@ -119,3 +120,23 @@ def test_a_package_that_failed_is_imported_whole_once_it_is_mended(tmp_path: Pat
     (tmp_path / "pkg" / "late.py").write_text("")
     (tmp_path / "pkg" / "early.py").write_text("LEVELS = 19\n")
     assert vtbench.load(f"{file}@lev").system.card.title == "19"
+
+
+METRIC = """
+from vtbench import ImageMetric, MetricCard, Value
+class Zero(ImageMetric):
+    card = MetricCard(name="zero", title="0", version=1, unit="", better=None, source="none", bounds=(0.0, 0.0))
+    def measure(self, batch):
+        return [Value(0.0)] * len(batch)
+METRICS = (Zero,)
+"""
+
+
+def test_a_metric_is_recorded_by_its_name_and_refused_by_another(tmp_path: Path) -> None:
+    file = tmp_path / "zero_of_mine.py"
+    file.write_text(METRIC.replace('"zero"', '"zero-of-mine"'))
+    assert registry.metric_names([f"{file}@zero-of-mine", "psnr"]) == ["zero-of-mine", "psnr"]
+    assert registry.metric_names([f"{file}@zero-of-mine"]) == ["zero-of-mine"], "a second time, without reading it"
+    with pytest.raises(VtbenchError, match=r"has no metric 'nix'; it has zero-of-mine"):
+        registry.metric_names([f"{file}@nix"])
+    assert "zero-of-mine" not in list(registry.metrics()), "no list shows what was only named by path"
