@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from skimage import data
 
-from benchmarks.metrics import papers
+from benchmarks.metrics import images, papers
 from vtbench.metrics import detail
 from vtbench.types.metric import Batch, Reference, Value
 
@@ -20,8 +21,12 @@ def stack(*images: Any) -> torch.Tensor:
     return torch.stack([torch.from_numpy(np.ascontiguousarray(i)).permute(2, 0, 1) for i in images])
 
 
+def batch_of(x: Any, y: Any) -> Batch:
+    return Batch(Reference(stack(x), [None], ["0"]), stack(y))  # type: ignore[list-item]
+
+
 def one(metric: Any, x: Any, y: Any) -> Value:
-    return metric.measure(Batch(Reference(stack(x), [None], ["0"]), stack(y)))[0]  # type: ignore[list-item]
+    return metric.measure(batch_of(x, y))[0]
 
 
 def white(shape: tuple[int, ...], seed: int, spread: float = 30) -> Any:
@@ -80,6 +85,27 @@ def test_mtf50_of_a_resize_is_its_sampling_limit() -> None:
     low = np.real(np.fft.ifft2(spectrum * (f <= 0.125)))
     y = np.repeat(np.clip(np.rint(low), 0, 255).astype(np.uint8)[..., None], 3, axis=2)
     assert one(detail.MTF50(), x, y).value == pytest.approx(32, rel=0.06)
+
+
+@pytest.mark.parametrize("shape", [(64, 80), (81, 66)])
+def test_gain_and_excess_are_those_of_the_whole_plane(shape: tuple[int, int]) -> None:
+    """The transform of real numbers holds half of it, with its own first and last column counted once."""
+    x, y = white(shape, 1), white(shape, 2)
+    gain, excess = images.gains(x, y)
+    ours = [one(detail.CoherentGain(octave), x, y).value for octave in (1, 2, 3, 4)]
+    assert ours == pytest.approx(gain, abs=1e-12)
+    assert one(detail.ExcessPower(), x, y).value == pytest.approx(np.mean(excess), abs=1e-12)
+
+
+def test_bands_are_an_eighth_of_an_octave_and_never_under_one_cycle() -> None:
+    """White noise has every band: from one centre to the next down 2^(-1/8), until that would be less than a cycle."""
+    centres = [f for f, _ in detail.spectra(batch_of(GRAVEL, white((256, 256), 3)))[0].curve][::-1]
+    edges = [128.0]
+    while edges[-1] > 2:
+        edges.append(min(edges[-1] * 2 ** (-1 / 8), edges[-1] - 1))
+    wanted = [(a + b) / 2 for a, b in itertools.pairwise(edges)]
+    assert len(centres) > 30
+    assert centres == pytest.approx(wanted[: len(centres)], rel=1e-12)
 
 
 def test_mtf50_passes_over_gaps_of_a_pattern() -> None:

@@ -139,6 +139,12 @@ def test_pooled_psnr() -> None:
     assert nothing.why == "lossless (identical pixels)"
 
 
+def test_pooled_psnr_of_nothing_is_null() -> None:
+    for rows in ([], [{"values": {}, "size": [2, 2]}]):
+        nothing = psnr.PooledPSNR().finish(rows, [])
+        assert (nothing.value, nothing.n, nothing.why) == (None, 0, "no image has a squared error")
+
+
 def test_pooled_psnr_is_torchmetrics_arithmetic() -> None:
     """Pooled over two images of one size is the PSNR of both images in one array."""
     x, y = PAIRS["unrelated 180x180"]

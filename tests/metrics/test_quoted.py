@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from vtbench import api, registry
-from vtbench.metrics import ocr, quoted, weights
+from vtbench.metrics import _strings, ocr, quoted, weights
 from vtbench.running import sets
 from vtbench.tasks.prompts.quotes import quotes
 from vtbench.types.errors import VtbenchError
@@ -144,6 +144,13 @@ def test_a_run_of_a_generator_that_writes(tmp_path: Path, monkeypatch: pytest.Mo
 def test_texts_are_for_generators_that_read(tmp_path: Path) -> None:
     with pytest.raises(VtbenchError, match="no prompts for ngram-kmeans, which is class-conditional"):
         api.evaluate("ngram-kmeans", tasks=["written"], out=tmp_path)
+
+
+def test_the_record_names_the_reader_once_there_is_one() -> None:
+    metric = registry.metric("quote-cer")
+    assert metric.engine_id is None
+    metric._reader = Pixels()
+    assert metric.engine_id == f"pixels-1/page/{_strings.NORMALISER}"
 
 
 def test_without_the_readers_weights_the_reason_stands(tmp_path: Path) -> None:
