@@ -156,7 +156,7 @@ class Orbis(nn.Module):
             )
         self.decoder = spec.decoder()
         q.choice("type", (TWO_BOOKS,))
-        unit = q.choice("l2_norm", (UNIT_ROWS, True, False)) is not False
+        unit = q.choice("l2_norm", (UNIT_ROWS, True, False), False) is not False
         size, dim = q.integer("codebook_size"), q.integer("embed_dim")
         q.done()
         self.normalize, self.continuous = c.flag("normalize_latent"), c.flag("continuous", False)

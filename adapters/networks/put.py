@@ -159,7 +159,7 @@ class _Decoder(nn.Module):
         self.smooth = c.integer("smooth_mask_kernel", 0, at_least=0)
         plain = c.choice("reference_downsample", ("conv", "downsample"), "downsample") == "conv"
         self.encoder: _Reference | None = None
-        if c.flag("reference_branch"):
+        if c.flag("reference_branch", False):
             self.encoder = _Reference(colours, widths, after, bottleneck, plain=plain)
         c.done()
 
