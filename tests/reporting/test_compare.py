@@ -214,6 +214,30 @@ def test_only_common_images_and_metrics_are_compared(tmp_path: Path) -> None:
         compare([a])
 
 
+def with_pictures(path: Path, pictures: str, kind: str = "discrete") -> Path:
+    """Row i of the run states the sha256 that begins with letter i."""
+    lines = [json.loads(line) for line in (path / "rows.jsonl").read_text().splitlines()]
+    rows = [{**row, "sha256": letter * 64} for row, letter in zip(lines, pictures, strict=True)]
+    (path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    record = json.loads((path / "run.json").read_text())
+    record["model"]["kind"] = kind
+    (path / "run.json").write_text(json.dumps(record))
+    return path
+
+
+def test_other_pictures_under_the_same_name_are_not_compared(tmp_path: Path) -> None:
+    """A file that changed, or that an older release read otherwise, is another picture by its pixels."""
+    values = {"psnr": [30.0, 31.0, 32.0]}
+    a, b, c, d = (run(tmp_path, name, values) for name in "abcd")
+    comparison = compare([with_pictures(a, "123"), with_pictures(b, "143")])
+    assert comparison.images == 2
+    assert "1 images are other pictures in one run than in another, and left out: 001.png" in comparison.notes[0]
+    with pytest.raises(VtbenchError, match=r"other pictures under the same names \(sha256 of 000\.png\)"):
+        compare([a, with_pictures(c, "456")])
+    # What a generator drew is a picture of its own in every run.
+    assert compare([with_pictures(c, "456", "generator"), with_pictures(d, "789", "generator")]).images == 3
+
+
 def test_runs_of_one_model_are_told_apart_by_options(tmp_path: Path) -> None:
     folders = [
         run(tmp_path, f"q{q}", {"psnr": [float(q), q + 1.0]}, model={"name": "jpeg", "options": {"quality": q}})

@@ -24,6 +24,7 @@ from vtbench.explaining.systems import Explained
 from vtbench.images.views import View
 from vtbench.models.isolation import isolated
 from vtbench.models.load import again, originals
+from vtbench.models.pictures import SavedPictures
 from vtbench.reporting import runs as facts
 from vtbench.reporting.comparable import OF_METRIC, labels, protocol_fields
 from vtbench.reporting.measured import ImageRow, rows, score, scores
@@ -163,6 +164,7 @@ def _under_the_second_view(
     with tempfile.TemporaryDirectory(prefix="vtbench-") as scratch:
         try:
             system = again(run, device=device, suite=suite, from_model=True).system
+            system = system.converted(view.icc) if isinstance(system, SavedPictures) else system
             explained = Explained(run.name, system, suite, view.size, {}, view.protocol, ("round",), system.card)
             items = [item for item in suite.items if item.id in set(pair.shared)]
             measurement = Measurement(explained, items, metrics, Path(scratch), batch_size, facts.seed(run) or 0)

@@ -11,6 +11,7 @@ from typing import Any
 
 from vtbench.images.columns import Columns, rows_of
 from vtbench.images.kinds import kind_of
+from vtbench.images.limits import read_regular
 from vtbench.images.suite import Suite, gone
 from vtbench.types.environment import offline
 from vtbench.types.errors import MissingExtra, Unavailable, VtbenchError
@@ -55,7 +56,7 @@ class HubSuite(Suite):
                 return bytes(cell["bytes"])
             if cell.get("path"):
                 try:
-                    return Path(cell["path"]).read_bytes()
+                    return read_regular(Path(cell["path"]), item.id)
                 except OSError as bad:
                     raise gone(item, Path(cell["path"]), bad) from bad
         raise VtbenchError(f"{item.id} of {self.name} holds no image bytes in column {self.column!r}")

@@ -262,7 +262,7 @@ def _by_pillow(data: bytes, page: Page, name: str) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=("TIFF",))
     except UnidentifiedImageError as bad:
-        raise BadImage(f"{name} is a TIFF of {page.described()}, which is not read: save it with 8 bits") from bad
+        raise BadImage(f"{name} is a TIFF of {page.described()}, which is not read: save it with 8 or 16 bits") from bad
     image.load()
     if not image.mode.startswith("I"):
         return image

@@ -18,6 +18,7 @@ from vtbench import registry
 from vtbench.reporting.comparable import check_protocols, labels
 from vtbench.reporting.image_values import DECIBELS, ImageValues, pool_weights, pooled_psnr, squared_error
 from vtbench.reporting.measured import metric_card, score
+from vtbench.reporting.runs import kind
 from vtbench.reporting.values import finite
 from vtbench.results.record import Run, find_runs, read_run
 from vtbench.statistics.intervals import RESAMPLES, Bounds
@@ -143,6 +144,13 @@ def compare(
     names = labels(read)
     systems = [_System(name, ImageValues.read(run), run) for name, run in zip(names, read, strict=True)]
     images = set.intersection(*(set(system.values.items) for system in systems))
+    others = _other_pictures(systems)
+    images -= others
+    if not images and others:
+        raise VtbenchError(
+            f"{', '.join(str(r.path) for r in read)} scored other pictures under the same names (sha256 of "
+            f"{min(others)}): the files changed, or were read otherwise by another release; evaluate them again"
+        )
     if not images:
         raise VtbenchError(f"{', '.join(str(r.path) for r in read)} have no image in common: nothing can be paired")
     notes = [
@@ -150,6 +158,8 @@ def compare(
         for system in systems
         if len(system.values.items) > len(images)
     ]
+    if others:
+        notes.append(f"{len(others)} images are other pictures in one run than in another, and left out: {min(others)}")
     left_out = _left_out(systems, metrics)
     compared = [m for m in _wanted(systems, metrics) if m not in left_out]
     draws = resamples or max(400, min(RESAMPLES, 500_000_000 // max(1, len(images))))
@@ -178,6 +188,17 @@ class _System:
         card = metric_card(self.run, metric)
         low, high = (finite(end) for end in card.bounds) if card is not None and len(card.bounds) == 2 else (None, None)
         return low, high
+
+
+def _other_pictures(systems: Sequence[_System]) -> set[str]:
+    """Images whose originals are not the same pixels in all runs that state them; a generator's have no original."""
+    known: dict[str, str] = {}
+    out = set()
+    for system in (system for system in systems if kind(system.run) != "generator"):
+        for item, picture in zip(system.values.items, system.values.pictures, strict=True):
+            if picture and known.setdefault(item, picture) != picture:
+                out.add(item)
+    return out
 
 
 def _expanded(runs: Sequence[Path | Run]) -> list[Path | Run]:

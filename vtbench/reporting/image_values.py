@@ -71,9 +71,11 @@ class Column:
 
 @dataclass
 class ImageValues:
-    """The rows of one run as columns. `pixels`: of every image, as scored; 1 where the rows do not say."""
+    """The rows of one run as columns. `pixels`: of every image, as scored; 1 where the rows do not say. `pictures`: of
+    every image 16 digits of the sha256 of its original, "" where the rows do not say."""
 
     items: list[str] = field(default_factory=list)
+    pictures: list[str] = field(default_factory=list)
     pixels: list[float] = field(default_factory=list)
     columns: dict[str, Column] = field(default_factory=dict)
 
@@ -89,6 +91,7 @@ class ImageValues:
     def _add(self, row: ImageRow) -> None:
         place = len(self.items)
         self.items.append(row.item)
+        self.pictures.append(row.sha256[:16])
         self.pixels.append(float(row.size[0] * row.size[1]) if row.size else 1.0)
         for metric, value in row.values.items():
             self.columns.setdefault(metric, Column()).add(place, value, row.weights.get(metric))

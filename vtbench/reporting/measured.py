@@ -108,6 +108,8 @@ class ImageRow:
     weights: Mapping[str, float | None] = field(default_factory=dict)
     why: Mapping[str, str] = field(default_factory=dict)
     """Reasons of values that do not exist, by metric; under `*` the reason why the image has none at all."""
+    sha256: str = ""
+    """Of the original's pixels, as scored; "" where the row does not state it."""
 
 
 def rows(run: Run) -> Iterator[ImageRow]:
@@ -121,4 +123,5 @@ def rows(run: Run) -> Iterator[ImageRow]:
             {str(name): finite(number) for name, number in mapping(row.get("values")).items()},
             {str(name): finite(number) for name, number in mapping(row.get("weights")).items()},
             {str(name): str(reason) for name, reason in mapping(row.get("why")).items() if reason},
+            str(row.get("sha256") or ""),
         )
