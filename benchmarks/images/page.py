@@ -41,8 +41,7 @@ first. Sizes are compared after decoding.
 - **Refused by name**: floating-point, signed and 32-bit samples (their range is not stated), CIE L\\*a\\*b\\*,
   colour filter arrays; files that are no regular files, of more than 1 GiB, or of more than 268,435,456 pixels.
 - TIFF of grey with alpha in planes or of 16 bits, compressed by LZW, Zstandard, PackBits or LZMA, and JPEG 2000 of
-  grey with alpha above 8 bits need imagecodecs: `pip install 'vtbench[images]'`. HEIC and JPEG XL:
-  `vtbench[formats]`.
+  grey with alpha above 8 bits need imagecodecs (extra `images`); HEIC and JPEG XL the extra `formats`.
 
 "turned": in all eight orientations. "difference": the largest of any sample of any file of the line from what the
 second decoder's samples are by the same rule, in grey levels; 1 is a rounding. Lossy formats are given up to a

@@ -9,7 +9,7 @@ import pytest
 from support import ROOT
 
 pytest.importorskip(
-    "imagecodecs", reason="NOT CHECKED: docs/images.md, as the second decoder is missing: pip install 'vtbench[images]'"
+    "imagecodecs", reason="NOT CHECKED: docs/images.md, as the second decoder imagecodecs is missing (extra images)"
 )
 
 from benchmarks.images import cases as lines
@@ -57,7 +57,7 @@ def test_without_imagecodecs_pixels_are_the_same_or_refused_by_name(monkeypatch:
             try:
                 rgb = read_picture(data, "x").rgb
             except BadImage as bad:
-                refused += "pip install 'vtbench[images]'" in str(bad)
+                refused += "needs the package imagecodecs: pip install '.[images]'" in str(bad)
                 continue
             assert np.abs(rgb - lines.rule(case.undo(data), case, 1)).max() <= 1, case
     # Three layouts of grey with alpha, and 16 bits where 0 is white: LZW, Zstandard and PackBits, strips and tiles.

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from vtbench.images.limits import BadImage, within_limit
+from vtbench.types.errors import how_to_install
 
 if TYPE_CHECKING:
     import numpy as np
@@ -169,8 +170,8 @@ def _with_alpha(data: bytes, name: str) -> np.ndarray[Any, Any]:
     """uint16 (H, W, 2): grey with alpha, which OpenCV does not take."""
     if importlib.util.find_spec("imagecodecs") is None:
         raise BadImage(
-            f"{name} is a JPEG 2000 of grey with alpha of more than 8 bits, which needs the package imagecodecs: pip "
-            "install 'vtbench[images]', or save it with 8 bits"
+            f"{name} is a JPEG 2000 of grey with alpha of more than 8 bits, which needs the package imagecodecs: "
+            f"{how_to_install('images')}, or save it with 8 bits"
         )
     import imagecodecs
     import numpy as np

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from vtbench.images import orientation
 from vtbench.images.limits import BadImage, within_limit
+from vtbench.types.errors import how_to_install
 
 if TYPE_CHECKING:
     import numpy as np
@@ -172,8 +173,8 @@ def decoded(data: bytes, name: str) -> tuple[Image.Image, Page]:
             return _image(page, samples, file.pages[0].tags.valueof(320), name), page
     if page.pillow_errs:
         raise BadImage(
-            f"{name} is a TIFF of {page.described()}, which needs the package imagecodecs: pip install "
-            "'vtbench[images]', or save it without compression"
+            f"{name} is a TIFF of {page.described()}, which needs the package imagecodecs: {how_to_install('images')}, "
+            "or save it without compression"
         )
     return _by_pillow(data, page, name), replace(page, orientation=1)
 
