@@ -8,6 +8,7 @@ clause with a colour will look at.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vtbench.images.limits import inside
 from vtbench.images.reading import decode
 from vtbench.results.drawings import read_notes
 from vtbench.results.files import dumps, write_atomic, write_json
@@ -74,6 +76,9 @@ def pictures(folder: Path) -> list[Picture]:
             f"{folder} holds neither samples.jsonl nor 00000/metadata.jsonl with 00000/samples/0000.png: give images "
             "of GenEval's prompts"
         )
+    outside = next((p.path for p in images if os.path.lexists(p.path) and not inside(p.path, [folder])), None)
+    if outside is not None:
+        raise VtbenchError(f"{outside} leads out of {folder}, and is not read: copy the image into it")
     lost = [p.path for p in images if not p.path.is_file()]
     if lost:
         raise VtbenchError(f"{lost[0]} is missing ({len(lost)} of {len(images)} images): generate it again")

@@ -11,7 +11,7 @@ from typing import Any
 
 from vtbench.images.columns import Columns, rows_of
 from vtbench.images.kinds import kind_of
-from vtbench.images.limits import read_regular
+from vtbench.images.limits import inside, read_inside
 from vtbench.images.suite import Suite, gone
 from vtbench.types.environment import offline
 from vtbench.types.errors import MissingExtra, Unavailable, VtbenchError
@@ -44,8 +44,17 @@ class HubSuite(Suite):
     names, bytes and texts. (The library's own fingerprint follows the folder's path and the files' times.)
     """
 
-    def __init__(self, name: str, rows: Any, columns: Columns, version: str, hash_: str | None) -> None:
-        self.rows, self.column = rows, columns.images
+    def __init__(
+        self,
+        name: str,
+        rows: Any,
+        columns: Columns,
+        version: str,
+        hash_: str | None,
+        folders: Sequence[Path] = (),
+    ) -> None:
+        """folders: where files lie that cells may name; a cell that names another is refused."""
+        self.rows, self.column, self.folders = rows, columns.images, folders
         text_of = None if columns.texts is None else (lambda i: rows[i][columns.texts])
         super().__init__(name, HubItems(len(rows), text_of), hash_, version=version)
 
@@ -55,10 +64,11 @@ class HubSuite(Suite):
             if cell.get("bytes") is not None:
                 return bytes(cell["bytes"])
             if cell.get("path"):
+                path = str(cell["path"])
                 try:
-                    return read_regular(Path(cell["path"]), item.id)
+                    return read_inside(path, self.folders, f"{item.id} of {self.name}")
                 except OSError as bad:
-                    raise gone(item, Path(cell["path"]), bad) from bad
+                    raise gone(item, Path(path), bad) from bad
         raise VtbenchError(f"{item.id} of {self.name} holds no image bytes in column {self.column!r}")
 
     def contents(self) -> Iterator[str]:
@@ -98,7 +108,7 @@ def open_hub(spec: str) -> Suite:
     if not place.exists():
         config = part.partition("/")[0]
         splits, revision = _of_the_hub(name, revision, config)
-        return _suite(name, part, splits, revision)
+        return _suite(name, part, splits, revision, _cache_of(name))
     suite = open_rows([place], name, part, revision)
     if revision != LOCAL:
         suite.notes.append(
@@ -112,14 +122,39 @@ def open_rows(places: Sequence[Path], name: str, part: str = "", revision: str =
     `#` of `open_hub`; the identity is that of the rows as they are read."""
     config = part.partition("/")[0]
     splits = _local_splits(places, name, config)
-    return _suite(name, part, splits, revision, local=True)
+    return _suite(name, part, splits, revision, [*_own_folders(places), _cache(places)], local=True)
 
 
-def _suite(name: str, part: str, splits: Mapping[str, Any], revision: str, *, local: bool = False) -> Suite:
+def _own_folders(places: Sequence[Path]) -> list[Path]:
+    """The folder of a local data set; in the hub's cache, where a snapshot is links to blobs beside it, that of all its
+    snapshots. Files of rows have none: what they name could be anything of this machine's."""
+    folders = [place.resolve() for place in places if place.is_dir()]
+    return [folder.parents[1] if folder.parent.name == "snapshots" else folder for folder in folders]
+
+
+def _cache(places: Sequence[Path]) -> Path:
+    """Where the library keeps what it makes of a local data set (an archive's files, say)."""
+    import datasets
+
+    return Path(datasets.config.HF_DATASETS_CACHE) / "vtbench" / _state(places)
+
+
+def _cache_of(name: str) -> list[Path]:
+    """Where the libraries keep the files of a data set of the hub, and those that its archives hold."""
+    import datasets
+    from huggingface_hub import constants
+
+    own = Path(constants.HF_HUB_CACHE) / f"datasets--{name.replace('/', '--')}"
+    return [own, Path(datasets.config.DOWNLOADED_DATASETS_PATH), Path(datasets.config.EXTRACTED_DATASETS_PATH)]
+
+
+def _suite(
+    name: str, part: str, splits: Mapping[str, Any], revision: str, folders: Sequence[Path], *, local: bool = False
+) -> Suite:
     _, split, column = [*part.split("/", 2), "", ""][:3]
     rows, columns = rows_of(splits, split, column, name)
     commit = hashlib.sha256(f"{name}\0{revision}\0{part}\0{len(rows)}".encode()).hexdigest()
-    return HubSuite(f"{name}{f'#{part}' if part else ''}", rows, columns, revision, None if local else commit)
+    return HubSuite(f"{name}{f'#{part}' if part else ''}", rows, columns, revision, None if local else commit, folders)
 
 
 def is_saved_to_disk(folder: Path) -> bool:
@@ -156,8 +191,9 @@ def _local_splits(places: Sequence[Path], name: str, config: str) -> Mapping[str
                 rows if isinstance(rows, datasets.DatasetDict) else {str(rows.split or "all"): rows}
             )
             return splits
-        cache = str(Path(datasets.config.HF_DATASETS_CACHE) / "vtbench" / _state(places))
+        cache = str(_cache(places))
         if first.is_dir():
+            _refuse_escapes(datasets.load_dataset_builder(str(first), config or None, cache_dir=cache), places)
             splits = datasets.load_dataset(str(first), config or None, cache_dir=cache)
             return splits
         kind = kind_of(first)
@@ -167,6 +203,14 @@ def _local_splits(places: Sequence[Path], name: str, config: str) -> Mapping[str
         return splits
     except Exception as bad:
         raise _not_had(name, LOCAL, bad) from bad
+
+
+def _refuse_escapes(builder: Any, places: Sequence[Path]) -> None:
+    """A folder's README says which files its rows are read from: those of the folder, and no others."""
+    for files in (builder.config.data_files or {}).values():
+        for file in files:
+            if not inside(Path(file), _own_folders(places)):
+                raise VtbenchError(f"{places[0]} takes rows from {file}, which does not lie in it: they are not read")
 
 
 def _library(name: str) -> Any:

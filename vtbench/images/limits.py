@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -50,6 +51,26 @@ def read_regular(path: Path, name: str) -> bytes:
     """The bytes of a file that `open_regular` opens."""
     with open_regular(path, name) as source:
         return source.read()
+
+
+def inside(path: Path, folders: Iterable[Path]) -> bool:
+    """Whether a path, links followed, lies in one of the folders: what somebody else wrote may name nothing else."""
+    try:
+        real = path.resolve(strict=True)
+        return any(real.is_relative_to(folder.resolve()) for folder in folders)
+    except (OSError, ValueError, RuntimeError):
+        return False
+
+
+def read_inside(stated: str, folders: Sequence[Path], name: str) -> bytes:
+    """The bytes of a file that a record names, absolute or below one of its own `folders`. Raises BadImage for every
+    other, whether it is there or not; OSError as `open` does."""
+    for folder in folders:
+        if "\0" not in stated and inside(path := folder / stated, folders):
+            return read_regular(path, name)
+    raise BadImage(
+        f"{name} is said to be the file {stated[:200]!r}, which is none of its own data set's: it is not read"
+    )
 
 
 def _check(facts: os.stat_result, name: str) -> None:

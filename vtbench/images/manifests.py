@@ -20,9 +20,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from vtbench.images.limits import read_regular
 from vtbench.images.suite import Suite
 from vtbench.types.environment import package_folder
 from vtbench.types.errors import VtbenchError
+from vtbench.types.foreign import cause, reading
 from vtbench.types.item import Item
 
 MANIFESTS = package_folder("vtbench.tasks.suites")
@@ -48,6 +50,14 @@ class ManifestSuite(Suite):
         self.folder = folder
         if builtin:
             self.remedy = "reinstall the package that carries it"
+        else:
+            # Those of packages may be links themselves: installers keep files elsewhere.
+            self.within = folder
+
+    def read(self, item: Item) -> bytes:
+        if ":" not in str(item.place):
+            return super().read(item)
+        return read_regular(self.path(item), item.id)
 
     def path(self, item: Item) -> Path:
         place = str(item.place)
@@ -61,18 +71,18 @@ def builtin_suites() -> list[str]:
 
 def manifest_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The header, then one image a line."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as bad:
-        raise VtbenchError(f"{path} cannot be read as a manifest ({bad}): {FORM}") from bad
+    with reading(path, "a manifest", FORM):
+        text = read_regular(path, str(path)).decode()
     # Not splitlines: JSON's strings may hold U+2028 and its like as they are.
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
             entry = json.loads(line)
-        except ValueError as bad:
-            raise VtbenchError(f"{path.name} line {number} is not JSON ({bad}): the manifest is damaged") from bad
+        except (ValueError, RecursionError) as bad:
+            raise VtbenchError(
+                f"{path.name} line {number} is not JSON ({cause(bad)}): the manifest is damaged"
+            ) from bad
         if not isinstance(entry, dict):
             raise VtbenchError(f"{path.name} line {number} is a {type(entry).__name__}: {FORM}")
         yield entry
@@ -133,7 +143,7 @@ def _refuse_escape(file: str, where: str) -> None:
     if colon and package != "skimage":
         raise VtbenchError(f"{where} names a file of {package}, which no suite may use: copy it beside the manifest")
     path = PurePosixPath(inner if colon else file)
-    if path.is_absolute() or ".." in path.parts or "\\" in file or not path.parts:
+    if path.is_absolute() or ".." in path.parts or {"\\", "\0"} & {*file} or not path.parts:
         raise VtbenchError(f"{where} names the file {file!r}: give a relative path below the manifest's folder")
 
 

@@ -18,6 +18,7 @@ from vtbench.images.limits import within_file_limit
 from vtbench.images.selection import Selection, ids_of, in_order, suffixes, visible
 from vtbench.images.suite import Suite, gone
 from vtbench.types.errors import VtbenchError
+from vtbench.types.foreign import cause
 from vtbench.types.item import Item
 
 Extent = tuple[int, int]
@@ -90,6 +91,8 @@ def _members(shard: str, selection: Selection) -> dict[str, Extent]:
     images: dict[str, Extent] = {}
     everything: dict[str, Extent] = {}
     links: dict[str, str] = {}
+    if Path(shard).exists() and not Path(shard).is_file():
+        raise VtbenchError(f"the shard {shard} is no regular file: give whole, uncompressed tar files")
     try:
         with tarfile.open(shard, "r:") as archive:
             for member in archive:
@@ -103,9 +106,12 @@ def _members(shard: str, selection: Selection) -> dict[str, Extent]:
                     images[member.name] = (member.offset_data, member.size)
                     if link:
                         links[member.name] = _target(member)
-    except (OSError, tarfile.TarError) as bad:
+    except VtbenchError:
+        raise
+    except Exception as bad:
+        # A damaged header makes the library raise more than its own errors.
         packed = packing(head_of(Path(shard))) if Path(shard).is_file() else None
-        why = f"it is compressed with {packed}" if packed else str(bad)
+        why = f"it is compressed with {packed}" if packed else cause(bad)
         raise VtbenchError(f"the shard {shard} cannot be read ({why}): give whole, uncompressed tar files") from bad
     for name, target in links.items():
         if target in everything:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from vtbench.images.ahead import read_ahead
 from vtbench.images.identity import THREADS, UNREADABLE
-from vtbench.images.limits import BadImage, read_regular
+from vtbench.images.limits import BadImage, inside, read_regular
 from vtbench.images.reading import Picture, read_picture, rgb_sha256
 from vtbench.types.errors import VtbenchError
 from vtbench.types.item import Item
@@ -49,6 +49,8 @@ class Suite:
         self.name, self.items, self.version, self.licence = readable(name), items, version, licence
         self.left_out: Mapping[str, int] = {}
         """{suffix or another reason: files} that are or may hold pictures, and are no items."""
+        self.within: Path | None = None
+        """Where files must lie, links followed: set where somebody else may have chosen them."""
         self.notes: list[str] = []
         """Sentences that a user should read: what was left out, and that a name has two meanings."""
         self.identity_seconds = 0.0
@@ -91,6 +93,10 @@ class Suite:
         """The bytes of the item's file; BadImage if there are none."""
         path = self.path(item)
         try:
+            if self.within is not None and path.exists() and not inside(path, [self.within]):
+                raise BadImage(
+                    f"{item.id} is a link that leads out of {self.within}, and is not followed: copy the file"
+                )
             return read_regular(path, item.id)
         except OSError as bad:
             raise gone(item, path, bad) from bad

@@ -12,6 +12,7 @@ from vtbench.images.limits import FILE_LIMIT, BadImage
 from vtbench.images.selection import Selection, ids_of, in_order, visible
 from vtbench.images.suite import Suite, gone
 from vtbench.types.errors import VtbenchError
+from vtbench.types.foreign import reading
 from vtbench.types.item import Item
 
 LOCAL_HEADER = 30
@@ -55,16 +56,13 @@ def open_zip(path: Path) -> Suite:
     """Every image of the zip, in sorted order of name. Raises VtbenchError for what is damaged, encrypted or compressed
     otherwise than by deflate."""
     selection = Selection()
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = {
-                member.filename: member
-                for member in archive.infolist()
-                if not member.is_dir() and visible(member.filename)
-                if selection.takes(member.filename, _head(archive, member))
-            }
-    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, NotImplementedError) as bad:
-        raise VtbenchError(f"{path} cannot be read as a zip ({bad}): the file is truncated or damaged") from bad
+    with reading(path, "a zip"), zipfile.ZipFile(path) as archive:
+        members = {
+            member.filename: member
+            for member in archive.infolist()
+            if not member.is_dir() and visible(member.filename)
+            if selection.takes(member.filename, _head(archive, member))
+        }
     for member in members.values():
         _refuse(path, member)
     if not members:

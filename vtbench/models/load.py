@@ -309,7 +309,7 @@ def _pictures_of(run: Run) -> Loaded | None:
         return None
     model = run.info.model
     return Loaded(
-        SavedPictures(folder, partial=True),
+        SavedPictures(folder, partial=True, within=run.path),
         {"name": run.name, "options": model.options},
         model.weights.as_dict(),
         facts={"spec": model.spec, "checkpoint": model.checkpoint},

@@ -30,11 +30,13 @@ class SavedPictures(System):
     icc = ""
     """As `read_picture` takes it."""
 
-    def __init__(self, folder: Path, *, partial: bool = False) -> None:
-        """partial: pictures that are missing are named in the rows (those of a run of which some images failed)."""
+    def __init__(self, folder: Path, *, partial: bool = False, within: Path | None = None) -> None:
+        """partial: pictures that are missing are named in the rows (those of a run of which some images failed).
+        within: where links may lead. A run may come from anywhere: what its links lead to would stand on a page."""
         if not folder.is_dir():
             raise VtbenchError(f"folder:{folder} is not a folder: give the folder of the reconstructed images")
         self.suite = open_path(folder)
+        self.suite.within = within
         self.items = pair_names(self.suite.items, str(folder))
         self.folder, self.partial = folder, partial
         self.card = Card(
