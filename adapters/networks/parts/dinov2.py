@@ -118,12 +118,15 @@ class DinoV2(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """x: (B, 3, H, W) in [-1, 1]; (B, 1 + patches, width) a level, the last after the final norm, others before."""
-        pixels = (blurred_resize(x, self.input_size).clamp(-1, 1) + 1) / 2
+        return self.seen((blurred_resize(x, self.input_size).clamp(-1, 1) + 1) / 2)
+
+    def seen(self, pixels: Tensor) -> list[Tensor]:
+        """As `forward`, of pixels (B, 3, side, side) in [0, 1] that have been resized."""
         rows = self.patch_embed["proj"]((pixels - self.mean) / self.deviation).flatten(2).transpose(1, 2)
         # The reg models resize their table with antialiasing and without the offset (backbones.py of dinov2).
         table = resized_table(self.pos_embed[:, 1:], self.grid, antialias=True)
-        cls = (self.cls_token + self.pos_embed[:, :1]).expand(len(x), -1, -1)
-        registers = [] if self.register_tokens is None else [self.register_tokens.expand(len(x), -1, -1)]
+        cls = (self.cls_token + self.pos_embed[:, :1]).expand(len(pixels), -1, -1)
+        registers = [] if self.register_tokens is None else [self.register_tokens.expand(len(pixels), -1, -1)]
         tokens = torch.cat([cls, *registers, rows + table], dim=1)
         skipped = 0 if self.register_tokens is None else self.register_tokens.shape[1]
         out = []
