@@ -107,6 +107,23 @@ def test_own_sizes_through_load_and_draw(
         load("family:llamagen-gpt", {**options, "vocab_size": "64"}, checkpoint=_cut(path, tmp_path))
 
 
+def test_a_tokenizer_of_its_own_too(own: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
+    """Its sizes are read off its checkpoint: 64 codes, cells of 2 x 2 pixels."""
+    sizes = {"ch": "32", "encoder_ch_mult": "1:1", "decoder_ch_mult": "1:1", "num_res_blocks": "1"}
+    arch = arch_of("llamagen", {**sizes, "codebook_size": "64", "z_channels": "32"})
+    torch.save(fill_(build_network(registry.family("llamagen"), arch, random=False)).state_dict(), tmp_path / "vq.pt")
+    options = {**own[1], "vocab_size": "64", "top_k": "5"}
+    few = _cut(own[0], tmp_path)
+    loaded = load("family:llamagen-gpt", options, checkpoint=few, tokenizer_checkpoint=tmp_path / "vq.pt")
+    assert loaded.identity["tokenizer"]["name"].startswith("family:llamagen,ch=32,codebook_size=64")
+    assert loaded.system.card.sizes.size == 8  # type: ignore[union-attr]
+    drawn = draw(loaded, Order(open_prompts("classes:2"), batch_size=2), tmp_path / "out")
+    assert [row["size"] for row in drawn.rows] == [[8, 8]] * 2
+    (tmp_path / "torn.pt").write_bytes(b"torn")
+    with pytest.raises(VtbenchError, match="draws tokens of llamagen-vq-ds16-c2i, which cannot be loaded"):
+        load("family:llamagen-gpt", options, checkpoint=few, tokenizer_checkpoint=tmp_path / "torn.pt")
+
+
 def _cut(path: Path, folder: Path) -> Path:
     """The same checkpoint with 64 codes."""
     state = torch.load(path, weights_only=True)["model"]

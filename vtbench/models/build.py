@@ -14,7 +14,7 @@ from vtbench.models.arch import base_card, own_card, with_options
 from vtbench.models.choosing import ASKED
 from vtbench.models.devices import check_device
 from vtbench.models.fill import read_from
-from vtbench.models.identify import guess
+from vtbench.models.identify import guess, own_sizes
 from vtbench.models.made_weights import fill_
 from vtbench.models.names import WrongNames
 from vtbench.models.native import NetworkTokenizer
@@ -145,7 +145,8 @@ def arch_options(name: str) -> dict[str, str]:
 
 
 def _attach(built: Built, checkpoint: Path | None, device: str, dtype: str) -> Built | None:
-    """The tokenizer that a generator's card names, loaded and attached; None where the generator takes none."""
+    """The tokenizer that a generator's card names, loaded and attached; None where the generator takes none. Of a
+    generator in sizes of its own it may have its own too, which its checkpoint shows."""
     card, generator = built.entry.card, built.model
     if card.tokenizer is None or not hasattr(generator, "attach"):
         if checkpoint is not None:
@@ -154,6 +155,11 @@ def _attach(built: Built, checkpoint: Path | None, device: str, dtype: str) -> B
     try:
         tokenizer = build(card.tokenizer, {}, checkpoint, device, dtype)
     except VtbenchError as bad:
+        own = own_sizes(card.tokenizer, checkpoint) if card.name.startswith("family:") and checkpoint else None
+        if own is not None:
+            tokenizer = build(*own, checkpoint, device, dtype)
+            generator.attach(tokenizer.model)
+            return tokenizer
         raise VtbenchError(
             f"{card.name} draws tokens of {card.tokenizer}, which cannot be loaded: {bad}; "
             "its own file is given with --tokenizer-checkpoint"

@@ -141,6 +141,18 @@ def _match(
     return _of_copy(name, family, how, copy, beside=beside, undecided=undecided)
 
 
+def own_sizes(spec: str, path: Path) -> tuple[str, dict[str, str]] | None:
+    """(family:NAME, its options) of a checkpoint that is the model `spec` in sizes of its own; None of any other."""
+    family = registry.model(spec).family
+    infer = getattr(load_class(family.network), "infer_arch", None) if family.network else None
+    try:
+        match = None if infer is None else _own_of(family, infer, checkpoint.inventories(path), path)
+    except VtbenchError:
+        # What is wrong with the file is said by whoever reads it as the model itself.
+        return None
+    return None if match is None else (match.name, {k: option_text(v) for k, v in match.options.items()})
+
+
 def _of_copy(name: str, family: str, how: Literal["exact", "own", "near"], copy: Copy, **more: Any) -> Match:
     return Match(name, family, how, copy.prefix, key=copy.key, file=copy.file, **more)
 

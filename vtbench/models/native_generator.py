@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from vtbench.models.fill import fill
 from vtbench.models.network import build_network
 from vtbench.models.noise import Seeded
 from vtbench.types.adapter import Generator, Prompt, Tokenizer
-from vtbench.types.cards import Card, Family
+from vtbench.types.cards import Card, Family, Fixed
 from vtbench.types.environment import offline
 from vtbench.types.errors import VtbenchError
 from vtbench.types.tokens import Codes, Latents
@@ -22,6 +23,10 @@ Sample = Callable[["NativeGenerator", Any, Any], tuple["torch.Tensor", Mapping[s
 """(generator, conditions, noise) -> images (B, 3, H, W) in [0, 1], and what they cost, as `Generator.cost` says.
 
 Conditions are labels (B,) or prompts."""
+
+
+CELL = 16
+"""Pixels a side of a token of every released tokenizer whose codes a native generator draws on a grid."""
 
 
 class NativeGenerator(Generator):
@@ -54,6 +59,10 @@ class NativeGenerator(Generator):
         if self.card.conditioning == "class":
             self.classes = int(getattr(self.network, "classes", 0)) or None
         self._check_vocabulary()
+        cell = self.tokenizer.card.downsample if self.tokenizer is not None and self.tokenizer.card.alphabets else None
+        pixels = getattr(self.network, "pixels", None)
+        if pixels is not None and cell not in (None, CELL):
+            self.card = replace(self.card, sizes=Fixed(pixels * cell // CELL))
 
     def _check_vocabulary(self) -> None:
         """Refuses a tokenizer of another vocabulary than the network was built for: its tokens would mean nothing."""
@@ -113,6 +122,8 @@ class NativeGenerator(Generator):
             indices = (indices >> torch.arange(len(alphabets))) & 1
         side = round(indices.shape[1] ** 0.5)
         grids = ((side, side),) if side * side == indices.shape[1] else ()
+        # A tokenizer in sizes of its own may have other cells than the released one.
+        size = side * tokenizer.card.downsample if grids and tokenizer.card.downsample else size
         return tokenizer.decode(Codes(indices.long(), alphabets, (size, size), grids), [0] * seeds)
 
     def of_latents(self, latents: torch.Tensor, size: int) -> torch.Tensor:
