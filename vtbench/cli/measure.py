@@ -9,6 +9,7 @@ import typer
 
 from vtbench.cli import text
 from vtbench.cli.apps import answer, command_line, complain, exit_with
+from vtbench.cli.config import from_file
 from vtbench.cli.options import (
     AsJson,
     Checkpoint,
@@ -55,11 +56,21 @@ Fit = Annotated[
     str | None, typer.Option(help="Serve a model of one fixed size by resize (there and back) or by tiles.")
 ]
 Prompts = Annotated[str | None, typer.Option(help="For generators: the prompts, as for vtbench generate.")]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.yaml|RUN",
+        is_eager=True,
+        callback=from_file,
+        help="Options from a file, by their names here; a run's folder repeats it. What is typed beside comes first.",
+    ),
+]
 PerPrompt = Annotated[int | None, typer.Option("--n", help="For generators: images for each prompt or class.")]
 
 
 def evaluate(
     models: Models,
+    config: Config = None,
     task: Tasks = None,
     images: Images = None,
     view: View = None,

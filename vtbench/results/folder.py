@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from vtbench.results.config import CONFIG, write_config
 from vtbench.results.files import disk_error, dumps, read_lines, write_atomic, write_json
 from vtbench.results.holding import Held, sweep
 from vtbench.results.record import RunInfo, Score, read_info
@@ -20,7 +21,7 @@ ROWS, SCORES, INFO = "rows.jsonl", "scores.jsonl", "run.json"
 TOKENS = ("tokens.bin", "tokens.idx")
 FEATURES = "features"
 """The folder of features below a run's."""
-FILES = frozenset((INFO, ROWS, SCORES, *TOKENS, "lock"))
+FILES = frozenset((INFO, ROWS, SCORES, CONFIG, *TOKENS, "lock"))
 """The files that a run's folder holds."""
 LITTER = (".rows.", *(f".{name}." for name in (*sorted(FILES), "generate.json", "samples.jsonl")))
 """How files begin that are written beside their place and renamed."""
@@ -68,6 +69,11 @@ class RunFolder:
 
     def write_info(self, info: RunInfo) -> None:
         write_json(self.path / INFO, info.as_dict())
+
+    def write_config(self, settings: Mapping[str, Any]) -> None:
+        """How this question is asked again; nothing where nobody else can (an object of somebody's process)."""
+        if settings:
+            write_config(self.path, settings)
 
     def write_scores(self, scores: Sequence[Score]) -> None:
         write_atomic(self.path / SCORES, "".join(dumps(s.as_dict()) + "\n" for s in scores))

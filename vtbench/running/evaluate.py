@@ -95,7 +95,8 @@ def _of_model(
             prefix=request.prefix,
         )
         for question in questions:
-            yield generation.evaluate(_job(request, loaded, question, target), request, tell, say)
+            job = _job(request, loaded, question, target, request.settings(spec, options, question))
+            yield generation.evaluate(job, request, tell, say)
         return
     loaded = load(
         spec,
@@ -110,10 +111,11 @@ def _of_model(
     for question in questions:
         served = replace(loaded, system=loaded.system.served(question.task.fit))
         with measuring(spec):
-            yield read_run(run(_job(request, served, question, target), tell, say))
+            job = _job(request, served, question, target, request.settings(spec, options, question))
+            yield read_run(run(job, tell, say))
 
 
-def _job(request: Request, loaded: Loaded, question: Question, target: Path) -> Job:
+def _job(request: Request, loaded: Loaded, question: Question, target: Path, settings: Mapping[str, Any]) -> Job:
     batch = request.batch_size or 4
     tried: dict[str, Any] = {}
     if not request.batch_size and isinstance(loaded.system, ModelSystem):
@@ -134,6 +136,7 @@ def _job(request: Request, loaded: Loaded, question: Question, target: Path) -> 
         command=request.command,
         suite_spec=question.spec,
         facts=tried,
+        settings=settings,
     )
 
 
@@ -167,6 +170,7 @@ def run(job: Job, tell: Progress = _silent, say: Say = _silent) -> Path:
         if start is None:
             tell(job.name, job.task.name, len(job.items()), len(job.items()))
             return path
+        folder.write_config(job.settings)
         folder.write_info(start.info.with_(status="running"))
         with failures_recorded(folder, job, start.info):
             known = _known(job, folder, start, say)

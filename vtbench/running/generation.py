@@ -68,6 +68,7 @@ def evaluate(job: Job, request: Request, tell: Progress, say: Say) -> Run:
         )
         info = _record(job, order, drawing, metrics)
         folder.clear()
+        folder.write_config(job.settings)
         folder.write_info(info.with_(status="running"))
         with failures_recorded(folder, job, info):
             scores = score_drawn(job, Drawn(drawing), metrics, folder, info, tell)

@@ -46,6 +46,8 @@ class Job:
     suite_spec: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
     asked: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Options of `evaluate` that ask this one question again; empty for an object."""
 
     @property
     def name(self) -> str:

@@ -13,11 +13,19 @@ from vtbench import registry
 from vtbench.images.opening import open_of_task, open_suite
 from vtbench.images.suite import Suite
 from vtbench.images.views import View
+from vtbench.results.files import plain
 from vtbench.types.errors import VtbenchError
 from vtbench.types.task import Task
 
 Progress = Callable[[str, str, int, int], None]
 """(model, task, images done, images in all)"""
+OPTIONS = {
+    **{name: name for name in ("view", "checkpoint", "prefix", "limit", "device", "dtype", "batch_size", "save")},
+    **{name: name for name in ("shard", "protocol", "icc", "seed", "fit", "tokenizer_checkpoint")},
+    "prompts": "suite",
+    "per_prompt": "n",
+}
+"""{attribute: the option of the command line} of what `settings` states where it is not the default."""
 UNNAMED = ("folder:", "family:")
 """Specs whose options are known only once they are loaded."""
 
@@ -83,6 +91,22 @@ class Request:
         """Every combination of the options' values, in the order given."""
         lists = {k: [str(x) for x in v] if isinstance(v, list | tuple) else [str(v)] for k, v in self.options.items()}
         return [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
+
+    def settings(self, spec: Any, options: Mapping[str, str], question: Question) -> dict[str, Any]:
+        """Options of the command line that ask for this one run; empty where the model is an object."""
+        if not isinstance(spec, str):
+            return {}
+        named = {registry.tasks().name_of(t): t for t in self.tasks or ()}
+        out: dict[str, Any] = {"models": [spec], "task": [named.get(question.task.name, question.task.name)]}
+        if self.images is not None:
+            out["images"] = str(self.images)
+        if options:
+            out["option"] = dict(options)
+        for attribute, option in OPTIONS.items():
+            value = getattr(self, attribute)
+            if value != getattr(Request, attribute, None) and value != []:
+                out[option] = f"{value[0]}/{value[1]}" if attribute == "shard" else plain(value)
+        return out
 
     def chosen_tasks(self) -> list[Task]:
         """The tasks asked for, or those that are the default of such a request; each of the models' kind."""

@@ -1,0 +1,52 @@
+"""`evaluate --config`: a file's options as the command's defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from vtbench.results.config import read_config
+from vtbench.types.errors import VtbenchError, near
+
+OTHERS = ("config", "help", "as_json", "json_file")
+"""What says how the answer is given, not what is asked."""
+
+
+def from_file(ctx: typer.Context, path: Path | None) -> Path | None:
+    """Makes the file's options the defaults of this command: what is typed beside --config comes before them."""
+    if path is None:
+        return None
+    params = {p.name: p for p in ctx.command.params if p.name not in OTHERS}
+    defaults: dict[str, Any] = {}
+    for name, value in read_config(path).items():
+        param = params.get(name)
+        if param is None:
+            known = [other for other in params if other]
+            raise VtbenchError(f"{path} has the key {name!r}, which is no option of evaluate{near(name, known)}")
+        if value is not None:
+            several = getattr(param, "multiple", False) or param.nargs == -1
+            defaults[name] = _value(path, name, value, several=several)
+    ctx.default_map = {**(ctx.default_map or {}), **defaults}
+    return path
+
+
+def _value(path: Path, name: str, value: Any, *, several: bool) -> Any:
+    """A value as it would be typed."""
+    if name == "option" and isinstance(value, dict):
+        return [f"{k}={_joined(path, name, v)}" for k, v in value.items()]
+    if several:
+        values = value if isinstance(value, list) else [value]
+        return [_text(path, name, v) for v in values]
+    return _joined(path, name, value) if name in ("save", "metrics") else _text(path, name, value)
+
+
+def _joined(path: Path, name: str, value: Any) -> str:
+    return ",".join(_text(path, name, v) for v in (value if isinstance(value, list) else [value]))
+
+
+def _text(path: Path, name: str, value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise VtbenchError(f"{path}: {name} is {value!r}; wanted a text or a number")
+    return str(value)
