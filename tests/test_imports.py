@@ -47,9 +47,9 @@ def test_listing_is_light_and_whole(what: str) -> None:
     slow = SLOW - {"numpy"} if what == "metrics" else SLOW
     code = f"""
 import sys, json
-from vtbench.cli import catalogue, text
+from vtbench.cli import catalogue, listing
 entries = catalogue.LISTS[{what!r}]()
-text.listing({what!r}, entries)
+listing.listing({what!r}, entries, 80)
 slow = {slow} & set(sys.modules)
 assert not slow, slow
 print(json.dumps(entries, default=str))
