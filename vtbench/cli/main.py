@@ -86,6 +86,7 @@ def main() -> None:
         show_tracebacks()
     try:
         app()
+        return
     except VtbenchError as bad:
         complain(bad)
         end, code = bad, bad.code
