@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from vtbench.cli import authors, fetch, geneval, housekeeping, look, measure, study
+from vtbench.cli import authors, fetch, geneval, housekeeping, look, measure, new, study
 from vtbench.cli.apps import (
     JsonPathOfOld,
     adapter_app,
@@ -32,6 +32,7 @@ app.command()(measure.evaluate)
 app.command(cls=JsonPathOfOld)(measure.score)
 app.command()(measure.generate)
 app.command()(measure.statistics)
+app.command()(new.new)
 app.command()(authors.check)
 app.command()(study.quickstart)
 app.command()(measure.merge)
