@@ -21,11 +21,11 @@ import torch
 from safetensors.torch import save_file
 from support import command
 
-from vtbench.models import checkpoint
+from vtbench.models import checkpoint, weights
 from vtbench.models.fill import fill
 from vtbench.models.identify import identify_file
 from vtbench.models.pickle_limits import LEGACY_MAGIC
-from vtbench.types.cards import Card
+from vtbench.types.cards import Card, Weights
 from vtbench.types.errors import VtbenchError
 
 GIBI = 1 << 30
@@ -401,6 +401,20 @@ def test_what_is_no_file(tmp_path: Path) -> None:
         code, _, said = command("identify", tmp_path / path)
         assert code == 2
         assert clean(said[:-1])
+
+
+@pytest.mark.parametrize("name", ["pipe", "zero", "full", "loop", "n" * 300, "in/here"])
+def test_a_checkpoint_that_is_no_file(name: str, tmp_path: Path) -> None:
+    """Hashed before it is read: a pipe would be waited for, and a device has no end."""
+    os.mkfifo(tmp_path / "pipe")
+    for device in ("zero", "full"):
+        (tmp_path / device).symlink_to(f"/dev/{device}")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "in").write_text("a file")
+    card = Card(name="m", family="m", kind="discrete", title="M", weights=(Weights(file="m.pt"),))
+    with pytest.raises(VtbenchError, match=r"is no regular file|does not exist") as caught:
+        weights.find(card, tmp_path / name)
+    assert caught.value.code == 2
 
 
 def test_identify_says_one_sentence_and_python_the_rest(tmp_path: Path) -> None:

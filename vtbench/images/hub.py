@@ -16,6 +16,7 @@ from vtbench.images.suite import Suite, gone
 from vtbench.types.environment import offline
 from vtbench.types.errors import MissingExtra, Unavailable, VtbenchError
 from vtbench.types.item import Item
+from vtbench.types.secrets import secret
 
 _VTBENCH = (
     ("vtbench-imagenet", "task1-imagenet", 50_000),
@@ -26,6 +27,8 @@ _VTBENCH = (
     ("vtbench-arxiv-abstracts", "task3-arxiv-abstracts", 100),
     ("vtbench-multilingual", "task3-multilingual", 400),
 )
+TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+"""What huggingface_hub reads from the environment."""
 LOCAL = "local"
 """The revision of what lies here."""
 REMOTE: Mapping[str, Mapping[str, Any]] = {
@@ -170,6 +173,8 @@ def _of_the_hub(name: str, revision: str, config: str) -> tuple[Mapping[str, Any
             f"{name} is a data set on the hub, and VTBENCH_OFFLINE forbids the network: give a local folder"
         )
     datasets = _library(name)
+    for variable in TOKENS:
+        secret(variable)
     try:
         revision = _commit(name, revision)
         return datasets.load_dataset(name, config or None, revision=revision), revision

@@ -5,15 +5,13 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from vtbench.images.hub import TOKENS
 from vtbench.models.downloads import fetch_file
 from vtbench.models.downloads import sha256_file as sha256_file
 from vtbench.types.cards import Card, Weights
 from vtbench.types.environment import cache_dir, offline
 from vtbench.types.errors import MissingExtra, Unavailable, VtbenchError
 from vtbench.types.secrets import secret
-
-HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
-"""What huggingface_hub reads from the environment."""
 
 
 def place_in_cache(weight: Weights) -> Path:
@@ -85,7 +83,7 @@ def _from_hub(weight: Weights) -> Path | None:
         if weight.url is None:
             raise MissingExtra("huggingface_hub", "hub", f"downloading {weight.hub}") from None
         return None
-    for name in HUB_TOKENS:
+    for name in TOKENS:
         secret(name)
     hub = str(weight.hub)
     if weight.role == "folder":
