@@ -145,6 +145,13 @@ def test_pooled_psnr_of_nothing_is_null() -> None:
         assert (nothing.value, nothing.n, nothing.why) == (None, 0, "no image has a squared error")
 
 
+def test_pooled_psnr_says_how_its_interval_was_had() -> None:
+    rows = [{"values": {"mse": error}, "size": [2, 2]} for error in (10.0, 0.0, 30.0)]
+    several, single = (psnr.PooledPSNR().finish(part, []).details for part in (rows, rows[:1]))
+    assert several == {"mse": pytest.approx(40 / 3), "n_lossless": 1, "interval": "Student's t of the logarithm"}
+    assert single["interval"] == "one image has no interval"
+
+
 def test_pooled_psnr_is_torchmetrics_arithmetic() -> None:
     """Pooled over two images of one size is the PSNR of both images in one array."""
     x, y = PAIRS["unrelated 180x180"]

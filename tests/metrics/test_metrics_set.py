@@ -141,6 +141,28 @@ def test_jackknife_interval_holds_the_spread_of_new_samples() -> None:
     assert frechet.interval(reference, drawn[0][:50], paired=False) is None
 
 
+@pytest.mark.parametrize(("n", "few"), [(9_999, True), (10_000, False), (None, False)])
+def test_few_images_are_said_to_be_few(n: int | None, few: bool) -> None:
+    reference = moments.Statistics(np.zeros(3), np.eye(3), 50_000)
+    value = frechet.fid().finish(reference, moments.Statistics(np.full(3, 0.5), np.eye(3), n))
+    assert value.value == pytest.approx(0.75)
+    assert ("too few" in (value.warning or "")) == few
+    assert value.low is None
+
+
+def test_a_score_has_the_ends_of_its_jackknife_and_none_below_zero() -> None:
+    """120 images of a near set: the jackknife's lower end is negative, and no distance is."""
+    a, b = features(120, 6, 30), features(120, 6, 30) + np.float32(0.001)
+    spread = frechet.interval(a, b, paired=True)
+    value = frechet.rfid().finish(a, b)
+    assert spread is not None
+    assert spread.low is not None
+    assert (value.low, value.high) == (pytest.approx(max(0.0, spread.low)), pytest.approx(spread.high))
+    far = frechet.rfid().finish(a, features(120, 6, 31, 3.0))
+    assert far.low is not None
+    assert far.low > 0
+
+
 def test_paired_jackknife_by_moments_equals_the_low_rank_one(monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = features(300, 24, 9), features(300, 24, 10, 0.05)
     one = frechet.interval(a, b, paired=True)
@@ -320,6 +342,13 @@ def test_inception_score_equals_torch_fidelity_and_its_limits() -> None:
     certain = np.eye(8).repeat(10, axis=0) * 1000
     assert inception_score.score_of_split(inception_score.probabilities(certain)) == pytest.approx(8.0)
     assert inception_score.score_of_split(inception_score.probabilities(np.zeros((50, 8)))) == pytest.approx(1.0)
+
+
+def test_fewer_images_than_the_protocols_are_not_comparable() -> None:
+    logits = np.random.default_rng(4).normal(size=(50_000, 3)).astype(np.float32)
+    whole, fewer = (inception_score.inception_score().finish(None, x) for x in (logits, logits[:-1]))
+    assert "not comparable" not in (whole.warning or "")
+    assert "not comparable: 49999 images" in (fewer.warning or "")
 
 
 def test_inception_score_in_file_order_sees_the_order() -> None:
