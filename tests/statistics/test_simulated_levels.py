@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import pytest
 
-from benchmarks.metrics import coverage, simulated
+from benchmarks.metrics import coverage, report, simulated
 
 
 @pytest.mark.parametrize("n", [2, 5, 9])
@@ -44,3 +45,11 @@ def test_ranges_of_places_hold_the_true_ranks(name: str) -> None:
     held, apart = coverage.simulate_ranks(simulated.ladders()[name], 8, trials=60)
     assert held > 0.866
     assert (apart < 0.134) == name.startswith("four equal")
+
+
+def test_the_pages_number_of_simulations_is_the_one_that_it_states() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    assert f"Share of {coverage.TRIALS} simulated sets" in page
+    assert inspect.signature(report.page).parameters["trials"].default == coverage.TRIALS
+    for source in (simulated.values(), simulated.pairs(), simulated.ladders()):
+        assert [name for name in source if f"| {name} |" not in page] == []
