@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 from file_server import CONTENT, SHA256, Server
+from support import command
 
 from vtbench.images import web
-from vtbench.models import downloads, files
+from vtbench.models import downloads, files, licences
 from vtbench.types.cards import Card, Fixed, Weights
 from vtbench.types.errors import Unavailable, VtbenchError
 
@@ -103,3 +104,56 @@ def test_the_limit_on_a_drip_holds_for_its_head_too(server: Server) -> None:
         with pytest.raises(web.Refused):
             web.fetch(question, seconds=0.3, most=1000)
         assert time.monotonic() - began < 1.5
+
+
+RESTRICTING = (
+    "Adobe Research License (non-commercial)",
+    "Apple ML Research Model licence (research only)",
+    "Chameleon Research License",
+    "CC-BY-NC-4.0",
+    "CC BY-NC-SA 4.0, with the S-Lab licence",
+    "Instella_T2I_1B, research-only RAIL-MS",
+)
+PLAIN = ("MIT", "Apache-2.0 (the hub's model card; the code states none)", "OpenRAIL++-M", None)
+
+
+def licensed(licence: str | None, url: str) -> Path:
+    card = Card("m", "m", "discrete", "M", sizes=Fixed(256), aliases=("em",), licence=licence)
+    return files.download(card, Weights(file="model.pt", url=url, sha256=SHA256))
+
+
+@pytest.mark.parametrize("licence", RESTRICTING)
+def test_a_licence_that_restricts_wants_a_word_before_anything_is_asked(
+    server: Server, licence: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(VtbenchError, match="--accept-licence m "):
+        licensed(licence, server.url("plain"))
+    monkeypatch.setenv(licences.VARIABLE, "another")
+    with pytest.raises(VtbenchError, match="--accept-licence m "):
+        licensed(licence, server.url("plain"))
+    assert server.ranges == []
+    monkeypatch.setenv(licences.VARIABLE, "another, em")
+    path = licensed(licence, server.url("plain"))
+    assert licence in capsys.readouterr().err
+    # What is here is no download.
+    monkeypatch.delenv(licences.VARIABLE)
+    assert licensed(licence, server.url("plain")) == path
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("licence", PLAIN)
+def test_any_other_licence_is_said_once(
+    server: Server, licence: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    licensed(licence, server.url("plain"))
+    assert (licence or "not known here") in capsys.readouterr().err
+    licensed(licence, server.url("plain"))
+    assert capsys.readouterr().err == ""
+
+
+def test_the_command_takes_the_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VTBENCH_OFFLINE", "1")
+    monkeypatch.setenv(licences.VARIABLE, "")
+    words = ("evaluate", "anole-7b-v0.1-vqgan", "--images", "starter-natural", "--accept-licence")
+    assert "did you mean" in command(*words, "anole-7b-v0.1-vqgn")[2]
+    assert "VTBENCH_OFFLINE forbids" in command(*words, "anole-7b-v0.1-vqgan")[2]

@@ -10,7 +10,7 @@ import typer
 
 from vtbench.cli import text
 from vtbench.cli.apps import answer, say
-from vtbench.cli.options import AsJson, Checkpoint, Device, Dtype, Option, Prefix, single
+from vtbench.cli.options import AcceptLicence, AsJson, Checkpoint, Device, Dtype, Option, Prefix, accept, single
 from vtbench.types.errors import VtbenchError
 
 
@@ -19,6 +19,7 @@ def check(
     checkpoint: Checkpoint = None,
     prefix: Prefix = None,
     option: Option = None,
+    accept_licence: AcceptLicence = None,
     device: Device = "cpu",
     dtype: Dtype = "float32",
     as_json: AsJson = False,
@@ -26,6 +27,7 @@ def check(
     """The contract that every adapter must pass, in words."""
     from vtbench.proving.contract import check as check_contract
 
+    accept(accept_licence)
     checks = check_contract(
         model,
         options=single(option),

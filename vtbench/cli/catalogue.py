@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vtbench import registry
+from vtbench.models.licences import licence_of, restricts
 from vtbench.types.cards import Card, Weights, with_weights_of
 from vtbench.types.environment import cache_dir, offline
 from vtbench.types.errors import how_to_install
@@ -102,8 +103,10 @@ def state(card: Card) -> tuple[str, str]:
         return "ready", ""
     if all(w.hub is None and w.url is None for w in absent):
         return "needs checkpoint", f"--checkpoint with {', '.join(w.file for w in absent)}"
+    asked = next((w for w in absent if restricts(licence_of(card, w))), None)
+    licence = f", with --accept-licence {card.name} ({licence_of(card, asked)})" if asked is not None else ""
     where = ", ".join(dict.fromkeys(str(w.hub or w.url) for w in absent))
-    return "needs download", f"{', '.join(w.file for w in absent)} from {where}, or --checkpoint"
+    return "needs download", f"{', '.join(w.file for w in absent)} from {where}{licence}, or --checkpoint"
 
 
 def models() -> list[dict[str, Any]]:

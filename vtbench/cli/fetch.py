@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from vtbench.cli.apps import answer, complain
-from vtbench.cli.options import AsJson
+from vtbench.cli.options import AcceptLicence, AsJson, accept
 from vtbench.types.errors import VtbenchError
 
 Job = tuple[str, Callable[[], object]]
@@ -20,6 +20,7 @@ def fetch(
     models: Annotated[list[str] | None, typer.Argument(help="Models whose weights are wanted.")] = None,
     metrics: Annotated[bool, typer.Option("--metrics", help="The networks of all metrics.")] = False,
     suites: Annotated[bool, typer.Option("--suites", help="The images of all named suites.")] = False,
+    accept_licence: AcceptLicence = None,
     as_json: AsJson = False,
 ) -> None:
     """Download weights and suites ahead of time. What is here already is not asked for again; a broken one goes on."""
@@ -29,6 +30,7 @@ def fetch(
         raise VtbenchError("nothing was asked for: give models, --metrics or --suites")
     if offline():
         raise VtbenchError("VTBENCH_OFFLINE forbids the network: unset it for `vtbench fetch`")
+    accept(accept_licence)
     # All names first: one that is wrong is said before anything is downloaded.
     jobs = [job for name in models or [] for job in _of_model(name)]
     jobs += [*(_of_metrics() if metrics else ()), *(_of_suites() if suites else ())]

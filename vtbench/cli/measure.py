@@ -11,6 +11,7 @@ from vtbench.cli import text
 from vtbench.cli.apps import answer, command_line, complain, exit_with
 from vtbench.cli.config import from_file
 from vtbench.cli.options import (
+    AcceptLicence,
     AsJson,
     Checkpoint,
     Device,
@@ -24,6 +25,7 @@ from vtbench.cli.options import (
     Prefix,
     Seed,
     TokenizerCheckpoint,
+    accept,
     listed,
     names_of,
     options_of,
@@ -36,6 +38,7 @@ from vtbench.types.errors import VtbenchError
 
 if TYPE_CHECKING:
     from vtbench.running.evaluation import Evaluation
+    from vtbench.running.request import Request
 
 Tasks = Annotated[
     list[str] | None,
@@ -89,6 +92,7 @@ def evaluate(
     seed: Seed = 0,
     fit: Fit = None,
     metric_weights: MetricWeights = None,
+    accept_licence: AcceptLicence = None,
     suite: Prompts = None,
     n: PerPrompt = None,
     tokenizer_checkpoint: TokenizerCheckpoint = None,
@@ -96,10 +100,10 @@ def evaluate(
     json_file: JsonFile = None,
 ) -> None:
     """Evaluate tokenizers on images; prints the scores and where the results are."""
-    from vtbench.running.evaluate import evaluate as run
     from vtbench.running.request import Request
 
     use_weights(metric_weights)
+    accept(accept_licence)
     request = Request(
         models=models,
         tasks=task,
@@ -124,14 +128,20 @@ def evaluate(
         tokenizer_checkpoint=tokenizer_checkpoint,
         fit=fit,
     )
+    _report(_measured(request), out, as_json, json_file)
+
+
+def _measured(request: Request) -> Evaluation:
+    """The evaluation, with a bar."""
+    from vtbench.running.evaluate import evaluate as run
+
     with progress() as update:
-        result = run(request, update, complain)
+        return run(request, update, complain)
+
+
+def _report(result: Evaluation, out: Path, as_json: bool, json_file: Path | None) -> None:
+    """The scores; exit code 1 where a model failed or an image could not be scored."""
     answer(result.as_dict(), text.evaluation(result, out), as_json=as_json, json_file=json_file)
-    _exit(result)
-
-
-def _exit(result: Evaluation) -> None:
-    """Exit code 1 where a model failed or an image could not be scored."""
     exit_with(f"{name} failed: {why}" for name, why in result.failures.items())
     if any(run.info.status == "incomplete" for run in result.runs):
         raise typer.Exit(1)
@@ -186,6 +196,7 @@ def generate(
     prefix: Prefix = None,
     tokenizer_checkpoint: TokenizerCheckpoint = None,
     option: Option = None,
+    accept_licence: AcceptLicence = None,
     device: Device = "cpu",
     dtype: Dtype = "float32",
     batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 4,
@@ -198,6 +209,7 @@ def generate(
     from vtbench.models.load import load
     from vtbench.running.draw import Order, draw
 
+    accept(accept_licence)
     prompts = open_prompts(suite, rewritten=rewritten)
     with stage(Loading()):
         loaded = load(

@@ -45,6 +45,12 @@ Icc = Annotated[
         metavar="srgb", help="Convert images by the colour profiles that they state; without it none is applied."
     ),
 ]
+AcceptLicence = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--accept-licence", metavar="MODEL", help="You keep to the licence of this model's weights, which restricts it."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print everything as JSON to standard output.")]
 JsonFile = Annotated[Path | None, typer.Option("--json-file", help="Write everything as JSON to this file.")]
 
@@ -93,6 +99,19 @@ def shard_of(text: str | None) -> tuple[int, int] | None:
     if not slash or not part.isdigit() or not parts.isdigit():
         raise VtbenchError(f"--shard {text!r} is not of the form i/n, e.g. 1/4")
     return int(part), int(parts)
+
+
+def accept(names: list[str] | None) -> None:
+    """Hands the names of models whose licences are kept to what downloads them, as VTBENCH_ACCEPT_LICENCE does."""
+    if not names:
+        return
+    from vtbench import registry
+    from vtbench.models import licences
+
+    given = [name for text in names for name in listed(text)]
+    for name in given:
+        registry.model(name)
+    os.environ[licences.VARIABLE] = ",".join([*given, *licences.accepted()])
 
 
 def use_weights(texts: list[str] | None) -> None:

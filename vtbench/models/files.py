@@ -8,6 +8,7 @@ from pathlib import Path
 from vtbench.images.hub import TOKENS
 from vtbench.models.downloads import fetch_file
 from vtbench.models.downloads import sha256_file as sha256_file
+from vtbench.models.licences import agree
 from vtbench.types.cards import Card, Weights
 from vtbench.types.environment import cache_dir, offline
 from vtbench.types.errors import MissingExtra, Unavailable, VtbenchError
@@ -61,6 +62,7 @@ def download(card: Card, weight: Weights) -> Path:
             f"{card.name} needs {weight.file} from {source}, which is not here, and VTBENCH_OFFLINE forbids the "
             "network: give it with --checkpoint"
         )
+    agree(card, weight)
     try:
         path = _from_hub(weight) if weight.hub else None
         checksum = weight.sha256 or weight.sha256_begins
