@@ -108,10 +108,10 @@ def accept(names: list[str] | None) -> None:
     from vtbench import registry
     from vtbench.models import licences
 
-    given = [name for text in names for name in listed(text)]
-    for name in given:
+    models = [name for text in names for name in listed(text)]
+    for name in models:
         registry.model(name)
-    os.environ[licences.VARIABLE] = ",".join([*given, *licences.accepted()])
+    os.environ[licences.VARIABLE] = ",".join([*models, *licences.accepted()])
 
 
 def use_weights(texts: list[str] | None) -> None:
