@@ -18,12 +18,14 @@ from PIL import Image
 from vtbench import registry
 from vtbench.adapters.libraries.image_api import KEY, ImageAPI
 from vtbench.images.web import is_loopback
+from vtbench.types import secrets
 from vtbench.types.errors import Unavailable, VtbenchError
 
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
     monkeypatch.setenv(KEY, "secret-key")
+    monkeypatch.setattr(secrets, "_hidden", {})
     monkeypatch.setenv("VTBENCH_OFFLINE", "1")
     endpoint = Fake()
     yield endpoint

@@ -24,6 +24,7 @@ from vtbench import leaderboard, registry
 from vtbench.adapters.libraries import image_api
 from vtbench.adapters.libraries.image_api import KEY, ImageAPI
 from vtbench.images import web
+from vtbench.types import secrets
 from vtbench.types.errors import VtbenchError
 
 SECRET = "sk-proj-Zx91-abcdefghijklmnop_QRSTUVWXYZ0123456789"
@@ -33,6 +34,7 @@ X = torch.randint(0, 256, (1, 3, 6, 8), generator=torch.Generator().manual_seed(
 @pytest.fixture
 def servers(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Fake, Fake]]:
     """The one that is asked, and one of another origin."""
+    monkeypatch.setattr(secrets, "_hidden", {})
     monkeypatch.setenv(KEY, SECRET)
     monkeypatch.setenv("VTBENCH_OFFLINE", "1")
     both = Fake(), Fake()
