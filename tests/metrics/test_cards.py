@@ -36,7 +36,7 @@ def by_beginning(table: dict, name: str, otherwise: object) -> object:
     return table[max(fitting, key=len)] if fitting else otherwise
 
 
-@pytest.mark.parametrize("name", registry.metrics())
+@pytest.mark.parametrize("name", list(registry.metrics()))
 def test_bounds_and_version(name: str) -> None:
     card = registry.card_of(registry.metrics().get(name))
     assert card.bounds == by_beginning(BOUNDS, name, (0, None))
