@@ -8,7 +8,7 @@ Upstream's forward adds the whole rest unless a random number falls below skip_c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -24,13 +24,14 @@ _WITH_REST = f"{_PLAIN} with continuous rest"
 class Hart(Var):
     """arch: VAR's (networks.var), quantizer.type as either of the two above, and mode.
 
-    mode: "discrete" (or null) sends the codes; "hybrid" codes and rest, whose sum is the latent (B, C, h, w).
+    mode: "discrete" (or left out) sends the codes; "hybrid" codes and rest, whose sum is the latent (B, C, h, w).
     """
 
     quantizer_types = (_PLAIN, _WITH_REST)
+    arch_defaults: ClassVar[Mapping[str, Any]] = {"mode": "discrete"}
 
     def __init__(self, arch: Mapping[str, Any]) -> None:
-        mode = arch.get("mode") or "discrete"
+        mode = arch.get("mode") or self.arch_defaults["mode"]
         if mode not in ("discrete", "hybrid"):
             raise VtbenchError(f"arch.mode is {mode!r}, but must be 'discrete' or 'hybrid'")
         super().__init__({key: value for key, value in arch.items() if key != "mode"})

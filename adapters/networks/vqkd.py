@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -79,6 +79,7 @@ class VqKd(nn.Module):
 
     channel_axis = 1
     optional: tuple[str, ...] = ()
+    arch_defaults: ClassVar[Mapping[str, Any]] = {"pixel_mean": None, "pixel_std": None}
 
     @staticmethod
     def infer_arch(shapes: infer.Shapes, like: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from small_networks import arch_of, filled, four_times_one, of_fixture, random_images
 
+import vtbench
 from vtbench import registry
-from vtbench.models.arch import own_card
+from vtbench.models.arch import changes, option_text, own_card
 from vtbench.models.native import NetworkTokenizer
 from vtbench.models.network import build_network
 from vtbench.types.errors import VtbenchError
@@ -67,7 +69,7 @@ def test_own_sizes_keep_the_mode_of_their_card() -> None:
         card = registry.model(name).card
         mode = {k: v for k, v in (card.arch or {}).items() if k == "mode"}
         own = own_card(card, FAMILY, {**arch_of(MAIN), **mode})
-        assert (own.alphabets, own.tokens_at_256) == (alphabets, tokens)
+        assert (own.alphabets, own.tokens_at_256, own.kind) == (alphabets, tokens, card.kind)
 
 
 @pytest.mark.parametrize(
@@ -92,3 +94,29 @@ def test_a_rest_of_another_size_or_of_a_plain_decoder_is_refused() -> None:
         hybrid.decode(Latents(torch.zeros(1, 16, 2, 2, dtype=torch.float16), (64, 64)), [0])
     with pytest.raises(VtbenchError, match="29 tokens for an image of 64 x 64, which needs 30"):
         of_fixture(MAIN).decode(Codes(torch.zeros(1, 29, dtype=torch.int64), (128,), (64, 64)), [0])
+
+
+def test_one_checkpoint_gives_two_runs_with_two_rates(tmp_path: Path) -> None:
+    """Of own sizes, from a file: two records, and neither stands under the other's name."""
+    first, tokenizer = registry.model("hart-1024").card.arch or {}, of_fixture(MAIN)
+    path = tmp_path / "own.pt"
+    torch.save(tokenizer.network.state_dict(), path)
+    options = {k: option_text(v) for k, v in changes(first, arch_of(MAIN)).items()}
+    records = {}
+    for mode in ("discrete", "hybrid"):
+        made = vtbench.evaluate(
+            "family:hart",
+            options={**options, "mode": mode},
+            checkpoint=path,
+            tasks=["compression"],
+            images="starter-natural",
+            limit=2,
+            out=tmp_path / "out",
+        )
+        (run,) = made.runs
+        scores = {s.metric: s.value for s in run.scores}
+        records[mode] = (run.info.model.kind, scores["bits"], scores["tokens"])
+        assert f"mode={mode}" in run.info.model.name
+        assert scores["psnr"] is not None
+    assert records == {"discrete": ("discrete", 30 * 7.0, 30.0), "hybrid": ("continuous", 256 * 16.0, 16.0)}
+    assert len(list((tmp_path / "out").glob("*/run.json"))) == 2

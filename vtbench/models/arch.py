@@ -134,7 +134,7 @@ def option_text(value: Any) -> str:
 
 
 def own_card(card: Card, family: Family, arch: Mapping[str, Any]) -> Card:
-    """`card` with `arch` and the facts that follow from it: alphabets, ranges, sizes, tokens, and how many may be kept.
+    """`card` with `arch` and the facts that follow: kind, alphabets, ranges, sizes, tokens, and how many may be kept.
 
     What the network does not say of itself (latent channels) becomes None rather than the other configuration's.
     """
@@ -157,6 +157,7 @@ def own_card(card: Card, family: Family, arch: Mapping[str, Any]) -> Card:
         card,
         **_knob(card, tokens),
         arch=arch,
+        kind="discrete" if network.alphabets else "continuous",
         alphabets=tuple(network.alphabets),
         value_range=tuple(network.value_range),
         downsample=network.downsample,

@@ -18,7 +18,7 @@ from vtbench.models.identify import guess, own_sizes
 from vtbench.models.made_weights import fill_
 from vtbench.models.names import WrongNames
 from vtbench.models.native import NetworkTokenizer
-from vtbench.models.network import build_network
+from vtbench.models.network import build_network, load_class
 from vtbench.models.weights import WeightFiles
 from vtbench.types.adapter import Generator
 from vtbench.types.cards import Wrapping, with_weights_of
@@ -133,7 +133,9 @@ def _own_configuration(entry: registry.Entry, options: Mapping[str, str]) -> tup
     entry = replace(entry, card=registry.unreleased(entry.family, base, entry.card.name))
     changed = {k: v for k, v in options.items() if k not in entry.card.options}
     rest = {k: v for k, v in options.items() if k in entry.card.options}
-    arch = with_options(entry.card.arch or {}, changed)
+    network = load_class(entry.family.network) if entry.family.network else None
+    left_out: Mapping[str, Any] = getattr(network, "arch_defaults", {})
+    arch = with_options({**left_out, **(entry.card.arch or {})}, changed)
     name = entry.card.name + "".join(f",{k}={v}" for k, v in sorted(changed.items()))
     return replace(entry, card=replace(own_card(entry.card, entry.family, arch), name=name)), rest
 

@@ -48,6 +48,7 @@ class Network(Protocol):
     # Only where the decoder is a sampler: `sampler_options` names the card's options that `decode` takes,
     # `noise_shape(size)` is the shape of an image's noise, `noise_each_step` says that `decode` draws more of it by
     # calling `step_noise`, and `evaluations(**settings)` is how often the decoder's network runs for an image.
+    # Only where an arch may leave entries out: `arch_defaults` is what then stands for them, by name.
     # Only where `decode` gives features instead of pixels: `no_pixels` is the card's sentence on that.
     alphabets: tuple[int, ...]
     """Alphabet of every book (2 for every bit of a binary code); () if continuous."""
