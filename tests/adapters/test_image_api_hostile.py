@@ -340,6 +340,7 @@ def test_an_answer_is_read_by_the_rule_of_all_images(servers: tuple[Fake, Fake])
     """Alpha on white, as everywhere; another kind of file is the same picture."""
     asked, _ = servers
     image = Image.new("RGBA", (8, 6), (255, 0, 0, 0))
+    image.putpixel((0, 0), (255, 255, 255, 255))
     out = BytesIO()
     image.save(out, "PNG")
     asked.answers = [lambda _: picture(out.getvalue())]
