@@ -55,7 +55,8 @@ _SINGLE = f"{_APOSTROPHES}\N{LEFT SINGLE QUOTATION MARK}\N{SINGLE LOW-9 QUOTATIO
 _MEASURES = ("'", '"', "''", "\N{RIGHT SINGLE QUOTATION MARK}", "\N{RIGHT DOUBLE QUOTATION MARK}")
 """Marks that are feet or inches behind a number."""
 _EVERY = "".join({*_ALIKE, *_APOSTROPHES, *_CLOSERS, *"".join(_CLOSERS.values())})
-_MARK = re.compile(rf"(\\*)(`+|''|[{re.escape(_EVERY)}])")
+_MARK = re.compile(rf"(?<!\\)(\\*)(`+|''|[{re.escape(_EVERY)}])")
+_BACKSLASHES, _MORE = re.compile(r"\\*"), re.compile(r"\s+\w")
 _ELISION = re.compile(r"\d\ds?\b|(?:n|til|till|em|twas|tis|cause|cuz|bout|round|neath|tude|nuff|ello)\b", re.IGNORECASE)
 """Words that begin with an apostrophe."""
 _AND = re.compile(rf"(?<=\w )[{_INSIDE}]n[{_INSIDE}](?= \w)", re.IGNORECASE)
@@ -98,7 +99,7 @@ def quotation(meta: Mapping[str, object] | None) -> Quotation:
         return Quotation("", f"the prompt quotes a string in which nothing can be seen: {_REMEDY}")
     if len(set(strings)) < len(strings):
         again = next(s for s in strings if strings.count(s) > 1)
-        return Quotation("", f"the prompt quotes {again!r} more than once, and may mean it once: {_REMEDY}")
+        return Quotation("", f"the prompt quotes {_short(again)} more than once, and may mean it once: {_REMEDY}")
     return Quotation(normalise(" ".join(strings)))
 
 
@@ -169,8 +170,9 @@ def _marks(prompt: str) -> list[_Mark]:
     elided = {place for m in _AND.finditer(prompt) for place in range(*m.span())}
     out = []
     for m in _MARK.finditer(prompt):
-        after = prompt[m.end() :].lstrip("\\")[:1]
-        mark = _Mark(m[2], m.start(), m.end(), bool(m[1]), prompt[: m.start()][-1:], after)
+        behind = _BACKSLASHES.match(prompt, m.end())
+        after = prompt[behind.end() : behind.end() + 1] if behind else ""
+        mark = _Mark(m[2], m.start(), m.end(), bool(m[1]), prompt[max(0, m.start() - 1) : m.start()], after)
         inner = mark.sign in _INSIDE and _word(mark.before) and _word(mark.after)
         inner = inner or all(map(_HEBREW.match, (mark.before, mark.after)))
         if not inner and m.start(2) not in elided:
@@ -185,7 +187,8 @@ def _end(prompt: str, marks: Sequence[_Mark], here: int) -> int | None:
     if mark.sign in _CLOSERS:
         candidates = _partners(prompt, marks, here)
     else:
-        if mark.sign in _MEASURES and prompt[: mark.start].rstrip()[-1:].isdigit() and not mark.opens:
+        before = prompt[max(0, mark.start - 4) : mark.start].rstrip()
+        if mark.sign in _MEASURES and before[-1:].isdigit() and not mark.opens:
             return None
         if mark.sign == "\N{RIGHT SINGLE QUOTATION MARK}":
             # It opens in Swedish only, where it cannot be told from an apostrophe.
@@ -200,23 +203,28 @@ def _end(prompt: str, marks: Sequence[_Mark], here: int) -> int | None:
     if elided and (not candidates or candidates[0] in weak):
         return None
     if not candidates:
-        raise Unclear(f"the prompt opens {mark.sign} and never closes it ({around})")
+        raise Unclear(f"the prompt opens {mark.sign[:3]} and never closes it ({around})")
     if candidates[0] in weak and len(candidates) > 1:
-        one, other = (prompt[mark.end : marks[c].start] for c in candidates[:2])
-        raise Unclear(f"the prompt quotes {one!r} or {other!r}, which its marks do not tell")
+        one, other = (_short(prompt[mark.end : marks[c].start]) for c in candidates[:2])
+        raise Unclear(f"the prompt quotes {one} or {other}, which its marks do not tell")
     return candidates[0]
 
 
 def _around(prompt: str, mark: _Mark) -> str:
     """The mark and what stands beside it, short."""
-    return repr(prompt[max(0, mark.start - 12) : mark.end + 12])
+    return repr(prompt[max(0, mark.start - 12) : mark.start + 12])
+
+
+def _short(text: str) -> str:
+    """For a sentence."""
+    return repr(text if len(text) <= 40 else f"{text[:39]}…")
 
 
 def _weak(prompt: str, mark: _Mark) -> bool:
     """Whether what may close here may be an apostrophe, or feet or inches, instead: more text follows."""
     measure = mark.sign in _MEASURES and mark.before.isdigit()
     apostrophe = mark.apostrophe and mark.before in ("s", "S")
-    return (measure or apostrophe) and re.match(r"\s+\w", prompt[mark.end :]) is not None
+    return (measure or apostrophe) and _MORE.match(prompt, mark.end) is not None
 
 
 def _likenesses(prompt: str, marks: Sequence[_Mark], here: int) -> list[int]:
