@@ -51,6 +51,7 @@ def run(line: str, place: Path) -> str:
         "[MORE...]": "MORE",
         "REFERENCE SAMPLES": "ORIGINALS RECONSTRUCTIONS",
         "RUN_A RUN_B": " ".join(runs),
+        "--config RUN": f"--config {runs[0] if runs else 'RUN'}",
         "path/to/images": "ORIGINALS",
     }.items():
         line = line.replace(name, meant)
