@@ -6,6 +6,7 @@ import ast
 from pathlib import Path
 
 import pytest
+
 from benchmarks.mutate.mutants import Mutant, annotations, changed_lines, operators, sampled
 from benchmarks.mutate.plan import EQUIVALENT, GROUPS, ROOT, equivalents, reason
 from benchmarks.mutate.table import page

@@ -29,9 +29,9 @@ def vtbench(*words: str, code: int = 0) -> None:
 def pictures() -> None:
     """originals/: four crops; damaged/: three of them, one cut short; candidates/: the first two, darkened."""
     from PIL import Image
-    from vtbench.suite import open_suite
 
     from vtbench.images import View
+    from vtbench.suite import open_suite
 
     suite = open_suite("starter-natural")
     view = View.parse("256", "vtbench")
