@@ -97,7 +97,7 @@ def test_filters_leave_what_they_name(entries: dict[str, list[dict[str, Any]]]) 
     ("words", "wanted"),
     [
         (("titok",), "vtbench list models titok"),
-        (("models", "--kind", "discret"), "discrete"),
+        (("models", "--kind", "discretes"), "discrete"),
         (("models", "--kind", ""), "codec"),
         (("models", "--family", "titoc"), "titok"),
         (("suites", "--kind", "codec"), "--kind"),
