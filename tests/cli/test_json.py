@@ -97,6 +97,7 @@ ANSWERS: dict[str, tuple[tuple[str, ...], Callable[[Any], object]]] = {
     "explain": (("explain", "jpeg", "--images", "a", "--claim", "psnr=20"), lambda d: "psnr" in json.dumps(d)),
     "runs": (("runs", "list", "out"), lambda d: len(d) == 2),
     "runs rm": (("runs", "rm", "RUN2"), lambda d: min(d["deleted"].values()) > 0),
+    "suite freeze": (("suite", "freeze", "a", "--out", "a.jsonl"), lambda d: d["n"] == 2 and not d["refused"]),
     "cache": (("cache", "list"), lambda d: isinstance(d, list)),
     "cache prune": (("cache", "prune", "--dry-run"), lambda d: d["dry_run"] is True),
     "leaderboard": (("leaderboard", "build", "out", "--out", "site"), lambda d: Path(d["site"]).exists()),

@@ -59,6 +59,7 @@ leaderboard_app = typer.Typer(no_args_is_help=True, help="Build the static leade
 adapter_app = typer.Typer(no_args_is_help=True, help="For authors of adapters: parity with upstream, parameter names.")
 geneval_app = typer.Typer(no_args_is_help=True, help="GenEval: verdicts on detections, the detector, the prompts.")
 runs_app = typer.Typer(cls=ListedByDefault, help="Which runs there are, and which scores are out of date; delete one.")
+suite_app = typer.Typer(no_args_is_help=True, help="Suites of images: freeze a folder into a manifest.")
 cache_app = typer.Typer(cls=ListedByDefault, help="What the cache holds, and removing what is of no use any more.")
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from vtbench.cli import authors, fetch, geneval, housekeeping, look, measure, new, study
+from vtbench.cli import authors, fetch, geneval, housekeeping, look, measure, new, study, suites
 from vtbench.cli.apps import (
     JsonPathOfOld,
     adapter_app,
@@ -21,6 +21,7 @@ from vtbench.cli.apps import (
     runs_app,
     say,
     show_tracebacks,
+    suite_app,
 )
 from vtbench.types.errors import VtbenchError
 from vtbench.types.foreign import cause
@@ -41,6 +42,8 @@ app.command(cls=JsonPathOfOld)(study.explain)
 app.command()(look.doctor)
 app.command()(look.identify)
 app.command()(fetch.fetch)
+app.add_typer(suite_app, name="suite")
+suite_app.command("freeze")(suites.suite_freeze)
 app.add_typer(leaderboard_app, name="leaderboard")
 leaderboard_app.command("build")(study.leaderboard_build)
 app.add_typer(runs_app, name="runs")

@@ -148,8 +148,8 @@ def _report(result: Evaluation, out: Path, as_json: bool, json_file: Path | None
 
 
 def score(
-    reference: Annotated[Path, typer.Argument(help="Folder of originals, or a run to add metrics to.")],
-    candidates: Annotated[list[Path] | None, typer.Argument(help="Folders of candidates.")] = None,
+    reference: Annotated[Path, typer.Argument(help="Folder or manifest of originals, or a run to add metrics to.")],
+    candidates: Annotated[list[Path] | None, typer.Argument(help="Folders or manifests of candidates.")] = None,
     metrics: MetricNames = None,
     json_file: JsonFile = None,
     sets: Annotated[

@@ -7,7 +7,7 @@ A header's "language" (a BCP 47 tag) is that of every image's text whose meta st
 
 `file` is relative to the manifest and lies below its folder, or `skimage:NAME`, an image of scikit-image's wheel. One
 of the two hashes is needed; sha256_rgb, over shape and pixels, decides where both are there. Built-in manifests stand
-in `vtbench/tasks/suites/`, others anywhere.
+in `vtbench/tasks/suites/`, others anywhere; `vtbench.images.freezing` writes one of a folder.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ class ManifestSuite(Suite):
             self.within = folder
 
     def read(self, item: Item) -> bytes:
-        if ":" not in str(item.place):
+        if package_of(str(item.place)) is None:
             return super().read(item)
         return read_regular(self.path(item), item.id)
 
     def path(self, item: Item) -> Path:
         place = str(item.place)
-        return _scikit_image() / place.partition(":")[2] if ":" in place else self.folder / place
+        return self.folder / place if package_of(place) is None else _scikit_image() / place.partition(":")[2]
 
 
 def builtin_suites() -> list[str]:
@@ -133,16 +133,22 @@ def _item(entry: Mapping[str, Any], where: str, of_all: Mapping[str, Any]) -> It
     for value in hashes:
         if value is not None and not (isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value)):
             raise VtbenchError(f"{where} ({name}) states the sha256 {value!r}: wanted 64 hexadecimal digits")
-    _refuse_escape(file, f"{where} ({name})")
+    refuse_escape(file, f"{where} ({name})")
     return Item(name, file, *hashes, {**of_all, **meta})
 
 
-def _refuse_escape(file: str, where: str) -> None:
+def package_of(file: str) -> str | None:
+    """The package of `package:NAME`; None for a path, whose names may hold colons behind a slash (./12:30.png)."""
+    package, colon, _ = file.partition(":")
+    return package if colon and "/" not in package else None
+
+
+def refuse_escape(file: str, where: str) -> None:
     """A manifest may name what lies below its own folder, and nothing else: it may come from anywhere."""
-    package, colon, inner = file.partition(":")
-    if colon and package != "skimage":
+    package = package_of(file)
+    if package not in (None, "skimage"):
         raise VtbenchError(f"{where} names a file of {package}, which no suite may use: copy it beside the manifest")
-    path = PurePosixPath(inner if colon else file)
+    path = PurePosixPath(file if package is None else file.partition(":")[2])
     if path.is_absolute() or ".." in path.parts or {"\\", "\0"} & {*file} or not path.parts:
         raise VtbenchError(f"{where} names the file {file!r}: give a relative path below the manifest's folder")
 

@@ -15,7 +15,7 @@ from vtbench.images.arrays import open_npy, open_npz
 from vtbench.images.folders import FolderSuite, matches, open_folder, open_glob, suite_of_names
 from vtbench.images.hub import REMOTE, is_saved_to_disk, open_hub, open_rows
 from vtbench.images.kinds import Kind, head_of, is_npz, kind_of, packing
-from vtbench.images.manifests import builtin_suites, open_builtin, open_manifest
+from vtbench.images.manifests import ManifestSuite, builtin_suites, open_builtin, open_manifest
 from vtbench.images.selection import normal, suffixes
 from vtbench.images.sets import ImageSet, set_of_suite
 from vtbench.images.shards import open_shards
@@ -101,7 +101,7 @@ def open_path(path: Path) -> Suite:
     """The suite of a folder or file that is there, by what it holds."""
     if path.is_dir():
         return open_rows([path], str(path)) if is_saved_to_disk(path) else open_folder(path)
-    if path.suffix == ".jsonl":
+    if is_folder_or_manifest(path):
         return open_manifest(path)
     if path.suffix == ".tar":
         return open_shards(str(path))
@@ -115,6 +115,11 @@ def open_path(path: Path) -> Suite:
     if kind == "picture" or (kind == "other" and path.suffix.lower() in suffixes()):
         return suite_of_names(path.name, path.parent, [path.name])
     raise VtbenchError(f"{path} {_no_suite(path, kind)}")
+
+
+def is_folder_or_manifest(path: Path) -> bool:
+    """Whether the path is what names its pictures one by one, each a file: a folder, or a manifest of one."""
+    return path.is_dir() or (path.suffix == ".jsonl" and os.path.lexists(path))
 
 
 def _no_suite(path: Path, kind: Kind) -> str:
@@ -152,8 +157,13 @@ def open_set(path: Path, view: View | None = None) -> ImageSet:
 
 def _with_prompts(path: Path, suite: Suite) -> tuple[Sequence[Item], list[int] | None, list[str]]:
     """(items, labels, remarks): what `vtbench generate` noted in samples.jsonl, in the folder or in the one above."""
-    notes = next((p / "samples.jsonl" for p in (path, path.parent) if (p / "samples.jsonl").is_file()), None)
-    if notes is None or not isinstance(suite, FolderSuite) or not path.is_dir():
+    places = [path, path.parent]
+    if isinstance(suite, ManifestSuite):
+        # Its pictures may lie further down; never above the manifest, which may come from anywhere.
+        above = suite.path(suite.items[0]).parents
+        places = [p for p in above if p == suite.folder or suite.folder in p.parents][:2]
+    notes = next((p / "samples.jsonl" for p in places if (p / "samples.jsonl").is_file()), None)
+    if notes is None or not (isinstance(suite, ManifestSuite) or (isinstance(suite, FolderSuite) and path.is_dir())):
         return suite.items, None, []
     lines = {normal(str((notes.parent / note.file).resolve())): note for note in read_notes(notes)}
     items, labels = [], list[int]()

@@ -75,20 +75,23 @@ def _registered(plugin: Plugin) -> bool:
 @dataclass(frozen=True, eq=False)
 class Picture:
     """A file as read: uint8 RGB (H, W, 3), the profile that it states (None: sRGB, or nothing stated), whether that was
-    applied, and what was left alone of its metadata."""
+    applied, what was left alone of its metadata, and, where a manifest states these pixels in another file, how that
+    differs."""
 
     rgb: RGB
     profile: profiles.Profile | None = None
     converted: bool = False
     ignored: tuple[str, ...] = ()
+    reencoded: str = ""
 
     @property
     def flags(self) -> dict[str, Any]:
-        """For the image's row: `profile`, a colour profile that was not applied, or `converted`, one that was; and
-        `ignored`, damaged or large metadata."""
+        """For the image's row: `profile`, a colour profile that was not applied, or `converted`, one that was;
+        `ignored`, damaged or large metadata; and `reencoded`."""
         flags: dict[str, Any] = {}
         if self.profile is not None:
             flags["converted" if self.converted else "profile"] = self.profile.name
+        flags |= {"reencoded": self.reencoded} if self.reencoded else {}
         return {**flags, "ignored": list(self.ignored)} if self.ignored else flags
 
 

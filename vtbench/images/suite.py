@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,21 +110,46 @@ class Suite:
         """The item as read; BadImage if it cannot be, VtbenchError by name if it is not the image it was. icc: as
         `read_picture` takes it; a manifest states the pixels before."""
         data = self.read(item)
-        if item.sha256_rgb is None:
-            if item.sha256_file not in (None, hashlib.sha256(data).hexdigest()):
-                raise self._other_image(item, "file", self.remedy)
+        if item.sha256_file is None and item.sha256_rgb is None:
             return read_picture(data, item.id, icc)
-        picture = read_picture(data, item.id)
-        if rgb_sha256(picture.rgb) != item.sha256_rgb:
-            same_file = hashlib.sha256(data).hexdigest() == item.sha256_file
-            raise self._other_image(item, "pixels", SAME_FILE if same_file else self.remedy)
+        return self._verified(item, data, icc)
+
+    def _verified(self, item: Item, data: bytes, icc: str) -> Picture:
+        """`picture`, where the manifest states a hash. Pixels decide; the same pixels in another file are flagged."""
+        file, differs = hashlib.sha256(data).hexdigest(), ""
+        if item.sha256_file not in (None, file):
+            differs = _differs("file", file, item.sha256_file)
+        if item.sha256_rgb is None:
+            if differs:
+                unknown = "; whether its pixels do is not known, since no sha256_rgb is stated"
+                raise self._other_image(item, differs + unknown, self.remedy)
+            return read_picture(data, item.id, icc)
+        try:
+            picture = read_picture(data, item.id)
+        except BadImage as bad:
+            if not differs:
+                raise
+            raise BadImage(f"{self._other_image(item, differs, self.remedy)}; as it is, {bad}") from bad
+        pixels = rgb_sha256(picture.rgb)
+        if pixels != item.sha256_rgb:
+            changed = _differs("pixels", pixels, item.sha256_rgb)
+            if differs:
+                raise self._other_image(item, f"{changed}; that of the file differs too", self.remedy)
+            raise self._other_image(item, changed, self.remedy if item.sha256_file is None else SAME_FILE)
+        if differs and icc:
+            same = "; its pixels are the same, but --icc applies the profile of the file, which may be another"
+            raise self._other_image(item, differs + same, self.remedy)
+        if differs:
+            return replace(picture, reencoded=f"{differs}; its pixels are those that the manifest states")
         return read_picture(data, item.id, icc) if icc and picture.profile is not None else picture
 
-    def _other_image(self, item: Item, part: str, advice: str) -> VtbenchError:
-        return VtbenchError(
-            f"{item.id} of {self.name} is not the image that its manifest states (sha256 of the {part} differs): "
-            f"{advice}"
-        )
+    def _other_image(self, item: Item, differs: str, advice: str) -> VtbenchError:
+        return VtbenchError(f"{item.id} of {self.name} is not the image that its manifest states ({differs}): {advice}")
+
+
+def _differs(part: str, actual: str, stated: str | None) -> str:
+    """Which hash, what was read and what was stated, by the first 16 of 64 digits."""
+    return f"sha256 of the {part} differs: it is {actual[:16]}…, stated {(stated or '')[:16]}…"
 
 
 def gone(item: Item, path: Path, bad: OSError) -> BadImage:

@@ -1,4 +1,4 @@
-"""`folder:DIR`: pictures that someone already has, in place of a model."""
+"""`folder:DIR`: pictures that someone already has, as a folder or its manifest, in place of a model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtbench.images.opening import open_path
+from vtbench.images.opening import is_folder_or_manifest, open_path
 from vtbench.images.pairing import check_pairs, pair_names, stem
 from vtbench.models.outputs import Output
 from vtbench.models.system import System
@@ -33,10 +33,13 @@ class SavedPictures(System):
     def __init__(self, folder: Path, *, partial: bool = False, within: Path | None = None) -> None:
         """partial: pictures that are missing are named in the rows (those of a run of which some images failed).
         within: where links may lead. A run may come from anywhere: what its links lead to would stand on a page."""
-        if not folder.is_dir():
-            raise VtbenchError(f"folder:{folder} is not a folder: give the folder of the reconstructed images")
+        if not is_folder_or_manifest(folder):
+            raise VtbenchError(
+                f"folder:{folder} is not a folder: give the folder of the reconstructed images, or its manifest"
+            )
         self.suite = open_path(folder)
-        self.suite.within = within
+        if within is not None:
+            self.suite.within = within
         self.items = pair_names(self.suite.items, str(folder))
         self.folder, self.partial = folder, partial
         self.card = Card(

@@ -12,7 +12,7 @@ from typing import Any
 
 from vtbench import registry
 from vtbench.images import stream
-from vtbench.images.opening import open_suite
+from vtbench.images.opening import is_folder_or_manifest, open_suite
 from vtbench.images.pairing import check_pairs, partners
 from vtbench.images.sets import ImageSet
 from vtbench.images.stream import Original
@@ -167,8 +167,8 @@ def _opened(reference: Path, candidates: Sequence[Path]) -> tuple[Suite, list[Sa
     if not candidates:
         raise VtbenchError("no candidate folder was given: vtbench score REFERENCE CANDIDATE...")
     for folder in (reference, *candidates):
-        if not folder.is_dir():
-            raise VtbenchError(f"{folder} is not a folder: give folders of images")
+        if not is_folder_or_manifest(folder):
+            raise VtbenchError(f"{folder} is not a folder: give folders of images, or their manifests (.jsonl)")
     original = open_suite(str(reference))
     systems = [SavedPictures(path) for path in candidates]
     for path, system in zip(candidates, systems, strict=True):

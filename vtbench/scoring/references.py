@@ -34,7 +34,9 @@ class SetReference:
     @property
     def content(self) -> str:
         """64 hexadecimal digits over what is compared with: the images' names and bytes, or those of the one file."""
-        return sha256_file(self.path) if self.path.is_file() else open_suite(str(self.path)).hash
+        # A manifest stands for its images, however it is written.
+        one_file = self.path.is_file() and self.path.suffix != ".jsonl"
+        return sha256_file(self.path) if one_file else open_suite(str(self.path)).hash
 
     def statistics_of(self, metric: SetMetric) -> tuple[Statistics | None, str | None]:
         """The statistics that can stand for the images, or why those that are there cannot."""
