@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from vtbench.types.bytecode import compile_own_files
 from vtbench.types.version import VERSION as __version__
 
 if TYPE_CHECKING:
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from vtbench.types.metric import Batch, ImageMetric, MetricCard, RowMetric, SetMetric, SetValue, TokenMetric, Value
     from vtbench.types.task import Task
     from vtbench.types.tokens import Bitstream, Codes, Latents
+
+# Before anything else of vtbench is imported: what runs is then what its files say.
+compile_own_files()
 
 _NAMES = {
     "api": ("check", "compare", "evaluate", "list_models", "load", "read_runs", "score"),

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtbench.adapters.builtin.kodak import FILES as KODAK
+from vtbench.adapters.fits.kodak import FILES as KODAK
 from vtbench.images.reading import PLUGINS, formats
 from vtbench.images.rounding import to_float, to_uint8
 from vtbench.types.adapter import Tokenizer

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtbench.adapters.builtin.kodak import LEARNED as KODAK
+from vtbench.adapters.fits.kodak import LEARNED as KODAK
 from vtbench.models.checkpoint import read
 from vtbench.types.adapter import Tokenizer
 from vtbench.types.cards import Card, Family, Multiple, Weights

@@ -78,7 +78,7 @@ def test_jpeg_xl(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(VtbenchError, match="jpeg-xl: quality is 100; give 1 to 99"):
         load("jpeg-xl", quality=100)
     monkeypatch.setattr(codecs, "formats", lambda: ("PNG",))
-    with pytest.raises(VtbenchError, match=r"pip install 'vtbench\[formats\]'"):
+    with pytest.raises(VtbenchError, match=r"pip install '\.\[formats\]'"):
         load("jpeg-xl")
 
 

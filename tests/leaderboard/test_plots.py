@@ -13,7 +13,7 @@ import pytest
 from made_runs import score
 
 from vtbench import leaderboard, registry
-from vtbench.adapters.builtin.kodak import KODAK
+from vtbench.adapters.fits.kodak import KODAK
 from vtbench.leaderboard import plot
 from vtbench.reporting.curves import Curve, curves
 from vtbench.reporting.runs import identity, read_runs

@@ -16,7 +16,16 @@ from vtbench import registry
 from vtbench.types.metric import ImageMetric, RowMetric, SetMetric, TokenMetric
 
 KINDS = {"image": ImageMetric, "set": SetMetric, "tokens": TokenMetric, "run": RowMetric}
-WITHOUT_METRICS = {"inception", "moments", "ocr", "openai_clip", "released_weights", "weights"}
+WITHOUT_METRICS = {
+    "inception",
+    "languages",
+    "moments",
+    "ocr",
+    "openai_clip",
+    "quotations",
+    "released_weights",
+    "weights",
+}
 """Files that metrics share and that bring none of their own."""
 MODULES = [
     m.name for p in (vtbench.metrics, vtbench.tasks) for m in pkgutil.walk_packages(p.__path__, p.__name__ + ".")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -195,7 +194,7 @@ def test_a_generator_of_own_sizes_is_a_generator_everywhere(tmp_path: Path) -> N
     assert "is a generator" in said
 
 
-def test_a_generator_of_own_sizes_draws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_generator_of_own_sizes_draws(tmp_path: Path) -> None:
     """Ten classes, one layer, 4 x 4 tokens of a tiny tokenizer: what its own training would leave."""
     from vtbench.types.adapter import Prompt
 
@@ -208,13 +207,6 @@ def test_a_generator_of_own_sizes_draws(monkeypatch: pytest.MonkeyPatch, tmp_pat
     sixteen = {"encoder_ch_mult": "1:1:1:1:1", "decoder_ch_mult": "1:1:1:1:1"}
     arch = with_options(vq.cards[0].arch, OPTIONS | sixteen)
     torch.save(fill_(build_network(vq, arch, random=False)).state_dict(), tmp_path / "vq.pt")
-    plain = registry.model
-
-    def small(name: str) -> registry.Entry:
-        entry = plain(name)
-        return replace(entry, card=replace(entry.card, arch=arch)) if name == "llamagen-vq-ds16-c2i" else entry
-
-    monkeypatch.setattr(registry, "model", small)
     loaded = load(
         "family:llamagen-gpt",
         sizes | {"top_k": "0"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from pathlib import Path
 from typing import Annotated
@@ -62,7 +63,9 @@ def options_of(texts: list[str] | None) -> dict[str, list[str]]:
         key, equals, values = text.partition("=")
         if not equals or not key.strip() or not values.strip():
             raise VtbenchError(f"--option {text!r} is not of the form NAME=VALUE or NAME=VALUE,VALUE2")
-        out.setdefault(key.strip(), []).extend(listed(values))
+        # A value that holds a comma stands in double quotes.
+        words = next(csv.reader([values], skipinitialspace=True))
+        out.setdefault(key.strip(), []).extend(word.strip() for word in words if word.strip())
     return out
 
 

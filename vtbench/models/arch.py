@@ -130,7 +130,8 @@ def option_text(value: Any) -> str:
         return ":".join(inner) or EMPTY
     if value is None or isinstance(value, bool):
         return json.dumps(value)
-    return str(value)
+    # A comma would part two values on the command line.
+    return f'"{value}"' if "," in str(value) else str(value)
 
 
 def own_card(card: Card, family: Family, arch: Mapping[str, Any]) -> Card:

@@ -2,8 +2,7 @@
 
 Python takes a file's .pyc for its text where the time of the last change, in whole seconds, and the size are the same.
 A file that is edited twice in a second, or replaced by one of its size with its times kept (rsync -t, an archive),
-would run as it was under the hash of what it is. Files of somebody's own are therefore compiled from their text;
-vtbench's own, which are many, are checked.
+would run as it was under the hash of what it is.
 """
 
 from __future__ import annotations
@@ -21,29 +20,59 @@ from types import CodeType
 
 LIBRARIES = ("site-packages", "dist-packages")
 """Names of folders of installed packages."""
+BY_HASH = 0b11
+"""Flags of bytecode that is valid where its text has the hash that it states (PEP 552)."""
 HEADER = 16
 """Bytes of a .pyc before its code: a mark of Python's version, flags, the text's time and size (PEP 552)."""
 
 
 def is_library(path: Path) -> bool:
     """True within folders of installed packages and of Python itself."""
-    return bool({*LIBRARIES} & {*path.parts}) or path.is_relative_to(sysconfig.get_path("stdlib"))
+    return bool({*LIBRARIES} & {*path.parts}) or path.is_relative_to(_standard_library())
+
+
+@functools.cache
+def _standard_library() -> str:
+    return sysconfig.get_path("stdlib")
 
 
 @functools.cache
 def compile_own_files() -> None:
-    """From now on this process compiles what is neither a library's nor vtbench's from its text, however it is imported
-    (beside a file, by a path, within a function)."""
+    """From now on this process takes what is no library's from its text, however it is imported (beside a file, by a
+    path, within a function): a file of somebody's own is compiled, and of vtbench's own, which are many, the bytecode
+    is kept with a hash of the text (PEP 552) instead of its time and size."""
     kept = SourceFileLoader.get_code
 
     def get_code(self: SourceFileLoader, fullname: str) -> CodeType | None:
         path = self.get_filename(fullname)
-        if fullname.partition(".")[0] == "vtbench" or is_library(Path(path)):
+        if is_library(Path(path)):
             return kept(self, fullname)
-        code: CodeType = self.source_to_code(self.get_data(path), path)
+        text = self.get_data(path)
+        if fullname.partition(".")[0] == "vtbench":
+            return _hashed(self, path, text)
+        code: CodeType = self.source_to_code(text, path)
         return code
 
     SourceFileLoader.get_code = get_code  # type: ignore[method-assign, assignment]
+
+
+def _hashed(loader: SourceFileLoader, path: str, text: bytes) -> CodeType:
+    """The text's code, from bytecode that states the text's hash, or compiled and kept so."""
+    head = importlib.util.MAGIC_NUMBER + BY_HASH.to_bytes(4, "little") + importlib.util.source_hash(text)
+    place = Path(importlib.util.cache_from_source(path))
+    with contextlib.suppress(OSError):
+        data = place.read_bytes()
+        if data.startswith(head) and (code := _code(data)) is not None:
+            return code
+    compiled: CodeType = loader.source_to_code(text, path)
+    if not sys.dont_write_bytecode:
+        # A folder that cannot be written costs time only.
+        with contextlib.suppress(OSError):
+            place.parent.mkdir(exist_ok=True)
+            part = place.with_name(f"{place.name}.{os.getpid()}")
+            part.write_bytes(head + marshal.dumps(compiled))
+            os.replace(part, place)
+    return compiled
 
 
 def is_stale(path: Path, text: bytes) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-from vtbench.types.bytecode import LIBRARIES, compile_own_files
+from vtbench.types.bytecode import LIBRARIES
 from vtbench.types.errors import RAISED, VtbenchError
 from vtbench.types.opened import Opened, noting
 
@@ -28,7 +28,6 @@ def plugins(group: str, add: Callable[[ModuleType, str], None]) -> dict[str, str
     Returns {name of the entry point: why} of those that fail, whatever they raise: somebody else's package must not
     take everybody's list down.
     """
-    compile_own_files()
     broken = {}
     for point in importlib.metadata.entry_points(group=group):
         opened = Opened()
@@ -91,7 +90,6 @@ def module_of(file: Path, mark: str) -> ModuleType:
     unique = "vtbench_user_" + hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]
     if unique in sys.modules:
         return sys.modules[unique]
-    compile_own_files()
     opened = Opened()
     try:
         with noting(opened):
