@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,9 @@ from vtbench.reporting.measured import RATE
 from vtbench.reporting.measured import rows as image_rows
 from vtbench.reporting.runs import identity, question, suite_name, system, view_name
 from vtbench.reporting.versions import older_metrics
+from vtbench.results.files import read_json
 from vtbench.results.record import Run
+from vtbench.types.errors import VtbenchError
 
 MAX_PIXELS = 32_000_000
 """An image of more pixels is not copied into a page."""
@@ -122,8 +123,8 @@ def saved_pairs(run: Run) -> list[SavedPair]:
     if index is None:
         return []
     try:
-        entries = json.loads(index.read_text())
-    except (OSError, ValueError):
+        entries = read_json(index)
+    except VtbenchError:
         return []
     out: list[SavedPair] = []
     for entry in entries if isinstance(entries, list) else []:

@@ -26,12 +26,14 @@ from vtbench.leaderboard.labels import labels
 from vtbench.leaderboard.plot import styles, swatch
 from vtbench.leaderboard.sections import Section, section_of
 from vtbench.reporting import table
-from vtbench.reporting.runs import curve_key, identity, read_runs, record, system, vtbench_version
+from vtbench.reporting.reading import DAMAGED, read_runs
+from vtbench.reporting.runs import curve_key, identity, record, system, vtbench_version
 from vtbench.reporting.versions import of_newest
 from vtbench.results.files import disk_error
 from vtbench.results.holding import Held, sweep
 from vtbench.results.record import Run
 from vtbench.types.errors import VtbenchError
+from vtbench.types.foreign import reading
 
 HERE = Path(__file__).resolve().parent
 MARKER = "vtbench-site.json"
@@ -41,15 +43,57 @@ PATIENCE = 30.0
 """Seconds that a build waits for another that is writing the same site."""
 
 
-def write_site(runs: Sequence[Path], out: Path) -> Path:
-    """Builds in a new folder beside `out`, then swaps; a failure leaves the old site as it was."""
+def write_site(runs: Sequence[Path], out: Path, left_out: dict[Path, str]) -> Path:
+    """Builds in a new folder beside `out`, then swaps; a failure leaves the old site as it was. `left_out` is told of
+    runs that no page can be made of, and why."""
     out = out.resolve()
     check_replaceable(out)
-    files = site_files(read_runs(runs))
+    files = _files_of_good(runs, left_out)
     with Held(out.with_name(f".{out.name}.lock"), out, PATIENCE):
         _clear_up(out)
         _swap_in(files, out)
     return out / "index.html"
+
+
+def _files_of_good(paths: Sequence[Path], left_out: dict[Path, str]) -> dict[str, bytes]:
+    """The site of every run that a page can be made of; refused if there is none."""
+    while runs := read_runs(paths, left_out):
+        try:
+            return site_files(runs)
+        except Exception:
+            # A copy of a good run may have stood in its place: all are read again without those at fault.
+            bad = _at_fault(runs)
+            if not bad:
+                raise
+            left_out.update(bad)
+    raise VtbenchError(f"no run is left to build a page of: {next(iter(left_out.values()))}")
+
+
+def _at_fault(runs: Sequence[Run]) -> dict[Path, str]:
+    """Which runs no page can be made of, and why: alone, or else beside those before them."""
+    alone = {run.path: why for run in runs if (why := _why_no_page([run])) is not None}
+    if alone:
+        return alone
+    good: list[Run] = []
+    together = {}
+    for run in runs:
+        why = _why_no_page([*good, run])
+        if why is None:
+            good.append(run)
+        else:
+            together[run.path] = why
+    return together
+
+
+def _why_no_page(runs: Sequence[Run]) -> str | None:
+    try:
+        with reading(runs[-1].path, "a run", DAMAGED):
+            for _ in runs[-1].rows():
+                pass
+            site_files(runs)
+    except VtbenchError as bad:
+        return str(bad)
+    return None
 
 
 def _clear_up(out: Path) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vtbench.reporting.runs import read_runs
+from vtbench.reporting.reading import read_runs
 from vtbench.results.record import Run
 
 CARDS = {

@@ -12,7 +12,7 @@ from site_pages import row_of
 
 from vtbench import leaderboard
 from vtbench.reporting.measured import is_cost
-from vtbench.reporting.runs import read_runs
+from vtbench.reporting.reading import read_runs
 
 
 def cells(row: str) -> list[str]:

@@ -16,7 +16,8 @@ from vtbench import leaderboard, registry
 from vtbench.adapters.fits.kodak import KODAK
 from vtbench.leaderboard import plot
 from vtbench.reporting.curves import Curve, curves
-from vtbench.reporting.runs import identity, read_runs
+from vtbench.reporting.reading import read_runs
+from vtbench.reporting.runs import identity
 
 
 def drawn(lines: list[Curve], *, faded: set[str] | None = None, **frame: Any) -> str:

@@ -11,7 +11,7 @@ from site_pages import Reader, row_of
 
 from vtbench import leaderboard
 from vtbench.leaderboard.labels import labels
-from vtbench.reporting.runs import read_runs
+from vtbench.reporting.reading import read_runs
 
 
 def test_kinds_have_tables_of_their_own(world: Path) -> None:

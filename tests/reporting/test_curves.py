@@ -14,7 +14,8 @@ from made_runs import run_of, score
 
 from vtbench import leaderboard
 from vtbench.reporting.curves import bd_table, curves, pareto, rate
-from vtbench.reporting.runs import read_runs, suite_name, task_name
+from vtbench.reporting.reading import read_runs
+from vtbench.reporting.runs import suite_name, task_name
 
 
 def test_pareto_is_what_its_definition_says() -> None:

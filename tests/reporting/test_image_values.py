@@ -10,7 +10,7 @@ import made_runs
 import pytest
 
 from vtbench.reporting.image_values import ImageValues, RowValues
-from vtbench.reporting.runs import read_runs
+from vtbench.reporting.reading import read_runs
 
 
 def test_pooled_errors_come_from_psnr_and_count_lossless_images_as_zero(tmp_path: Path) -> None:

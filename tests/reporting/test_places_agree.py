@@ -16,7 +16,8 @@ from scipy import stats
 from vtbench import leaderboard
 from vtbench.reporting.compare import compare
 from vtbench.reporting.ranking import ranking, rate_band
-from vtbench.reporting.runs import identity, read_runs
+from vtbench.reporting.reading import read_runs
+from vtbench.reporting.runs import identity
 from vtbench.results.record import Run
 
 TRUTH = {"a": 32.0, "b": 31.99, "c": 31.0, "d": 30.0, "e": 29.0, "f": 28.99, "g": 28.0, "h": 24.0}

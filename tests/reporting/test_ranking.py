@@ -8,7 +8,8 @@ import made_runs
 from made_runs import run_of, score
 
 from vtbench.reporting.ranking import ranking
-from vtbench.reporting.runs import identity, read_runs
+from vtbench.reporting.reading import read_runs
+from vtbench.reporting.runs import identity
 
 BASE = [28.0, 29.5, 30.8, 31.4, 32.3, 34.0]
 

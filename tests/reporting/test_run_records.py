@@ -14,7 +14,8 @@ from made_runs import run_of, score
 from vtbench.reporting import runs as facts
 from vtbench.reporting.measured import metric_card, metric_cards, scores
 from vtbench.reporting.ranking import ranking
-from vtbench.reporting.runs import is_ranked, question, read_runs, record, status, why_not_ranked
+from vtbench.reporting.reading import read_runs
+from vtbench.reporting.runs import is_ranked, question, record, status, why_not_ranked
 from vtbench.types.errors import VtbenchError
 
 

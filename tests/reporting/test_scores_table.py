@@ -9,7 +9,7 @@ import made_runs
 import pytest
 from made_runs import score
 
-from vtbench.reporting.runs import read_runs
+from vtbench.reporting.reading import read_runs
 from vtbench.reporting.table import COLUMNS, records, scores_table
 from vtbench.types.errors import VtbenchError
 

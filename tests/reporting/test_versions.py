@@ -14,7 +14,7 @@ from vtbench import registry
 from vtbench.reporting.compare import compare
 from vtbench.reporting.curves import curves
 from vtbench.reporting.ranking import ranking
-from vtbench.reporting.runs import read_runs
+from vtbench.reporting.reading import read_runs
 from vtbench.reporting.versions import of_newest
 from vtbench.results.record import Run, read_run
 from vtbench.results.stale import stale_metrics

@@ -143,11 +143,17 @@ def test_whole_numbers_that_no_float_holds(folder: Path, name: str) -> None:
     place, _ = FIELDS[name]
     if place == ("seconds", "generate"):
         place = ("bits",)
-    damage(folder / name, replaced(record(folder / name), place, "1" + "0" * 4000))
-    if name in ("run.json", "generated/generate.json"):
-        READERS[name](folder)  # a whole number is one, however long
-    else:
-        assert ".".join(place) in refused(folder, name)
+    for digits in (400, 5000):
+        damage(folder / name, replaced(record(folder / name), place, "1" + "0" * digits))
+        assert "too large for a number" in refused(folder, name)
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_half_a_character(folder: Path, name: str) -> None:
+    """A lone surrogate, which JSON can spell and no file can hold."""
+    _, place = FIELDS[name]
+    damage(folder / name, replaced(record(folder / name), place, '{"\\ud800": "\\udcff"}'))
+    assert "damaged" in refused(folder, name)
 
 
 @pytest.mark.parametrize("name", ["scores.jsonl", "rows.jsonl", "generated/samples.jsonl"])

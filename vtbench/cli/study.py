@@ -89,8 +89,10 @@ def leaderboard_build(
     from vtbench import leaderboard
     from vtbench.results.record import find_runs
 
-    site = leaderboard.build(find_runs(runs), out)
-    answer({"site": site}, str(site), as_json=as_json)
+    left_out: dict[Path, str] = {}
+    site = leaderboard.build(find_runs(runs), out, left_out)
+    answer({"site": site, "left_out": left_out}, str(site), as_json=as_json)
+    exit_with(f"left out of the page: {why}" for why in left_out.values())
 
 
 def quickstart(

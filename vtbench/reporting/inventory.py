@@ -14,6 +14,7 @@ from vtbench.results.record import find_runs, read_run
 from vtbench.results.removal import disk_use
 from vtbench.results.stale import Stale, stale_metrics
 from vtbench.types.errors import VtbenchError
+from vtbench.types.foreign import reading
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,13 @@ def inventory(paths: Sequence[Path]) -> list[Listed]:
 
 def _listed(path: Path) -> Listed:
     try:
+        return _read(path)
+    except VtbenchError as bad:
+        return Listed(path, disk_use(path), why=str(bad))
+
+
+def _read(path: Path) -> Listed:
+    with reading(path, "a run", "it is damaged, or no result of vtbench"):
         run = read_run(path)
         when = facts.provenance(run)
         kept = ("generated", "images", "tokens.bin", "features")
@@ -63,8 +71,6 @@ def _listed(path: Path) -> Listed:
             [name.partition(".")[0] for name in kept if _holds(path / name)],
             stale_metrics(run, registry.metric_version),
         )
-    except VtbenchError as bad:
-        return Listed(path, disk_use(path), why=str(bad))
 
 
 def _holds(path: Path) -> bool:

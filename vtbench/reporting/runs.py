@@ -10,12 +10,10 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from vtbench.reporting.values import finite, known_fields, listed, mapping, text, whole_number
-from vtbench.results.record import Run, find_runs, read_run
-from vtbench.types.errors import VtbenchError
+from vtbench.results.record import Run
 
 KINDS = ("codec", "continuous", "discrete", "closed", "generator")
 """Kinds of systems, in the order in which tables follow each other. Ranks never join two of them."""
@@ -312,39 +310,4 @@ def question(run: Run) -> Question:
         view_name(run),
         view_fingerprint(run) or "",
         task_fit(run) or "",
-    )
-
-
-def read_runs(paths: Sequence[Path]) -> list[Run]:
-    """Every run at or below `paths`, each id once (the complete one of two copies), in an order of their content."""
-    best: dict[str, tuple[tuple[Any, ...], Run]] = {}
-    for path in find_runs([Path(p) for p in paths]):
-        run = read_run(path)
-        sections = ("model", "task", "suite", "view")
-        lacking = [f"{name}.name" for name in sections if not section(run, name).get("name")]
-        lacking += [] if identity(run) else ["id"]
-        if lacking:
-            raise VtbenchError(f"{path / 'run.json'} states no {lacking[0]}, so it is no whole record: run it again")
-        # Of two copies of one answer, the one that got further, or was renewed; a tie is broken by content alone.
-        content = json.dumps([run.info, run.scores], sort_keys=True, default=str)
-        versions = sum(s.version for s in run.scores if s.value is not None)
-        progress = (is_complete(run), len(run.scores), versions, content)
-        kept = best.get(identity(run))
-        if kept is None or progress > kept[0]:
-            best[identity(run)] = (progress, run)
-    return sorted((run for _, run in best.values()), key=_order)
-
-
-def _order(run: Run) -> tuple[Any, ...]:
-    """Sorts by kind, family, curve, knob, question, id: never by where the files lie."""
-    setting = knob(run)[1]
-    number = finite(setting)
-    return (
-        kind_order(kind(run)),
-        str(family(run) or ""),
-        curve_key(run),
-        (0, number, "") if number is not None else (1, 0.0, str(setting)),
-        system(run),
-        question(run),
-        identity(run),
     )

@@ -7,10 +7,11 @@ import errno
 import json
 import math
 import os
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from vtbench.types.errors import VtbenchError
 from vtbench.types.readable import readable
@@ -135,6 +136,16 @@ def append(path: Path, data: bytes) -> None:
         raise disk_error(bad, path) from bad
 
 
+LARGEST_RECORD = 1 << 26
+"""Bytes of a file that is one record, or holds a run's scores: a thousand times what vtbench writes."""
+LONGEST_LINE = 1 << 24
+"""Bytes of a line that is one record."""
+LONGEST_NUMBER = 309
+"""Digits of a whole number: of those with more none has a float, and Python refuses to print the longest."""
+DEEPEST = 100
+"""Objects and lists within each other: vtbench writes fewer than ten."""
+
+
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no number of JSON")
 
@@ -142,19 +153,76 @@ def _no_constant(name: str) -> Any:
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"{text} is too large for a number")
+        raise ValueError(f"{_shown(text)} is too large for a number")
     return value
 
 
+def _whole(text: str) -> int:
+    if len(text) > LONGEST_NUMBER:
+        raise ValueError(f"{_shown(text)} is too large for a number")
+    return int(text)
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:37]}…"
+
+
 def loads(text: str | bytes) -> Any:
-    """JSON as its standard says: NaN and Infinity, and numbers that would become infinite, raise ValueError."""
-    return json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+    """JSON as its standard says, of a depth and in characters that can be written again: NaN and Infinity, numbers that
+    no float holds, and halves of characters (lone surrogates) raise ValueError, deep nesting RecursionError."""
+    text = text if isinstance(text, str) else text.decode()
+    value = json.loads(text, parse_constant=_no_constant, parse_float=_finite, parse_int=_whole)
+    if text.count("{") + text.count("[") > DEEPEST:
+        _refuse_deep(value)
+    if "\\u" in text:
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
+def _refuse_deep(value: Any) -> None:
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [
+            inner
+            for one in level
+            for inner in (one.values() if isinstance(one, dict) else one if isinstance(one, list) else ())
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return
+    raise RecursionError(f"more than {DEEPEST} levels")
+
+
+def open_regular(path: Path, largest: int | None = None) -> BinaryIO:
+    """The file, open for reading; refused if it is no regular file (a pipe would be waited for, a device may never end)
+    or has more bytes than `largest`. OSError as `open` raises it."""
+    _check_regular(path, os.stat(path), largest)
+    # It may have become a pipe in between: that would be opened without waiting, and refused by what it is.
+    source = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))  # noqa: SIM115
+    try:
+        _check_regular(path, os.fstat(source.fileno()), largest)
+    except BaseException:
+        source.close()
+        raise
+    return source
+
+
+def _check_regular(path: Path, facts: os.stat_result, largest: int | None) -> None:
+    if stat.S_ISDIR(facts.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(facts.st_mode):
+        raise VtbenchError(f"{path} is no regular file but a pipe, a socket or a device: replace or remove it")
+    if largest is not None and facts.st_size > largest:
+        raise VtbenchError(f"{path} has {facts.st_size} bytes, wanted a record of at most {largest}: it is no result")
 
 
 def read_json(path: Path) -> Any:
     try:
-        return loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        with open_regular(path, LARGEST_RECORD) as source:
+            return loads(source.read(LARGEST_RECORD))
+    except FileNotFoundError as bad:
+        if path.is_symlink():
+            raise read_error(bad, path) from bad
         raise VtbenchError(f"{path} does not exist: give the folder of a run (it holds run.json)") from None
     except RecursionError:
         raise VtbenchError(f"{path} is nested too deeply to be a result: the file is damaged") from None
@@ -164,14 +232,18 @@ def read_json(path: Path) -> Any:
         raise read_error(bad, path) from bad
 
 
-def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a JSONL file; a torn last line is left out, a broken line before it is an error."""
-    if not path.exists():
+def read_lines(path: Path, largest: int | None = None) -> Iterator[dict[str, Any]]:
+    """The objects of a JSONL file of at most `largest` bytes; a torn last line is left out, a broken line before it is an error."""
+    if not os.path.lexists(path):
         return
     try:
-        with path.open("rb") as source:
-            for number, line in enumerate(source, 1):
+        with open_regular(path, largest) as source:
+            number = 0
+            while line := source.readline(LONGEST_LINE):
+                number += 1
                 if not line.endswith(b"\n"):
+                    if len(line) == LONGEST_LINE:
+                        raise VtbenchError(f"{path} line {number} is longer than any record: the file is damaged")
                     return
                 yield _object(line, f"{path} line {number}")
     except OSError as bad:

@@ -9,6 +9,7 @@ The JSON schemas of these records are published in docs/schema/ (`python -m vtbe
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +17,15 @@ from typing import Any
 
 from pydantic import Field
 
-from vtbench.results.files import read_json
+from vtbench.results.files import LARGEST_RECORD, read_json
 from vtbench.results.html import scores_html
 from vtbench.results.typed import Pair, Record, read_records, validated
 from vtbench.types.errors import VtbenchError
+from vtbench.types.foreign import reading
 
 SCHEMA = 1
+PARTS = ("run.json", "rows.jsonl", "scores.jsonl")
+"""The records of a run's folder."""
 IDENTITY_RULE = 2
 """How a run's id is made. 1: files' names, sizes and times, and the adapter's own file. 2: the contents of every
 image, and every file of the project that decides a number. Runs of another rule are read, never continued."""
@@ -299,6 +303,7 @@ class Run:
         return self.info.model.name
 
     def rows(self) -> Iterator[Row]:
+        own_files(self.path, PARTS)
         return read_records(Row, self.path / "rows.jsonl")
 
     def as_dict(self) -> dict[str, Any]:
@@ -317,18 +322,31 @@ class Run:
 
 
 def read_run(path: Path) -> Run:
-    """The run in folder `path`; a newer schema is refused."""
-    return Run(path, read_info(path / "run.json"), tuple(read_records(Score, path / "scores.jsonl")))
+    """The run in folder `path`; a newer schema is refused, and so is a record that is a link to a file elsewhere."""
+    with reading(path, "a run", "it is damaged, or no result of vtbench"):
+        own_files(path, PARTS)
+        scores = read_records(Score, path / "scores.jsonl", LARGEST_RECORD)
+        return Run(path, read_info(path / "run.json"), tuple(scores))
+
+
+def own_files(folder: Path, names: Sequence[str]) -> None:
+    """Refuses links of a run's folder to files outside it: a folder from elsewhere would have them shown, or written
+    over. A link that leads nowhere is left to who reads it."""
+    for name in names:
+        path = folder / name
+        if path.is_symlink() and path.exists() and not path.resolve().is_relative_to(folder.resolve()):
+            raise VtbenchError(f"{path} is a link to a file outside the run's folder: put the file itself there")
 
 
 def find_runs(paths: Sequence[Path]) -> list[Path]:
     """Every run folder at or below `paths`, in sorted order; a path without any is refused by name."""
     out: list[Path] = []
     for path in paths:
-        if (path / "run.json").is_file():
+        if os.path.lexists(path / "run.json"):
             out.append(path)
             continue
-        below = sorted(p.parent for p in path.glob("**/run.json")) if path.is_dir() else []
+        # A pattern finds links that lead nowhere too: whoever reads them says so.
+        below = sorted(p.parent for p in path.glob("**/run.jso[n]")) if path.is_dir() else []
         if not below:
             raise VtbenchError(
                 f"{path} holds no run (no run.json at or below it): give the --out folder of an evaluation"

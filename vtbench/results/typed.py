@@ -84,7 +84,7 @@ def validated(record: type[R], value: Any, where: str) -> R:
         ) from bad
 
 
-def read_records(record: type[R], path: Path) -> Iterator[R]:
-    """The lines of a JSONL file as records, one at a time; none where there is no such file."""
-    for number, value in enumerate(read_lines(path), 1):
+def read_records(record: type[R], path: Path, largest: int | None = None) -> Iterator[R]:
+    """The lines of a JSONL file of at most `largest` bytes as records, one at a time; none where it is not there."""
+    for number, value in enumerate(read_lines(path, largest), 1):
         yield validated(record, value, f"{path} line {number}")
