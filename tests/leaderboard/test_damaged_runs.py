@@ -109,6 +109,11 @@ def _pipe(path: Path) -> None:
     os.mkfifo(path)
 
 
+def _sparse(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 1 << 38)
+
+
 NO_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a pipe": (_pipe, "no regular file"),
     "a link to a device": (lambda path: path.symlink_to("/dev/zero"), "link to a file outside"),
@@ -117,7 +122,7 @@ NO_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a link that leads nowhere": (lambda path: path.symlink_to("gone"), "leads nowhere"),
     "a link to a secret": (lambda path: path.symlink_to(path.parent.parent / "secret"), "link to a file outside"),
     "a folder": (lambda path: path.mkdir(), "cannot be read"),
-    "a terabyte of nothing": (lambda path: path.touch() or os.truncate(path, 1 << 38), ""),
+    "a terabyte of nothing": (_sparse, ""),
 }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import math
 import os
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -216,6 +216,15 @@ def _check_regular(path: Path, facts: os.stat_result, largest: int | None) -> No
         raise VtbenchError(f"{path} has {facts.st_size} bytes, wanted a record of at most {largest}: it is no result")
 
 
+def own_files(folder: Path, names: Sequence[str]) -> None:
+    """Refuses links of a run's folder to files outside it: a folder from elsewhere would have them shown, or written
+    over. A link that leads nowhere is left to who reads it."""
+    for name in names:
+        path = folder / name
+        if path.is_symlink() and path.exists() and not path.resolve().is_relative_to(folder.resolve()):
+            raise VtbenchError(f"{path} is a link to a file outside the run's folder: put the file itself there")
+
+
 def read_json(path: Path) -> Any:
     try:
         with open_regular(path, LARGEST_RECORD) as source:
@@ -233,7 +242,8 @@ def read_json(path: Path) -> Any:
 
 
 def read_lines(path: Path, largest: int | None = None) -> Iterator[dict[str, Any]]:
-    """The objects of a JSONL file of at most `largest` bytes; a torn last line is left out, a broken line before it is an error."""
+    """The objects of a JSONL file of at most `largest` bytes; a torn last line is left out, a broken line
+    before it is an error."""
     if not os.path.lexists(path):
         return
     try:

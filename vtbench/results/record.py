@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import Field
 
-from vtbench.results.files import LARGEST_RECORD, read_json
+from vtbench.results.files import LARGEST_RECORD, own_files, read_json
 from vtbench.results.html import scores_html
 from vtbench.results.typed import Pair, Record, read_records, validated
 from vtbench.types.errors import VtbenchError
@@ -327,15 +327,6 @@ def read_run(path: Path) -> Run:
         own_files(path, PARTS)
         scores = read_records(Score, path / "scores.jsonl", LARGEST_RECORD)
         return Run(path, read_info(path / "run.json"), tuple(scores))
-
-
-def own_files(folder: Path, names: Sequence[str]) -> None:
-    """Refuses links of a run's folder to files outside it: a folder from elsewhere would have them shown, or written
-    over. A link that leads nowhere is left to who reads it."""
-    for name in names:
-        path = folder / name
-        if path.is_symlink() and path.exists() and not path.resolve().is_relative_to(folder.resolve()):
-            raise VtbenchError(f"{path} is a link to a file outside the run's folder: put the file itself there")
 
 
 def find_runs(paths: Sequence[Path]) -> list[Path]:
