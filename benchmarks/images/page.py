@@ -37,10 +37,11 @@ first. Sizes are compared after decoding.
 - **Damaged or large metadata is no damaged picture**: Exif that is none, texts above 1 MiB, profiles of megabytes,
   wrong checksums of chunks that decide no pixel. The pixels are read, and the flag `ignored` says what was left
   alone. A wrong checksum of IHDR, PLTE, tRNS or IDAT, or zlib's own, is an error of that image.
-- **Damage that no checksum shows**: JPEG, WebP, AVIF, JPEG 2000, JPEG XL, BMP, PPM, GIF and TIFF keep none over
-  their pixels, so that a damaged file may decode to other pixels in silence. A manifest is the remedy: `vtbench suite
-  freeze DIR --out SUITE.jsonl` writes the sha256 of every file and of its pixels, and every verb that is given
-  SUITE.jsonl in place of DIR compares them; an image that is another is an error of that image.
+- **Damage that no checksum shows**: JPEG, WebP, AVIF, JPEG 2000, JPEG XL, BMP, PPM, GIF and TIFF (but for Deflate at
+  8 or 16 bits, whose checksum counts) keep none over their pixels, so that a damaged file may decode to other pixels
+  in silence. A manifest is the remedy: `vtbench suite freeze DIR --out SUITE.jsonl` writes the sha256 of every file
+  and of its pixels, and every verb that is given SUITE.jsonl in place of DIR compares them; an image that is another
+  is an error of that image.
 - **A picture whose alpha is 0 everywhere** is refused: there is nothing of it to compare.
 - **Refused by name**: floating-point, signed and 32-bit samples (their range is not stated), CIE L\\*a\\*b\\*,
   colour filter arrays; files that are no regular files, of more than 1 GiB, or of more than 268,435,456 pixels.

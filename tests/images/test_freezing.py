@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import re
 import shutil
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,9 @@ from vtbench.cli.main import app
 from vtbench.images.freezing import freeze
 from vtbench.images.limits import BadImage
 from vtbench.images.opening import open_set, open_suite
-from vtbench.images.reading import rgb_sha256
+from vtbench.images.pairing import size_of
+from vtbench.images.reading import decode, rgb_sha256
+from vtbench.images.tiff import _inflated
 from vtbench.running import folders
 from vtbench.types.errors import VtbenchError
 
@@ -196,7 +200,11 @@ def test_unreadable_images_and_links_that_lead_out_are_named(place: Path) -> Non
     freeze(str(place / "a"), place / "s.jsonl")
     above = open_suite(str(place / "s.jsonl"))
     assert "out.png" in {i.id for i in above.items}
-    above.load(next(i for i in above.items if i.id == "out.png"))
+    out = next(i for i in above.items if i.id == "out.png")
+    above.load(out)
+    assert size_of(above, out) == (16, 16)
+    above.within = place / "a"
+    assert size_of(above, out) is None, "not even a header is read out of the folder"
 
 
 def test_nothing_is_overwritten_and_nothing_half_written(place: Path) -> None:
@@ -262,3 +270,28 @@ def test_a_png_whose_checksum_differs_is_an_error_row_and_not_frozen(place: Path
     other = open_set(place / "a")
     list(other.read())
     assert "checksum of its IDAT" in other.bad["x.png"]
+
+
+def test_a_deflated_tiff_decodes_to_its_pixels_or_not_at_all() -> None:
+    """zlib's Adler-32 stands at the end of every strip, wherever the damage is."""
+    rgb = np.ascontiguousarray(np.arange(16 * 16 * 3, dtype=np.uint8).reshape(16, 16, 3) // 3)
+    data = encoded(rgb, "TIFF", compression="tiff_adobe_deflate")
+    with Image.open(io.BytesIO(data)) as image:
+        (start,), (count,) = image.tag_v2[273], image.tag_v2[279]
+    refused = 0
+    for place in range(start, start + count):
+        for bit in (1, 4, 64):
+            damaged = bytearray(data)
+            damaged[place] ^= bit
+            try:
+                assert np.array_equal(decode(bytes(damaged), "x"), rgb), (place, bit)
+            except BadImage:
+                refused += 1
+    assert refused > 2 * count
+    assert np.array_equal(decode(data, "x"), rgb)
+    # A last strip may be padded to the height of the others.
+    padded = zlib.compress(bytes(range(200)) * 1000)
+    assert _inflated(padded, 200) == bytes(range(200))
+    for cut in (1, 4, 6):
+        with pytest.raises(zlib.error):
+            _inflated(padded[:-cut], 200)

@@ -54,10 +54,8 @@ class ManifestSuite(Suite):
             # Those of packages may be links themselves: installers keep files elsewhere.
             self.within = folder
 
-    def read(self, item: Item) -> bytes:
-        if package_of(str(item.place)) is None:
-            return super().read(item)
-        return read_regular(self.path(item), item.id)
+    def lies_within(self, item: Item) -> bool:
+        return package_of(str(item.place)) is not None or super().lies_within(item)
 
     def path(self, item: Item) -> Path:
         place = str(item.place)

@@ -46,7 +46,7 @@ def pair_names(items: Sequence[Item], what: str) -> dict[str, Item]:
 def size_of(suite: Suite, item: Item) -> Size | None:
     """(width, height) from the file's header; None if it cannot be read (said later, when it is)."""
     try:
-        return header_size(suite.path(item))
+        return header_size(suite.path(item)) if suite.lies_within(item) else None
     except (OSError, VtbenchError):
         return None
 

@@ -90,11 +90,15 @@ class Suite:
         """The item's file, where it has one of its own."""
         return Path(item.place)
 
+    def lies_within(self, item: Item) -> bool:
+        """Whether the item's file, links followed, lies where this suite's files must."""
+        return self.within is None or inside(self.path(item), [self.within])
+
     def read(self, item: Item) -> bytes:
         """The bytes of the item's file; BadImage if there are none."""
         path = self.path(item)
         try:
-            if self.within is not None and path.exists() and not inside(path, [self.within]):
+            if path.exists() and not self.lies_within(item):
                 raise BadImage(
                     f"{item.id} is a link that leads out of {self.within}, and is not followed: copy the file"
                 )

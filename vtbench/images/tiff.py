@@ -218,15 +218,33 @@ def _samples(file: Any, page: Page, data: bytes, name: str) -> Samples:
     return out
 
 
+SURPLUS = 1 << 26
+"""Bytes that a compressed segment may hold beside its samples: a last strip padded to the height of the others."""
+
+
 def _undone(compression: int, body: bytes, wanted: int) -> bytes:
     """At most `wanted` bytes of a segment, uncompressed."""
     if compression == 1:
         return body
     if compression in _DEFLATE:
-        return zlib.decompressobj().decompress(body, wanted)
+        return _inflated(body, wanted)
     import imagecodecs
 
     return bytes(getattr(imagecodecs, _DECODERS[compression])(body, out=wanted))
+
+
+def _inflated(body: bytes, wanted: int) -> bytes:
+    """At most `wanted` bytes of a zlib stream, which is followed to its end: its checksum stands there, and a segment
+    may hold more rows than the picture. Raises zlib.error where that differs, or is missing behind all samples."""
+    unpacking = zlib.decompressobj()
+    out = unpacking.decompress(body, wanted)
+    surplus = 0
+    while len(out) == wanted and not unpacking.eof:
+        part = unpacking.decompress(unpacking.unconsumed_tail, 1 << 16)
+        surplus += len(part)
+        if surplus > SURPLUS or not (part or unpacking.eof):
+            raise zlib.error("the data go on behind the last sample, or end without their checksum")
+    return out
 
 
 def _image(page: Page, samples: Samples, colours: Any, name: str) -> Image.Image:
