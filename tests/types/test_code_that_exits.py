@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -82,3 +83,46 @@ def test_a_model_that_ends_is_named_and_the_others_go_on(tmp_path: Path) -> None
     for where, why in zip(("load", "encode", "decode"), made.failures.values(), strict=True):
         assert "SystemExit" in why
         assert f"ended in {where}" in why
+
+
+LOUD = """
+import asyncio, os, sys
+print("at import")
+from vtbench import Bitstream, Card, Family, Multiple, Tokenizer
+class T(Tokenizer):
+    def load(self, files, device="cpu", dtype="float32"):
+        print("in load")
+    def encode(self, images, seeds, budget=None):
+        print("in encode")
+        if self.card.name == "forks" and os.fork() == 0:
+            sys.exit(0)
+        if self.card.name == "comes-back":
+            os.fork()
+        if self.card.name == "cancels":
+            raise asyncio.CancelledError("no more")
+        return Bitstream([b"x"] * len(images), tuple(images.shape[2:]))
+    def decode(self, tokens, seeds):
+        import torch
+        return torch.zeros(len(seeds), 3, *tokens.size)
+NAMES = ("forks", "comes-back", "cancels")
+FAMILY = Family("t", "t", tuple(Card(name=n, family="t", kind="codec", title=n, sizes=Multiple(1)) for n in NAMES), T)
+"""
+
+
+def test_what_code_prints_forks_and_raises_stays_its_own(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Printed words would stand in the answer of `--json`, a forked process would write every row twice."""
+    (tmp_path / "loud.py").write_text(LOUD)
+    names = [f"{tmp_path / 'loud.py'}@{name}" for name in ("forks", "comes-back", "cancels")]
+    more: dict[str, Any] = {"images": cuts(tmp_path / "images", 3), "view": "native", "tasks": ["compression"]}
+    made = vtbench.evaluate(names, out=tmp_path / "out", **more)
+    assert [run.name for run in made.runs] == ["forks", "comes-back"]
+    assert [len(list(run.rows())) for run in made.runs] == [3, 3]
+    (why,) = made.failures.values()
+    assert "CancelledError" in why
+    assert "no more" in why
+    states = [json.loads(path.read_text())["status"] for path in (tmp_path / "out").glob("*/run.json")]
+    assert sorted(states) == ["complete", "complete", "failed"]
+    printed, said = capfd.readouterr()
+    assert printed == ""
+    for words in ("at import", "in load", "in encode"):
+        assert words in said

@@ -175,7 +175,8 @@ def run(job: Job, tell: Progress = _silent, say: Say = _silent) -> Path:
         with failures_recorded(folder, job, start.info):
             known = _known(job, folder, start, say)
             _images(job, folder, start, known, tell)
-        _finish(job, folder, start, known, memory)
+            seen = _finish(job, folder, start, memory)
+        _leave_features(job, folder, start, seen, known)
     return path
 
 
@@ -279,8 +280,8 @@ def _images(job: Job, folder: RunFolder, start: _Start, known: Mapping[str, Kept
     )
 
 
-def _finish(job: Job, folder: RunFolder, start: _Start, known: Mapping[str, KeptFeatures], memory: Memory) -> None:
-    """Scores from the rows, and the whole record. known: what the cache holds already."""
+def _finish(job: Job, folder: RunFolder, start: _Start, memory: Memory) -> Tally:
+    """Scores from the rows, and the whole record. Returns what the rows hold."""
     asked = Asked(job.task.name, start.metrics, job.view.protocol, job.view.fingerprint())
     seen = tally(folder.read_rows(), start.metrics.per_image())
     place, tokens = FeaturePlace(folder.path), TokenFile(folder.path)
@@ -299,11 +300,12 @@ def _finish(job: Job, folder: RunFolder, start: _Start, known: Mapping[str, Kept
         info = info.with_(notes=[*info.notes, *start.notes])
     folder.write_scores([*result.scores, *cost_scores(job.task.name, costs_of(info, seen))])
     folder.write_info(info)
-    _leave_features(job, folder, start, seen, known)
+    return seen
 
 
 def _leave_features(job: Job, folder: RunFolder, start: _Start, seen: Tally, known: Mapping[str, KeptFeatures]) -> None:
-    """The originals' features into the cache, and the run's own reduced; a shard's are whole until it is merged."""
+    """The originals' features into the cache, and the run's own reduced; a shard's are whole until it is merged. known:
+    what the cache holds already."""
     extractors, place = start.metrics.extractors(), FeaturePlace(folder.path)
     if not extractors or not seen.n:
         return

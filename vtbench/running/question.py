@@ -25,6 +25,7 @@ from vtbench.scoring.loading import Metrics
 from vtbench.scoring.remarks import stated_profiles
 from vtbench.scoring.scores import Tally
 from vtbench.types.errors import VtbenchError
+from vtbench.types.foreign import cause
 
 
 def now() -> str:
@@ -189,6 +190,11 @@ def failures_recorded(folder: RunFolder, job: Job, info: RunInfo) -> Iterator[No
         why = f"the run failed: {bad}"
         info = with_reads(job, info)
         folder.write_info(info.with_(status="failed", failure=str(bad), ranked=False, why_not_ranked=why))
+        raise
+    except BaseException as bad:
+        # A fault of vtbench, or of a library: no run is left as if it still ran.
+        with contextlib.suppress(VtbenchError):
+            folder.write_info(info.with_(status="failed", failure=cause(bad), ranked=False, why_not_ranked=cause(bad)))
         raise
 
 

@@ -10,6 +10,7 @@ from vtbench import registry
 from vtbench.metrics import weights
 from vtbench.types.errors import Unavailable, VtbenchError
 from vtbench.types.metric import Extractor, ImageMetric, Metric, MetricCard, RowMetric, SetMetric
+from vtbench.types.outside import Ended, outside
 
 
 @dataclass(frozen=True)
@@ -96,11 +97,12 @@ def _load(name: str, device: str, ready: dict[str, Metric], unavailable: dict[st
         ready[name] = metric
         return
     try:
-        metric.load(device)
+        with outside():
+            metric.load(device)
     except (Unavailable, VtbenchError) as bad:
         # Refused weights or a missing extra: the number is null with this reason, the other metrics go on.
         unavailable[name] = str(bad)
-    except (KeyError, RuntimeError, ValueError, TypeError, AttributeError, OSError) as bad:
+    except (KeyError, RuntimeError, ValueError, TypeError, AttributeError, OSError, Ended) as bad:
         # A file of tensors that are not this network's: libraries say so in many ways.
         text = (str(bad).strip().splitlines() or [""])[0][:160]
         unavailable[name] = f"the network of {name} could not be loaded ({type(bad).__name__}: {text})"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from vtbench.types.errors import RAISED, Unavailable, VtbenchError
 from vtbench.types.metric import Batch, Extractor, ImageMetric, Reference, SetValue, Value
+from vtbench.types.outside import outside
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,7 +48,8 @@ def measure_all(metrics: Mapping[str, ImageMetric], batch: Batch) -> dict[str, l
 
 def _answers(metric: ImageMetric, batch: Batch) -> list[Value]:
     """What the metric says of each image, in Python's own numbers; raises if that is not one Value an image."""
-    values = list(metric.measure(batch))
+    with outside():
+        values = list(metric.measure(batch))
     for value in values:
         if not isinstance(value, Value):
             raise TypeError(f"it gave a {type(value).__name__}; wanted one vtbench.Value an image")
@@ -117,7 +119,8 @@ def _tokens_of(batch: Batch, index: int) -> Tokens | None:
 def extract(extractor: Extractor, images: torch.Tensor, items: Sequence[str]) -> np.ndarray[Any, Any]:
     """float32 (B, dim) of uint8 RGB (B, 3, H, W); a network that raises is named with its first image."""
     try:
-        return extractor.extract(images)
+        with outside():
+            return extractor.extract(images)
     except VtbenchError:
         raise
     except RAISED as bad:
@@ -127,7 +130,8 @@ def extract(extractor: Extractor, images: torch.Tensor, items: Sequence[str]) ->
 def finish(name: str, compute: Callable[[], SetValue]) -> SetValue:
     """A metric's number over all images; what cannot be had and what is no number is null with its reason."""
     try:
-        result = compute()
+        with outside():
+            result = compute()
         if not isinstance(result, SetValue):
             raise TypeError(f"it gave a {type(result).__name__}; wanted a vtbench.SetValue")
     except Unavailable as bad:

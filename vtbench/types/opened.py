@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from vtbench.types.outside import outside
+
 _watching = threading.local()
 _hooks: list[bool] = []
 """True once Python was told to tell: a hook cannot be taken away again, so there is one for all."""
@@ -39,7 +41,8 @@ class Opened:
 
 @contextlib.contextmanager
 def noting(opened: Opened | None) -> Iterator[None]:
-    """Notes what this thread opens; None notes nothing. Threads that the code starts are not followed."""
+    """Around somebody else's code, as `outside`: notes what this thread opens. None is vtbench's own: nothing is noted.
+    Threads that the code starts are not followed."""
     if opened is None:
         yield
         return
@@ -49,7 +52,8 @@ def noting(opened: Opened | None) -> Iterator[None]:
     before = getattr(_watching, "opened", None)
     _watching.opened = opened
     try:
-        yield
+        with outside():
+            yield
     finally:
         _watching.opened = before
 
