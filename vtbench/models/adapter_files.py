@@ -24,7 +24,7 @@ from vtbench.results.named_files import code_and_named
 from vtbench.types.bytecode import is_library
 from vtbench.types.errors import VtbenchError
 from vtbench.types.opened import Opened
-from vtbench.types.plugins import opened_at_import, place_of, search_path_of
+from vtbench.types.plugins import is_path_and_name, opened_at_import, path_and_name, place_of, search_path_of
 
 CODE = (".py", ".pyc", ".so", ".pyd", ".dylib", ".dll")
 SYSTEM = ("/usr", "/etc", "/lib", "/lib64", "/bin", "/sbin", "/dev", "/proc", "/sys", "/run", "/System", "/Library")
@@ -228,3 +228,17 @@ def _is_cached(path: Path) -> bool:
 def _notes_of_the_hub(path: Path) -> bool:
     home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface")).resolve()
     return path.is_relative_to(home) and path.relative_to(home).parts[0] not in HUB
+
+
+def refuse_code_within(spec: str, folder: Path) -> None:
+    """Raises VtbenchError where a record names code that lies in the run's own folder: it came with the run, from
+    wherever that came, and nobody here chose to run it."""
+    # What wraps a model stands before a colon, and a folder's name may hold one.
+    parts = [spec, *(spec[i + 1 :] for i, letter in enumerate(spec) if letter == ":")]
+    for part in filter(is_path_and_name, parts):
+        file, _ = path_and_name(part)
+        if file.expanduser().resolve().is_relative_to(folder.resolve()):
+            raise VtbenchError(
+                f"{folder} names {file} as its model, code that came with it, which is not run: read it, and evaluate "
+                "it from a place of your own"
+            )

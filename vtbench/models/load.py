@@ -16,7 +16,7 @@ from typing import Any
 from vtbench import registry
 from vtbench.images.opening import open_again, open_suite
 from vtbench.images.suite import Suite
-from vtbench.models.adapter_files import AdapterFiles, files_of, reason
+from vtbench.models.adapter_files import AdapterFiles, files_of, reason, refuse_code_within
 from vtbench.models.build import Built, arch_options, build
 from vtbench.models.devices import check_device, dtype_of
 from vtbench.models.fill import read_from
@@ -321,11 +321,11 @@ def _model_again(run: Run, device: str) -> Loaded:
     model = run.info.model
     if not model.spec:
         raise VtbenchError(f"{run.path} was made by an object that is gone: run evaluate with --save images")
-    # A default of None has no text of its own.
-    options = {k: str(v) for k, v in model.options.items() if v is not None}
+    refuse_code_within(model.spec, run.path)
     loaded = load(
         model.spec,
-        {**options, **arch_options(run.name)},
+        # A default of None has no text of its own.
+        {k: str(v) for k, v in model.options.items() if v is not None} | arch_options(run.name),
         checkpoint=Path(model.checkpoint) if model.checkpoint else None,
         device=device,
         dtype=run.info.dtype or "float32",
