@@ -9,9 +9,11 @@ published in full; the pairs here are trained on this VQ, by upstream's training
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vtbench.adapters.fits.files import KMEANS_VQ
 from vtbench.adapters.networks.parts import byte_pairs, patches
 from vtbench.models.checkpoint import read
 from vtbench.types.adapter import Tokenizer
@@ -42,12 +44,7 @@ def _card(rule: str, title: str, note: str) -> Card:
                 package="vtbench.adapters.fits:being_vl_bpe.safetensors",
                 sha256="f090b3dbc90a569c7205a2e7a413e718337dfefa57573894d0af2666699c839b",
             ),
-            Weights(
-                file="kmeans_vq.safetensors",
-                role="codebook",
-                package="vtbench.adapters.fits:kmeans_vq.safetensors",
-                sha256="b3d1b107d06261364eee2e7ebf20111fd4beecbe5fad93e02d3451d6caf266de",
-            ),
+            replace(KMEANS_VQ, role="codebook"),
         ),
         downsample=SIDE,
         trained_on=("scikit-learn sample photographs",),

@@ -8,9 +8,11 @@ https://arxiv.org/abs/2410.02155). Lossless on top of the VQ; the number of toke
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vtbench.adapters.fits.files import KMEANS_VQ
 from vtbench.adapters.networks.parts import patches
 from vtbench.adapters.networks.parts.byte_pairs import merged
 from vtbench.models.checkpoint import read
@@ -37,12 +39,7 @@ CARD = Card(
             package="vtbench.adapters.fits:bpe_vq.safetensors",
             sha256="b6d7a22cc57d98f73eada76e454ed567fa86a0a4a6d9632d233dd85a311250ec",
         ),
-        Weights(
-            file="kmeans_vq.safetensors",
-            role="codebook",
-            package="vtbench.adapters.fits:kmeans_vq.safetensors",
-            sha256="b3d1b107d06261364eee2e7ebf20111fd4beecbe5fad93e02d3451d6caf266de",
-        ),
+        replace(KMEANS_VQ, role="codebook"),
     ),
     downsample=SIDE,
     trained_on=("scikit-learn sample photographs",),

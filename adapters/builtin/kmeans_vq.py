@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vtbench.adapters.fits.files import KMEANS_VQ
 from vtbench.adapters.networks.parts import patches
 from vtbench.models.checkpoint import read
 from vtbench.types.adapter import Tokenizer
-from vtbench.types.cards import Card, Family, Multiple, Weights
+from vtbench.types.cards import Card, Family, Multiple
 from vtbench.types.errors import VtbenchError
 from vtbench.types.tokens import Codes, Tokens
 
@@ -25,13 +26,7 @@ CARD = Card(
     title="k-means VQ of 8 x 8 patches",
     sizes=Multiple(of=SIDE),
     licence="Apache-2.0",
-    weights=(
-        Weights(
-            file="kmeans_vq.safetensors",
-            package="vtbench.adapters.fits:kmeans_vq.safetensors",
-            sha256="b3d1b107d06261364eee2e7ebf20111fd4beecbe5fad93e02d3451d6caf266de",
-        ),
-    ),
+    weights=(KMEANS_VQ,),
     tokens_at_256=1024,
     downsample=SIDE,
     trained_on=("scikit-learn sample photographs",),

@@ -15,16 +15,7 @@ _MJHQ = Conditions("MJHQ-30K, 1024 x 1024", dataset="MJHQ-30K", size=1024)
 _SCALES = (1, 2, 3, 4, 5, 7, 9, 12, 16, 21, 27, 36, 48, 64)
 """The paper's; the hub's tokenizer/config.json, which decides, is not in the repository."""
 _ARCH: Mapping[str, Any] = {
-    "in_channels": 3,
-    "out_channels": 3,
-    "ch": 160,
-    "ch_mult": list(archs.F16),
-    "num_res_blocks": 2,
-    "z_channels": 32,
-    "attention": "last level and middle",
-    "quant_conv_ks": 3,
-    "norm_groups": 32,
-    "norm_eps": 1e-6,
+    **archs.VAR_AUTOENCODER,
     "quantizer": {
         "type": "multi-scale residual vq with continuous rest",
         "codebook_size": 4096,

@@ -35,16 +35,7 @@ def _card(size: int, scales: Sequence[int], *, alias: str | None = None, publish
         value_range=(-1.0, 1.0),
         published=published,
         arch={
-            "in_channels": 3,
-            "out_channels": 3,
-            "ch": 160,
-            "ch_mult": list(archs.F16),
-            "num_res_blocks": 2,
-            "z_channels": 32,
-            "attention": "last level and middle",
-            "quant_conv_ks": 3,
-            "norm_groups": 32,
-            "norm_eps": 1e-6,
+            **archs.VAR_AUTOENCODER,
             "quantizer": {
                 "type": "multi-scale residual vq",
                 "codebook_size": 4096,

@@ -13,7 +13,7 @@ from typing import Any
 from vtbench import registry
 from vtbench.metrics._pixels import luma, pairs, planes
 from vtbench.metrics.psnr import LOSSLESS, decibels, squared_error
-from vtbench.metrics.ssim import RANGE2, Window, terms
+from vtbench.metrics.ssim import RANGE2, Window, ssim_card, terms
 from vtbench.types.conditions import PLAIN_NAMES
 from vtbench.types.errors import VtbenchError, near
 from vtbench.types.metric import Batch, ImageMetric, MetricCard, Value
@@ -54,15 +54,11 @@ class _SSIM(ImageMetric):
     def __init__(self, name: str, title: str, source: str, window: Window, level: float, signed: bool) -> None:
         self.window, self.level, self.signed = window, level, signed
         kind = "gaussian" if window == "gauss11" else "uniform"
-        self.card = MetricCard(
-            name=name,
-            title=title,
-            version=1,
-            unit="",
-            better="higher",
-            source=source,
-            bounds=(-1.0, 1.0),
-            min_size=11 if window == "gauss11" else 7,
+        self.card = ssim_card(
+            name,
+            title,
+            source,
+            11 if window == "gauss11" else 7,
             convention_of="ssim",
             conventions={"window": kind, "colour": "rgb", "data_range": level / 255},
         )

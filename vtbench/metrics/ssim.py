@@ -148,7 +148,8 @@ def rgb_terms(batch: Batch, window: Window) -> list[Any]:
     return each(batch, ("ssim", window), by_channel)
 
 
-def _card(name: str, title: str, source: str, smallest: int, **more: Any) -> MetricCard:
+def ssim_card(name: str, title: str, source: str, smallest: int, **more: Any) -> MetricCard:
+    """The card of a convention of SSIM; smallest: the side in pixels below which it has no window."""
     return MetricCard(
         name=name,
         title=title,
@@ -163,7 +164,7 @@ def _card(name: str, title: str, source: str, smallest: int, **more: Any) -> Met
 
 
 class SSIM(ImageMetric):
-    card = _card(
+    card = ssim_card(
         "ssim",
         "SSIM",
         "Wang et al. 2004; scikit-image structural_similarity(gaussian_weights=True, sigma=1.5, "
@@ -177,7 +178,7 @@ class SSIM(ImageMetric):
 
 
 class SSIMLuma(ImageMetric):
-    card = _card(
+    card = ssim_card(
         "ssim-y",
         "SSIM on luma",
         "SSIM of BT.601 full-range luma, not rounded",
@@ -191,7 +192,7 @@ class SSIMLuma(ImageMetric):
 
 
 class SSIMUniform(ImageMetric):
-    card = _card(
+    card = ssim_card(
         "ssim-uniform7",
         "SSIM, 7x7 uniform",
         "scikit-image structural_similarity(data_range=255, channel_axis=2) with "
@@ -206,7 +207,7 @@ class SSIMUniform(ImageMetric):
 
 
 class SSIMRange2(ImageMetric):
-    card = _card(
+    card = ssim_card(
         "ssim-range2",
         "SSIM, 7x7 uniform, data range 2",
         "scikit-image structural_similarity(data_range=2.0) on "

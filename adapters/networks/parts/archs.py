@@ -10,6 +10,20 @@ from vtbench.types.cards import Weights
 F16 = (1, 1, 2, 2, 4)
 """Width factors of the usual network that halves four times."""
 
+VAR_AUTOENCODER: Mapping[str, Any] = {
+    "in_channels": 3,
+    "out_channels": 3,
+    "ch": 160,
+    "ch_mult": list(F16),
+    "num_res_blocks": 2,
+    "z_channels": 32,
+    "attention": "last level and middle",
+    "quant_conv_ks": 3,
+    "norm_groups": 32,
+    "norm_eps": 1e-6,
+}
+"""VAR's autoencoder without its quantizer, which HART took over (models/vqvae.py of VAR)."""
+
 
 def taming(
     quantizer: Mapping[str, Any],
