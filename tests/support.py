@@ -38,6 +38,15 @@ def cuts(folder: Path, n: int = 22, sizes: tuple[tuple[int, int], ...] = ((64, 6
     return folder
 
 
+def noise(folder: Path, n: int = 2, side: int = 32) -> Path:
+    """`n` pictures of noise as `0.png`, `1.png`, …."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(n):
+        pixels = np.random.default_rng(i).integers(0, 256, (side, side, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    return folder
+
+
 def evaluate(name: str, images: Path, out: Path, **more: Any) -> Evaluation:
     """A model of bad_adapters.py on the task compression, at the images' own sizes."""
     return vtbench.evaluate(

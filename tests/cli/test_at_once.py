@@ -10,9 +10,8 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from support import noise
 
 
 def at_a_terminal(words: list[str], folder: Path) -> tuple[float, str]:
@@ -48,10 +47,7 @@ def at_a_terminal(words: list[str], folder: Path) -> tuple[float, str]:
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="NOT TESTED: CPU time of another process needs /proc")
 def test_a_person_sees_what_is_waited_for(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    for i in range(3):
-        pixels = np.random.default_rng(i).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(tmp_path / "a" / f"{i}.png")
+    noise(tmp_path / "a", 3)
     words = ["evaluate", "jpeg", "--images", "a", "--task", "compression", "--view", "native", "--out", "out"]
     first, shown = at_a_terminal(words, tmp_path)
     # Of CPU, since a clock would measure the other tests beside it; torch alone takes more than a second of it.

@@ -6,12 +6,10 @@ import json
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 from object_models import Convolution
-from PIL import Image
-from support import command
+from support import command, noise
 
 import vtbench
 
@@ -20,10 +18,7 @@ import vtbench
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VTBENCH_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "a").mkdir()
-    for i in range(2):
-        pixels = np.random.default_rng(i).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(tmp_path / "a" / f"{i}.png")
+    noise(tmp_path / "a")
     return tmp_path
 
 
@@ -109,6 +104,21 @@ def test_an_object_cannot_be_repeated_by_anybody(place: Path) -> None:
 def test_a_generator_too(place: Path) -> None:
     words = ("evaluate", "ngram-kmeans", "--suite", "classes:2", "--n", "1", "--task", "generation", "--images", "a")
     code, _, err = command(*words, "--out", "typed")
+    assert code == 0, err
+    (name,) = ids("typed")
+    assert command("evaluate", "--config", f"typed/{name}", "--out", "again")[0] == 0
+    assert ids("again") == ids("typed")
+
+
+def test_files_of_metric_weights_are_part_of_what_repeats_it(place: Path) -> None:
+    from backbones import random_backbone
+
+    Path("squeeze.py").write_text(
+        'from vtbench import Task\nTASK = Task("squeezed", "Squeezed", 1, (), "native", ("lpips-squeeze",))\n'
+    )
+    file = random_backbone("squeeze", place)
+    words = ("evaluate", "jpeg", "--images", "a", "--task", f"{place}/squeeze.py@squeezed")
+    code, _, err = command(*words, "--metric-weights", f"squeezenet1.1={file}", "--out", "typed")
     assert code == 0, err
     (name,) = ids("typed")
     assert command("evaluate", "--config", f"typed/{name}", "--out", "again")[0] == 0

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
-from support import command
+from support import command, noise
 
 ADAPTER = """
 from pathlib import Path
@@ -33,10 +31,7 @@ FAMILY = Family("grey", "Grey", (CARD,), Grey)
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VTBENCH_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "a").mkdir()
-    for i in range(2):
-        pixels = np.random.default_rng(i).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(tmp_path / "a" / f"{i}.png")
+    noise(tmp_path / "a")
     (tmp_path / "mine.py").write_text(ADAPTER.format(extra=""))
     words = ("--images", "a", "--view", "native", "--task", "compression", "--save", "tokens", "--out", "out")
     code, _, err = command("evaluate", "mine.py@grey", *words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from vtbench import registry
 from vtbench.images.opening import open_of_task, open_suite
 from vtbench.images.suite import Suite
 from vtbench.images.views import View
+from vtbench.metrics import weights
 from vtbench.results.files import plain
 from vtbench.types.errors import VtbenchError
 from vtbench.types.task import Task
@@ -102,6 +104,8 @@ class Request:
             out["images"] = str(self.images)
         if options:
             out["option"] = dict(options)
+        if files := os.environ.get(weights.VARIABLE):
+            out["metric_weights"] = [word for word in files.split(os.pathsep) if word]
         for attribute, option in OPTIONS.items():
             value = getattr(self, attribute)
             if value != getattr(Request, attribute, None) and value != []:
