@@ -112,6 +112,10 @@ def test_another_file_is_refused_and_deleted_and_asked_for_once(
     with pytest.raises(Unavailable, match="the file was deleted"):
         weights.find(NAME)
     assert len(server.ranges) == asked == 1
+    monkeypatch.setattr(weights, "ASKED_AGAIN", 0.0)
+    with pytest.raises(Unavailable, match="the file was deleted"):
+        weights.find(NAME)
+    assert len(server.ranges) == 2
 
 
 def test_no_server_is_one_reason(server: Server, pairs: None, monkeypatch: pytest.MonkeyPatch) -> None:

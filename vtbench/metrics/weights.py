@@ -11,6 +11,7 @@ import functools
 import hashlib
 import importlib.util
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -124,18 +125,22 @@ def find(name: str, path: Path | None = None) -> Path:
     return _downloaded(weights)
 
 
-_failed: dict[str, str] = {}
-"""{file: why it could not be downloaded} of this process: no server is asked again for each metric and run."""
+ASKED_AGAIN = 60.0
+"""Seconds after which a server that failed is asked again: not for each metric and run, and yet within a notebook."""
+_failed: dict[str, tuple[float, str]] = {}
+"""{file: (when, why) it could not be downloaded} of this process."""
 
 
 def _downloaded(weights: MetricWeights) -> Path:
     """The released file, brought here. Raises Unavailable with the reason of a null where it cannot be."""
-    if weights.file not in _failed:
+    when, why = _failed.get(weights.file, (-ASKED_AGAIN, ""))
+    if time.monotonic() - when >= ASKED_AGAIN:
         try:
             return fetch_file(weights.url, own_folder() / weights.file, sha256=weights.sha256)
         except VtbenchError as bad:
-            _failed[weights.file] = str(bad)
-    raise Unavailable(_failed[weights.file])
+            why = str(bad)
+            _failed[weights.file] = (time.monotonic(), why)
+    raise Unavailable(why)
 
 
 def unverified(name: str, path: Path | None = None) -> str | None:
