@@ -19,6 +19,11 @@ def pytest_report_header(config: pytest.Config) -> str:
     return "shared data: NOT FOUND beside the checkout: every test marked `shared` is SKIPPED, not passed"
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """A test's name never quotes bytes: a gzip states its second, and two workers then collect different tests."""
+    return f"{len(val)}-bytes" if isinstance(val, bytes) else None
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of reference data beside the checkout; tests that need it say loudly when it is not there."""
