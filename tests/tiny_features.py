@@ -68,11 +68,10 @@ NAMES = ("fid", "kid", "precision")
 """Of the metrics, after the tag and a hyphen."""
 
 
-def task(
-    folder: Path, *, tag: str = "quad", dim: int = 12, version: int = 1, scale: float = 1.0, prompts: str = ""
-) -> str:
+def task(folder: Path, *, tag: str, dim: int = 12, version: int = 1, scale: float = 1.0, prompts: str = "") -> str:
     """A task that scores PSNR, rate and the metrics of sets, as `FILE@NAME`; `tag` begins their names, which a process
-    knows once. prompts: the suite of a task for generators. folder: where the files are written."""
+    knows once: each file of tests takes another. prompts: the suite of a task for generators. folder: where the files
+    are written."""
     folder.mkdir(parents=True, exist_ok=True)
     metrics = folder / f"metrics_of_{tag}.py"
     facts = {"tag": tag, "dim": dim, "version": version, "scale": scale}

@@ -69,7 +69,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 def runs(model: str, images: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     """A run of each of four tasks, all in one folder."""
     folder = tmp_path_factory.mktemp("runs")
-    sets = tiny_features.task(folder)
+    sets = tiny_features.task(folder, tag="meant")
     made = vtbench.evaluate(
         model,
         images=images,
@@ -112,7 +112,7 @@ def test_what_comes_back_again_is_null_and_what_is_encoded_is_not(runs: dict[str
 def test_sets_are_null_and_no_picture_is_kept(runs: dict[str, Run]) -> None:
     run = next(run for name, run in runs.items() if name not in ("reconstruction", "compression", "stability"))
     scores = {s.metric: s for s in run.scores}
-    for name in ("psnr", *(f"quad-{n}" for n in tiny_features.NAMES)):
+    for name in ("psnr", *(f"meant-{n}" for n in tiny_features.NAMES)):
         assert (scores[name].value, scores[name].why) == (None, WHY), name
     assert scores["bpp"].value is not None
     for one in runs.values():

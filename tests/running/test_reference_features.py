@@ -66,12 +66,13 @@ class Place:
 def tasks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """One whose features take less than their moments; one whose moments take less; one of louder features."""
     folder = tmp_path_factory.mktemp("tasks")
-    others: dict[str, dict[str, Any]] = {
+    tags: dict[str, dict[str, Any]] = {
+        "quad": {},
         "short": {"dim": 6},
         "loud": {"scale": 2.0},
         "drawn": {"dim": 3, "prompts": "classes:2"},
     }
-    return {"quad": tiny_features.task(folder)} | {n: tiny_features.task(folder, tag=n, **m) for n, m in others.items()}
+    return {tag: tiny_features.task(folder, tag=tag, **choices) for tag, choices in tags.items()}
 
 
 @pytest.fixture
