@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from vtbench.leaderboard.context import Context
 from vtbench.leaderboard.figures import Figure, cost_figures, plotted_metrics, rate_figures
@@ -47,6 +48,19 @@ class Section:
 
     def table_of(self, kind: str) -> Table | None:
         return next((table for table in self.tables if table.kind == kind), None)
+
+
+def sections_of(groups: Sequence[Group], context: Context) -> list[Section]:
+    """A plot of one metric on the same pictures is drawn for the first task that has it."""
+    sections: list[Section] = []
+    drawn: set[tuple[Any, ...]] = set()
+    for group in groups:
+        section = section_of(group, context)
+        images = group.question.images
+        plots = [plot for plot in section.plots if (images, plot.name) not in drawn]
+        drawn |= {(images, plot.name) for plot in plots}
+        sections.append(replace(section, plots=plots))
+    return sections
 
 
 def section_of(group: Group, context: Context) -> Section:

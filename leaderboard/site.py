@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import glob
-import io
 import json
-import math
 import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import jinja2
-
-from vtbench.leaderboard import content, gallery, runpage, words
+from vtbench.leaderboard import content, runpage
+from vtbench.leaderboard.addresses import run_address
 from vtbench.leaderboard.context import Context
-from vtbench.leaderboard.groups import Group, group_runs
-from vtbench.leaderboard.headlines import headlines
 from vtbench.leaderboard.labels import labels
-from vtbench.leaderboard.plot import styles, swatch
-from vtbench.leaderboard.sections import Section, section_of
-from vtbench.reporting import table
+from vtbench.leaderboard.page import Site, as_json
+from vtbench.leaderboard.pages import BUILDERS
+from vtbench.leaderboard.plot import styles
+from vtbench.leaderboard.rendering import assets, written
 from vtbench.reporting.reading import DAMAGED, read_runs
-from vtbench.reporting.runs import curve_key, identity, record, system, vtbench_version
+from vtbench.reporting.runs import identity
 from vtbench.reporting.versions import of_newest
 from vtbench.results.files import disk_error
 from vtbench.results.holding import Held, sweep
@@ -35,7 +28,6 @@ from vtbench.results.record import Run
 from vtbench.types.errors import VtbenchError
 from vtbench.types.foreign import reading
 
-HERE = Path(__file__).resolve().parent
 MARKER = "vtbench-site.json"
 """Its presence says that a folder is a site of ours and may be replaced."""
 SITE_SCHEMA = 1
@@ -56,41 +48,23 @@ def write_site(runs: Sequence[Path], out: Path, left_out: dict[Path, str]) -> Pa
 
 
 def _files_of_good(paths: Sequence[Path], left_out: dict[Path, str]) -> dict[str, bytes]:
-    """The site of every run that a page can be made of; refused if there is none."""
+    """The site of every run whose data can be shown; that of no run where none was given."""
     while runs := read_runs(paths, left_out):
-        try:
+        bad = {run.path: why for run in runs if (why := _why_unreadable(run)) is not None}
+        if not bad:
             return site_files(runs)
-        except Exception:
-            # A copy of a good run may have stood in its place: all are read again without those at fault.
-            bad = _at_fault(runs)
-            if not bad:
-                raise
-            left_out.update(bad)
-    raise VtbenchError(f"no run is left to build a page of: {next(iter(left_out.values()))}")
+        # A copy of a good run may have stood in its place: all are read again without those at fault.
+        left_out.update(bad)
+    if paths:
+        raise VtbenchError(f"no run is left to build a page of: {next(iter(left_out.values()))}")
+    return site_files([])
 
 
-def _at_fault(runs: Sequence[Run]) -> dict[Path, str]:
-    """Which runs no page can be made of, and why: alone, or else beside those before them."""
-    alone = {run.path: why for run in runs if (why := _why_no_page([run])) is not None}
-    if alone:
-        return alone
-    good: list[Run] = []
-    together = {}
-    for run in runs:
-        why = _why_no_page([*good, run])
-        if why is None:
-            good.append(run)
-        else:
-            together[run.path] = why
-    return together
-
-
-def _why_no_page(runs: Sequence[Run]) -> str | None:
+def _why_unreadable(run: Run) -> str | None:
+    """Why a run's own data cannot be shown; None where they can. What goes wrong later is no fault of the run."""
     try:
-        with reading(runs[-1].path, "a run", DAMAGED):
-            for _ in runs[-1].rows():
-                pass
-            site_files(runs)
+        with reading(run.path, "a run", DAMAGED):
+            runpage.facts(run, [], labels([run], {}))
     except VtbenchError as bad:
         return str(bad)
     return None
@@ -156,128 +130,14 @@ def check_replaceable(out: Path) -> None:
         )
 
 
-def environment() -> jinja2.Environment:
-    """Everything is escaped but our own Markup; an unknown name is an error, never an empty string."""
-    env = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    env.globals.update(KIND_TITLES=words.KIND_TITLES, KIND_WORDS=words.KIND_WORDS, identity=identity)
-    env.filters.update(
-        number=words.number, short=words.short, seconds=words.seconds, anchor=words.anchor, sort_key=words.sort_key
-    )
-    return env
-
-
 def site_files(runs: Sequence[Run]) -> dict[str, bytes]:
     """Every file of the site by its path: a function of the runs' contents alone, without a clock."""
-    hrefs = {identity(run): f"runs/{words.slug(run.name, identity(run))}.html" for run in runs}
-    banner = content.shared_reason(runs)
+    hrefs = {identity(run): run_address(run) for run in runs}
     shown = of_newest(runs)
-    context = Context(shown, labels(runs, hrefs), styles(content.all_curves(runs)), banner)
-    pictures = gallery.Pictures()
-    files = _pages(context, hrefs, gallery.sample_sets(runs, pictures), runs)
-    files.update(pictures.files)
-    files.update(_data(runs))
-    for asset in sorted((HERE / "assets").iterdir()):
-        if asset.suffix in (".css", ".js"):
-            files[f"assets/{asset.name}"] = asset.read_bytes()
-    files[MARKER] = _json({"vtbench": "site", "schema": SITE_SCHEMA, "runs": [identity(run) for run in runs]})
+    context = Context(shown, labels(runs, hrefs), styles(content.all_curves(runs)), content.shared_reason(runs))
+    site = Site(runs, context)
+    files = dict(written([part for build in BUILDERS for part in build(site)], site))
+    files.update(site.pictures.files)
+    files.update(assets())
+    files[MARKER] = as_json({"vtbench": "site", "schema": SITE_SCHEMA, "runs": [identity(run) for run in runs]})
     return files
-
-
-def _pages(
-    context: Context, hrefs: Mapping[str, str], samples: Sequence[gallery.SampleSet], runs: Sequence[Run]
-) -> dict[str, bytes]:
-    """The HTML pages by path; `hrefs`: those of the runs by id; `runs`: as they were read, for the pages of each, where
-    the context has one version of every metric."""
-    env = environment()
-    common: dict[str, Any] = {
-        "labels": context.labels,
-        "swatches": {identity(run): swatch(context.styles[curve_key(run)]) for run in runs},
-        "banner": context.banner,
-        "sample_sets": samples,
-        "versions": sorted({version for run in runs if (version := vtbench_version(run))}),
-    }
-    files: dict[str, bytes] = {}
-
-    def page(name: str, template: str, **more: Any) -> None:
-        root = "../" * name.count("/")
-        files[name] = env.get_template(template).render(root=root, here=name, **common, **more).encode()
-
-    page("index.html", "index.html.j2", **_results(context, samples))
-    page("gallery.html", "gallery.html.j2")
-    page("methods.html", "methods.html.j2", cards=content.all_metric_cards(runs), images=content.all_images(runs))
-    by_system: dict[str, list[Run]] = {}
-    for run in runs:
-        by_system.setdefault(system(run), []).append(run)
-    for run in runs:
-        elsewhere = [other for other in by_system[system(run)] if other is not run]
-        facts = runpage.facts(run, elsewhere, context.labels)
-        page(hrefs[identity(run)], "run.html.j2", **facts, samples=gallery.samples_of(run, samples))
-    return files
-
-
-def _results(context: Context, samples: Sequence[gallery.SampleSet]) -> dict[str, Any]:
-    """What templates/index.html.j2 shows."""
-    groups = group_runs(context.runs)
-    sections = _sections(groups, context)
-    return {
-        "stats": content.counts(context.runs, groups),
-        "sections": sections,
-        "headlines": headlines(sections),
-        # Rate and distortion head the page; a plot against a cost stands with its task.
-        "hero": next((s for s in sections if s.plots and not s.plots[0].against), None),
-        "bd": content.savings(sections, context.styles),
-        "teasers": [(of_suite, of_suite.originals[0]) for of_suite in samples],
-    }
-
-
-def _sections(groups: Sequence[Group], context: Context) -> list[Section]:
-    """A plot of one metric on the same pictures is drawn for the first task that has it."""
-    sections: list[Section] = []
-    drawn: set[tuple[Any, ...]] = set()
-    for group in groups:
-        section = section_of(group, context)
-        images = group.question.images
-        plots = [plot for plot in section.plots if (images, plot.name) not in drawn]
-        drawn |= {(images, plot.name) for plot in plots}
-        sections.append(replace(section, plots=plots))
-    return sections
-
-
-def _clean(value: Any) -> Any:
-    """JSON-ready: a NaN or an infinity that somebody's file holds becomes null."""
-    if isinstance(value, Mapping):
-        return {str(k): _clean(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_clean(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _json(value: Any) -> bytes:
-    return (json.dumps(_clean(value), ensure_ascii=False, indent=1, allow_nan=False, default=str) + "\n").encode()
-
-
-def _csv_cell(value: Any) -> Any:
-    """Text that a spreadsheet would run as a formula gets a quote in front (OWASP, CSV injection)."""
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return f"'{value}"
-    return value
-
-
-def _data(runs: Sequence[Run]) -> dict[str, bytes]:
-    """Everything on the page as files: scores.csv, scores.json, runs.json."""
-    records = table.records(runs)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(table.COLUMNS)
-    writer.writerows([_csv_cell(line[name]) for name in table.COLUMNS] for line in records)
-    return {
-        "data/scores.csv": text.getvalue().encode(),
-        "data/scores.json": _json(records),
-        "data/runs.json": _json([record(run) for run in runs]),
-    }

@@ -48,3 +48,20 @@ def row_of(page: str, title: str, table: str) -> str:
     """The markup of one row of the table whose accessible name is `table`."""
     inside = page.split(f'aria-label="{table}"', 1)[1].split("</table>", 1)[0]
     return next(r for r in inside.split("<tr")[1:] if f">{title}</a>" in r)
+
+
+SCRIPT = re.compile(r"(\.\./)*(assets|data)/[a-z0-9-]+\.js")
+
+
+def check_only_own_scripts(name: str, page: Reader) -> None:
+    """No script but files of the site by their plain names, no handler in the markup, nothing that a style could do."""
+    for tag, attributes in page.elements:
+        assert not any(key.startswith("on") or key == "style" for key in attributes), (name, tag, attributes)
+        assert tag != "style", name
+        if tag == "script":
+            assert set(attributes) <= {"src", "defer"}, (name, attributes)
+            assert SCRIPT.fullmatch(attributes.get("src") or ""), (name, attributes)
+    policies = [a["content"] for _, a in page.elements if a.get("http-equiv") == "Content-Security-Policy"]
+    assert len(policies) == 1, name
+    assert policies[0].startswith("default-src 'none'; "), name
+    assert "unsafe" not in policies[0], name

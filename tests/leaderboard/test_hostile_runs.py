@@ -10,7 +10,7 @@ from typing import Any
 
 import made_runs
 from made_runs import score
-from site_pages import EVIL, pages
+from site_pages import EVIL, check_only_own_scripts, pages
 
 from vtbench import leaderboard
 from vtbench.leaderboard import gallery
@@ -54,11 +54,8 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     (folder / "run.json").write_text(json.dumps(info))
     leaderboard.build([folder], tmp_path / "site")
     for name, page in pages(tmp_path / "site").items():
-        assert [a.get("src") for t, a in page.elements if t == "script"] == [
-            f"{'../' * name.count('/')}assets/page.js"
-        ], name
-        for tag, attributes in page.elements:
-            assert not any(key.startswith("on") for key in attributes), (name, tag, attributes)
+        check_only_own_scripts(name, page)
+        for _, attributes in page.elements:
             assert not (attributes.get("href") or "").startswith(("javascript:", "data:")), name
             assert attributes.get("src") != "x", name
         assert "<script>alert(1)" in page.words or name == "gallery.html", f"{name} does not show the name at all"

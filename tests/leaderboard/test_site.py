@@ -39,7 +39,7 @@ def test_every_link_and_picture_is_in_the_site_and_nothing_is_fetched(world: Pat
                 assert not fragment or fragment in ids[inside], f"{name} points to {target}"
                 checked += 1
     assert checked > 300
-    styles = (folder / "assets" / "page.css").read_text()
+    styles = (folder / "assets" / "site.css").read_text()
     assert "url(" not in styles
     assert "@import" not in styles
 
@@ -111,3 +111,18 @@ def test_a_site_is_replaced_whole_and_survives_a_failed_build(tmp_path: Path, mo
     assert len(after) == 1
     assert after[0].startswith("new-one-")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["r1", "r2", "site"], "nothing temporary stays"
+
+
+def test_a_fault_of_ours_is_not_blamed_on_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run is left out for its own data only; what fails in a page's builder is raised as it is."""
+    made_runs.write(tmp_path / "r", scores=[score("psnr", 30.0)])
+
+    def broken(site: object) -> list[object]:
+        raise AttributeError("a fault of the page")
+
+    monkeypatch.setattr("vtbench.leaderboard.site.BUILDERS", (broken,))
+    left_out: dict[Path, str] = {}
+    with pytest.raises(AttributeError, match="a fault of the page"):
+        leaderboard.build([tmp_path / "r"], tmp_path / "site", left_out)
+    assert left_out == {}
+    assert not (tmp_path / "site").exists()

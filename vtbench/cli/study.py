@@ -81,7 +81,9 @@ def explain(
 
 
 def leaderboard_build(
-    runs: Annotated[list[Path], typer.Argument(help="Runs, or folders that hold runs.")],
+    runs: Annotated[
+        list[Path] | None, typer.Argument(help="Runs, or folders that hold runs; none: what is published.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the site.")] = Path("site"),
     as_json: AsJson = False,
 ) -> None:
@@ -90,7 +92,7 @@ def leaderboard_build(
     from vtbench.results.record import find_runs
 
     left_out: dict[Path, str] = {}
-    site = leaderboard.build(find_runs(runs), out, left_out)
+    site = leaderboard.build(find_runs(runs or []), out, left_out)
     answer({"site": site, "left_out": left_out}, str(site), as_json=as_json)
     exit_with(f"left out of the page: {why}" for why in left_out.values())
 

@@ -8,6 +8,7 @@ there. docs/metrics.md shows by simulation how often these intervals hold the tr
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ SMALL = 30
 """Below this many images Student's t is used: the bootstrap undercovers there."""
 BLOCK = 2_000_000
 """Numbers drawn at a time: memory stays at some tens of megabytes whatever n is."""
+KEPT = 16_000_000
+"""Up to so many drawn numbers, of two bytes each, are kept for the next who asks for the same."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +56,26 @@ def weighted(values: Sequence[float | None], weights: Sequence[float] | None = N
 
 def counts(n: int, resamples: int, seed: int) -> Iterator[Floats]:
     """Blocks (r, n): how often each of n images was drawn; `resamples` rows in all, exact draws with replacement."""
+    draws = _kept_counts if resamples * n <= KEPT else _drawn_counts
+    for block in draws(n, resamples, seed):
+        yield block.astype(np.float64)
+
+
+def _drawn_counts(n: int, resamples: int, seed: int) -> Iterator[NDArray[np.uint16]]:
     rng = np.random.Generator(np.random.SFC64(seed))
     rows = max(1, BLOCK // n)
     for start in range(0, resamples, rows):
         drawn = rng.integers(0, n, size=(min(rows, resamples - start), n), dtype=np.uint32)
-        block = np.empty(drawn.shape)
+        block = np.empty(drawn.shape, dtype=np.uint16)
         for row, indices in enumerate(drawn):
             block[row] = np.bincount(indices, minlength=n)
         yield block
+
+
+@functools.lru_cache(maxsize=4)
+def _kept_counts(n: int, resamples: int, seed: int) -> tuple[NDArray[np.uint16], ...]:
+    """They are the same whoever asks: every pair of a ranking does, and every metric of a run."""
+    return tuple(_drawn_counts(n, resamples, seed))
 
 
 def resample_sums(columns: Floats, resamples: int = RESAMPLES, seed: int = 0) -> Floats:

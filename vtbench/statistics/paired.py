@@ -165,10 +165,18 @@ def _bootstrap(
     sums = sums[(sums[:, 1] > 0) & (sums[:, 3] > 0)]
     with np.errstate(invalid="ignore"):
         drawn = scale.of(sums[:, 0] / sums[:, 1]) - scale.of(sums[:, 2] / sums[:, 3])
+    largest = max(abs(float(va.max())), abs(float(vb.max())))
+    return bootstrap_ends(drawn, difference, parts, largest, scale, level)
+
+
+def bootstrap_ends(
+    drawn: Floats, difference: float, parts: Floats, largest: float, scale: Scale, level: float
+) -> tuple[float, float]:
+    """(low, high) of a difference from what it is in every resample, which is changed; `largest`: of the values."""
     # Two infinite scores are equal.
     drawn[np.isnan(drawn)] = 0.0
     # Rounding alone must not turn equal scores into a difference.
-    drawn[np.abs(drawn) < 1e-14 * max(1.0, abs(float(va.max())), abs(float(vb.max())))] = 0.0
+    drawn[np.abs(drawn) < 1e-14 * max(1.0, largest)] = 0.0
     # A function of the means may give infinities, between which nothing can be interpolated.
     return bca_ends(drawn, difference, parts, level, "linear" if scale is PLAIN else "inverted_cdf")
 

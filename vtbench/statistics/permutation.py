@@ -7,11 +7,13 @@ Fisher 1935; scipy.stats.permutation_test with permutation_type="samples" is the
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
-from vtbench.statistics.intervals import BLOCK, Floats
+from vtbench.statistics.intervals import BLOCK, KEPT, Floats
 
 EXACT = 13
 """Up to this many images all 2^n exchanges are looked at; beyond, random ones."""
@@ -58,12 +60,29 @@ def permutation_p(
     return far / 2**n if n <= EXACT else (far + 1) / (resamples + 1)
 
 
+def exchange_sums(columns: Floats, resamples: int, seed: int) -> Floats:
+    """Sums of every column (n, m) over the images that each draw exchanges: (draws, m) float64."""
+    return np.concatenate([rows @ columns for rows in _exchanges(len(columns), resamples, seed)])
+
+
 def _exchanges(n: int, resamples: int, seed: int) -> Iterator[Floats]:
     """All rows of zeros and ones for few images, else `resamples` random ones, in blocks."""
+    draws = _kept if resamples * n <= KEPT else _drawn
+    for rows in draws(n, resamples, seed):
+        yield rows.astype(np.float64)
+
+
+def _drawn(n: int, resamples: int, seed: int) -> Iterator[NDArray[np.uint8]]:
     if n <= EXACT:
-        yield (np.arange(2**n)[:, None] >> np.arange(n)[None] & 1).astype(np.float64)
+        yield (np.arange(2**n)[:, None] >> np.arange(n)[None] & 1).astype(np.uint8)
         return
     rng = np.random.Generator(np.random.SFC64(seed))
     rows = max(1, BLOCK // n)
     for start in range(0, resamples, rows):
-        yield rng.integers(0, 2, size=(min(rows, resamples - start), n), dtype=np.uint8).astype(np.float64)
+        yield rng.integers(0, 2, size=(min(rows, resamples - start), n), dtype=np.uint8)
+
+
+@functools.lru_cache(maxsize=4)
+def _kept(n: int, resamples: int, seed: int) -> tuple[NDArray[np.uint8], ...]:
+    """They are the same whoever asks: every pair of a ranking does."""
+    return tuple(_drawn(n, resamples, seed))

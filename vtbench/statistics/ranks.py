@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from vtbench.statistics.intervals import LEVEL, RESAMPLES, weighted
-from vtbench.statistics.paired import PLAIN, Paired, Scale, holm, paired
+from vtbench.statistics.paired import PLAIN, Scale, holm
+from vtbench.statistics.pairs import Systems, pair_p
 from vtbench.types.errors import VtbenchError
 
 DRAWS = 100_000_000
@@ -62,30 +62,12 @@ def ranks(
     order = sorted(range(len(names)), key=lambda m: (sign * value[m], names[m]))
     asked = list(itertools.combinations(range(len(order)), 2))
     draws = max(400, min(resamples, DRAWS // max(1, n * len(asked))))
-    raw = []
-    for above, below in asked:
-        (va, wa), (vb, wb) = pairs[order[above]], pairs[order[below]]
-        result = paired(list(va), list(vb), list(wa), list(wb), better=better, scale=scale, seed=seed, resamples=draws)
-        raw.append(_p(result, draws, level))
+    at = [names[m] for m in order]
+    values, weights = (np.stack([pairs[m][k] for m in order], axis=1) for k in (0, 1))
+    raw = pair_p(Systems(values, weights, scale, seed, draws), asked, level)
     p = dict(zip(asked, holm(raw), strict=True))
     apart = {pair for pair, adjusted in p.items() if adjusted is not None and adjusted < 1 - level}
-    return [_rank(place, [names[m] for m in order], float(value[m]), p, apart) for place, m in enumerate(order)]
-
-
-def _p(result: Paired, draws: int, level: float) -> float | None:
-    """p of a pair. Where resamples cannot make it smaller, the width of the interval says how small it is: else the
-    adjustment over many pairs would tell nothing apart. Where a score is infinite, the sign test decides."""
-    if not math.isfinite(result.difference):
-        return result.sign_p
-    if result.p is None or result.low is None or result.high is None or result.p > 2.5 / (draws + 1) or result.n < 30:
-        return result.p
-    from scipy.special import ndtr, ndtri
-
-    error = (result.high - result.low) / (2 * float(ndtri((1 + level) / 2)))
-    # A difference that does not scatter over the images is no certainty.
-    if error <= 1e-9 * abs(result.difference):
-        return result.p
-    return min(result.p, float(2 * ndtr(-abs(result.difference) / error)))
+    return [_rank(place, at, float(value[m]), p, apart) for place, m in enumerate(order)]
 
 
 def _rank(

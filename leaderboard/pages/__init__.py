@@ -1,0 +1,9 @@
+"""The pages of the site, one module a kind of page; its `pages` says which there are (see `page.Builder`)."""
+
+from __future__ import annotations
+
+from vtbench.leaderboard.page import Builder
+from vtbench.leaderboard.pages import data, galleries, index, methods, runs
+
+BUILDERS: tuple[Builder, ...] = (index.pages, galleries.pages, methods.pages, runs.pages, data.pages)
+"""In the order in which pages are written; a new kind of page is a module here and one name in this line."""

@@ -1,0 +1,82 @@
+"""Pages into files: templates, the tabs that lead from page to page, the assets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from vtbench.leaderboard import words
+from vtbench.leaderboard.page import File, Page, Site
+from vtbench.leaderboard.plot import swatch
+from vtbench.reporting.runs import curve_key, identity, vtbench_version
+
+HERE = Path(__file__).resolve().parent
+TABS = (
+    ("Results", "index.html"),
+    ("Tasks", "task/"),
+    ("Gallery", "gallery"),
+    ("Compare", "compare.html"),
+    ("Published", "published.html"),
+    ("Methods", "methods.html"),
+    ("Data", "data.html"),
+)
+"""(title, how the paths of its pages begin): a tab leads to the first page that there is, and is left out without."""
+
+
+@dataclass(frozen=True)
+class Tab:
+    title: str
+    href: str
+    current: bool
+
+
+def environment() -> jinja2.Environment:
+    """Everything is escaped but our own Markup; an unknown name is an error, never an empty string."""
+    env = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    env.globals.update(KIND_TITLES=words.KIND_TITLES, KIND_WORDS=words.KIND_WORDS, identity=identity)
+    env.filters.update(
+        number=words.number, short=words.short, seconds=words.seconds, anchor=words.anchor, sort_key=words.sort_key
+    )
+    return env
+
+
+def written(parts: Sequence[Page | File], site: Site) -> Iterator[tuple[str, bytes]]:
+    """(path, bytes) of every page and file, one at a time."""
+    env = environment()
+    paths = [part.path for part in parts if isinstance(part, Page)]
+    common: dict[str, Any] = {
+        "labels": site.context.labels,
+        "swatches": {identity(run): swatch(site.context.styles[curve_key(run)]) for run in site.runs},
+        "banner": site.context.banner,
+        "versions": sorted({version for run in site.runs if (version := vtbench_version(run))}),
+    }
+    for part in parts:
+        if isinstance(part, File):
+            yield part.path, part.data()
+            continue
+        root = "../" * part.path.count("/")
+        facts = {**common, "root": root, "here": part.path, "tabs": tabs(part.path, paths), **part.facts()}
+        yield part.path, env.get_template(part.template).render(facts).encode()
+
+
+def tabs(here: str, paths: Sequence[str]) -> list[Tab]:
+    """Those of a page, in order; `paths`: all pages of the site."""
+    first = [(title, begin, next((p for p in paths if p.startswith(begin)), None)) for title, begin in TABS]
+    return [Tab(title, path, here.startswith(begin)) for title, begin, path in first if path is not None]
+
+
+def assets() -> Iterator[tuple[str, bytes]]:
+    """The style sheet and the scripts."""
+    for asset in sorted((HERE / "assets").iterdir()):
+        if asset.suffix in (".css", ".js"):
+            yield f"assets/{asset.name}", asset.read_bytes()

@@ -1,0 +1,175 @@
+"""The paired test of many pairs at once: p as `paired` gives it, for a ranking of a hundred systems.
+
+What is drawn does not depend on the pair, and sums over drawn images are linear in the systems' values: so every system
+is summed once a draw, and a pair costs a subtraction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vtbench.statistics.intervals import BLOCK, SMALL, Floats, is_proportion, resample_sums
+from vtbench.statistics.paired import PLAIN, Scale, bonett_price, bootstrap_ends, sign_test
+from vtbench.statistics.permutation import FEWEST, exchange_sums, finest
+
+Places = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Systems:
+    """Values and weights (n, m) float64 of m systems on the same n images; `scale` as in `paired`."""
+
+    values: Floats
+    weights: Floats
+    scale: Scale
+    seed: int
+    resamples: int
+
+    @property
+    def n(self) -> int:
+        return len(self.values)
+
+    @cached_property
+    def sums(self) -> tuple[Floats, Floats]:
+        """Of w v and of w, (m,) each."""
+        return (self.weights * self.values).sum(0), self.weights.sum(0)
+
+    @cached_property
+    def scores(self) -> Floats:
+        """(m,)"""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return self.scale.of(self.sums[0] / self.sums[1])
+
+    @cached_property
+    def parts(self) -> Floats:
+        """How far each image moves each score, times n (n, m); see `intervals.influence`."""
+        centre = self.sums[0] / self.sums[1]
+        moves: Floats = self.scale.slope(centre) * self.weights * (self.values - centre) / self.weights.mean(0)
+        return moves
+
+    @cached_property
+    def exchanged(self) -> tuple[Floats, Floats]:
+        """Sums of w v and of w over the exchanged images of every draw, (draws, m) each."""
+        both = np.concatenate([self.weights * self.values, self.weights], axis=1)
+        sums, weight = np.split(exchange_sums(both, self.resamples, self.seed), 2, axis=1)
+        return sums, weight
+
+    @cached_property
+    def resampled(self) -> tuple[Floats, NDArray[np.bool_]]:
+        """The score in every resample, and whether any weight was drawn, (resamples, m) each."""
+        both = np.concatenate([self.weights * self.values, self.weights], axis=1)
+        sums, weight = np.split(resample_sums(both, self.resamples, self.seed), 2, axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return self.scale.of(sums / weight), weight > 0
+
+    @cached_property
+    def shares(self) -> bool:
+        """Whether a pair may be one of proportions: some system has no value but 0 and 1."""
+        return self.scale is PLAIN and bool(np.isin(self.values, (0.0, 1.0)).all(0).any())
+
+    def proportions(self, a: int, b: int) -> bool:
+        values, weights = (np.concatenate([part[:, a], part[:, b]]) for part in (self.values, self.weights))
+        return self.shares and is_proportion(values, weights)
+
+
+def pair_p(systems: Systems, pairs: Sequence[tuple[int, int]], level: float) -> list[float | None]:
+    """Two-sided p of every pair (places of two systems); None where nothing can be tested.
+
+    As `paired`. Where draws cannot make p smaller, the width of the interval says how small it is: else the adjustment
+    over many pairs would tell nothing apart. Where a score is infinite, the sign test decides.
+    """
+    out: list[float | None] = [None] * len(pairs)
+    if not systems.n or not pairs:
+        return out
+    a, b = (np.array([pair[side] for pair in pairs], dtype=np.intp) for side in (0, 1))
+    heavy = (systems.sums[1][a] > 0) & (systems.sums[1][b] > 0)
+    with np.errstate(invalid="ignore"):
+        finite = np.isfinite(systems.scores[a] - systems.scores[b])
+    for k in np.flatnonzero(heavy & ~finite):
+        apart = systems.values[:, a[k]] - systems.values[:, b[k]]
+        out[k] = sign_test(int((apart > 0).sum()), int((apart < 0).sum()))
+    able = np.flatnonzero(heavy & finite) if systems.n > 1 else np.array([], dtype=np.intp)
+    step = max(1, BLOCK // max(1, systems.resamples))
+    for start in range(0, len(able), step):
+        some = able[start : start + step]
+        for k, p in zip(some, _tested(systems, a[some], b[some], level), strict=True):
+            out[k] = float(p)
+    return out
+
+
+def _tested(systems: Systems, a: Places, b: Places, level: float) -> Floats:
+    """p of the pairs (a[k], b[k]), whose differences are finite."""
+    p = _permutation_p(systems, a, b)
+    if systems.n < SMALL:
+        if systems.scale is PLAIN and systems.n >= FEWEST:
+            least = np.flatnonzero(p <= finest(systems.n, systems.resamples))
+            p[least] = np.minimum(p[least], _student_p(systems, a[least], b[least]))
+        return p
+    from scipy.special import ndtr, ndtri
+
+    width = 2 * float(ndtri((1 + level) / 2))
+    for k in np.flatnonzero(p <= 2.5 / (systems.resamples + 1)):
+        difference = float(systems.scores[a[k]] - systems.scores[b[k]])
+        low, high = _ends(systems, int(a[k]), int(b[k]), difference, level)
+        error = (high - low) / width
+        # A difference that does not scatter over the images is no certainty.
+        if error > 1e-9 * abs(difference):
+            p[k] = min(p[k], float(2 * ndtr(-abs(difference) / error)))
+    return p
+
+
+def _permutation_p(systems: Systems, a: Places, b: Places) -> Floats:
+    """`permutation_p` of every pair."""
+    (sums, total), (moved, weight) = systems.sums, systems.exchanged
+    shift = moved[:, b] - moved[:, a]
+    as_it_is = np.abs(systems.scores[a] - systems.scores[b])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if systems.scale is PLAIN and np.ptp(systems.weights) == 0:
+            apart = np.abs((sums[a] - sums[b] + 2 * shift) / total[a])
+        else:
+            of, heavier = systems.scale.of, weight[:, b] - weight[:, a]
+            one = of((sums[a] + shift) / (total[a] + heavier))
+            two = of((sums[b] - shift) / (total[b] - heavier))
+            # Two infinite scores are equal.
+            apart = np.abs(np.nan_to_num(one - two, nan=0.0, posinf=np.inf, neginf=-np.inf))
+    # Sums in another order differ in their last digits; equal differences must count as equal.
+    largest = np.abs(systems.values).max(0)
+    scale = np.maximum(1.0, np.maximum(largest[a], largest[b]))
+    far = (apart >= as_it_is - np.maximum(1e-10 * as_it_is, 1e-13 * scale)).sum(0)
+    exact = len(moved) == 2**systems.n
+    p: Floats = far / len(moved) if exact else (far + 1) / (systems.resamples + 1)
+    return p
+
+
+def _student_p(systems: Systems, a: Places, b: Places) -> Floats:
+    """Student's p of differences of means; 1 for proportions, and where the differences do not scatter."""
+    from scipy.stats import t
+
+    n = systems.n
+    apart = systems.parts[:, a] - systems.parts[:, b]
+    error = np.sqrt((apart**2).sum(0) / (n * (n - 1)))
+    difference = np.abs(systems.scores[a] - systems.scores[b])
+    sure = error > 1e-9 * difference
+    if systems.shares:
+        sure &= [not systems.proportions(int(i), int(j)) for i, j in zip(a, b, strict=True)]
+    p: Floats = np.ones(len(a))
+    p[sure] = 2 * t.sf(difference[sure] / error[sure], n - 1)
+    return p
+
+
+def _ends(systems: Systems, a: int, b: int, difference: float, level: float) -> tuple[float, float]:
+    """(low, high) of the difference of two scores."""
+    one, two = systems.values[:, a], systems.values[:, b]
+    if systems.proportions(a, b):
+        return bonett_price(one, two, level)
+    scores, drawn = systems.resampled
+    some = drawn[:, a] & drawn[:, b]
+    with np.errstate(invalid="ignore"):
+        apart = scores[some, a] - scores[some, b]
+    largest = max(abs(float(one.max())), abs(float(two.max())))
+    return bootstrap_ends(apart, difference, systems.parts[:, a] - systems.parts[:, b], largest, systems.scale, level)
