@@ -208,6 +208,7 @@ class Inventory:
             for end in (leaf.plain[-2:], leaf.plain[-1:]):
                 self._ends.setdefault(end, []).append(leaf)
         self._under: dict[Path, dict[str, list[Leaf]]] = {}
+        self._dotless = any(LITEMA in leaf.segments[-2:-1] for leaf in self.leaves)
         self._counted = {leaf.segments[:-1] for leaf in self.leaves if leaf.segments[-1] == "n_averaged"}
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -231,6 +232,15 @@ class Inventory:
             tuple(".".join(key).split(".")) if key else () for key in sorted(containers, key=lambda k: (len(k), k))
         ]
         return list(dict.fromkeys([root for root, _ in votes.most_common(MOST_ROOTS)] + usual[:MOST_ROOTS]))
+
+    def at_most(self, needed: Needed) -> float:
+        """No copy holds a greater share of the needed names than this: that of those whose ends are in the file.
+
+        Cheap, so that a file need not be searched for the copies of every network that there is.
+        """
+        if needed.rename is not None or self._dotless or not needed.shapes:
+            return 1.0
+        return sum(_plain_name(name)[-2:] in self._ends for name in needed.shapes) / len(needed.shapes)
 
     def under(self, root: Path) -> dict[str, list[Leaf]]:
         """{name without wrappers: tensors} of what lies under a root; of one name there may be several."""

@@ -97,7 +97,8 @@ def _identify(inventories: Sequence[Inventory], path: Path) -> list[Match]:
     exact: list[tuple[bool, Match]] = []
     close: list[tuple[float, float, bool, Match]] = []
     for entry, wanted, weight in _released():
-        copies = [copy for inventory in inventories for copy in inventory.copies(wanted)]
+        holders = [inventory for inventory in inventories if inventory.at_most(wanted) >= NEAR]
+        copies = [copy for inventory in holders for copy in inventory.copies(wanted)]
         fitting = [copy for copy in copies if copy.fits and copy.integer is None]
         parts = tuple(w.file for w in entry.card.weights) if len(entry.card.weights) > 1 else ()
         if fitting:

@@ -130,9 +130,9 @@ def paired(
 
 def _student_p(difference: float, error: float, n: int) -> float | None:
     """Two-sided p of Student's t; None where the differences do not scatter, which is no certainty."""
-    from scipy.stats import t
+    from scipy.special import stdtr
 
-    return float(2 * t.sf(abs(difference) / error, n - 1)) if error > 1e-9 * abs(difference) else None
+    return float(2 * stdtr(n - 1, -abs(difference) / error)) if error > 1e-9 * abs(difference) else None
 
 
 def bonett_price(a: Floats, b: Floats, level: float) -> tuple[float, float]:

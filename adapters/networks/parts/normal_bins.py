@@ -29,9 +29,9 @@ def boundaries(bits: int, std_range: float) -> np.ndarray[Any, Any]:
     float64, (2^bits + 1,). A range that does not reach the outer bins leaves them without width.
     """
     import numpy as np
-    from scipy.stats import norm
+    from scipy.special import ndtri
 
-    return np.asarray(norm.ppf(np.linspace(0, 1, 2**bits + 1)).clip(-std_range, std_range))
+    return np.asarray(ndtri(np.linspace(0, 1, 2**bits + 1)).clip(-std_range, std_range))
 
 
 def table(bits: int, std_range: float, dtype: torch.dtype = torch.float32) -> Tensor:
