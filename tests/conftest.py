@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Iterator
+from hashlib import blake2b
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -30,3 +37,24 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("NOT TESTED: the folder ../shared (reference data) is not beside this checkout")
     return SHARED
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_fit_a_process() -> Iterator[None]:
+    """The built-in generator is fitted while loading, seconds each time; here the search for nearest patches is answered
+    from its own earlier answer to the same bytes, so that a process of tests pays once."""
+    from vtbench.adapters.networks.parts import patches
+
+    real = patches.nearest
+    answers: dict[bytes, torch.Tensor] = {}
+
+    @functools.wraps(real)
+    def nearest(rows: torch.Tensor, book: torch.Tensor, block: int = 16384) -> torch.Tensor:
+        key = blake2b(rows.contiguous().numpy().tobytes() + b"|" + book.contiguous().numpy().tobytes()).digest()
+        if key not in answers:
+            answers[key] = real(rows, book, block)
+        return answers[key].clone()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(patches, "nearest", nearest)
+        yield
