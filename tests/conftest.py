@@ -41,8 +41,8 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def one_fit_a_process() -> Iterator[None]:
-    """The built-in generator is fitted while loading, seconds each time; here the search for nearest patches is answered
-    from its own earlier answer to the same bytes, so that a process of tests pays once."""
+    """The built-in generator is fitted while loading, seconds each time; here the search for nearest patches is
+    answered from its own earlier answer to the same bytes, so that a process of tests pays once."""
     from vtbench.adapters.networks.parts import patches
 
     real = patches.nearest
