@@ -23,6 +23,7 @@ from vtbench.cli.options import (
     Models,
     Option,
     Prefix,
+    Readers,
     Seed,
     TokenizerCheckpoint,
     accept,
@@ -31,6 +32,7 @@ from vtbench.cli.options import (
     options_of,
     shard_of,
     single,
+    use_readers,
     use_weights,
 )
 from vtbench.cli.progress import SCORING, Loading, counter, progress, stage
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
     from vtbench.running.evaluation import Evaluation
     from vtbench.running.request import Request
 
-JOINING = "joining shards"
 Tasks = Annotated[
     list[str] | None,
     typer.Option(help="A task, or path/to/file.py@name; may be repeated. Default: all that fit."),
@@ -85,6 +86,7 @@ def evaluate(
     device: Device = "cpu",
     dtype: Dtype = "float32",
     batch_size: BatchSize = 4,
+    readers: Readers = None,
     save: Save = None,
     shard: Shard = None,
     out: Results = Path("out"),
@@ -104,6 +106,7 @@ def evaluate(
     from vtbench.running.request import Request
 
     use_weights(metric_weights)
+    use_readers(readers)
     accept(accept_licence)
     request = Request(
         models=models,
@@ -157,27 +160,29 @@ def score(
         bool, typer.Option("--set", help="Compare sets, not pairs: FID, KID, IS, precision, recall, …")
     ] = False,
     device: Device = "cpu",
+    readers: Readers = None,
     icc: Icc = None,
     metric_weights: MetricWeights = None,
     as_json: AsJson = False,
 ) -> None:
     """Metrics for image folders without any model: one reference, many candidates."""
     use_weights(metric_weights)
+    use_readers(readers)
     names = names_of(metrics)
     if not candidates and (reference / "run.json").is_file():
+        from vtbench.running import rescore
+
         if icc is not None:
             raise VtbenchError(f"{reference} is a run, which states its own view: leave out --icc")
         with stage(SCORING):
-            from vtbench.running import rescore
-
             run = rescore.add_metrics(reference, names, device=device)
         answer(run.as_dict(), text.run_scores(run), as_json=as_json, json_file=json_file)
         return
-    with counter("score") as tick:
-        from vtbench.running import folders
-        from vtbench.running import sets as image_sets
+    from vtbench.running import folders
+    from vtbench.running import sets as image_sets
 
-        score_all = image_sets.score if sets else folders.score
+    score_all = image_sets.score if sets else folders.score
+    with counter("score") as tick:
         scored = score_all(reference, candidates or [], names, device=device, icc=icc, progress=tick, say=complain)
     for note in scored.notes:
         complain(note)
@@ -206,13 +211,13 @@ def generate(
     as_json: AsJson = False,
 ) -> None:
     """Images from prompts or class labels, each with its seed; resumable per image."""
-    with stage(Loading()):
-        from vtbench.images.prompts import open_prompts
-        from vtbench.models.load import load
-        from vtbench.running.draw import Order, draw
+    from vtbench.images.prompts import open_prompts
+    from vtbench.models.load import load
+    from vtbench.running.draw import Order, draw
 
-        accept(accept_licence)
-        prompts = open_prompts(suite, rewritten=rewritten)
+    accept(accept_licence)
+    prompts = open_prompts(suite, rewritten=rewritten)
+    with stage(Loading()):
         loaded = load(
             model,
             single(option),
@@ -237,12 +242,14 @@ def statistics(
     out: Annotated[Path, typer.Option(help="The .npz to write: mu, sigma and n.")],
     metric: Annotated[str, typer.Option(help="Whose features: fid, sfid or fd-dinov2.")] = "fid",
     device: Device = "cpu",
+    readers: Readers = None,
     as_json: AsJson = False,
 ) -> None:
     """Save a set's statistics, to be the REFERENCE of `score --set`."""
-    with counter("statistics") as tick:
-        from vtbench.running import sets
+    use_readers(readers)
+    from vtbench.running import sets
 
+    with counter("statistics") as tick:
         source = sets.statistics(images, out, metric=metric, device=device, progress=tick)
     facts = {"out": out, "metric": metric, "notes": source.notes, "bad": source.bad}
     answer(facts, str(out), as_json=as_json)
@@ -257,8 +264,7 @@ def merge(
     as_json: AsJson = False,
 ) -> None:
     """Join the shards of evaluate --shard into one run."""
-    with stage(JOINING):
-        from vtbench.running.merge import merge as join
+    from vtbench.running.merge import merge as join
 
-        paths = list(join(runs, out, complain))
+    paths = list(join(runs, out, complain))
     answer({"runs": paths}, "\n".join(map(str, paths)), as_json=as_json)

@@ -52,6 +52,13 @@ AcceptLicence = Annotated[
         "--accept-licence", metavar="MODEL", help="You keep to the licence of this model's weights, which restricts it."
     ),
 ]
+Readers = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Images that are read at a time; by default one fewer than the cores, from 2 to 16.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print everything as JSON to standard output.")]
 JsonFile = Annotated[Path | None, typer.Option("--json-file", help="Write everything as JSON to this file.")]
 
@@ -129,3 +136,14 @@ def use_weights(texts: list[str] | None) -> None:
             raise VtbenchError(f"--metric-weights {name}={path}: there is no such file")
     before = [os.environ[weights.VARIABLE]] if os.environ.get(weights.VARIABLE) else []
     os.environ[weights.VARIABLE] = os.pathsep.join([*texts, *before])
+
+
+def use_readers(count: int | None) -> None:
+    """Hands --readers to whatever reads images, as VTBENCH_READERS does."""
+    if count is None:
+        return
+    from vtbench.images import ahead
+
+    if not 1 <= count <= ahead.LIMIT:
+        raise VtbenchError(f"--readers {count}: give the number of images that are read at a time, 1 to {ahead.LIMIT}")
+    os.environ[ahead.VARIABLE] = str(count)

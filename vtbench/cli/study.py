@@ -8,11 +8,22 @@ from typing import Annotated
 import typer
 
 from vtbench.cli.apps import answer, exit_with
-from vtbench.cli.options import AsJson, Checkpoint, Device, Icc, JsonFile, Option, Prefix, names_of, single
-from vtbench.cli.progress import BUILDING, progress, stage
+from vtbench.cli.options import (
+    AsJson,
+    Checkpoint,
+    Device,
+    Icc,
+    JsonFile,
+    Option,
+    Prefix,
+    Readers,
+    names_of,
+    single,
+    use_readers,
+)
+from vtbench.cli.progress import progress, stage
 from vtbench.types.errors import VtbenchError
 
-COMPARING = "comparing image by image"
 MEASURING = "measuring under every convention"
 
 
@@ -26,10 +37,9 @@ def compare(
     json_file: JsonFile = None,
 ) -> None:
     """Paired differences on the same images: interval, sign test, win rate, where they differ most."""
-    with stage(COMPARING):
-        from vtbench.reporting.compare import compare as differences
+    from vtbench.reporting.compare import compare as differences
 
-        comparison = differences(runs, names_of(metrics))
+    comparison = differences(runs, names_of(metrics))
     answer(comparison.as_dict(), comparison.text(), as_json=as_json, json_file=json_file)
 
 
@@ -48,15 +58,17 @@ def explain(
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first N images.")] = None,
     device: Device = "cpu",
+    readers: Readers = None,
     icc: Icc = None,
     as_json: AsJson = False,
     json_file: JsonFile = None,
 ) -> None:
     """Which convention a number was made under: what closes the gap first, or that none of these does."""
-    with stage(MEASURING):
-        from vtbench.explaining.explain import explain as explain_one
-        from vtbench.explaining.runs import explain_runs
+    use_readers(readers)
+    from vtbench.explaining.explain import explain as explain_one
+    from vtbench.explaining.runs import explain_runs
 
+    with stage(MEASURING):
         if len(models) == 2:
             if images or checkpoint or option or reference or prefix is not None or icc is not None:
                 raise VtbenchError(
@@ -90,12 +102,11 @@ def leaderboard_build(
     as_json: AsJson = False,
 ) -> None:
     """Static pages that open from disk without network or JavaScript."""
-    left_out: dict[Path, str] = {}
-    with stage(BUILDING):
-        from vtbench import leaderboard
-        from vtbench.results.record import find_runs
+    from vtbench import leaderboard
+    from vtbench.results.record import find_runs
 
-        site = leaderboard.build(find_runs(runs or []), out, left_out)
+    left_out: dict[Path, str] = {}
+    site = leaderboard.build(find_runs(runs or []), out, left_out)
     answer({"site": site, "left_out": left_out}, str(site), as_json=as_json)
     exit_with(f"left out of the page: {why}" for why in left_out.values())
 
@@ -104,9 +115,9 @@ def quickstart(
     out: Annotated[Path, typer.Option(help="Folder of runs and page.")] = Path("out/quick"), as_json: AsJson = False
 ) -> None:
     """Built-in tokenizers and a generator on the built-in suites, and the page. Offline, a few minutes."""
-    with progress() as update:
-        from vtbench.cli.quickstart import run
+    from vtbench.cli.quickstart import run
 
+    with progress() as update:
         page, failures = run(out, update)
     answer({"page": page, "failures": failures}, f"page: {page}", as_json=as_json)
     exit_with(f"{name} failed: {why}" for name, why in failures.items())

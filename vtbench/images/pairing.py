@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from vtbench.images.reading import header_size
@@ -85,18 +86,28 @@ def check_pairs(
     return pairs
 
 
+@dataclass(frozen=True)
+class _Partners:
+    """A source that another process can be given."""
+
+    suite: Suite
+    pictures: Mapping[str, Item]
+    view: View
+
+    def __call__(self, item: Item) -> Original:
+        partner = self.pictures.get(stem(item.id))
+        if partner is None:
+            return Original(item, None, why=f"no image for {item.id}{near(stem(item.id), self.pictures)}")
+        return read_original(self.suite, self.view, partner, hashed=False)
+
+    def __reduce__(self) -> tuple[type[_Partners], tuple[Suite, Mapping[str, Item], View]]:
+        return _Partners, (self.suite.without_items(), self.pictures, self.view)
+
+
 def partners(suite: Suite, pictures: Mapping[str, Item], view: View | None = None) -> Source:
     """A source for `stream.batches`: of an item of the reference, the picture of its name (`pictures`: by stem) in
     `suite`. Its pixels are not hashed; one that is missing says so, with a near name."""
-    at = View.parse("native") if view is None else view
-
-    def picture_of(item: Item) -> Original:
-        partner = pictures.get(stem(item.id))
-        if partner is None:
-            return Original(item, None, why=f"no image for {item.id}{near(stem(item.id), pictures)}")
-        return read_original(suite, at, partner, hashed=False)
-
-    return picture_of
+    return _Partners(suite, pictures, View.parse("native") if view is None else view)
 
 
 def _listed(what: str, names: Sequence[str]) -> list[str]:

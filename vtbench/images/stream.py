@@ -1,21 +1,22 @@
-"""THE reader: items become pictures at a view, read ahead by threads, in order, in batches.
+"""THE reader: items become pictures at a view, read ahead by threads or processes, in order, in batches.
 
 One suite at a view: `originals(suite, view, items, size)` gives lists of `Original`.
 A reference with K candidates: `batches([source, …], items, size)` gives lists of tuples, one `Original` a source.
 A set of images without any pairing: `vtbench.images.sets`, over the same `Original`.
 
-At most three batches are in memory, however many items there are. A bad image is never raised: its `Original` says why
-there are no pixels, so that the others go on.
+At most three batches are in memory, or one image a reader where those are more, however many items there are. A bad
+image is never raised: its `Original` says why there are no pixels, so that the others go on.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from vtbench.images.ahead import THREADS, in_batches, read_ahead
+from vtbench.images.ahead import in_batches, read_ahead, readers
+from vtbench.images.processes import Processes, late
 from vtbench.images.profiles import Profile, differ, named
 from vtbench.images.reading import rgb_sha256
 from vtbench.images.suite import Suite
@@ -68,36 +69,75 @@ def read_original(suite: Suite, view: View, item: Item, *, hashed: bool = True) 
     return Original(item, rgb, rgb_sha256(rgb) if hashed else "", {**picture.flags, **flags}, profile=profile)
 
 
+@dataclass(frozen=True)
+class _OfSuite:
+    """A source that another process can be given."""
+
+    suite: Suite
+    view: View
+    hashed: bool
+
+    def __call__(self, item: Item) -> Original:
+        return read_original(self.suite, self.view, item, hashed=self.hashed)
+
+    def __reduce__(self) -> tuple[type[_OfSuite], tuple[Suite, View, bool]]:
+        return _OfSuite, (self.suite.without_items(), self.view, self.hashed)
+
+
 def source_of(suite: Suite, view: View, *, hashed: bool = True) -> Source:
     """The suite's own items at the view."""
-    return lambda item: read_original(suite, view, item, hashed=hashed)
+    return _OfSuite(suite, view, hashed)
 
 
 def originals(
     suite: Suite, view: View, items: Sequence[Item], size: int, *, hashed: bool = True
 ) -> Iterator[list[Original]]:
-    """Batches of one suite's items at a view, `size` a batch, read ahead by two threads."""
+    """Batches of one suite's items at a view, `size` a batch, read ahead."""
     for batch in batches([source_of(suite, view, hashed=hashed)], items, size):
         yield [sides[0] for sides in batch]
 
 
-def batches(
-    sources: Sequence[Source], items: Iterable[Item], size: int, *, threads: int = THREADS
-) -> Iterator[list[tuple[Original, ...]]]:
-    """Batches of `size` items; of each item one Original a source, the reference first.
+@dataclass(frozen=True)
+class _Sides:
+    """Reads one item for all sources, the reference first."""
 
-    Where the reference has no pixels the candidates are not read, and have its reason as theirs: so the row fails for
-    all. Where only a candidate has none, or has another size than the reference, its own Original says why.
-    """
-    reference, *candidates = sources
+    sources: Sequence[Source]
 
-    def read(item: Item) -> tuple[Original, ...]:
+    def __call__(self, item: Item) -> tuple[Original, ...]:
+        reference, *candidates = self.sources
         original = reference(item)
         if original.rgb is None:
-            return (original, *(Original(item, None, why=original.why) for _ in candidates))
+            return self.failed(item, original.why or "it has no pixels", original)
         return (original, *(_beside(candidate(item), original) for candidate in candidates))
 
-    yield from in_batches(read_ahead(read, items, most=BATCHES_AHEAD * size, threads=threads), size)
+    def failed(self, item: Item, why: str, original: Original | None = None) -> tuple[Original, ...]:
+        """No pixels of any side, for one reason."""
+        return (original or Original(item, None, why=why), *(Original(item, None, why=why) for _ in self.sources[1:]))
+
+
+def batches(
+    sources: Sequence[Source], items: Iterable[Item], size: int, *, threads: int | None = None
+) -> Iterator[list[tuple[Original, ...]]]:
+    """Batches of `size` items; of each item one Original a source, the reference first. threads: how many read at a
+    time, by default `ahead.readers()`; where that pays, each with a process of its own.
+
+    Where the reference has no pixels the candidates are not read, and have its reason as theirs: so the row fails for
+    all. Where only a candidate has none, or has another size than the reference, its own Original says why. An image
+    that takes longer than `ahead.PATIENCE` is one that could not be read.
+    """
+    read, count = _Sides(tuple(sources)), readers() if threads is None else threads
+    apart = Processes(read, read.failed, len(items) if isinstance(items, Sized) else 0, count)
+    try:
+        done = read_ahead(
+            apart,
+            items,
+            most=max(BATCHES_AHEAD * size, count),
+            threads=count,
+            late=lambda item: read.failed(item, late(item)),
+        )
+        yield from in_batches(done, size)
+    finally:
+        apart.close()
 
 
 def _beside(candidate: Original, original: Original) -> Original:

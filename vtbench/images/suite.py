@@ -5,6 +5,7 @@ Nothing is decoded before it is asked for, and an item is a few hundred bytes: m
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -85,6 +86,12 @@ class Suite:
                 return UNREADABLE
 
         return read_ahead(content, self.items, most=4 * THREADS, threads=THREADS, name="hash")
+
+    def without_items(self) -> Suite:
+        """The same suite for a process that is told which items to read: 50,000 of them are none of its memory."""
+        reading = copy.copy(self)
+        reading.items = ()
+        return reading
 
     def path(self, item: Item) -> Path:
         """The item's file, where it has one of its own."""
