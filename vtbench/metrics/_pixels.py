@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from vtbench.images.ahead import cores, readers
 from vtbench.types.metric import Batch
+
+MOST = 8
+"""Images that are measured at a time at most: beyond, arrays in the cache push each other out."""
 
 
 def bytes_of(images: Any) -> list[Any]:
@@ -49,6 +56,33 @@ def lumas(batch: Batch) -> list[tuple[Any, Any]]:
 
 
 def each(batch: Batch, key: Any, measure: Callable[[int], Any]) -> list[Any]:
-    """`measure(k)` for every image of the batch, shared under `key` with the metrics that read the same thing."""
-    results: list[Any] = batch.once(key, lambda: [measure(k) for k in range(len(batch))])
+    """`measure(k)` for every image of the batch, shared under `key` with the metrics that read the same thing. Several
+    at a time, as many as are read at a time: OpenCV and numpy leave Python's lock while they count."""
+
+    def of_all() -> list[Any]:
+        threads = min(readers(), cores(), MOST, len(batch))
+        if threads < 2:
+            return [measure(k) for k in range(len(batch))]
+        return list(_pool.get().map(measure, range(len(batch))))
+
+    results: list[Any] = batch.once(key, of_all)
     return results
+
+
+class _Pool:
+    """Threads of this process: those of the one that it was forked off are not there."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._threads: ThreadPoolExecutor | None = None
+        self._process = 0
+
+    def get(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._threads is None or self._process != os.getpid():
+                self._threads = ThreadPoolExecutor(min(readers(), cores(), MOST), thread_name_prefix="pixels")
+                self._process = os.getpid()
+            return self._threads
+
+
+_pool = _Pool()
