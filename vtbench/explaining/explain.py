@@ -103,7 +103,7 @@ def explain(
     metrics = load({choice.metric for choice in choices}, device, len(items))
     with tempfile.TemporaryDirectory(prefix="vtbench-") as scratch:
         another = None if origin is None else OtherReference(origin, Path(scratch), batch_size)
-        measurement = Measurement(explained, items, metrics, Path(scratch), batch_size, seed, another)
+        measurement = Measurement(explained, items, metrics, Path(scratch), batch_size, seed, another, device)
         measurement.measure(choices)
         answers = [_answer(measurement, question) for question in questions]
     notes = [*explained.suite.notes, *explained.system.notes, *explained.notes, *left_out(measurement.left_out)]

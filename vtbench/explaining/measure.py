@@ -84,6 +84,7 @@ class Measurement:
     batch_size: int
     seed: int
     reference: OtherReference | None = None
+    device: str = "cpu"
     values: dict[Choice, dict[str, Value]] = field(default_factory=lambda: defaultdict(dict))
     features: dict[tuple[View, Rounding, str], Features] = field(default_factory=dict)
     sizes: dict[tuple[View, str], tuple[int, int]] = field(default_factory=dict)
@@ -105,7 +106,8 @@ class Measurement:
         """Raises VtbenchError if the system fails, and MetricFailed, with the image, if a metric does."""
         lane = pipeline.Lane(self.explained.name, self.explained.system, _Sink(self, view, wanted))
         originals = batches([source_of(self.explained.suite, view)], self.items, self.batch_size)
-        pipeline.run([lane], originals, pipeline.Pace(self.batch_size, 0), seed=self.seed)
+        pace = pipeline.Pace(self.batch_size, 0)
+        pipeline.run([lane], originals, pace, seed=self.seed, device=self.device)
 
     def files_of(self, view: View, rounding: Rounding, extractor: str, dim: int) -> Features:
         """Where the features of one network are kept, `dim` values an image."""

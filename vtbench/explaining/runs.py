@@ -167,7 +167,8 @@ def _under_the_second_view(
             system = system.converted(view.icc) if isinstance(system, SavedPictures) else system
             explained = Explained(run.name, system, suite, view.size, {}, view.protocol, ("round",), system.card)
             items = [item for item in suite.items if item.id in set(pair.shared)]
-            measurement = Measurement(explained, items, metrics, Path(scratch), batch_size, facts.seed(run) or 0)
+            seed = facts.seed(run) or 0
+            measurement = Measurement(explained, items, metrics, Path(scratch), batch_size, seed, device=device)
             measurement.measure_view(view, {"round": names})
         except MetricFailed:
             raise

@@ -10,6 +10,8 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
+from vtbench.metrics import _colour_on_device as there
+from vtbench.metrics._on_device import on_device
 from vtbench.metrics._pixels import each, pairs
 from vtbench.types.metric import Batch, ImageMetric, MetricCard, Value
 
@@ -28,11 +30,19 @@ def _linear() -> Any:
     return np.where(u > 0.04045, ((u + 0.055) / 1.055) ** 2.4, u / 12.92)
 
 
+@functools.cache
+def _matrix() -> Any:
+    """3 x 3, linear sRGB to XYZ over the white point's, float64."""
+    import numpy as np
+
+    return (np.array(XYZ).T / np.array(WHITE)).T
+
+
 def lab(rgb: Any) -> Any:
     """uint8 sRGB (..., 3) -> CIELAB float64 (3, ...)."""
     import numpy as np
 
-    xyz = _linear()[rgb] @ (np.array(XYZ).T / np.array(WHITE))
+    xyz = _linear()[rgb] @ _matrix().T
     f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
     x, y, z = np.moveaxis(f, -1, 0)
     return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)])
@@ -89,6 +99,9 @@ def summaries(batch: Batch) -> list[tuple[float, float]]:
     """(mean, 95th percentile) of CIEDE2000 over the pixels of each image."""
     import numpy as np
 
+    if on_device(batch):
+        values: list[tuple[float, float]] = batch.once("delta-e", lambda: there.summaries(batch, _linear(), _matrix()))
+        return values
     both = pairs(batch)
 
     def summary(k: int) -> tuple[float, float]:
@@ -152,6 +165,9 @@ class Bias(ImageMetric):
     def measure(self, batch: Batch) -> Sequence[Value]:
         import numpy as np
 
+        if on_device(batch):
+            means = batch.once("bias", lambda: there.shifts(batch))
+            return [Value(float(s[self.channel])) for s in means]
         both = pairs(batch)
         shifts = each(
             batch, "bias", lambda k: both[k][1].mean((0, 1), np.float64) - both[k][0].mean((0, 1), np.float64)

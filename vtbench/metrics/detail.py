@@ -21,11 +21,15 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from vtbench.metrics._on_device import on_device
 from vtbench.metrics._pixels import each, lumas, pairs
 from vtbench.metrics.psnr import LOSSLESS, decibels
 from vtbench.types.metric import Batch, ImageMetric, MetricCard, Value
+
+if TYPE_CHECKING:
+    import torch
 
 OCTAVES = 4
 BANDS_AN_OCTAVE = 8
@@ -49,14 +53,21 @@ def _similarity(name: str, title: str, better: Any, bounds: tuple[float, float |
     )
 
 
+def _floats(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """(originals, candidates) as float64, where they are if that device is measured on, else on the CPU."""
+    sides = batch.reference.images, batch.candidate
+    x, y = (side.double() if on_device(batch) else side.cpu().double() for side in sides)
+    return x, y
+
+
 class GMSD(ImageMetric):
     card = _similarity("gmsd", "Gradient magnitude similarity deviation", "lower", (0.0, None))
 
     def measure(self, batch: Batch) -> Sequence[Value]:
         import piq
 
-        x, y = (i.cpu().double() for i in (batch.reference.images, batch.candidate))
-        return [Value(float(v)) for v in piq.gmsd(x, y, data_range=255.0, reduction="none")]
+        values = piq.gmsd(*_floats(batch), data_range=255.0, reduction="none")
+        return [Value(v) for v in values.tolist()]
 
 
 class HaarPSI(ImageMetric):
@@ -65,8 +76,7 @@ class HaarPSI(ImageMetric):
     def measure(self, batch: Batch) -> Sequence[Value]:
         import piq
 
-        x, y = (i.cpu().double() for i in (batch.reference.images, batch.candidate))
-        values = piq.haarpsi(x, y, data_range=255.0, reduction="none").tolist()
+        values = piq.haarpsi(*_floats(batch), data_range=255.0, reduction="none").tolist()
         # All weights are zero where both are black: piq's quotient of two epsilons is 1, its logit infinite.
         return [Value(v) if math.isfinite(v) else Value(None, why=BLACK) for v in values]
 
@@ -89,6 +99,7 @@ def near_edges(edge: Any) -> Any:
 
 
 class EdgeF1(ImageMetric):
+    on_cpu = True
     card = MetricCard(
         name="edge-f1",
         title="Edges kept, F1 within 2 px",
@@ -227,6 +238,8 @@ def _mean(values: Sequence[float | None]) -> Value:
 class CoherentGain(ImageMetric):
     """`octave` 1 to 4, or None for the mean over octaves."""
 
+    on_cpu = True
+
     def __init__(self, octave: int | None = None) -> None:
         self.octave = octave
         span = "" if octave is None else f", octave (1/{2 ** (octave + 1)}, 1/{2**octave}] cycles per pixel"
@@ -249,6 +262,7 @@ class CoherentGain(ImageMetric):
 
 
 class ExcessPower(ImageMetric):
+    on_cpu = True
     card = MetricCard(
         name="excess-power",
         title="Power that is no copy of the original",
@@ -265,6 +279,7 @@ class ExcessPower(ImageMetric):
 
 
 class MTF50(ImageMetric):
+    on_cpu = True
     card = MetricCard(
         name="mtf50",
         title="Resolution: gain falls under one half",
@@ -297,6 +312,7 @@ def worst_tile_error(x: Any, y: Any, tile: int = TILE) -> float:
 
 
 class WorstTilePSNR(ImageMetric):
+    on_cpu = True
     card = MetricCard(
         name="worst-tile-psnr",
         title="PSNR, worst 32-px tile",

@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from vtbench.metrics._on_device import on_device, squared_errors
 from vtbench.metrics._pixels import each, planes
 from vtbench.statistics.intervals import mean_interval
 from vtbench.types.metric import Batch, ImageMetric, MetricCard, RowMetric, SetValue, Value
@@ -40,6 +41,10 @@ def squared_error(x: Any, y: Any) -> float:
 
 
 def errors(batch: Batch) -> list[float]:
+    """Mean squared error of each image."""
+    if on_device(batch):
+        there: list[float] = batch.once("mse", lambda: squared_errors(batch))
+        return there
     both = planes(batch)
     return each(batch, "mse", lambda k: squared_error(*both[k]))
 

@@ -55,6 +55,8 @@ def _exact(truth: str, reading: str) -> tuple[float, float]:
 class QuoteMetric(ImageMetric):
     """One measure, over all quotes or those of one bucket."""
 
+    on_cpu = True
+
     def __init__(self, card: MetricCard, measure: Measure, bucket: tuple[int, int] | None) -> None:
         self.card, self._measure, self._bucket = card, measure, bucket
         self._reader: ocr.Engine | None = None

@@ -51,6 +51,7 @@ class Rate(ImageMetric):
     Bits and pixels are of one image; `png` is only asked for where `needs_png`.
     """
 
+    on_cpu = True
     reads_candidate = False
 
     def __init__(
@@ -82,6 +83,7 @@ class Rate(ImageMetric):
 class TokensUsed(ImageMetric):
     """Positions of every image, as papers count tokens; a bitstream has none."""
 
+    on_cpu = True
     reads_candidate = False
     card = MetricCard(
         name="tokens",

@@ -19,9 +19,10 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+from vtbench.metrics import _on_device
 from vtbench.metrics._pixels import each, luma, pairs, planes
 from vtbench.types.metric import Batch, ImageMetric, MetricCard, Value
 
@@ -135,11 +136,24 @@ def _strip(x: Any, y: Any, window: Window, radius: int, levels: Sequence[float])
     return out
 
 
+def _terms_there(window: Window, levels: Sequence[float]) -> Callable[[Any, Any], Any]:
+    """`terms` of many planes at once, as tensors on their device."""
+    weights = taps().tolist() if window == "gauss11" else [1 / 7] * 7
+    constants = [((K1 * level) ** 2, (K2 * level) ** 2) for level in levels]
+    return lambda x, y: _on_device.terms(x, y, weights, 1.0 if window == "gauss11" else 49 / 48, constants)
+
+
 def rgb_terms(batch: Batch, window: Window) -> list[Any]:
     """(levels, 3, 2) an image: L, channel, (SSIM, contrast term); computed once for the metrics that share a window."""
     import numpy as np
 
     levels = (255.0,) if window == "gauss11" else (255.0, RANGE2)
+    if _on_device.on_device(batch):
+        there: list[Any] = batch.once(
+            ("ssim", window),
+            lambda: [np.swapaxes(t, 0, 1) for t in _on_device.of_channels(batch, _terms_there(window, levels))],
+        )
+        return there
     both = planes(batch)
 
     def by_channel(k: int) -> Any:
@@ -188,7 +202,15 @@ class SSIMLuma(ImageMetric):
     )
 
     def measure(self, batch: Batch) -> Sequence[Value]:
-        return [Value(float(terms(luma(x), luma(y), "gauss11")[0, 0])) for x, y in pairs(batch)]
+        if _on_device.on_device(batch):
+            return [Value(float(t[0, 0])) for t in _on_device.of_luma(batch, _terms_there("gauss11", (255.0,)))]
+        both = pairs(batch)
+
+        def measure(k: int) -> Value:
+            x, y = both[k]
+            return Value(float(terms(luma(x), luma(y), "gauss11")[0, 0]))
+
+        return each(batch, "ssim-y", measure)
 
 
 class SSIMUniform(ImageMetric):
@@ -242,6 +264,18 @@ def pyramid(plane: Any) -> list[Any]:
     return scales[1:]
 
 
+def _scales_there(x: Any, y: Any) -> Any:
+    """(SSIM, contrast term) of the four halvings: planes (n, H, W) as tensors -> float64 (n, 4, 2)."""
+    import torch
+
+    measure = _terms_there("gauss11", (255.0,))
+    x, y, out = x.double(), y.double(), []
+    for _ in SCALES[1:]:
+        x, y = _on_device.halve(x), _on_device.halve(y)
+        out.append(measure(x, y)[:, 0])
+    return torch.stack(out, dim=1)
+
+
 class MSSSIM(ImageMetric):
     card = MetricCard(
         name="ms-ssim",
@@ -255,20 +289,32 @@ class MSSSIM(ImageMetric):
     )
 
     def measure(self, batch: Batch) -> Sequence[Value]:
+        first = rgb_terms(batch, "gauss11")
+        if _on_device.on_device(batch):
+            coarser = _on_device.of_channels(batch, _scales_there)
+            return [self._value(first[k][0], coarser[k]) for k in range(len(batch))]
+        both = planes(batch)
+        left = batch.reference.once("pyramid", lambda: [[pyramid(c) for c in x] for x, _ in both])
+
+        def measure(k: int) -> Value:
+            channels = [
+                [terms(x, y, "gauss11")[0] for x, y in zip(left[k][c], pyramid(plane), strict=True)]
+                for c, plane in enumerate(both[k][1])
+            ]
+            return self._value(first[k][0], channels)
+
+        return each(batch, "ms-ssim", measure)
+
+    @staticmethod
+    def _value(first: Any, coarser: Any) -> Value:
+        """Of (SSIM, contrast term) by channel at full size, and by channel and scale of the halvings."""
         import numpy as np
 
-        both = planes(batch)
-        first = rgb_terms(batch, "gauss11")
-        left = batch.reference.once("pyramid", lambda: [[pyramid(c) for c in x] for x, _ in both])
-        out = []
-        for k, (_, candidate) in enumerate(both):
-            channels = []
-            for c, plane in enumerate(candidate):
-                scales = [terms(x, y, "gauss11")[0] for x, y in zip(left[k][c], pyramid(plane), strict=True)]
-                factors = [first[k][0, c, 1], *(contrast for _, contrast in scales[:-1]), scales[-1][0]]
-                channels.append(np.prod(np.maximum(factors, 0.0) ** np.array(SCALES)))
-            out.append(Value(float(np.mean(channels))))
-        return out
+        channels = []
+        for c, scales in enumerate(coarser):
+            factors = [first[c, 1], *(contrast for _, contrast in scales[:-1]), scales[-1][0]]
+            channels.append(np.prod(np.maximum(factors, 0.0) ** np.array(SCALES)))
+        return Value(float(np.mean(channels)))
 
 
 METRICS = (SSIM, SSIMUniform, SSIMLuma, SSIMRange2, MSSSIM)

@@ -155,6 +155,8 @@ class LineMetric(ImageMetric):
     """A measure of the lines' readings. `side`: the candidate's reading against the truth, the original's against the
     truth ("ceiling"), or the candidate's against the original's ("self")."""
 
+    on_cpu = True
+
     def __init__(self, card: MetricCard, measure: Measure, engine: str = "easyocr", side: str = "candidate") -> None:
         self.card, self._measure, self._engine, self._side = card, measure, engine, side
         self._words = measure in (word_errors, words_right)
@@ -203,6 +205,7 @@ class LineMetric(ImageMetric):
 class PageCER(ImageMetric):
     """CER of the whole page: detector, recognizer, and one rule of reading order for truth and reading."""
 
+    on_cpu = True
     card = MetricCard(
         name="cer-page",
         title="CER of the page, with a detector",

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from typing import TYPE_CHECKING, Any
+
 from vtbench.types.errors import VtbenchError
+
+if TYPE_CHECKING:
+    import torch
 
 DTYPES = ("float32", "float16", "bfloat16")
 SHORT = {"fp32": "float32", "float": "float32", "fp16": "float16", "half": "float16", "bf16": "bfloat16"}
@@ -46,3 +53,19 @@ def synchronize(device: str) -> None:
         import torch
 
         torch.mps.synchronize()
+
+
+_TURNS = threading.RLock()
+
+
+def turn(device: str) -> contextlib.AbstractContextManager[Any]:
+    """Around what asks a CUDA device to work: the model and the metrics of the batch before it share its queue, and one
+    that cut into the other's work would be timed with it. Nothing on other devices."""
+    return _TURNS if device.startswith("cuda") else contextlib.nullcontext()
+
+
+def sent(images: torch.Tensor, device: str) -> torch.Tensor:
+    """Pixels on a CUDA device: copied once, without waiting for it. Other devices are sent floats by the model."""
+    if not device.startswith("cuda"):
+        return images
+    return images.pin_memory().to(device, non_blocking=True)

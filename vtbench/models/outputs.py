@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
 from vtbench.images.rounding import extremes
 from vtbench.types.adapter import Prompt
@@ -31,6 +31,7 @@ class Output:
 
     images: float32 (B, 3, H, W) in [0, 1] (a decoder may overshoot a little), or uint8 where pictures were read.
     tokens: those of the batch (of its tiles, where images were cut), None where there are none.
+    encode_seconds, decode_seconds: of the whole batch; `float` of them waits for a device that still works.
     failed: {position in the batch: reason} of images that have no candidate; theirs is black and never scored.
     flags: {position: what a picture that was read says of itself}, for its row.
     record: how the images were served, for their rows. macs: multiply-accumulates of encoding and of decoding one
@@ -41,8 +42,8 @@ class Output:
 
     images: torch.Tensor
     tokens: Tokens | None = None
-    encode_seconds: float | None = None
-    decode_seconds: float | None = None
+    encode_seconds: SupportsFloat | None = None
+    decode_seconds: SupportsFloat | None = None
     failed: Mapping[int, str] = field(default_factory=dict)
     flags: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     record: Mapping[str, Any] = field(default_factory=dict)

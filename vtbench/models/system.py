@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vtbench.images.serving import serve
-from vtbench.models.devices import synchronize
+from vtbench.models.clocks import Clock
+from vtbench.models.devices import turn
 from vtbench.models.layouts import Layouts
 from vtbench.models.macs import counting
 from vtbench.models.outputs import Output, check_decoded, check_features, check_tokens, kind_of
@@ -33,6 +34,8 @@ class System(ABC):
 
     card: Card
     options: Mapping[str, Any]
+    device: str = "cpu"
+    """Where it takes images; those that lie elsewhere it fetches."""
     states_kind: bool = True
     """False for an object of a training loop, whose card is a placeholder: its tokens say of what kind it is."""
     notes: Sequence[str] = ()
@@ -46,7 +49,8 @@ class System(ABC):
     ) -> Output:
         """Candidates for the originals of one batch.
 
-        images: float32 (B, 3, H, W) in [0, 1], the task's view. seeds: one an image. items: theirs, in order.
+        images: float32 (B, 3, H, W) in [0, 1], the task's view, on whatever device: the candidates come back there.
+        seeds: one an image. items: theirs, in order.
         count_macs: count multiply-accumulates, where the system has any; the times then mean nothing.
         """
 
@@ -102,7 +106,7 @@ class ModelSystem(System):
         import torch
 
         service = serve(self.card.sizes, int(images.shape[2]), int(images.shape[3]), self.fit)
-        with self._one_at_a_time, torch.no_grad(), noting(self.opened):
+        with self._one_at_a_time, turn(self.device), torch.no_grad(), noting(self.opened):
             if isinstance(self.model, ClosedSystem):
                 return self._reconstruct(self.model, images, seeds, service)
             return self._encode_and_decode(self.model, images, seeds, service, count_macs)
@@ -116,11 +120,11 @@ class ModelSystem(System):
         seconds = time.perf_counter() - start
         blank = torch.zeros_like(images[0])
         return Output(
-            torch.stack([blank if isinstance(a, str) else service.from_model(a[None])[0] for a in answers]),
+            torch.stack([blank if isinstance(a, str) else service.from_model(a[None])[0].to(blank) for a in answers]),
             encode_seconds=seconds,
             failed={i: a for i, a in enumerate(answers) if isinstance(a, str)},
             record=service.record,
-            ceiling=_ceiling(service, fitted),
+            ceiling=_ceiling(service, fitted, images),
             kind=self.card.kind,
         )
 
@@ -129,43 +133,40 @@ class ModelSystem(System):
     ) -> Output:
         import torch
 
-        fitted = service.to_model(images)
+        fitted = service.to_model(images.to(self.device) if self.device.startswith("cuda") else images)
         # Tiles of one image share its seed.
         tiles = fitted.shape[0] // images.shape[0]
         tile_seeds = [s for s in seeds for _ in range(tiles)] if tiles > 1 else list(seeds)
         size = int(fitted.shape[2]), int(fitted.shape[3])
         self._layouts.learn(size, self.device, lambda grey: self._encode(model, grey, [0]))
-        synchronize(self.device)
-        start = time.perf_counter()
+        clock = Clock(self.device)
+        start = clock.mark()
         with counting(count_macs) as encoding:
             sent = self._ask(model, fitted, tile_seeds)
-        synchronize(self.device)
-        middle = time.perf_counter()
+        middle = clock.mark()
         tokens = check_tokens(sent, self.card.name, fitted.shape)
         self._layouts.check(tokens)
         # A copy of its own: what a decoder does to its tokens moves no rate.
         received = counted(tokens)
-        synchronize(self.device)
-        begin = time.perf_counter()
+        begin = clock.mark()
         with counting(count_macs) as decoding:
             decoded = model.decode(received, tile_seeds)
         decoded = decoded.detach() if isinstance(decoded, torch.Tensor) else decoded
-        synchronize(self.device)
-        end = time.perf_counter()
+        end = clock.mark()
         no_pixels = self.card.no_pixels
         if no_pixels is None:
             check_decoded(decoded, self.card.name, fitted.shape)
-            pictures = service.from_model(decoded.to("cpu", torch.float32))
+            pictures = service.from_model(decoded.to(images.device, torch.float32))
         else:
             check_features(decoded, self.card.name, len(fitted))
             pictures = torch.zeros_like(images)
         return Output(
             pictures,
             tokens,
-            encode_seconds=middle - start,
-            decode_seconds=end - begin,
+            encode_seconds=clock.between(start, middle),
+            decode_seconds=clock.between(begin, end),
             record=marked(service.record, no_pixels),
-            ceiling=_ceiling(service, fitted) if no_pixels is None else None,
+            ceiling=_ceiling(service, fitted, images) if no_pixels is None else None,
             macs=(encoding() / images.shape[0], decoding() / images.shape[0]) if count_macs else None,
             kind=self.kind_of(tokens),
             cost={name: float(value) * tiles for name, value in model.cost().items()},
@@ -187,8 +188,8 @@ def marked(record: Mapping[str, Any], no_pixels: str | None) -> dict[str, Any]:
     return {**record, **({} if no_pixels is None else {"no_pixels": no_pixels})}
 
 
-def _ceiling(service: Service, fitted: torch.Tensor) -> torch.Tensor | None:
-    return service.from_model(fitted) if service.resizes else None
+def _ceiling(service: Service, fitted: torch.Tensor, images: torch.Tensor) -> torch.Tensor | None:
+    return service.from_model(fitted).to(images.device) if service.resizes else None
 
 
 class GeneratorSystem(System):

@@ -44,7 +44,7 @@ def rates(system: ModelSystem, suite: Suite, view: View) -> dict[int, float]:
         try:
             for _ in range(3):
                 output = system.produce(images, list(range(batch)), [item] * batch)
-                seconds.append((output.encode_seconds or 0.0) + (output.decode_seconds or 0.0))
+                seconds.append(sum(float(s) for s in (output.encode_seconds, output.decode_seconds) if s is not None))
         except RAISED:
             # Too large for the memory; at a batch of one the model's own failure, which the run will name.
             break

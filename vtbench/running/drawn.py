@@ -85,7 +85,7 @@ def score_drawn(
     tick = counting(lambda done, n: tell(job.name, job.task.name, done, n), total)
     writer = Writer(folder, metrics, place, Keeping(reference=False), device=job.device, notes=drawn.notes)
     lane = pipeline.Lane(job.name, None, writer, side=0)
-    pipeline.run([lane], drawn.batches(SET_BATCH), pipeline.Pace(SET_BATCH, 0), tick=tick)
+    pipeline.run([lane], drawn.batches(SET_BATCH), pipeline.Pace(SET_BATCH, 0), device=job.device, tick=tick)
     seen = tally(folder.read_rows(), metrics.per_image(), times=("generate",))
     with tempfile.TemporaryDirectory(prefix="vtbench-") as scratch:
         reference = _References(job, metrics, Path(scratch))
@@ -124,7 +124,7 @@ class _References:
         job = self.job
         sources = [stream.source_of(job.suite, job.view)]
         batches = stream.batches(sources, job.suite.items, batch)
-        pipeline.run([lane], batches, pipeline.Pace(batch, 0), seed=job.seed)
+        pipeline.run([lane], batches, pipeline.Pace(batch, 0), seed=job.seed, device=job.device)
 
     def sides(self, metric: SetMetric, place: FeaturePlace) -> Sides:
         extractor = metric.extractor()

@@ -276,6 +276,7 @@ def _images(job: Job, folder: RunFolder, start: _Start, known: Mapping[str, Kept
         pipeline.Pace(start.batch, len(items), start.begun),
         seed=job.seed,
         overlap=not (job.device == "cpu" and networks),
+        device=job.device,
         tick=tick,
     )
 

@@ -40,7 +40,8 @@ class FeatureSink:
             images = output.images[good]
             pixels = images if images.dtype == torch.uint8 else to_uint8(images)
             names = [originals[k].item.id for k in good]
-            self.black += [name for name, image in zip(names, pixels, strict=True) if not image.any()]
+            lit = pixels.flatten(1).any(dim=1).tolist()
+            self.black += [name for name, shows in zip(names, lit, strict=True) if not shows]
             for key, extractor in self.extractors.items():
                 features = extract(extractor, pixels.contiguous(), names)
                 records[key].update({part.positions[k]: f for k, f in zip(good, features, strict=True)})

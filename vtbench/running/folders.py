@@ -137,6 +137,7 @@ def score(
             lanes,
             _all_or_none(stream.batches(sources, items, BATCH)),
             pipeline.Pace(BATCH, 0),
+            device=device,
             tick=counting(progress, len(items)),
         )
         out = [

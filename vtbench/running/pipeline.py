@@ -13,17 +13,22 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from vtbench.images.ahead import read_ahead
 from vtbench.images.rounding import to_float
 from vtbench.images.seeds import image_seed
 from vtbench.images.stream import Group, Original, by_size, stacked
+from vtbench.models.devices import sent
 from vtbench.models.isolation import isolated
 from vtbench.models.memory import out_of_memory
 from vtbench.models.outputs import Output
 from vtbench.models.system import System
 from vtbench.types.errors import RAISED, ImageFailed, VtbenchError
 from vtbench.types.metric import Reference
+
+if TYPE_CHECKING:
+    import torch
 
 Batch = Sequence[tuple[Original, ...]]
 """Of each item the original, and the pictures that somebody already has of it."""
@@ -95,15 +100,18 @@ def run(
     *,
     seed: int = 0,
     overlap: bool = False,
+    device: str = "cpu",
     tick: Callable[[int], None] | None = None,
 ) -> None:
     """Sends every batch through every lane. overlap: sinks work in a thread while the systems make the next batch.
-    tick: called with the number of images that are finished. Raises VtbenchError (code 1) if a system fails; what was
-    written until then stays."""
+    device: where the metrics are measured; pixels cross to a CUDA device once, as bytes, and stay there. tick: called
+    with the number of images that are finished. Raises VtbenchError (code 1) if a system fails; what was written until
+    then stays."""
+    groups = _grouped(batches, seed, device)
     if overlap:
-        _overlapped(lanes, _work(lanes, batches, pace, seed), tick)
+        _overlapped(lanes, _work(lanes, groups, pace), tick)
         return
-    for works in _work(lanes, batches, pace, seed):
+    for works in _work(lanes, groups, pace):
         _write(lanes, works, tick)
 
 
@@ -114,12 +122,32 @@ def _write(lanes: Sequence[Lane], works: Sequence[Work], tick: Callable[[int], N
         tick(len(works[0].originals))
 
 
-def _work(lanes: Sequence[Lane], batches: Iterable[Batch], pace: Pace, seed: int) -> Iterator[list[Work]]:
+@dataclass(frozen=True)
+class _Grouped:
+    """A batch, and its pictures by size."""
+
+    batch: Batch
+    originals: Sequence[Original]
+    groups: Sequence[_Group]
+
+
+def _grouped(batches: Iterable[Batch], seed: int, device: str) -> Iterator[_Grouped]:
+    """The batches as tensors; those of a CUDA device a batch ahead, so that it need not wait for pixels."""
+
+    def group(batch: Batch) -> _Grouped:
+        originals = [sides[0] for sides in batch]
+        return _Grouped(batch, originals, [_Group(g, g.of(originals), seed, device) for g in by_size(originals)])
+
+    if device.startswith("cuda"):
+        return read_ahead(group, batches, most=2, threads=1, name="send")
+    return map(group, batches)
+
+
+def _work(lanes: Sequence[Lane], grouped: Iterable[_Grouped], pace: Pace) -> Iterator[list[Work]]:
     """Every batch's output of every lane, made when it is asked for."""
     memory = _Memory()
-    for number, batch in enumerate(batches):
-        originals = [sides[0] for sides in batch]
-        groups = [_Group(g, g.of(originals), seed) for g in by_size(originals)]
+    for number, one in enumerate(grouped):
+        originals, groups, batch = one.originals, one.groups, one.batch
         macs = pace.counts_macs(number)
         yield [
             Work(originals, [p for g in groups for p in _parts(lane, g, batch, macs, memory)], pace.warms_up(number))
@@ -130,16 +158,21 @@ def _work(lanes: Sequence[Lane], batches: Iterable[Batch], pace: Pace, seed: int
 class _Group:
     """Originals of one size, with what all lanes share of them."""
 
-    def __init__(self, group: Group, originals: list[Original], seed: int) -> None:
-        self.group, self.originals, self._seed = group, originals, seed
+    def __init__(self, group: Group, originals: list[Original], seed: int, device: str) -> None:
+        self.group, self.originals, self._seed, self.device = group, originals, seed, device
         self.seeds = [image_seed(seed, o.sha256) for o in originals]
-        self.reference = Reference(group.images, [o.item for o in originals], [o.sha256 for o in originals])
+        images = sent(group.images, device)
+        self.reference = Reference(images, [o.item for o in originals], [o.sha256 for o in originals])
+
+    def pictures(self, device: str) -> torch.Tensor:
+        """The originals' pixels for a system of that device: those that the metrics read, where these lie there too."""
+        return self.reference.images if device == self.device else self.group.images
 
     def alone(self) -> list[_Group]:
         """Each image of it as a group of its own."""
         images, seed = self.group.images, self._seed
         return [
-            _Group(Group([position], images[k : k + 1]), [self.originals[k]], seed)
+            _Group(Group([position], images[k : k + 1]), [self.originals[k]], seed, self.device)
             for k, position in enumerate(self.group.positions)
         ]
 
@@ -164,7 +197,7 @@ def _parts(lane: Lane, group: _Group, batch: Batch, count_macs: bool, memory: _M
             memory.refused += 1
             if memory.refused == GIVEN_UP:
                 raise VtbenchError(f"{bad}, nor for any before: try smaller images", code=1) from bad
-        failed = Output(group.group.images * 0, failed={0: str(bad)})
+        failed = Output(group.reference.images * 0, failed={0: str(bad)})
         return [Part(group.group.positions, group.originals, group.seeds, group.reference, failed)]
     memory.worked = True
     return [part]
@@ -194,16 +227,16 @@ def _part(lane: Lane, group: _Group, batch: Batch, count_macs: bool) -> Part:
 
 def _output(lane: Lane, group: _Group, batch: Batch, count_macs: bool) -> Output:
     if lane.side == 0:
-        return Output(group.group.images)
+        return Output(group.reference.images)
     if lane.side is not None:
         pictures = [sides[lane.side] for sides in group.group.of(batch)]
         images, failed = stacked(pictures, group.group.size)
         flags = {k: picture.flags for k, picture in enumerate(pictures) if picture.flags}
-        return Output(images.contiguous(), failed=failed, flags=flags)
+        return Output(sent(images.contiguous(), group.device), failed=failed, flags=flags)
     if lane.system is None:
         raise VtbenchError(f"{lane.name} has neither pictures nor a system that makes them", code=1)
     items = group.reference.items
-    return lane.system.produce(to_float(group.group.images), group.seeds, items, count_macs=count_macs)
+    return lane.system.produce(to_float(group.pictures(lane.system.device)), group.seeds, items, count_macs=count_macs)
 
 
 def _overlapped(lanes: Sequence[Lane], works: Iterator[list[Work]], tick: Callable[[int], None] | None) -> None:

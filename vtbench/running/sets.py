@@ -68,7 +68,7 @@ def score(
         images = sum(s.n for s in sets) + side.n
         say_disk_use(say, ready, images, Path(scratch))
         tick = counting(progress, images)
-        side.read(tick)
+        side.read(tick, device)
         asked = Asked(TASK, ready, view.protocol, view.fingerprint(), reference=f"the set {origin.content}")
         out = [
             _candidate(path, images, asked, side, Path(scratch) / str(k), device, tick)
@@ -116,11 +116,12 @@ class _ReferenceSide:
     def bad(self) -> dict[str, str]:
         return self.sink.bad
 
-    def read(self, tick: Callable[[int], None]) -> None:
+    def read(self, tick: Callable[[int], None], device: str) -> None:
         """The reference's images through the feature networks, where some metric needs them."""
         if self.origin.images is not None and self.extractors:
             lane = pipeline.Lane(self.origin.images.name, None, self.sink, side=0)
-            pipeline.run([lane], _pictures(self.origin.images, BATCH), pipeline.Pace(BATCH, 0), tick=tick)
+            batches = _pictures(self.origin.images, BATCH)
+            pipeline.run([lane], batches, pipeline.Pace(BATCH, 0), device=device, tick=tick)
 
     def sides(self, metric: SetMetric, candidate: FeaturePlace, seen: Tally) -> Sides:
         """Both sides for one metric, or why the reference has none for it."""
@@ -160,7 +161,7 @@ def _candidate(
     with RunFolder(scratch) as folder:
         writer = Writer(folder, asked.metrics, place, Keeping(reference=False), device=device)
         lane = pipeline.Lane(images.name, None, writer, side=0)
-        pipeline.run([lane], _pictures(images, BATCH), pipeline.Pace(BATCH, 0), tick=tick)
+        pipeline.run([lane], _pictures(images, BATCH), pipeline.Pace(BATCH, 0), device=device, tick=tick)
         seen = tally(folder.read_rows(), asked.metrics.per_image())
         images.bad.update({str(r["item"]): str(r["why"]["*"]) for r in folder.read_rows() if "*" in r["why"]})
         result = scores_of(
@@ -218,7 +219,7 @@ def statistics(
     sums = Moments(extractor.dim)
     lane = pipeline.Lane(source.name, None, _MomentSink(sums, extractor, source.bad), side=0)
     tick = counting(progress, source.n)
-    pipeline.run([lane], _pictures(source, BATCH), pipeline.Pace(BATCH, 0), tick=tick)
+    pipeline.run([lane], _pictures(source, BATCH), pipeline.Pace(BATCH, 0), device=device, tick=tick)
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(f".{out.stem}.part.npz")
     dataclasses.replace(sums.statistics(str(images)), extractor=extractor.id).save(part)

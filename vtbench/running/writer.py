@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vtbench.images.rounding import to_uint8
 from vtbench.images.stream import PROFILES_DIFFER, Original
+from vtbench.models.devices import turn
 from vtbench.models.outputs import Output
 from vtbench.models.system import ModelSystem, System
 from vtbench.results.files import disk_error, read_json, write_json
@@ -72,7 +73,7 @@ class Writer:
         known: Mapping[str, KeptFeatures] | None = None,
     ) -> None:
         self.folder, self.keeping, self.done = folder, keeping, begun
-        self.system, self.notes = system, notes
+        self.system, self.notes, self.device = system, notes, device
         self.metrics = metrics.per_image()
         self.features: list[_Features] = []
         for name, extractor in metrics.extractors().items():
@@ -116,8 +117,13 @@ class Writer:
         bits = bits_of(output.tokens, len(part.positions))
         asked_again = self.system if isinstance(self.system, ModelSystem) else None
         batch = Batch(part.reference, candidate, output.tokens, bits, asked_again, part.seeds, output.no_pixels)
-        values = measure.measure_all(self.metrics, batch)
-        ceiling = self._ceiling(part)
+        with turn(self.device):
+            there = measure.measure_all({n: m for n, m in self.metrics.items() if not m.on_cpu}, batch)
+            ceiling = self._ceiling(part)
+            for files in self.features:
+                self._extract(files, part, candidate, len(rows))
+        here = measure.measure_all({n: m for n, m in self.metrics.items() if m.on_cpu}, batch)
+        values = {name: (here if metric.on_cpu else there)[name] for name, metric in self.metrics.items()}
         lines = batch.kept.get("lines")
         packed = output.tokens.pack() if output.tokens is not None and self._packs(output.tokens) else None
         for k, position in enumerate(part.positions):
@@ -141,8 +147,6 @@ class Writer:
                 blobs[position] = packed[k] if len(packed) == len(part.positions) else b""
             if output.no_pixels is None:
                 self._pictures(position, original, part.reference.images[k], candidate[k])
-        for files in self.features:
-            self._extract(files, part, candidate, len(rows))
 
     def _pixels(self, part: Part) -> torch.Tensor:
         """The candidates as uint8; as they are where nobody looks at them: made for their bits and their time."""
@@ -244,8 +248,8 @@ def _seconds(output: Output, images: int, warm_up: bool) -> dict[str, Any]:
     if output.encode_seconds is None and output.decode_seconds is None:
         return {}
     out: dict[str, Any] = {
-        "encode": None if output.encode_seconds is None else output.encode_seconds / images,
-        "decode": None if output.decode_seconds is None else output.decode_seconds / images,
+        "encode": None if output.encode_seconds is None else float(output.encode_seconds) / images,
+        "decode": None if output.decode_seconds is None else float(output.decode_seconds) / images,
     }
     return {**out, "warm_up": True} if warm_up else out
 
@@ -257,6 +261,6 @@ def save_picture(image: torch.Tensor, target: Path) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         # A third of the time of the default level for a tenth more bytes: the model waits for these cores.
-        Image.fromarray(image.permute(1, 2, 0).numpy()).save(target, compress_level=1)
+        Image.fromarray(image.cpu().permute(1, 2, 0).numpy()).save(target, compress_level=1)
     except OSError as bad:
         raise disk_error(bad, target) from bad

@@ -108,6 +108,8 @@ class Metric(ABC):
 
 
 class ImageMetric(Metric):
+    on_cpu: bool = False
+    """True where all its work is the processor's (reading text, coding bytes): it keeps no other device waiting."""
     reads_candidate: bool = True
     """False for a number that no picture of the model's goes into (a rate), which a model without pixels has too."""
 
