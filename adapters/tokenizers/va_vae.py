@@ -7,28 +7,12 @@ from typing import Any
 
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Multiple, Published, Weights, stated
+from vtbench.types.cards import Card, Family, Multiple, Published, Weights
 from vtbench.types.conditions import validation
 
 _256 = validation("ImageNet", 256, 50_000)
-_LIGHTNING, _REPA_E = "https://github.com/hustvl/LightningDiT", "https://github.com/End2End-Diffusion/REPA-E"
-_PAPERS = {_LIGHTNING: "https://arxiv.org/abs/2501.01423", _REPA_E: "https://arxiv.org/abs/2504.10483"}
-_SOURCES = {
-    _LIGHTNING: stated(
-        "hustvl/LightningDiT@2725fed",
-        licence="LICENSE",
-        trained_on="vavae/README.md, tokenizer/configs/vavae_f16d32.yaml (the file's name)",
-        arch="tokenizer/configs/vavae_f16d32.yaml",
-        weights="README.md:90",
-    ),
-    _REPA_E: stated(
-        "End2End-Diffusion/REPA-E@3ad8046",
-        licence="LICENSE",
-        trained_on="README.md:49, 60-62",
-        arch="README.md:60-62, models/autoencoder.py",
-        weights="README.md:122-126",
-    ),
-}
+_LIGHTNING = ("https://github.com/hustvl/LightningDiT", "https://arxiv.org/abs/2501.01423")
+_REPA_E = ("https://github.com/End2End-Diffusion/REPA-E", "https://arxiv.org/abs/2504.10483")
 
 
 def _card(
@@ -37,7 +21,7 @@ def _card(
     hub: str,
     file: str,
     *,
-    code: str,
+    source: tuple[str, str],
     ch_mult: Sequence[int] = archs.F16,
     channels: int = 32,
     trained_on: tuple[str, ...] = ("ImageNet-1k",),
@@ -51,9 +35,8 @@ def _card(
         title=title,
         sizes=Multiple(of=factor, at_least=factor),
         licence="MIT",
-        paper=_PAPERS[code],
-        code=code,
-        sources=_SOURCES[code],
+        paper=source[1],
+        code=source[0],
         weights=(Weights(file=file, hub=hub, key=("state_dict",), licence="MIT"),),
         tokens_at_256=(256 // factor) ** 2,
         latent_channels=channels,
@@ -86,7 +69,7 @@ CARDS = (
         "VA-VAE f16d32, aligned with DINOv2",
         "hustvl/vavae-imagenet256-f16d32-dinov2",
         "vavae-imagenet256-f16d32-dinov2.pt",
-        code=_LIGHTNING,
+        source=_LIGHTNING,
         published=(
             Published("rfid", 0.28, "LightningDiT README (arXiv:2501.01423)", _256),
             Published("rfid", 0.344, "LightningDiT issues 26 and 45, a user's test", _256),
@@ -97,17 +80,17 @@ CARDS = (
         ),
     ),
     # README section 4 names e2e-vavae-400k.pt; the other files' names are by analogy.
-    _card("e2e-va-vae-f16d32", "E2E-VAVAE f16d32", "REPA-E/e2e-vavae", "e2e-vavae-400k.pt", code=_REPA_E),
-    _card("e2e-in-vae-f16d32", "E2E-INVAE f16d32", "REPA-E/e2e-invae", "e2e-invae-400k.pt", code=_REPA_E),
+    _card("e2e-va-vae-f16d32", "E2E-VAVAE f16d32", "REPA-E/e2e-vavae", "e2e-vavae-400k.pt", source=_REPA_E),
+    _card("e2e-in-vae-f16d32", "E2E-INVAE f16d32", "REPA-E/e2e-invae", "e2e-invae-400k.pt", source=_REPA_E),
     _card(
         "e2e-sd-vae-f8d4",
         "E2E-SDVAE f8d4",
         "REPA-E/e2e-sdvae",
         "e2e-sdvae-400k.pt",
-        code=_REPA_E,
+        source=_REPA_E,
         ch_mult=(1, 2, 4, 4),
         channels=4,
-        trained_on=("OpenImages", "LAION-2B subset", "ImageNet-1k"),
+        trained_on=("Open Images", "LAION-2B subset", "ImageNet-1k"),
     ),
 )
 
