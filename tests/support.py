@@ -91,6 +91,26 @@ def command(*words: object) -> tuple[int, str, str]:
     return code, out, err
 
 
+def parsed(*words: str) -> dict[str, Any]:
+    """What the command line makes of `vtbench WORDS`, by the options' names; nothing is done. Raises click's
+    exceptions for words that no verb takes."""
+    import click
+    import typer
+
+    from vtbench.cli import app
+
+    inner: Any = typer.main.get_command(app)
+    context, rest = click.Context(inner, info_name="vtbench"), list(words)
+    while hasattr(inner, "commands"):
+        # As cli.apps.ListedByDefault has it: the first verb of these groups needs no name.
+        if (not rest or rest[0] not in inner.commands) and "list" in inner.commands:
+            rest = ["list", *rest]
+        word, *rest = rest
+        inner = inner.commands[word]
+    with inner.make_context(words[0], rest, parent=context) as made:
+        return dict(made.params)
+
+
 def run(command: list[str], *, checkout: Path = ROOT, environment: Mapping[str, str] | None = None) -> str:
     ran = subprocess.run(
         command,

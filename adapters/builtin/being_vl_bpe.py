@@ -17,7 +17,7 @@ from vtbench.adapters.fits.files import KMEANS_VQ
 from vtbench.adapters.networks.parts import byte_pairs, patches
 from vtbench.models.checkpoint import read
 from vtbench.types.adapter import Tokenizer
-from vtbench.types.cards import Card, Family, Multiple, Weights
+from vtbench.types.cards import OURS, Card, Family, Multiple, Weights
 from vtbench.types.errors import VtbenchError
 from vtbench.types.tokens import Codes, Tokens
 
@@ -37,6 +37,7 @@ def _card(rule: str, title: str, note: str) -> Card:
         licence="Apache-2.0 (the fit); MIT (upstream's code)",
         paper="https://arxiv.org/abs/2506.23639",
         code="https://github.com/BeingBeyond/Being-VL-0.5",
+        sources=OURS,
         weights=(
             Weights(
                 file="being_vl_bpe.safetensors",

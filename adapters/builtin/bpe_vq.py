@@ -17,7 +17,7 @@ from vtbench.adapters.networks.parts import patches
 from vtbench.adapters.networks.parts.byte_pairs import merged
 from vtbench.models.checkpoint import read
 from vtbench.types.adapter import Tokenizer
-from vtbench.types.cards import Card, Family, Multiple, Weights
+from vtbench.types.cards import OURS, Card, Family, Multiple, Weights
 from vtbench.types.errors import VtbenchError
 from vtbench.types.tokens import Codes, Tokens
 
@@ -28,6 +28,7 @@ SIDE, CODEBOOK, MOST = 8, 256, 1024
 CARD = Card(
     name="bpe-vq",
     family="bpe-vq",
+    sources=OURS,
     kind="discrete",
     title="Byte pairs of k-means VQ tokens",
     sizes=Multiple(of=SIDE),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from vtbench.images.rounding import to_float, to_uint8
 from vtbench.types.adapter import Tokenizer
-from vtbench.types.cards import Card, Family, Multiple
+from vtbench.types.cards import OURS, Card, Family, Multiple
 from vtbench.types.errors import VtbenchError
 from vtbench.types.tokens import Latents, Tokens
 
@@ -18,6 +18,7 @@ CARDS = (
     Card(
         name="identity",
         family="ceilings",
+        sources=OURS,
         kind="continuous",
         title="Identity",
         latent_channels=3,
@@ -29,6 +30,7 @@ CARDS = (
     Card(
         name="resize",
         family="ceilings",
+        sources=OURS,
         kind="continuous",
         title="Resize only",
         sizes=Multiple(1),

@@ -11,7 +11,7 @@ from vtbench.adapters.fits.kodak import FILES as KODAK
 from vtbench.images.reading import PLUGINS, formats
 from vtbench.images.rounding import to_float, to_uint8
 from vtbench.types.adapter import Tokenizer
-from vtbench.types.cards import Card, Family, Multiple
+from vtbench.types.cards import OURS, Card, Family, Multiple
 from vtbench.types.errors import ImageFailed, MissingExtra, VtbenchError
 from vtbench.types.tokens import Bitstream, Tokens
 
@@ -24,7 +24,15 @@ QUALITIES = (5, 10, 20, 30, 50, 75, 90, 95)
 def _card(name: str, title: str, note: str, **more: Any) -> Card:
     curves = (KODAK[name],) if name in KODAK else ()
     return Card(
-        name=name, family="codecs", kind="codec", title=title, sizes=Multiple(1), note=note, curves=curves, **more
+        name=name,
+        family="codecs",
+        sources=OURS,
+        kind="codec",
+        title=title,
+        sizes=Multiple(1),
+        note=note,
+        curves=curves,
+        **more,
     )
 
 

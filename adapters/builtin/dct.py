@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from vtbench.adapters.networks.parts import patches
 from vtbench.types.adapter import Tokenizer
-from vtbench.types.cards import Card, Family, Multiple
+from vtbench.types.cards import OURS, Card, Family, Multiple
 from vtbench.types.errors import VtbenchError
 from vtbench.types.tokens import Codes, Tokens
 
@@ -30,6 +30,7 @@ block, right after luma's DC: a block without it is grey, which costs more decib
 CARD = Card(
     name="dct",
     family="dct",
+    sources=OURS,
     kind="discrete",
     title="Progressive block DCT",
     sizes=Multiple(of=SIDE),

@@ -10,7 +10,7 @@ from vtbench.adapters.fits.files import KMEANS_VQ
 from vtbench.adapters.networks.parts import patches
 from vtbench.models.checkpoint import read
 from vtbench.types.adapter import Tokenizer
-from vtbench.types.cards import Card, Family, Multiple
+from vtbench.types.cards import OURS, Card, Family, Multiple
 from vtbench.types.errors import VtbenchError
 from vtbench.types.tokens import Codes, Tokens
 
@@ -22,6 +22,7 @@ CODEBOOKS = (256, 1024, 4096)
 CARD = Card(
     name="kmeans-vq",
     family="kmeans-vq",
+    sources=OURS,
     kind="discrete",
     title="k-means VQ of 8 x 8 patches",
     sizes=Multiple(of=SIDE),

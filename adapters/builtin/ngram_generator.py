@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtbench.types.adapter import Generator, Prompt, Tokenizer
-from vtbench.types.cards import Card, Family, Multiple
+from vtbench.types.cards import OURS, Card, Family, Multiple
 from vtbench.types.errors import VtbenchError
 from vtbench.types.tokens import Codes
 
@@ -28,6 +28,7 @@ mirrored."""
 CARD = Card(
     name="ngram-kmeans",
     family="ngram-generator",
+    sources=OURS,
     kind="generator",
     title="n-grams of k-means tokens",
     sizes=Multiple(of=8, at_least=8),

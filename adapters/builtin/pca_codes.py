@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from vtbench.adapters.networks.parts import patches
 from vtbench.models.checkpoint import read
 from vtbench.types.adapter import Tokenizer
-from vtbench.types.cards import Card, Family, Multiple, Weights
+from vtbench.types.cards import OURS, Card, Family, Multiple, Weights
 from vtbench.types.errors import VtbenchError
 from vtbench.types.tokens import Codes, Tokens
 
@@ -32,6 +32,7 @@ WEIGHTS = Weights(
 FSQ = Card(
     name="pca-fsq",
     family="pca-codes",
+    sources=OURS,
     kind="discrete",
     title="FSQ of 6 PCA dimensions of 8 x 8 patches",
     sizes=Multiple(of=SIDE),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from vtbench.adapters.networks.parts import patches
 from vtbench.models.checkpoint import read
 from vtbench.types.adapter import Tokenizer
-from vtbench.types.cards import Card, Family, Multiple, Weights
+from vtbench.types.cards import OURS, Card, Family, Multiple, Weights
 from vtbench.types.errors import VtbenchError
 from vtbench.types.tokens import Codes, Tokens
 
@@ -24,6 +24,7 @@ SIDE, BOOKS = 8, (2, 4, 8)
 CARD = Card(
     name="product-quant",
     family="product-quant",
+    sources=OURS,
     kind="discrete",
     title="Product quantization of 8 x 8 patches",
     sizes=Multiple(of=SIDE),

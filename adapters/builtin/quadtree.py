@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from vtbench.adapters.networks.parts import patches
 from vtbench.models.checkpoint import read
 from vtbench.types.adapter import Tokenizer
-from vtbench.types.cards import Card, Family, Multiple, Weights
+from vtbench.types.cards import OURS, Card, Family, Multiple, Weights
 from vtbench.types.errors import VtbenchError
 from vtbench.types.tokens import Codes, Tokens
 
@@ -28,6 +28,7 @@ BISECTIONS = 40
 CARD = Card(
     name="quadtree",
     family="quadtree",
+    sources=OURS,
     kind="discrete",
     title="Quadtree of 4 x 4 codes",
     sizes=Multiple(of=SIDES[0]),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from vtbench.adapters.networks.parts import patches
 from vtbench.models.checkpoint import read
 from vtbench.types.adapter import Tokenizer
-from vtbench.types.cards import Card, Family, Multiple, Weights
+from vtbench.types.cards import OURS, Card, Family, Multiple, Weights
 from vtbench.types.errors import VtbenchError
 from vtbench.types.tokens import Codes, Tokens
 
@@ -20,6 +20,7 @@ SIDE, DEPTH = 8, 8
 CARD = Card(
     name="residual-vq",
     family="residual-vq",
+    sources=OURS,
     kind="discrete",
     title="Residual k-means VQ of 8 x 8 patches",
     sizes=Multiple(of=SIDE),

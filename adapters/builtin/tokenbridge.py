@@ -15,7 +15,7 @@ from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
 from vtbench.models.network import load_class
 from vtbench.types.adapter import Tokenizer
-from vtbench.types.cards import Card, Family, Fixed, Multiple, Published, Weights, Wrapping
+from vtbench.types.cards import Card, Family, Fixed, Multiple, Published, Weights, Wrapping, stated
 from vtbench.types.conditions import Conditions, validation
 from vtbench.types.errors import VtbenchError
 from vtbench.types.tokens import Codes, Latents, Tokens
@@ -48,6 +48,7 @@ def card_for(base: Card) -> Card:
         licence=base.licence,
         paper=_PAPER,
         code=_CODE,
+        sources=base.sources,
         tokens_at_256=base.tokens_at_256,
         alphabets=(2 ** int(OPTIONS["bits"]),) * (base.latent_channels or 0),
         latent_channels=base.latent_channels,
@@ -144,6 +145,13 @@ CARDS = (
         licence="MIT",
         paper=_PAPER,
         code=_CODE,
+        sources=stated(
+            "YuqingWang1029/TokenBridge@3ede281",
+            licence="LICENSE",
+            trained_on="README.md names the generators' alone; the autoencoder is MAR's: arXiv:2406.11838",
+            arch="README.md (--bits 6 --range 5.0), reconstruction.py",
+            weights='README.md ("Preparation")',
+        ),
         # Upstream's copy of MAR's file; the quantizer has no parameters.
         weights=(
             Weights(file="pretrained_models/vae/kl16.ckpt", hub="Epiphqny/TokenBridge", key=("model",), licence="MIT"),

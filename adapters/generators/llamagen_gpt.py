@@ -8,13 +8,27 @@ from typing import Any
 from vtbench.models import checkpoint, fill
 from vtbench.models.native_generator import NativeGenerator, build, text_features
 from vtbench.models.network import build_network
-from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.cards import Card, Family, Fixed, Published, Weights, stated
 from vtbench.types.conditions import Conditions, samples
 from vtbench.types.errors import VtbenchError
+
+_SOURCES = stated(
+    "FoundationVision/LlamaGen@ce98ec4",
+    licence="README.md:121",
+    trained_on="README.md:43, 90-91",
+    arch="autoregressive/models/gpt.py:406-447",
+    weights="README.md:55-61, 90-91",
+    tokenizer="README.md:47, 85",
+    options="GETTING_STARTED.md:45-53 (classes), autoregressive/sample/sample_t2i.py (text)",
+)
 
 _README = "LlamaGen README.md:54-61"
 _SIZES = {"B": (768, 12, 12), "L": (1024, 24, 16), "XL": (1280, 36, 20), "XXL": (1536, 48, 24), "3B": (3200, 24, 32)}
 """Preset: width, layers, heads (gpt.py:406-447)."""
+_DATA = {None: ("ImageNet-1k",), 1: ("LAION-COCO 50M",), 2: ("LAION-COCO 50M", "internal 10M")}
+"""By the stage of the text models, the second of which goes on from the first."""
+_GUIDANCE = {"B": 2.0, "L": 2.0, "XL": 1.75, "XXL": 1.75, "3B": 1.65}
+"""Of the 50,000 samples behind the FID (GETTING_STARTED.md:45-53), with all codes (sample_c2i_ddp.py:184)."""
 
 
 def _arch(size: str, pixels: int, kind: str) -> dict[str, Any]:
@@ -34,18 +48,23 @@ def _arch(size: str, pixels: int, kind: str) -> dict[str, Any]:
     }
 
 
-def _protocol(pixels: int) -> Conditions:
-    return samples("ADM", 50_000, "resized to 256", size=256) if pixels == 384 else samples("ADM", 50_000)
+def _protocol(size: str, pixels: int) -> Conditions:
+    guidance = _GUIDANCE[size]
+    words = [f"guidance {guidance:g}, all codes"]
+    stated: dict[str, Any] = {"options": (("cfg_scale", guidance), ("top_k", 0))}
+    if pixels == 384:
+        words, stated = ["resized to 256", *words], {"size": 256, **stated}
+    return samples("ADM", 50_000, *words, **stated)
 
 
 def _card(size: str, pixels: int, fid: float | None = None, *, stage: int | None = None) -> Card:
     kind = "c2i" if stage is None else "t2i"
     file = f"c2i_{size}_{pixels}" if stage is None else f"t2i_{size}_stage{stage}_{pixels}"
     options: dict[str, Any] = {
-        "cfg_scale": 4.0 if kind == "c2i" else 7.5,
+        "cfg_scale": _GUIDANCE[size] if kind == "c2i" else 7.5,
         "cfg_interval": -1,
         "temperature": 1.0,
-        "top_k": 2000 if kind == "c2i" else 1000,
+        "top_k": 0 if kind == "c2i" else 1000,
         "top_p": 1.0,
         "cache": True,
         # plain, speculative (same distribution), relaxed (LANTERN: near codes lend their mass).
@@ -67,6 +86,7 @@ def _card(size: str, pixels: int, fid: float | None = None, *, stage: int | None
         licence="MIT",
         paper="https://arxiv.org/abs/2406.06525",
         code="https://github.com/FoundationVision/LlamaGen",
+        sources=_SOURCES,
         weights=(
             Weights(
                 file=f"{file}.pt",
@@ -75,8 +95,9 @@ def _card(size: str, pixels: int, fid: float | None = None, *, stage: int | None
                 licence="MIT",
             ),
         ),
+        trained_on=_DATA[stage],
         options=options,
-        published=() if fid is None else (Published("fid", fid, _README, _protocol(pixels)),),
+        published=() if fid is None else (Published("fid", fid, _README, _protocol(size, pixels)),),
         arch=_arch(size, pixels, kind),
         aliases=(f"llamagen_{file}",),
         tokenizer=f"llamagen-vq-ds16-{kind}",

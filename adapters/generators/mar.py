@@ -5,8 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from vtbench.models.native_generator import NativeGenerator, build
-from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.cards import Card, Family, Fixed, Published, Weights, stated
 from vtbench.types.conditions import samples
+
+_SOURCES = stated(
+    "LTH14/mar@fe470ac",
+    licence="LICENSE",
+    trained_on="README.md:26",
+    arch="models/mar.py",
+    weights="README.md:61-63",
+    tokenizer="README.md:96",
+    options="README.md:109-145",
+)
 
 _README = "MAR README.md:61-63"
 _BOX = "https://www.dropbox.com/scl/fi"
@@ -26,6 +36,7 @@ def _card(
         licence="MIT",
         paper="https://arxiv.org/abs/2406.11838",
         code="https://github.com/LTH14/mar",
+        sources=_SOURCES,
         weights=(Weights(file="checkpoint-last.pth", url=f"{_BOX}/{url}", key=("model_ema", "model"), licence="MIT"),),
         options={
             "num_iter": 256,
@@ -38,6 +49,7 @@ def _card(
             Published("fid", fid, _README, samples("ADM", 50_000)),
             Published("is", score, _README, samples("ADM", 50_000)),
         ),
+        trained_on=("ImageNet-1k",),
         arch={
             "img_size": 256,
             "vae_stride": 16,

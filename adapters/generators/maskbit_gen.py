@@ -5,8 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from vtbench.models.native_generator import NativeGenerator, build
-from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.cards import Card, Family, Fixed, Published, Weights, stated
 from vtbench.types.conditions import Conditions, samples
+
+_SOURCES = stated(
+    "markweberdev/maskbit@5ea3d73",
+    licence="LICENSE",
+    trained_on="README.md:42, 82",
+    arch="configs/generator/*.yaml",
+    weights="README.md:71-78",
+    tokenizer="configs/generator/*.yaml",
+    options="configs/generator/*.yaml, README.md:71-78",
+)
 
 _README = "MaskBit README.md:71-78"
 
@@ -27,6 +37,7 @@ def _card(bits: int, *further: Published, fid: float, guidance: float, warmth: f
         licence="Apache-2.0",
         paper="https://arxiv.org/abs/2409.16211",
         code="https://github.com/markweberdev/maskbit",
+        sources=_SOURCES,
         weights=(Weights(file=f"{stem}.bin", hub=f"markweber/{stem}"),),
         options={
             "guidance_scale": guidance,
@@ -39,6 +50,7 @@ def _card(bits: int, *further: Published, fid: float, guidance: float, warmth: f
             "mask_schedule_strategy": "arccos",
         },
         published=(Published("fid", fid, _README, _protocol(64)), *further),
+        trained_on=("ImageNet-1k",),
         arch={
             "img_size": 256,
             "hidden_dim": 1024,

@@ -5,8 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from vtbench.models.native_generator import NativeGenerator, build
-from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.cards import Card, Family, Fixed, Published, Weights, stated
 from vtbench.types.conditions import samples
+
+_SOURCES = stated(
+    "bytedance/1d-tokenizer@942a96f",
+    licence="LICENSE",
+    trained_on="README_TiTok.md:36-38 (the files' names)",
+    arch="configs/infer/TiTok/*.yaml",
+    weights="README_TiTok.md:36-38",
+    tokenizer="README_TiTok.md:36-38",
+    options='README_TiTok.md ("Testing on ImageNet-1K Benchmark")',
+)
 
 
 def _card(
@@ -21,6 +31,7 @@ def _card(
         licence="Apache-2.0",
         paper="https://arxiv.org/abs/2406.07550",
         code="https://github.com/bytedance/1d-tokenizer",
+        sources=_SOURCES,
         weights=(Weights(file=f"generator_titok_{variant}.bin", hub="fun-research/TiTok", licence="Apache-2.0"),),
         options={
             "guidance_scale": guidance,
@@ -31,6 +42,7 @@ def _card(
             "num_sample_steps": steps,
         },
         published=(Published("fid", fid, "README_TiTok.md:36-38", samples("ADM", 50_000)),),
+        trained_on=("ImageNet-1k",),
         arch={
             "model": {
                 "vq_model": {"codebook_size": 4096, "num_latent_tokens": tokens},

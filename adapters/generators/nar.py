@@ -5,10 +5,26 @@ from __future__ import annotations
 from typing import Any
 
 from vtbench.models.native_generator import NativeGenerator, build, text_features
-from vtbench.types.cards import Card, Family, Fixed, Weights
+from vtbench.types.cards import Card, Family, Fixed, Weights, stated
+
+_SOURCES = stated(
+    "ThisisBillhe/NAR@225c1fb",
+    licence="NAR-images/LICENSE",
+    trained_on="NAR-images/README.md (its first heading; the table of text models)",
+    arch="NAR-images/autoregressive/models",
+    weights="NAR-images/README.md",
+    options="NAR-images/GETTING_STARTED.md:27, NAR-images/autoregressive/sample/sample_t2i.py",
+    tokenizer='NAR-images/README.md ("VQ-VAE models")',
+)
 
 _SIZES = {"B": (768, 12, 12), "M": (1024, 18, 16), "L": (1024, 24, 16), "XL": (1280, 36, 20)}
 """Preset: width, layers, heads."""
+_DATA = {
+    None: ("ImageNet-1k",),
+    1: ("LAION-COCO, 4M of it",),
+    2: ("LAION-COCO, 4M of it", "text-to-image-2M"),
+}
+"""By the stage of the text models."""
 
 
 def _card(size: str, pixels: int, *, stage: int | None = None, hub: str | None = None) -> Card:
@@ -19,10 +35,10 @@ def _card(size: str, pixels: int, *, stage: int | None = None, hub: str | None =
     )
     stem = f"{kind}_{size}_{pixels}" if stage is None else f"t2i_{size}_stage{stage}_{pixels}"
     options: dict[str, Any] = {
-        "cfg_scale": 4.0 if kind == "c2i" else 7.5,
+        "cfg_scale": 2.0 if kind == "c2i" else 7.5,
         "cfg_interval": -1,
         "temperature": 1.0,
-        "top_k": 2000 if kind == "c2i" else 1000,
+        "top_k": 0 if kind == "c2i" else 1000,
         "top_p": 1.0,
     }
     if kind == "t2i":
@@ -33,10 +49,12 @@ def _card(size: str, pixels: int, *, stage: int | None = None, hub: str | None =
         kind="generator",
         title=f"NAR {size}, {pixels} x {pixels}, {'ImageNet classes' if kind == 'c2i' else f'text, stage {stage}'}",
         sizes=Fixed(pixels),
-        licence="not known here: see the repository",
+        licence="MIT",
         paper="https://arxiv.org/abs/2503.10696",
         code="https://github.com/ThisisBillhe/NAR",
+        sources=_SOURCES,
         weights=(Weights(file=f"{stem}.pt", hub=hub, key=("model", "module", "state_dict")),),
+        trained_on=_DATA[stage],
         options=options,
         arch={
             "dim": dim,

@@ -6,8 +6,17 @@ from typing import Any
 
 from vtbench.models.native_generator import NativeGenerator, build, text_features
 from vtbench.types.adapter import Prompt
-from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.cards import Card, Family, Fixed, Published, Weights, stated
 from vtbench.types.conditions import samples
+
+_SOURCES = stated(
+    "ShoufaChen/PixelFlow@8805204",
+    licence="LICENSE",
+    trained_on='README.md ("ImageNet Preparation"); of the text model it names none',
+    arch="configs/pixelflow_xl_c2i.yaml",
+    weights="README.md:28-29",
+    tokenizer="README.md: it draws pixels, there is none",
+)
 
 
 def _card(kind: str, size: int, *, fid: float | None = None) -> Card:
@@ -28,6 +37,7 @@ def _card(kind: str, size: int, *, fid: float | None = None) -> Card:
         licence="MIT",
         paper="https://arxiv.org/abs/2504.07963",
         code="https://github.com/ShoufaChen/PixelFlow",
+        sources=_SOURCES,
         weights=(Weights(file="model.pt", hub=f"ShoufaChen/PixelFlow-{'Class' if classes else 'Text'}2Image"),),
         options=options,
         published=()
@@ -35,6 +45,7 @@ def _card(kind: str, size: int, *, fid: float | None = None) -> Card:
         else (
             Published("fid", fid, "PixelFlow README.md:28", samples("ADM", 50_000, "dopri5 solver"), "ours is Euler"),
         ),
+        trained_on=("ImageNet-1k",) if classes else (),
         arch={
             "model": {
                 "num_attention_heads": 16,

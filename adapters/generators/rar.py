@@ -5,8 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from vtbench.models.native_generator import NativeGenerator, build
-from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.cards import Card, Family, Fixed, Published, Weights, stated
 from vtbench.types.conditions import samples
+
+_SOURCES = stated(
+    "bytedance/1d-tokenizer@942a96f",
+    licence="LICENSE",
+    trained_on="README_RAR.md:40",
+    arch="configs/training/generator/rar.yaml",
+    weights="README_RAR.md:35-38",
+    tokenizer="README_RAR.md:61",
+    options='README_RAR.md ("Testing on ImageNet-1K Benchmark")',
+)
 
 
 def _card(
@@ -29,6 +39,7 @@ def _card(
         licence="Apache-2.0",
         paper="https://arxiv.org/abs/2411.00776",
         code="https://github.com/bytedance/1d-tokenizer",
+        sources=_SOURCES,
         weights=(Weights(file=f"rar_{size}.bin", hub="yucornetto/RAR", licence="Apache-2.0"),),
         options={
             "guidance_scale": guidance,
@@ -37,6 +48,7 @@ def _card(
             "cache": True,
         },
         published=(Published("fid", fid, "README_RAR.md:35-38", samples("ADM", 50_000)),),
+        trained_on=("ImageNet-1k",),
         arch={
             "model": {
                 "vq_model": {"codebook_size": 1024},

@@ -5,8 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from vtbench.models.native_generator import NativeGenerator, build
-from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.cards import Card, Family, Fixed, Published, Weights, stated
 from vtbench.types.conditions import samples
+
+_SOURCES = stated(
+    "FoundationVision/VAR@78b9539",
+    licence="README.md:208",
+    trained_on='README.md ("Training Scripts": ImageNet)',
+    arch="models/__init__.py:9-37",
+    weights="README.md:91-96",
+    tokenizer="README.md:98",
+    options="README.md:155",
+)
 
 _README = "VAR README.md:89-96"
 _256, _512 = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16), (1, 2, 3, 4, 6, 9, 13, 18, 24, 32)
@@ -24,10 +34,12 @@ def _card(depth: int, fid: float, *further: Published) -> Card:
         licence="MIT",
         paper="https://arxiv.org/abs/2404.02905",
         code="https://github.com/FoundationVision/VAR",
+        sources=_SOURCES,
         weights=(Weights(file=f"var_d{depth}.pth", hub="FoundationVision/var", licence="MIT"),),
         # README.md:155 for FID.
         options={"cfg": 1.5, "top_k": 900, "top_p": 0.96, "more_smooth": False, "cache": True},
         published=(Published("fid", fid, _README, samples("ADM", 50_000)), *further),
+        trained_on=("ImageNet-1k",),
         arch={
             "num_classes": 1000,
             "depth": depth,

@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from vtbench.models.native_generator import NativeGenerator, build
-from vtbench.types.cards import Card, Family, Fixed, Weights
+from vtbench.types.cards import Card, Family, Fixed, Weights, stated
+
+_SOURCES = stated(
+    "OliverRensu/xAR@121e9c9",
+    licence="has no licence file",
+    trained_on='README.md ("Preparation": ImageNet)',
+    arch="models/xar.py",
+    weights='README.md ("Evaluation")',
+    tokenizer='README.md ("Preparation": that of MAR)',
+    options='README.md ("Evaluation")',
+)
 
 SCALE = 0.2325
 """Latents of the KL-16 tokenizer are multiplied by it before the model sees them (MAR's convention)."""
@@ -18,11 +28,13 @@ def _card(size: str, dim: int, depth: int, heads: int, steps: int, cfg: float) -
         kind="generator",
         title=f"xAR-{size}",
         sizes=Fixed(256),
-        licence="not known here: see the repository",
+        licence="none stated (the repository has no licence file)",
         paper="https://arxiv.org/abs/2502.20388",
         code="https://github.com/OliverRensu/xAR",
+        sources=_SOURCES,
         weights=(Weights(file=f"xAR-{size}.pth", hub="OliverRen/xAR"),),
         options={"num_steps": steps, "cfg": cfg},
+        trained_on=("ImageNet-1k",),
         arch={
             "img_size": 256,
             "vae_stride": 16,

@@ -30,6 +30,15 @@ model's own is the one behind its classes, and is given to it instead."""
 
 def _card(name: str, title: str, hub: str | None, licence: str | None, conditioning: Any, **more: Any) -> Card:
     weights = Weights(file="model_index.json", role="folder", hub=hub, licence=licence)
+    place = hub or "the folder that is given"
+    sources = {
+        "licence": f"{place}, model card",
+        "arch": f"{place}, the configurations of its parts",
+        "weights": place,
+        "options": "the pipeline's own defaults",
+        "tokenizer": "the folder holds its own autoencoder",
+        **more.pop("sources", {}),
+    }
     return Card(
         name=name,
         family="diffusers-pipeline",
@@ -42,6 +51,7 @@ def _card(name: str, title: str, hub: str | None, licence: str | None, condition
         conditioning=conditioning,
         stochastic=True,
         extra="hub",
+        sources=sources,
         **more,
     )
 
@@ -53,6 +63,7 @@ CARDS = (
         hub=None,
         licence=None,
         conditioning=None,
+        sources={"trained_on": "the folder that is given"},
         note="give its folder with --checkpoint; conditioned by text or class as its call takes them",
     ),
     _card(
@@ -62,13 +73,14 @@ CARDS = (
         "CC-BY-NC-4.0",
         "class",
         paper="https://arxiv.org/abs/2212.09748",
-        trained_on=("ImageNet",),
+        trained_on=("ImageNet-1k",),
+        sources={"trained_on": "arXiv:2212.09748"},
     ),
     _card(
         "pixart-sigma-1024",
         "PixArt-Sigma-XL 1024",
         "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS",
-        "CreativeML OpenRAIL",
+        "OpenRAIL++",
         "text",
         paper="https://arxiv.org/abs/2403.04692",
     ),

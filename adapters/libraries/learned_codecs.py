@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from vtbench.adapters.fits.kodak import LEARNED as KODAK
 from vtbench.models.checkpoint import read
 from vtbench.types.adapter import Tokenizer
-from vtbench.types.cards import Card, Family, Multiple, Weights
+from vtbench.types.cards import Card, Family, Multiple, Weights, stated
 from vtbench.types.errors import MissingExtra, VtbenchError
 from vtbench.types.tokens import Bitstream, Tokens
 
@@ -116,6 +116,13 @@ def _card(name: str, title: str, paper: str, note: str = "") -> Card:
         licence="BSD-3-Clause-Clear",
         paper=paper,
         code="https://github.com/InterDigitalInc/CompressAI",
+        sources=stated(
+            "InterDigitalInc/CompressAI@869a9f5",
+            licence="Readme.md:147",
+            trained_on="docs/source/zoo.rst:38-40",
+            arch="compressai/models, compressai/zoo/image.py",
+            weights="compressai/zoo/image.py",
+        ),
         weights=weights,
         trained_on=("Vimeo-90k",),
         options={"quality": 4, "metric": "mse"},

@@ -188,6 +188,12 @@ class TransformersVQ(Tokenizer):
 
 
 def _card(name: str, title: str, hub: str, licence: str, *, book: int, channels: int, factor: int, **more: Any) -> Card:
+    sources = {
+        "licence": f"{hub}, model card",
+        "arch": f"{hub}, config.json",
+        "weights": hub,
+        **more.pop("sources", {}),
+    }
     return Card(
         name=name,
         family="transformers",
@@ -202,6 +208,7 @@ def _card(name: str, title: str, hub: str, licence: str, *, book: int, channels:
         downsample=factor,
         value_range=(-1.0, 1.0),
         extra="hub",
+        sources=sources,
         **more,
     )
 
@@ -217,6 +224,7 @@ CARDS = (
         factor=16,
         code="https://github.com/deepseek-ai/Janus",
         paper="https://arxiv.org/abs/2501.17811",
+        sources={"trained_on": "deepseek-ai/Janus@1daa72f README.md names none"},
         note="The folder is the whole VLM; its vqmodel is read.",
     ),
     _card(
@@ -229,6 +237,8 @@ CARDS = (
         factor=8,
         code="https://github.com/baaivision/Emu3",
         paper="https://arxiv.org/abs/2409.18869",
+        trained_on=("LAION-High-Resolution", "InternVid"),
+        sources={"trained_on": "arXiv:2409.18869; baaivision/Emu3@f6ea9aa README.md names none"},
         note="The folder is the whole VLM; its vqmodel is read.",
     ),
     Card(
@@ -238,6 +248,7 @@ CARDS = (
         title="Any Janus or Emu3 quantizer in transformers' format (--checkpoint FOLDER)",
         licence="as stated beside the given weights",
         code="https://github.com/huggingface/transformers",
+        sources=dict.fromkeys(("licence", "arch", "weights", "trained_on"), "the folder that is given"),
         weights=(Weights(file="model.safetensors", role="folder"),),
         value_range=(-1.0, 1.0),
         extra="hub",

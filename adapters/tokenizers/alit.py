@@ -8,12 +8,20 @@ from typing import TYPE_CHECKING, Any
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import PrefixTokenizer
 from vtbench.models.noise import Seeded
-from vtbench.types.cards import Card, Family, Fixed, Weights
+from vtbench.types.cards import Card, Family, Fixed, Weights, stated
 from vtbench.types.errors import VtbenchError
 from vtbench.types.tokens import Codes, Latents, Tokens
 
 if TYPE_CHECKING:
     import torch
+
+_SOURCES = stated(
+    "ShivamDuggal4/adaptive-length-tokenizer@8c0b4ec",
+    licence="has no licence file",
+    trained_on="README.md:76-84",
+    arch="adaptive_tokenizers/configs/adaptive_*.yaml",
+    weights="pretrained_models/download.py, README.md:76-84",
+)
 
 _DROPBOX = "https://www.dropbox.com/scl/fi/"
 _LICENCE = "none stated"
@@ -45,6 +53,7 @@ def _card(size: str, base: str, latents: str, data: str, link: str, file: str | 
         licence=_LICENCE,
         paper="https://arxiv.org/abs/2411.02393",
         code="https://github.com/ShivamDuggal4/adaptive-length-tokenizer",
+        sources=_SOURCES,
         weights=(weights,),
         tokens_at_256=256,
         alphabets=(4096,) if discrete else (),

@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Multiple, Published, Weights
+from vtbench.types.cards import Card, Family, Multiple, Published, Weights, stated
+
+_SOURCES = stated(
+    "apple/ml-atoken@3f5afdc",
+    licence="README.md:121, MODEL-LICENSE",
+    trained_on="README.md names none",
+    arch="configs/atoken-*.yaml",
+    weights="download_checkpoints.sh",
+)
 
 _LICENCE = "Apple ML Research Model licence (research only)"
 _BOOKS, _LEVELS = 8, [4] * 6
@@ -45,6 +53,7 @@ def _card(name: str, title: str, *, channels: int, discrete: bool = False, more:
         licence=_LICENCE,
         paper="https://arxiv.org/abs/2509.14476",
         code="https://github.com/apple/ml-atoken",
+        sources=_SOURCES,
         weights=(
             Weights(file=f"{name}.pt", url=f"https://ml-site.cdn-apple.com/models/atoken/{name}.pt", licence=_LICENCE),
         ),

@@ -6,8 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.cards import Card, Family, Fixed, Published, Weights, stated
 from vtbench.types.conditions import validation
+
+_SOURCES = stated(
+    "zhaoyue-zephyrus/bsq-vit@37d212d",
+    licence="README.md:81-83",
+    trained_on="configs/tokenizer/imagenet_256x256_*.yaml",
+    arch="configs/tokenizer/imagenet_256x256_*.yaml",
+    weights="README.md:44-49",
+)
 
 _README = "bsq-vit README (arXiv:2406.07548)"
 _SHARE = "https://utexas.box.com/s/"
@@ -67,6 +75,7 @@ def _card(
         licence="MIT",
         paper=f"https://arxiv.org/abs/{paper}",
         code="https://github.com/zhaoyue-zephyrus/bsq-vit",
+        sources=_SOURCES,
         weights=(weights,),
         tokens_at_256=1024,
         alphabets=(codes,) if bits is None else (2,) * bits,

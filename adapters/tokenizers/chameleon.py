@@ -7,8 +7,25 @@ from typing import Any
 
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Multiple, Weights
+from vtbench.types.cards import Card, Family, Multiple, Weights, stated
 
+_CHAMELEON, _ANOLE = "https://github.com/facebookresearch/chameleon", "https://github.com/GAIR-NLP/anole"
+_SOURCES = {
+    _CHAMELEON: stated(
+        "facebookresearch/chameleon@dbbe47f",
+        licence="README.md:61, LICENSE",
+        trained_on="README.md names none",
+        arch="chameleon/inference/vqgan.py",
+        weights="README.md (by a form)",
+    ),
+    _ANOLE: stated(
+        "GAIR-NLP/anole@af563fa",
+        licence="README.md:156-165",
+        trained_on="README.md names the language model's, not the tokenizer's",
+        arch="README.md (Chameleon's)",
+        weights="README.md:156-158",
+    ),
+}
 _ARCH = archs.taming(archs.vq(8192, 256), attn_resolutions=(), resolution=512)
 
 
@@ -22,6 +39,7 @@ def _card(name: str, title: str, weights: Weights, *, code: str, paper: str) -> 
         licence=weights.licence,
         paper=paper,
         code=code,
+        sources=_SOURCES[code],
         weights=(weights,),
         tokens_at_256=256,
         alphabets=(8192,),
@@ -45,7 +63,7 @@ CARDS = (
             licence="Chameleon Research License",
             ema=False,
         ),
-        code="https://github.com/facebookresearch/chameleon",
+        code=_CHAMELEON,
         paper="https://arxiv.org/abs/2405.09818",
     ),
     _card(
@@ -58,7 +76,7 @@ CARDS = (
             licence="Chameleon Research License",
             ema=False,
         ),
-        code="https://github.com/GAIR-NLP/anole",
+        code=_ANOLE,
         paper="https://arxiv.org/abs/2407.06135",
     ),
 )

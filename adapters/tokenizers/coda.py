@@ -7,8 +7,16 @@ from typing import Any
 
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.cards import Card, Family, Fixed, Published, Weights, stated
 from vtbench.types.conditions import validation
+
+_SOURCES = stated(
+    "LeapLabTHU/CODA@5358d04",
+    licence="LICENSE.txt",
+    trained_on="README.md:30-31",
+    arch="tokenizer/coda/models",
+    weights="README.md:72-73",
+)
 
 _NONE = dict.fromkeys(
     (
@@ -55,6 +63,7 @@ def _card(
         licence=licence,
         paper="https://arxiv.org/abs/2503.17760",
         code="https://github.com/LeapLabTHU/CODA",
+        sources=_SOURCES,
         weights=(part("vae"), part("quantizer")),
         tokens_at_256=sum(side**2 for side in scales),
         alphabets=(codes,),

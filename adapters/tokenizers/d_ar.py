@@ -6,8 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.cards import Card, Family, Fixed, Published, Weights, stated
 from vtbench.types.conditions import validation
+
+_SOURCES = stated(
+    "showlab/D-AR@3fb0f2d",
+    licence="README.md:34-35",
+    trained_on="README.md:19",
+    arch="configs/tokenizer_v1.yaml",
+    weights="README.md:22",
+)
 
 CARDS = (
     Card(
@@ -19,6 +27,7 @@ CARDS = (
         licence="MIT",
         paper="https://arxiv.org/abs/2505.23660",
         code="https://github.com/showlab/D-AR",
+        sources=_SOURCES,
         weights=(Weights(file="D-AR-tokenizer_v1.pt", hub="showlab/D-AR", key=("ema", "model"), licence="MIT"),),
         tokens_at_256=256,
         alphabets=(16384,),

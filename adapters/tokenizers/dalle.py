@@ -6,8 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Multiple, Published, Weights
+from vtbench.types.cards import Card, Family, Multiple, Published, Weights, stated
 from vtbench.types.conditions import against
+
+_SOURCES = stated(
+    "openai/DALL-E@5be4b23",
+    licence="LICENSE",
+    trained_on="model_card.md:28-31",
+    arch="dall_e/encoder.py, dall_e/decoder.py",
+    weights="notebooks/usage.ipynb:52-53",
+)
 
 _CDN = "https://cdn.openai.com/dall-e"
 _TAMING = "taming-transformers README"
@@ -23,6 +31,7 @@ CARDS = (
         licence=_LICENCE,
         paper="https://arxiv.org/abs/2102.12092",
         code="https://github.com/openai/DALL-E",
+        sources=_SOURCES,
         # Whole pickled modules, each with the names of its own half.
         weights=tuple(
             Weights(file=f"{role}.pkl", role=role, url=f"{_CDN}/{role}.pkl", licence=_LICENCE, ema=None)

@@ -9,8 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from vtbench.models.native import PrefixTokenizer
-from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.cards import Card, Family, Fixed, Published, Weights, stated
 from vtbench.types.conditions import Conditions
+
+_SOURCES = stated(
+    "apple/ml-flextok@87d00cc",
+    licence="README.md:148, LICENSE_WEIGHTS",
+    trained_on='README.md:67-72 ("IN1K", "DFN")',
+    arch="flextok/",
+    weights="README.md:67-72",
+)
 
 _256 = Conditions(
     "ImageNet validation 50k, 256 x 256, 256 tokens",
@@ -41,6 +49,7 @@ def _card(encoder: int, decoder: int, data: str, trained_on: str, published: tup
         licence=LICENCE,
         paper="https://arxiv.org/abs/2502.13967",
         code="https://github.com/apple/ml-flextok",
+        sources=_SOURCES,
         weights=(Weights(file="model.safetensors", hub=f"EPFL-VILAB/{name}", licence=LICENCE),),
         tokens_at_256=256,
         alphabets=(64000,),

@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Multiple, Weights
+from vtbench.types.cards import Card, Family, Multiple, Weights, stated
+
+_SOURCES = stated(
+    "apple/ml-flextok@87d00cc",
+    licence="README.md:148, LICENSE_WEIGHTS",
+    trained_on="README.md names none",
+    arch="README.md:118-124",
+    weights="README.md:122-124",
+)
 
 _LICENCE = "Apple Machine Learning Research Model License (research only)"
 
@@ -22,6 +30,7 @@ def _card(channels: int) -> Card:
         licence=_LICENCE,
         paper="https://arxiv.org/abs/2502.13967",
         code="https://github.com/apple/ml-flextok",
+        sources=_SOURCES,
         weights=(Weights(file="diffusion_pytorch_model.safetensors", hub=f"EPFL-VILAB/{name}", licence=_LICENCE),),
         tokens_at_256=1024,
         latent_channels=channels,

@@ -6,8 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.cards import Card, Family, Fixed, Published, Weights, stated
 from vtbench.types.conditions import validation
+
+_SOURCES = stated(
+    "kylesargent/FlowMo@d15029f",
+    licence="LICENSE",
+    trained_on="README.md:25-31",
+    arch="flowmo/configs/base.yaml, README.md:36-75",
+    weights="README.md",
+)
 
 _TABLE = "FlowMo table 1 (arXiv:2503.11056)"
 _256 = validation("ImageNet", 256, 50_000)
@@ -50,6 +58,7 @@ def _card(size: str, title: str, bits: int, ids: int, published: tuple[Published
         licence="Apache-2.0",
         paper="https://arxiv.org/abs/2503.11056",
         code="https://github.com/kylesargent/FlowMo",
+        sources=_SOURCES,
         # configs/base.yaml eval.state_dict_key: the averaged weights.
         weights=(
             Weights(

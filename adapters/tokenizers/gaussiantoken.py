@@ -7,13 +7,21 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.cards import Card, Family, Fixed, Published, Weights, stated
 from vtbench.types.conditions import validation
 from vtbench.types.errors import VtbenchError
 from vtbench.types.tokens import Codes, Tokens
 
 if TYPE_CHECKING:
     import torch
+
+_SOURCES = stated(
+    "ChrisDong-THU/GaussianToken@8337223",
+    licence="has no licence file",
+    trained_on="README.md:111-112",
+    arch="configs/in-gqgan-1.yaml, configs/cifar-gqgan-1.yaml",
+    weights="README.md:111-112",
+)
 
 _README = "GaussianToken README (arXiv:2501.15619)"
 _LICENCE = "none stated (the repository has no licence file)"
@@ -150,6 +158,7 @@ def _card(
         licence=_LICENCE,
         paper="https://arxiv.org/abs/2501.15619",
         code="https://github.com/ChrisDong-THU/GaussianToken",
+        sources=_SOURCES,
         # The hub's folder of this name holds one Lightning checkpoint, under a name that is stated nowhere: it comes
         # with --checkpoint. Upstream evaluates the averaged copies (gqgan.py:193).
         weights=(

@@ -7,8 +7,16 @@ from typing import Any
 
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.cards import Card, Family, Fixed, Published, Weights, stated
 from vtbench.types.conditions import validation
+
+_SOURCES = stated(
+    "SilentView/GigaTok@182920c",
+    licence="README.md:224",
+    arch="configs/vq/*.yaml",
+    weights="README.md:74-80",
+)
+_SOURCES["trained_on"] = "arXiv:2504.08736; the README names none"
 
 _README = "GigaTok README (arXiv:2504.08736)"
 _256 = validation("ImageNet", 256, 50_000)
@@ -36,6 +44,7 @@ def _card(config: str, title: str, sizes: tuple[str, str], *, file: str, drive: 
         licence="MIT",
         paper="https://arxiv.org/abs/2504.08736",
         code="https://github.com/SilentView/GigaTok",
+        sources=_SOURCES,
         # reconstruction_ddp.py:157-163 looks for "ema" first.
         weights=(Weights(file=file, url=_DRIVE + drive, key=("ema", "model", "state_dict"), licence="MIT"),),
         tokens_at_256=256,

@@ -6,8 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.cards import Card, Family, Fixed, Published, Weights, stated
 from vtbench.types.conditions import validation
+
+_SOURCES = stated(
+    "xtudbxk/GPSToken@372231d",
+    licence="README.md:4 (a badge; no licence file)",
+    trained_on="configs/gpstoken_*.yaml:48",
+    arch="configs/gpstoken_*.yaml",
+    weights="README.md:167",
+)
 
 _README = "GPSToken README (arXiv:2509.01109)"
 _256 = validation("ImageNet", 256, 50_000)
@@ -24,6 +32,7 @@ def _card(size: str, count: int, features: int, **published: float) -> Card:
         licence=_LICENCE,
         paper="https://arxiv.org/abs/2509.01109",
         code="https://github.com/xtudbxk/GPSToken",
+        sources=_SOURCES,
         weights=(Weights(file=f"gpstoken_{size}{count}.safetensors", hub="xtudbxk/GPSToken", licence="MIT"),),
         tokens_at_256=count,
         latent_channels=5 + features,

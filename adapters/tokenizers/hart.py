@@ -8,8 +8,16 @@ from typing import Any
 
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.cards import Card, Family, Fixed, Published, Weights, stated
 from vtbench.types.conditions import Conditions
+
+_SOURCES = stated(
+    "mit-han-lab/hart@e28a41f",
+    licence="LICENSE",
+    trained_on="README.md names none",
+    arch="hart/modules/models/autoencoder; scales: arXiv:2410.10812",
+    weights='README.md ("Download HART tokenizer and models")',
+)
 
 _MJHQ = Conditions("MJHQ-30K, 1024 x 1024", dataset="MJHQ-30K", size=1024)
 _SCALES = (1, 2, 3, 4, 5, 7, 9, 12, 16, 21, 27, 36, 48, 64)
@@ -36,6 +44,7 @@ _DISCRETE = Card(
     licence="MIT",
     paper="https://arxiv.org/abs/2410.10812",
     code="https://github.com/mit-han-lab/hart",
+    sources=_SOURCES,
     # transformers' safetensors, a flat state dict.
     weights=(Weights(file="tokenizer/model.safetensors", hub="mit-han-lab/hart-0.7b-1024px", licence="MIT"),),
     tokens_at_256=sum(side**2 for side in _SCALES),

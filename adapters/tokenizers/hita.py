@@ -7,8 +7,16 @@ from typing import Any
 
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.cards import Card, Family, Fixed, Published, Weights, stated
 from vtbench.types.conditions import validation
+
+_SOURCES = stated(
+    "CVMI-Lab/Hita@e10a95c",
+    licence="README.md:223",
+    trained_on="README.md:17; DINOv2's: arXiv:2304.07193",
+    arch="configs/hita_vqgan*.yaml",
+    weights="README.md:72-73",
+)
 
 _README = "Hita README (arXiv:2507.02358)"
 _256 = validation("ImageNet", 256, 50_000, model_size=336)
@@ -27,6 +35,7 @@ def _card(variant: str, title: str, file: str, rfid: float, inception: float, *,
         licence="MIT",
         paper="https://arxiv.org/abs/2507.02358",
         code="https://github.com/CVMI-Lab/Hita",
+        sources=_SOURCES,
         # Upstream loads "ema" and lets DINOv2 be missing (autoregressive/sample/sample_c2i.py), which it reads from
         # Meta's own file.
         weights=(

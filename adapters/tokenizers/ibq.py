@@ -7,12 +7,30 @@ from typing import Any
 
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Multiple, Published, Weights
+from vtbench.types.cards import Card, Family, Multiple, Published, Weights, stated
 from vtbench.types.conditions import validation
+
+_SOURCES = stated(
+    "TencentARC/SEED-Voken@b9a17ea",
+    licence="LICENSE",
+    trained_on="docs/IBQ.md:26, 93",
+    arch="configs/IBQ/gpu/*.yaml",
+    weights="docs/IBQ.md:55-58, 114-115",
+)
 
 _SOURCE = "SEED-Voken docs/IBQ.md (arXiv:2412.02692)"
 _IMAGENET = validation("ImageNet", 256, 50_000)
 _COCO = validation("COCO 2017", 256, 5_000)
+_PRETRAIN = (
+    "CapFusion",
+    "LAION-COCO",
+    "CC12M",
+    "CC3M",
+    "LAION-HD",
+    "LAION-Aesthetic-umap",
+    "LAION-Aesthetic-v2",
+    "JourneyDB",
+)
 
 
 def _card(
@@ -33,13 +51,14 @@ def _card(
         licence="Apache-2.0",
         paper="https://arxiv.org/abs/2412.02692",
         code="https://github.com/TencentARC/SEED-Voken",
+        sources=_SOURCES,
         weights=(Weights(file=file, hub=hub, key=("state_dict",), licence="Apache-2.0", ema=True),),
         tokens_at_256=256,
         alphabets=(codes,),
         latent_channels=256,
         downsample=16,
         value_range=(-1.0, 1.0),
-        trained_on=() if pretrained else ("ImageNet-1k",),
+        trained_on=_PRETRAIN if pretrained else ("ImageNet-1k",),
         published=published,
         arch=archs.taming(archs.vq(codes, 256, kind="dot-product argmax"), num_res_blocks=4),
         note=note,

@@ -6,8 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.cards import Card, Family, Fixed, Published, Weights, stated
 from vtbench.types.conditions import validation
+
+_SOURCES = stated(
+    "lxa9867/ImageFolder@76ddfb9",
+    licence="LICENSE.md",
+    trained_on="README.md:112-138",
+    arch="configs/*.yaml",
+    weights="README.md:119-138",
+)
 
 _README = "ImageFolder/XQ-GAN README (arXiv:2410.01756, arXiv:2412.01762)"
 _256 = validation("ImageNet", 256, 50_000)
@@ -88,6 +96,7 @@ def _card(
         licence=_LICENCE,
         paper=_PAPERS[name.split("-")[0]],
         code="https://github.com/lxa9867/ImageFolder",
+        sources=_SOURCES,
         # train.py:99-104 takes "ema", else "model", else "state_dict"; the training script keeps the first two.
         weights=(Weights(file=file, hub=hub, key=("ema", "model", "state_dict"), licence=_LICENCE, ema=True),),
         tokens_at_256=sum(side**2 for side in quantizer["v_patch_nums"]),

@@ -6,8 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Multiple, Published, Weights
+from vtbench.types.cards import Card, Family, Multiple, Published, Weights, stated
 from vtbench.types.conditions import validation
+
+_SOURCES = stated(
+    "FoundationVision/Infinity@4c27bbb",
+    licence="README.md:251",
+    trained_on="README.md names none",
+    arch="infinity/models/bsq_vae",
+    weights="README.md:87-93",
+)
 
 _README = "Infinity README, visual tokenizer table (arXiv:2412.04431)"
 # Latent sides of the 13 scales at 1024 x 1024, in cells of 16 pixels (infinity/models/bsq_vae/dynamic_resolution.py).
@@ -41,6 +49,7 @@ def _card(
         licence="MIT",
         paper="https://arxiv.org/abs/2412.04431",
         code="https://github.com/FoundationVision/Infinity",
+        sources=_SOURCES,
         # vae.py:232-236: "vae", the raw weights; "ema" only with an argument that is off.
         weights=(Weights(file=file, hub="FoundationVision/infinity", key=("vae", "ema"), licence="MIT", ema=False),),
         # 7 scales of 256 x 256.

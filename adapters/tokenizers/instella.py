@@ -6,7 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Multiple, Weights
+from vtbench.types.cards import Card, Family, Multiple, Weights, stated
+
+_SOURCES = stated(
+    "AMD-AIG-AIMA/Instella-T2I@9a1a753",
+    licence="LICENSE",
+    trained_on="README.md names the generators' data, not the autoencoder's",
+    arch="configs/bae_config.py, bae/ae_model.py",
+    weights="README.md",
+)
 
 _LICENCE = "Instella_T2I_1B, research-only RAIL-MS"
 
@@ -21,6 +29,7 @@ CARDS = (
         licence=_LICENCE,
         paper="https://arxiv.org/abs/2506.21022",
         code="https://github.com/AMD-AIG-AIMA/Instella-T2I",
+        sources=_SOURCES,
         weights=(Weights(file="bae/model.safetensors", hub="amd/Instella-T2I", licence=_LICENCE),),
         tokens_at_256=128,
         alphabets=(2,) * 64,

@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Multiple, Weights
+from vtbench.types.cards import Card, Family, Multiple, Weights, stated
+
+_SOURCES = stated(
+    "chaofengc/ITER@826bcaa",
+    licence="README.md:90-92, LICENCE-S-Lab",
+    trained_on="README.md:58 links a data set and does not name its photographs",
+    arch="options/train_ITER_HQ_stage.yml:44-60",
+    weights="inference_iter.py:20",
+)
 
 _LICENCE = "CC BY-NC-SA 4.0, with the S-Lab licence"
 
@@ -21,6 +29,7 @@ CARDS = (
         licence=_LICENCE,
         paper="https://arxiv.org/abs/2312.05616",
         code="https://github.com/chaofengc/ITER",
+        sources=_SOURCES,
         # inference_iter.py:20,46-56.
         weights=(
             Weights(

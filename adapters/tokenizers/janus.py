@@ -7,7 +7,15 @@ from typing import Any
 
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Multiple, Weights
+from vtbench.types.cards import Card, Family, Multiple, Weights, stated
+
+_SOURCES = stated(
+    "deepseek-ai/Janus@1daa72f",
+    licence="README.md:715, LICENSE-MODEL",
+    trained_on="README.md names none",
+    arch="janus/models/vq_model.py",
+    weights="README.md:113-116",
+)
 
 _LICENCE = "DeepSeek Model License"
 
@@ -22,6 +30,7 @@ def _card(model: str, paper: str) -> Card:
         licence=_LICENCE,
         paper=paper,
         code="https://github.com/deepseek-ai/Janus",
+        sources=_SOURCES,
         weights=(
             Weights(
                 file="pytorch_model.bin",

@@ -7,12 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Fixed, Weights
+from vtbench.types.cards import Card, Family, Fixed, Weights, stated
 from vtbench.types.errors import VtbenchError
 from vtbench.types.tokens import Codes, Latents, Tokens
 
 if TYPE_CHECKING:
     import torch
+
+_SOURCES = stated(
+    "ShivamDuggal4/karl@5c1a569",
+    licence="has no licence file",
+    trained_on="README.md:77-83",
+    arch="kolmogorov_tokenizers/configs/karl_*.yaml",
+    weights="pretrained_models/download.py, README.md:77-83",
+)
 
 _DROPBOX = "https://www.dropbox.com/scl/fi/"
 _LICENCE = "none stated"
@@ -42,6 +50,7 @@ def _card(base: str, latents: str, data: str, folder: str, key: str) -> Card:
         licence=_LICENCE,
         paper="https://arxiv.org/abs/2507.07995",
         code="https://github.com/ShivamDuggal4/karl",
+        sources=_SOURCES,
         weights=(weights,),
         tokens_at_256=256,
         alphabets=(4097,) if discrete else (),

@@ -7,10 +7,19 @@ from typing import Any
 
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Multiple, Published, Weights
+from vtbench.types.cards import Card, Family, Multiple, Published, Weights, stated
 from vtbench.types.conditions import validation
 
+_SOURCES = stated(
+    "FoundationVision/LlamaGen@ce98ec4",
+    licence="README.md:121",
+    trained_on="README.md:43, 85",
+    arch="tokenizer/tokenizer_image/vq_model.py",
+    weights="README.md:47-50, 85",
+)
+
 _README = "LlamaGen README (arXiv:2406.06525)"
+_TABLE = "LlamaGen, arXiv:2406.06525, the table of tokenizers"
 _RETEST = "LlamaGen issue 34, independent retest"
 _256 = validation("ImageNet", 256, 50_000)
 _384 = validation("ImageNet", 256, 50_000, model_size=384)
@@ -39,6 +48,7 @@ def _card(
         licence="MIT",
         paper="https://arxiv.org/abs/2406.06525",
         code="https://github.com/FoundationVision/LlamaGen",
+        sources=_SOURCES,
         # reconstruction_vq_ddp.py:64-69 looks for "ema" first; which of them a file holds is not stated.
         weights=(Weights(file=f"vq_{variant}.pt", hub=hub, key=("ema", "model", "state_dict"), licence="MIT"),),
         tokens_at_256=(256 // factor) ** 2,
@@ -62,8 +72,8 @@ CARDS = (
         published=(
             Published("rfid", 2.19, _README, _256),
             Published("rfid", 0.94, _README, _384),
-            Published("psnr", 21.94, _README, _384),
-            Published("ssim-range2", 0.726, _README, _384_RANGE2, _RANGE2),
+            Published("psnr", 21.94, _TABLE, _384),
+            Published("ssim-range2", 0.726, _TABLE, _384_RANGE2, _RANGE2),
             Published("rfid", 0.70, _README, validation("ImageNet", 256, 50_000, model_size=512)),
             Published("psnr", 20.79, _RETEST, _256),
             Published("ssim-range2", 0.675, _RETEST, _256_RANGE2, _RANGE2),
@@ -79,8 +89,8 @@ CARDS = (
         ch_mult=(1, 2, 2, 4),
         published=(
             Published("rfid", 0.59, _README, _256),
-            Published("psnr", 24.45, _README, _256),
-            Published("ssim-range2", 0.813, _README, _256_RANGE2, _RANGE2),
+            Published("psnr", 24.45, _TABLE, _256),
+            Published("ssim-range2", 0.813, _TABLE, _256_RANGE2, _RANGE2),
             Published("rfid", 0.5905, _RETEST, _256),
             Published("psnr", 24.455, _RETEST, _256),
             Published("ssim", 0.7352, _RETEST, _256),

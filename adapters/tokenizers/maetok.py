@@ -7,8 +7,16 @@ from typing import Any
 
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.cards import Card, Family, Fixed, Published, Weights, stated
 from vtbench.types.conditions import validation
+
+_SOURCES = stated(
+    "Hhhhhhao/continuous_tokenizer@7cc3e96",
+    trained_on="README.md:46-57 (rates by ImageNet alone; arXiv:2502.03444)",
+    weights="README.md:48-49",
+    arch="modelling/modules/timm_vit, demo/maetok.ipynb",
+)
+_SOURCES["licence"] = "the hub's model cards; the repository states none"
 
 _README = "README of Hhhhhhao/continuous_tokenizer (arXiv:2502.03444)"
 _GPS = "GPSToken README"
@@ -25,6 +33,7 @@ def _card(name: str, side: int, published: tuple[Published, ...]) -> Card:
         licence=_LICENCE,
         paper="https://arxiv.org/abs/2502.03444",
         code="https://github.com/Hhhhhhao/continuous_tokenizer",
+        sources=_SOURCES,
         # demo/maetok.ipynb loads these names; the README links the larger one as maetok-b-512.
         weights=(Weights(file="model.safetensors", hub=f"MAETok/{name}", licence=_LICENCE),),
         tokens_at_256=128,

@@ -7,8 +7,16 @@ from typing import Any
 
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Multiple, Published, Weights
+from vtbench.types.cards import Card, Family, Multiple, Published, Weights, stated
 from vtbench.types.conditions import validation
+
+_SOURCES = stated(
+    "LTH14/mar@fe470ac",
+    licence="LICENSE",
+    arch="models/vae.py, main_mar.py",
+    weights="util/download.py:7-11",
+)
+_SOURCES["trained_on"] = "arXiv:2406.11838; the README names only what the generators were trained on"
 
 CARDS = (
     Card(
@@ -20,6 +28,7 @@ CARDS = (
         licence="MIT",
         paper="https://arxiv.org/abs/2406.11838",
         code="https://github.com/LTH14/mar",
+        sources=_SOURCES,
         weights=(
             # util/download.py:7-11
             Weights(

@@ -7,8 +7,16 @@ from typing import Any
 
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Multiple, Published, Weights
+from vtbench.types.cards import Card, Family, Multiple, Published, Weights, stated
 from vtbench.types.conditions import validation
+
+_SOURCES = stated(
+    "markweberdev/maskbit@5ea3d73",
+    licence="LICENSE",
+    trained_on="README.md:42",
+    arch="configs/tokenizer/*.yaml, configs/external/*.yaml",
+    weights="README.md:48-59",
+)
 
 _SOURCE = "maskbit README (arXiv:2409.16211)"
 _256 = validation("ImageNet", 256, 50_000)
@@ -35,6 +43,7 @@ def _card(
         licence="Apache-2.0",
         paper="https://arxiv.org/abs/2409.16211",
         code="https://github.com/markweberdev/maskbit",
+        sources=_SOURCES,
         # A flat state dict.
         weights=(Weights(file=f"{hub}.bin", hub=f"markweber/{hub}", licence="Apache-2.0"),),
         tokens_at_256=256,

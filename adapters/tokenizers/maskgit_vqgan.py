@@ -7,8 +7,16 @@ from typing import Any
 
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Multiple, Published, Weights
+from vtbench.types.cards import Card, Family, Multiple, Published, Weights, stated
 from vtbench.types.conditions import validation
+
+_SOURCES = stated(
+    "bytedance/1d-tokenizer@942a96f",
+    licence="LICENSE",
+    trained_on="README_RAR.md:61 (the file's name)",
+    arch="modeling/modules/maskgit_vqgan.py",
+    weights="README_RAR.md:61",
+)
 
 CARDS = (
     Card(
@@ -20,6 +28,7 @@ CARDS = (
         licence="Apache-2.0",
         paper="https://arxiv.org/abs/2202.04200",
         code="https://github.com/bytedance/1d-tokenizer",
+        sources=_SOURCES,
         # A flat state dict.
         weights=(Weights(file="maskgit-vqgan-imagenet-f16-256.bin", hub="fun-research/TiTok", licence="Apache-2.0"),),
         tokens_at_256=256,

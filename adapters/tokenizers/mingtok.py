@@ -10,8 +10,16 @@ from vtbench.models import checkpoint
 from vtbench.models.arch import own_card
 from vtbench.models.native import NetworkTokenizer
 from vtbench.models.network import load_class
-from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.cards import Card, Family, Fixed, Published, Weights, stated
 from vtbench.types.conditions import validation
+
+_SOURCES = stated(
+    "inclusionAI/Ming-UniVision@3bbdd2f",
+    licence="LICENSE",
+    trained_on="README.md names none",
+    arch="README.md:64-190, mingtok/modeling_mingtok.py",
+    weights="README.md:712",
+)
 
 _README = "Ming-UniVision README (arXiv:2510.06590)"
 _512 = validation("ImageNet", 512, 50_000)
@@ -47,6 +55,7 @@ CARDS = (
         licence="MIT",
         paper="https://arxiv.org/abs/2510.06590",
         code="https://github.com/inclusionAI/Ming-UniVision",
+        sources=_SOURCES,
         weights=(Weights(file="model.safetensors", hub="inclusionAI/MingTok-Vision", licence="MIT"),),
         # 256 patches (README) and the class token, which the decoder reads too.
         tokens_at_256=257,

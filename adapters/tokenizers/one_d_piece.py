@@ -7,8 +7,16 @@ from typing import Any
 
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import PrefixTokenizer
-from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.cards import Card, Family, Fixed, Published, Weights, stated
 from vtbench.types.conditions import validation
+
+_SOURCES = stated(
+    "turingmotors/One-D-Piece@473665d",
+    licence="README.md:135",
+    trained_on="README.md:21-23",
+    arch="modeling/one_d_piece.py",
+    weights="README.md:21-23",
+)
 
 
 def _card(letter: str, size: str, rfid: float) -> Card:
@@ -22,6 +30,7 @@ def _card(letter: str, size: str, rfid: float) -> Card:
         licence="Apache-2.0",
         paper="https://arxiv.org/abs/2501.10064",
         code="https://github.com/turingmotors/One-D-Piece",
+        sources=_SOURCES,
         # PyTorchModelHubMixin's default name.
         weights=(
             Weights(

@@ -7,8 +7,16 @@ from typing import Any
 
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Multiple, Published, Weights
+from vtbench.types.cards import Card, Family, Multiple, Published, Weights, stated
 from vtbench.types.conditions import Conditions, validation
+
+_SOURCES = stated(
+    "TencentARC/SEED-Voken@b9a17ea",
+    licence="LICENSE",
+    trained_on='docs/Open-MAGVIT2.md ("Train Data" of the tables; "Data Preparation")',
+    arch="configs/Open-MAGVIT2",
+    weights="docs/Open-MAGVIT2.md (the tables' links)",
+)
 
 _DOCS = "SEED-Voken docs/Open-MAGVIT2.md (arXiv:2409.04410)"
 _FLOWMO = "FlowMo table 1 (arXiv:2503.11056)"
@@ -51,6 +59,7 @@ def _card(
         licence="Apache-2.0",
         paper="https://arxiv.org/abs/2409.04410",
         code="https://github.com/TencentARC/SEED-Voken",
+        sources=_SOURCES,
         # Upstream evaluates the averaged copies, model_ema.* (evaluation_image.py:202).
         weights=(
             Weights(

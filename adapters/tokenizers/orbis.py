@@ -8,7 +8,15 @@ from typing import Any
 
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Multiple, Weights
+from vtbench.types.cards import Card, Family, Multiple, Weights, stated
+
+_SOURCES = stated(
+    "lmb-freiburg/orbis@47644aa",
+    licence="LICENSE",
+    trained_on="readme.md names no videos",
+    arch="logs_tk/tokenizer_288x512/config.yaml",
+    weights="readme.md:22-32",
+)
 
 _CODES = Card(
     name="orbis-tokenizer-288x512",
@@ -19,6 +27,7 @@ _CODES = Card(
     licence="MIT",
     paper="https://arxiv.org/abs/2507.13162",
     code="https://github.com/lmb-freiburg/orbis",
+    sources=_SOURCES,
     # readme.md, "Checkpoints": the tokenizer's last.ckpt in the hub's folder of checkpoints.
     weights=(
         Weights(

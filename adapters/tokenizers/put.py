@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Multiple, Weights
+from vtbench.types.cards import Card, Family, Multiple, Weights, stated
+
+_SOURCES = stated(
+    "liuqk3/PUT@30df86e",
+    licence="LICENSE",
+    trained_on="readme/prepare_data.md; the configurations' names",
+    arch="configs/put_*/*/p_vqvae_*.yaml",
+    weights="README.md:104",
+)
 
 _MEAN, _DEVIATION = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 _SETS = {"ffhq": "FFHQ", "imagenet": "ImageNet-1k", "naturalscene": "Places2, natural scenes"}
@@ -65,6 +73,7 @@ def _card(name: str, data: str, year: int, stride: int) -> Card:
         licence="MIT",
         paper=f"https://arxiv.org/abs/{paper}",
         code="https://github.com/liuqk3/PUT",
+        sources=_SOURCES,
         # A folder of OneDrive or Baidu that README.md:104 links, which no program can fetch; patch_vqgan.py:1046-1049.
         weights=(Weights(file="last.pth", key=("model", "state_dict"), licence="MIT"),),
         tokens_at_256=(256 // stride) ** 2,

@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Fixed, Weights
+from vtbench.types.cards import Card, Family, Fixed, Weights, stated
+
+_SOURCES = stated(
+    "DaiDaiLoh/QG-VAE@f285b2c",
+    licence="has no licence file",
+    trained_on="QG-VAE.ipynb",
+    arch="QG-VAE.ipynb, code cell 3",
+    weights="has none",
+)
 
 _LICENCE = "none stated (the repository has no licence file)"
 
@@ -20,6 +28,7 @@ CARDS = (
         licence=_LICENCE,
         paper="https://arxiv.org/abs/2407.11913",
         code="https://github.com/DaiDaiLoh/QG-VAE",
+        sources=_SOURCES,
         # Nobody has published weights: a state dict that the notebook trained comes with --checkpoint.
         weights=(Weights(file="qg-vae.pt"),),
         tokens_at_256=64,

@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Fixed, Weights
+from vtbench.types.cards import Card, Family, Fixed, Weights, stated
+
+_SOURCES = stated(
+    "CompVis/RepTok@85c3519",
+    licence="LICENSE",
+    trained_on="README.md:89 (the file's name); DINOv2's: arXiv:2304.07193",
+    arch="configs/model/reptok.yaml",
+    weights="README.md:89",
+)
 
 _LICENCE = "LMU, personal and scientific use, non-commercial"
 
@@ -20,6 +28,7 @@ CARDS = (
         licence=_LICENCE,
         paper="https://arxiv.org/abs/2510.14630",
         code="https://github.com/CompVis/RepTok",
+        sources=_SOURCES,
         # README "Usage"; the file holds the generator too, under names of its own.
         weights=(
             Weights(

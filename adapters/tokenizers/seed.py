@@ -7,7 +7,15 @@ from typing import Any
 
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Fixed, Weights
+from vtbench.types.cards import Card, Family, Fixed, Weights, stated
+
+_SOURCES = stated(
+    "AILab-CVC/SEED@93b3cf4",
+    licence="README.md:273, License.txt",
+    trained_on="README.md names none for the tokenizer",
+    arch="models/seed_qformer/qformer_quantizer.py",
+    weights="README.md",
+)
 
 CARDS = (
     Card(
@@ -19,6 +27,7 @@ CARDS = (
         licence="Apache-2.0 with notices",
         paper="https://arxiv.org/abs/2307.08041",
         code="https://github.com/AILab-CVC/SEED",
+        sources=_SOURCES,
         # A flat state dict, which upstream loads non-strictly (qformer_quantizer.py:432).
         weights=(
             Weights(file="seed_quantizer.pt", hub="AILab-CVC/seed-tokenizer-2", licence="Apache-2.0 with notices"),

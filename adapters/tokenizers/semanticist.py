@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from vtbench.models.native import PrefixTokenizer
-from vtbench.types.cards import Card, Family, Fixed, Weights
+from vtbench.types.cards import Card, Family, Fixed, Weights, stated
+
+_SOURCES = stated(
+    "visual-gen/semanticist@3853a83",
+    licence="LICENSE",
+    trained_on="configs/tokenizer_l.yaml:43-46",
+    arch="configs/tokenizer_*.yaml",
+    weights="tok_demo.py",
+)
 
 
 def _arch(width: int, depth: int) -> dict[str, Any]:
@@ -57,6 +65,7 @@ def _card(size: str, width: int, depth: int) -> Card:
         licence="MIT",
         paper="https://arxiv.org/abs/2503.08685",
         code="https://github.com/visual-gen/semanticist",
+        sources=_SOURCES,
         # tok_demo.py names the XL file; L's is by analogy. An averaged file holds what was trained
         # (engine/trainer_utils.py:168): the VAE comes from its own repository, as upstream loads it.
         weights=(

@@ -7,8 +7,16 @@ from typing import Any
 
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.cards import Card, Family, Fixed, Published, Weights, stated
 from vtbench.types.conditions import validation
+
+_SOURCES = stated(
+    "Hhhhhhao/continuous_tokenizer@7cc3e96",
+    trained_on="configs/softvq-l-64.yaml:11-12",
+    arch="configs/softvq-l-64.yaml",
+    weights="README.md:63-72",
+)
+_SOURCES["licence"] = "the hub's model cards; the repository states none"
 
 _README = "README of Hhhhhhao/continuous_tokenizer (arXiv:2412.10958)"
 _LICENCE = "Apache-2.0 (the hub's model card; the code states none)"
@@ -29,6 +37,7 @@ def _card(size: str, tokens: int, rfid: float, *, side: int = 256) -> Card:
         licence=_LICENCE,
         paper="https://arxiv.org/abs/2412.10958",
         code="https://github.com/Hhhhhhao/continuous_tokenizer",
+        sources=_SOURCES,
         weights=(Weights(file="model.safetensors", hub=f"SoftVQVAE/{name}", licence=_LICENCE),),
         tokens_at_256=tokens,
         latent_channels=32,

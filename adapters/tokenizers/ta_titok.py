@@ -11,8 +11,16 @@ from vtbench.models.fill import fill
 from vtbench.models.made_weights import fill_
 from vtbench.models.native import NetworkTokenizer
 from vtbench.models.network import build_network
-from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.cards import Card, Family, Fixed, Published, Weights, stated
 from vtbench.types.conditions import validation
+
+_SOURCES = stated(
+    "bytedance/1d-tokenizer@942a96f",
+    licence="LICENSE",
+    trained_on="configs/training/TA-TiTok/*.yaml (train_shards_path_or_url)",
+    arch="configs/infer/TA-TiTok/*.yaml",
+    weights="README_MaskGen.md:35-42",
+)
 
 _README = "README_MaskGen.md (arXiv:2501.07730)"
 _NAMED = 'every image with the caption "A photo of a CLASS.", which is 10 bits that nobody counts'
@@ -42,6 +50,7 @@ def _card(variant: str, encoder: str, tokens: int, rfid: float, score: float) ->
         licence="Apache-2.0",
         paper="https://arxiv.org/abs/2501.07730",
         code="https://github.com/bytedance/1d-tokenizer",
+        sources=_SOURCES,
         # PyTorchModelHubMixin's default name.
         weights=(
             Weights(file="model.safetensors", hub=f"turkeyju/tokenizer_tatitok_{variant}", licence="Apache-2.0"),

@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Multiple, Weights
+from vtbench.types.cards import Card, Family, Multiple, Weights, stated
+
+_SOURCES = stated(
+    "madebyollin/taesd@5cccb12",
+    licence="LICENSE",
+    trained_on="README.md names none",
+    arch="taesd.py",
+    weights='README.md ("weights are in this repo")',
+)
 
 _CODE = "https://github.com/madebyollin/taesd"
 # taesd.py and the weights beside it, at this commit; the sha256 are those of the files in it.
@@ -32,6 +40,7 @@ def _card(
         sizes=Multiple(of=downsample, at_least=downsample),
         licence="MIT",
         code=_CODE,
+        sources=_SOURCES,
         weights=tuple(
             Weights(
                 file=f"{name}_{role}.pth",

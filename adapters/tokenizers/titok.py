@@ -8,8 +8,16 @@ from typing import Any
 
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.cards import Card, Family, Fixed, Published, Weights, stated
 from vtbench.types.conditions import Conditions, validation
+
+_SOURCES = stated(
+    "bytedance/1d-tokenizer@942a96f",
+    licence="LICENSE",
+    trained_on="README_TiTok.md:33-44 (the files' names)",
+    arch="configs/infer/TiTok/*.yaml",
+    weights="README_TiTok.md:33-44",
+)
 
 _README = "README_TiTok.md (arXiv:2406.07550)"
 _256 = validation("ImageNet", 256, 50_000)
@@ -35,6 +43,7 @@ def _card(
         licence="Apache-2.0",
         paper="https://arxiv.org/abs/2406.07550",
         code="https://github.com/bytedance/1d-tokenizer",
+        sources=_SOURCES,
         # PyTorchModelHubMixin's default name; fun-research/TiTok has the same tensors as tokenizer_titok_*.bin.
         weights=(
             Weights(

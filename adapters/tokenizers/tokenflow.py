@@ -7,8 +7,16 @@ from typing import Any
 
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.cards import Card, Family, Fixed, Published, Weights, stated
 from vtbench.types.conditions import validation
+
+_SOURCES = stated(
+    "ByteVisionLab/TokenFlow@9812da0",
+    licence="LICENSE",
+    trained_on="README.md and GETTING_STARTED.md name none",
+    arch="tokenflow/scripts/train_vq*.sh",
+    weights='README.md, "Checkpoints"',
+)
 
 _PAPER = "TokenFlow (arXiv:2412.03069)"
 
@@ -81,6 +89,7 @@ def _card(variant: str, title: str, size: int, arch: Mapping[str, Any], **card: 
         licence="Apache-2.0",
         paper="https://arxiv.org/abs/2412.03069",
         code="https://github.com/ByteVisionLab/TokenFlow",
+        sources=_SOURCES,
         weights=(
             Weights(
                 file=f"tokenflow_{variant}.pt",

@@ -7,8 +7,16 @@ from typing import Any
 
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.cards import Card, Family, Fixed, Published, Weights, stated
 from vtbench.types.conditions import validation
+
+_SOURCES = stated(
+    "Gengzigang/TokenSet@6d0fc53",
+    licence="LICENSE (the words of MIT, without its name)",
+    trained_on="README.md:102",
+    arch="set_tokenizer/model.py",
+    weights="README.md:48",
+)
 
 _TOKENS, _CODES = 128, 4096
 
@@ -22,6 +30,7 @@ CARDS = (
         licence="MIT",
         paper="https://arxiv.org/abs/2503.16425",
         code="https://github.com/Gengzigang/TokenSet",
+        sources=_SOURCES,
         # A flat state dict in a folder of Google Drive.
         weights=(
             Weights(

@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Fixed, Weights
+from vtbench.types.cards import Card, Family, Fixed, Weights, stated
+
+_SOURCES = stated(
+    "ZhengrongYue/UniFlow@e6322d0",
+    licence="has no licence file",
+    trained_on="README.MD names none",
+    arch="uniflow/configuration_uniflow.py",
+    weights="README.MD:6",
+)
 
 _LICENCE = "none stated (the repository has no licence file)"
 CARDS = (
@@ -19,6 +27,7 @@ CARDS = (
         licence=_LICENCE,
         paper="https://arxiv.org/abs/2510.10575",
         code="https://github.com/ZhengrongYue/UniFlow",
+        sources=_SOURCES,
         weights=(Weights(file="model.safetensors", hub="yuezhengrong/UniFlow", licence=_LICENCE),),
         tokens_at_256=1024,
         latent_channels=64,

@@ -6,8 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.cards import Card, Family, Fixed, Published, Weights, stated
 from vtbench.types.conditions import validation
+
+_SOURCES = stated(
+    "FoundationVision/UniTok@bb8012e",
+    licence="README.md:293",
+    trained_on="README.md:176",
+    arch="models/unitok.py, README.md:146-148",
+    weights="README.md:148",
+)
 
 CARDS = (
     Card(
@@ -19,6 +27,7 @@ CARDS = (
         licence="MIT",
         paper="https://arxiv.org/abs/2502.20321",
         code="https://github.com/FoundationVision/UniTok",
+        sources=_SOURCES,
         # inference.py:24-29: the state dict lies under two keys.
         weights=(
             Weights(

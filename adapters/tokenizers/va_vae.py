@@ -7,12 +7,28 @@ from typing import Any
 
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Multiple, Published, Weights
+from vtbench.types.cards import Card, Family, Multiple, Published, Weights, stated
 from vtbench.types.conditions import validation
 
 _256 = validation("ImageNet", 256, 50_000)
-_LIGHTNING = ("https://github.com/hustvl/LightningDiT", "https://arxiv.org/abs/2501.01423")
-_REPA_E = ("https://github.com/End2End-Diffusion/REPA-E", "https://arxiv.org/abs/2504.10483")
+_LIGHTNING, _REPA_E = "https://github.com/hustvl/LightningDiT", "https://github.com/End2End-Diffusion/REPA-E"
+_PAPERS = {_LIGHTNING: "https://arxiv.org/abs/2501.01423", _REPA_E: "https://arxiv.org/abs/2504.10483"}
+_SOURCES = {
+    _LIGHTNING: stated(
+        "hustvl/LightningDiT@2725fed",
+        licence="LICENSE",
+        trained_on="vavae/README.md, tokenizer/configs/vavae_f16d32.yaml (the file's name)",
+        arch="tokenizer/configs/vavae_f16d32.yaml",
+        weights="README.md:90",
+    ),
+    _REPA_E: stated(
+        "End2End-Diffusion/REPA-E@3ad8046",
+        licence="LICENSE",
+        trained_on="README.md:49, 60-62",
+        arch="README.md:60-62, models/autoencoder.py",
+        weights="README.md:122-126",
+    ),
+}
 
 
 def _card(
@@ -21,7 +37,7 @@ def _card(
     hub: str,
     file: str,
     *,
-    source: tuple[str, str],
+    code: str,
     ch_mult: Sequence[int] = archs.F16,
     channels: int = 32,
     trained_on: tuple[str, ...] = ("ImageNet-1k",),
@@ -35,8 +51,9 @@ def _card(
         title=title,
         sizes=Multiple(of=factor, at_least=factor),
         licence="MIT",
-        paper=source[1],
-        code=source[0],
+        paper=_PAPERS[code],
+        code=code,
+        sources=_SOURCES[code],
         weights=(Weights(file=file, hub=hub, key=("state_dict",), licence="MIT"),),
         tokens_at_256=(256 // factor) ** 2,
         latent_channels=channels,
@@ -69,7 +86,7 @@ CARDS = (
         "VA-VAE f16d32, aligned with DINOv2",
         "hustvl/vavae-imagenet256-f16d32-dinov2",
         "vavae-imagenet256-f16d32-dinov2.pt",
-        source=_LIGHTNING,
+        code=_LIGHTNING,
         published=(
             Published("rfid", 0.28, "LightningDiT README (arXiv:2501.01423)", _256),
             Published("rfid", 0.344, "LightningDiT issues 26 and 45, a user's test", _256),
@@ -80,17 +97,17 @@ CARDS = (
         ),
     ),
     # README section 4 names e2e-vavae-400k.pt; the other files' names are by analogy.
-    _card("e2e-va-vae-f16d32", "E2E-VAVAE f16d32", "REPA-E/e2e-vavae", "e2e-vavae-400k.pt", source=_REPA_E),
-    _card("e2e-in-vae-f16d32", "E2E-INVAE f16d32", "REPA-E/e2e-invae", "e2e-invae-400k.pt", source=_REPA_E),
+    _card("e2e-va-vae-f16d32", "E2E-VAVAE f16d32", "REPA-E/e2e-vavae", "e2e-vavae-400k.pt", code=_REPA_E),
+    _card("e2e-in-vae-f16d32", "E2E-INVAE f16d32", "REPA-E/e2e-invae", "e2e-invae-400k.pt", code=_REPA_E),
     _card(
         "e2e-sd-vae-f8d4",
         "E2E-SDVAE f8d4",
         "REPA-E/e2e-sdvae",
         "e2e-sdvae-400k.pt",
-        source=_REPA_E,
+        code=_REPA_E,
         ch_mult=(1, 2, 4, 4),
         channels=4,
-        trained_on=("Open Images", "LAION-2B subset", "ImageNet-1k"),
+        trained_on=("OpenImages", "LAION-2B subset", "ImageNet-1k"),
     ),
 )
 

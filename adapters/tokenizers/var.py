@@ -7,8 +7,16 @@ from typing import Any
 
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.cards import Card, Family, Fixed, Published, Weights, stated
 from vtbench.types.conditions import validation
+
+_SOURCES = stated(
+    "FoundationVision/VAR@78b9539",
+    licence="README.md:208",
+    trained_on='says nothing; arXiv:2404.02905, section 3: "our tokenizer is also trained on OpenImages"',
+    arch="models/vqvae.py, models/__init__.py",
+    weights="README.md:98",
+)
 
 _SELFTOK = "Selftok README"
 _TOKENFLOW = "TokenFlow (arXiv:2412.03069)"
@@ -26,6 +34,7 @@ def _card(size: int, scales: Sequence[int], *, alias: str | None = None, publish
         licence="MIT",
         paper="https://arxiv.org/abs/2404.02905",
         code="https://github.com/FoundationVision/VAR",
+        sources=_SOURCES,
         # A flat state dict.
         weights=(Weights(file="vae_ch160v4096z32.pth", hub="FoundationVision/var", licence="MIT"),),
         tokens_at_256=sum(side * side for side in scales),
@@ -33,6 +42,8 @@ def _card(size: int, scales: Sequence[int], *, alias: str | None = None, publish
         latent_channels=32,
         downsample=16,
         value_range=(-1.0, 1.0),
+        # The paper, "VAR tokenizer".
+        trained_on=("OpenImages",),
         published=published,
         arch={
             **archs.VAR_AUTOENCODER,

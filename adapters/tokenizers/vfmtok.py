@@ -7,8 +7,16 @@ from typing import Any
 
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.cards import Card, Family, Fixed, Published, Weights, stated
 from vtbench.types.conditions import validation
+
+_SOURCES = stated(
+    "CVMI-Lab/VFMTok@828c780",
+    licence="README.md:176",
+    trained_on="README.md:20; DINOv2's: arXiv:2304.07193",
+    arch="configs/vit_transformer.yaml",
+    weights="README.md:73",
+)
 
 _README = "VFMTok README (arXiv:2507.08441)"
 _256 = validation("ImageNet", 256, 50_000, model_size=336)
@@ -25,6 +33,7 @@ CARDS = (
         licence="Apache-2.0",
         paper="https://arxiv.org/abs/2507.08441",
         code="https://github.com/CVMI-Lab/VFMTok",
+        sources=_SOURCES,
         # test_net.py:72-73: "ema", with DINOv2 missing, which upstream reads from Meta's own file.
         weights=(
             Weights(

@@ -6,8 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Multiple, Published, Weights
+from vtbench.types.cards import Card, Family, Multiple, Published, Weights, stated
 from vtbench.types.conditions import Conditions
+
+_SOURCES = stated(
+    "microsoft/VidTok@d6ad92d",
+    licence="LICENSE",
+    trained_on='README.md:17 says "a large-scale video dataset" and names none',
+    arch="configs/vidtok_*.yaml",
+    weights="README.md:74-78, 138-153",
+)
 
 _README = "VidTok README (arXiv:2412.13061)"
 _OF_CLIPS = "of clips, not of pictures"
@@ -72,6 +80,7 @@ def _card(file: str, results: Sequence[float] = ()) -> Card:
         licence="MIT",
         paper="https://arxiv.org/abs/2412.13061",
         code="https://github.com/microsoft/VidTok",
+        sources=_SOURCES,
         weights=(
             Weights(
                 file=f"checkpoints/{'vidtok_v1_1/' if long else ''}{file}.ckpt",

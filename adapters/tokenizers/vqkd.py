@@ -7,7 +7,15 @@ from typing import Any
 
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Fixed, Weights
+from vtbench.types.cards import Card, Family, Fixed, Weights, stated
+
+_SOURCES = stated(
+    "magic-research/vector_quantization@3650302",
+    licence="LICENSE",
+    trained_on="docs/data.md:3",
+    arch="configs/vqkd/clip_8192_imagenet_ddp.py, configs/vqkd/model.py",
+    weights='docs/model_card.md:3 ("TBD")',
+)
 
 _VIT = {"width": 768, "heads": 12, "mlp_ratio": 4, "norm_eps": 1e-6}
 CARDS = (
@@ -20,6 +28,7 @@ CARDS = (
         licence="Apache-2.0 (code)",
         paper="https://arxiv.org/abs/2411.04406",
         code="https://github.com/magic-research/vector_quantization",
+        sources=_SOURCES,
         # docs/model_card.md says of every model that it is to be determined: there are no weights but the user's own.
         weights=(Weights(file="vqkd_clip_8192.pth"),),
         tokens_at_256=196,

@@ -7,7 +7,15 @@ from typing import Any
 
 from vtbench.adapters.networks.parts import archs
 from vtbench.models.native import NetworkTokenizer
-from vtbench.types.cards import Card, Family, Multiple, Weights
+from vtbench.types.cards import Card, Family, Multiple, Weights, stated
+
+_SOURCES = stated(
+    "zhuangshaobin/WeTok@caa2ad7",
+    licence="LICENSE",
+    trained_on='configs/WeToK/Inference/*.yaml (ImageNet); earlier README.md, "News" (the others)',
+    arch="configs/WeToK/Inference/*.yaml",
+    weights="README.md:6",
+)
 
 _F8 = (1, 2, 2, 4)
 _F32 = (1, 1, 2, 2, 4, 8)
@@ -36,6 +44,7 @@ def _card(
         licence="Apache-2.0",
         paper="https://arxiv.org/abs/2508.05599",
         code="https://github.com/zhuangshaobin/WeTok",
+        sources=_SOURCES,
         # Upstream's configurations evaluate the averaged copies, model_ema.* (use_ema: True).
         weights=(
             Weights(
@@ -55,8 +64,7 @@ def _card(
 
 
 _IMAGENET = ("ImageNet-1k",)
-# "General domain" is all that upstream says of the data of the others.
-_GENERAL: tuple[str, ...] = ()
+_GENERAL = ("400M images of a general domain, not named",)
 
 CARDS = (
     _card("imagenet-ds16", "WeTok, ImageNet, factor 16", "ImageNet/downsample16", 4, archs.F16, _IMAGENET),

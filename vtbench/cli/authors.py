@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vtbench.cli import text
 from vtbench.cli.apps import answer, say
 from vtbench.cli.options import AcceptLicence, AsJson, Checkpoint, Device, Dtype, Option, Prefix, accept, single
+from vtbench.cli.progress import Loading, stage
 from vtbench.types.errors import VtbenchError
+
+if TYPE_CHECKING:
+    from vtbench.proving.contract import Check
 
 
 def check(
@@ -25,18 +30,24 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """The contract that every adapter must pass, in words."""
-    from vtbench.proving.contract import check as check_contract
-
     accept(accept_licence)
-    checks = check_contract(
-        model,
-        options=single(option),
-        checkpoint=checkpoint,
-        prefix=prefix,
-        device=device,
-        dtype=dtype,
-        say=None if as_json else lambda one: say(text.check(one)),
-    )
+    with contextlib.ExitStack() as waiting:
+        waiting.enter_context(stage(Loading()))
+        from vtbench.proving.contract import check as check_contract
+
+        def show(one: Check) -> None:
+            waiting.close()
+            say(text.check(one))
+
+        checks = check_contract(
+            model,
+            options=single(option),
+            checkpoint=checkpoint,
+            prefix=prefix,
+            device=device,
+            dtype=dtype,
+            say=None if as_json else show,
+        )
     failed = sum(c.status == "failed" for c in checks)
     skipped = sum(c.status == "not checked" for c in checks)
     summary = f"{model}: {len(checks) - failed - skipped} passed, {failed} failed, {skipped} not checked"
@@ -50,12 +61,13 @@ def adapter_parity(
     as_json: AsJson = False,
 ) -> None:
     """Our network against upstream's recorded outputs, filled by parameter name."""
-    from vtbench.proving.parity import check_fixture
-
     reports: list[dict[str, Any]] = []
     for path in fixtures:
         try:
-            report = check_fixture(path)
+            with stage(f"{path.name}: upstream's outputs and ours"):
+                from vtbench.proving.parity import check_fixture
+
+                report = check_fixture(path)
         except VtbenchError as bad:
             line, facts = f"{path.name}: FAILED: {bad}", {"name": path.name, "ok": False, "reasons": [str(bad)]}
         else:
@@ -73,7 +85,8 @@ def adapter_manifest(
     model: Annotated[str, typer.Argument(help="A model's name or alias.")], as_json: AsJson = False
 ) -> None:
     """Every parameter name and shape that the model expects; allocates no memory."""
-    from vtbench.models.names import manifest_of
+    with stage(Loading()):
+        from vtbench.models.names import manifest_of
 
-    shapes = manifest_of(model)
+        shapes = manifest_of(model)
     answer(shapes, "\n".join(f"{name} {shape}" for name, shape in shapes.items()), as_json=as_json)

@@ -9,7 +9,7 @@ import typer
 
 from vtbench.cli.apps import answer
 from vtbench.cli.options import AsJson, Device, JsonFile
-from vtbench.cli.progress import counter
+from vtbench.cli.progress import Loading, counter, stage
 from vtbench.types.errors import VtbenchError
 
 
@@ -38,14 +38,15 @@ def geneval_detect(
 ) -> None:
     """Detect objects and colours with Mask2Former and CLIP; the score is geneval with the reference's own weights,
     geneval-hf with others."""
-    from vtbench.tasks.geneval.detect import pictures, run
-    from vtbench.tasks.geneval.detector import DETECTOR, Detector
-    from vtbench.tasks.geneval.scores import score_file
-
     if weights is not None and (detector or revision):
         raise VtbenchError("--weights is a detector already: leave out --detector and --revision")
-    asked = pictures(images)
-    loaded = Detector(detector or DETECTOR, revision, device, None if weights is None else _mmdet(weights))
+    with stage(Loading()):
+        from vtbench.tasks.geneval.detect import pictures, run
+        from vtbench.tasks.geneval.detector import DETECTOR, Detector
+        from vtbench.tasks.geneval.scores import score_file
+
+        asked = pictures(images)
+        loaded = Detector(detector or DETECTOR, revision, device, None if weights is None else _mmdet(weights))
     with counter("detect") as tick:
         stated = run(asked, out, loaded, tick)
     scores = score_file(out)

@@ -44,17 +44,18 @@ def list_(
 
 def doctor(as_json: AsJson = False) -> None:
     """What is installed, which metric weights are here and verified, what a missing thing would enable."""
-    from vtbench.cli import catalogue
+    with stage("looking at packages, devices and weights"):
+        from vtbench.cli import catalogue
 
-    report = catalogue.doctor()
+        report = catalogue.doctor()
     answer(report, diagnosis(report), as_json=as_json)
 
 
 def identify(file: Annotated[Path, typer.Argument(help="A checkpoint file.")], as_json: AsJson = False) -> None:
     """Which model a checkpoint is, from its names and shapes."""
-    from vtbench.models.identify import identify_file
-
     with stage("comparing names and shapes with every model"):
+        from vtbench.models.identify import identify_file
+
         matches = identify_file(file)
     answer([m.as_dict() for m in matches], text.identified(file, matches), as_json=as_json)
     if not matches:

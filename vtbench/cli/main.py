@@ -8,57 +8,11 @@ from typing import Annotated
 
 import typer
 
-from vtbench.cli import authors, fetch, geneval, housekeeping, look, measure, new, study, suites
-from vtbench.cli.apps import (
-    JsonPathOfOld,
-    adapter_app,
-    app,
-    cache_app,
-    complain,
-    complain_at_length,
-    geneval_app,
-    leaderboard_app,
-    runs_app,
-    say,
-    show_tracebacks,
-    suite_app,
-)
+from vtbench.cli import verbs as verbs
+from vtbench.cli.apps import app, complain, complain_at_length, say, show_tracebacks
 from vtbench.types.errors import VtbenchError
 from vtbench.types.foreign import cause
 from vtbench.types.version import VERSION
-
-# In the order of `vtbench --help`.
-app.command("list")(look.list_)
-app.command()(measure.evaluate)
-app.command(cls=JsonPathOfOld)(measure.score)
-app.command()(measure.generate)
-app.command()(measure.statistics)
-app.command()(new.new)
-app.command()(authors.check)
-app.command()(study.quickstart)
-app.command()(measure.merge)
-app.command(cls=JsonPathOfOld)(study.compare)
-app.command(cls=JsonPathOfOld)(study.explain)
-app.command()(look.doctor)
-app.command()(look.identify)
-app.command()(fetch.fetch)
-app.add_typer(suite_app, name="suite")
-suite_app.command("freeze")(suites.suite_freeze)
-app.add_typer(leaderboard_app, name="leaderboard")
-leaderboard_app.command("build")(study.leaderboard_build)
-app.add_typer(runs_app, name="runs")
-runs_app.command("list")(housekeeping.runs_list)
-runs_app.command("rm")(housekeeping.runs_rm)
-app.add_typer(cache_app, name="cache")
-cache_app.command("list")(housekeeping.cache_list)
-cache_app.command("prune")(housekeeping.cache_prune)
-app.add_typer(adapter_app, name="adapter")
-adapter_app.command("parity")(authors.adapter_parity)
-adapter_app.command("manifest")(authors.adapter_manifest)
-app.add_typer(geneval_app, name="geneval")
-geneval_app.command("score", cls=JsonPathOfOld)(geneval.geneval_score)
-geneval_app.command("detect")(geneval.geneval_detect)
-geneval_app.command("prompts")(geneval.geneval_prompts)
 
 
 def print_version(wanted: bool) -> None:

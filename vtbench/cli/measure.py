@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from vtbench.running.evaluation import Evaluation
     from vtbench.running.request import Request
 
+JOINING = "joining shards"
 Tasks = Annotated[
     list[str] | None,
     typer.Option(help="A task, or path/to/file.py@name; may be repeated. Default: all that fit."),
@@ -170,19 +171,19 @@ def score(
     use_readers(readers)
     names = names_of(metrics)
     if not candidates and (reference / "run.json").is_file():
-        from vtbench.running import rescore
-
         if icc is not None:
             raise VtbenchError(f"{reference} is a run, which states its own view: leave out --icc")
         with stage(SCORING):
+            from vtbench.running import rescore
+
             run = rescore.add_metrics(reference, names, device=device)
         answer(run.as_dict(), text.run_scores(run), as_json=as_json, json_file=json_file)
         return
-    from vtbench.running import folders
-    from vtbench.running import sets as image_sets
-
-    score_all = image_sets.score if sets else folders.score
     with counter("score") as tick:
+        from vtbench.running import folders
+        from vtbench.running import sets as image_sets
+
+        score_all = image_sets.score if sets else folders.score
         scored = score_all(reference, candidates or [], names, device=device, icc=icc, progress=tick, say=complain)
     for note in scored.notes:
         complain(note)
@@ -211,13 +212,13 @@ def generate(
     as_json: AsJson = False,
 ) -> None:
     """Images from prompts or class labels, each with its seed; resumable per image."""
-    from vtbench.images.prompts import open_prompts
-    from vtbench.models.load import load
-    from vtbench.running.draw import Order, draw
-
-    accept(accept_licence)
-    prompts = open_prompts(suite, rewritten=rewritten)
     with stage(Loading()):
+        from vtbench.images.prompts import open_prompts
+        from vtbench.models.load import load
+        from vtbench.running.draw import Order, draw
+
+        accept(accept_licence)
+        prompts = open_prompts(suite, rewritten=rewritten)
         loaded = load(
             model,
             single(option),
@@ -247,9 +248,9 @@ def statistics(
 ) -> None:
     """Save a set's statistics, to be the REFERENCE of `score --set`."""
     use_readers(readers)
-    from vtbench.running import sets
-
     with counter("statistics") as tick:
+        from vtbench.running import sets
+
         source = sets.statistics(images, out, metric=metric, device=device, progress=tick)
     facts = {"out": out, "metric": metric, "notes": source.notes, "bad": source.bad}
     answer(facts, str(out), as_json=as_json)
@@ -264,7 +265,8 @@ def merge(
     as_json: AsJson = False,
 ) -> None:
     """Join the shards of evaluate --shard into one run."""
-    from vtbench.running.merge import merge as join
+    with stage(JOINING):
+        from vtbench.running.merge import merge as join
 
-    paths = list(join(runs, out, complain))
+        paths = list(join(runs, out, complain))
     answer({"runs": paths}, "\n".join(map(str, paths)), as_json=as_json)

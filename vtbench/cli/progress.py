@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from vtbench.models.terminal import console
 from vtbench.types.readable import readable
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
 SCORING = "scoring"
+BUILDING = "building the page"
 Update = Callable[[str, str, int, int], None]
 """(model, job, images done, images in all)"""
 
@@ -21,11 +23,9 @@ Update = Callable[[str, str, int, int], None]
 @contextlib.contextmanager
 def progress() -> Iterator[Update]:
     """A bar with model, task, images done, rate and time left; lines where nobody watches (not a terminal)."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    if not console().is_terminal:
         yield _line
         return
     columns = (
@@ -35,7 +35,7 @@ def progress() -> Iterator[Update]:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as display:
+    with Progress(*columns, console=console(), transient=True) as display:
         display.add_task("", total=None, model="vtbench", job=Loading(), rate="")
         yield _Bar(display)
 
@@ -50,15 +50,13 @@ class Loading:
 @contextlib.contextmanager
 def stage(what: object) -> Iterator[None]:
     """Says what a person at a terminal is waiting for; nothing in a log."""
-    from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    if not console().is_terminal:
         yield
         return
     columns = (SpinnerColumn(), TextColumn("{task.fields[what]}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as display:
+    with Progress(*columns, console=console(), transient=True) as display:
         display.add_task("", total=None, what=what)
         yield
 

@@ -21,9 +21,10 @@ from vtbench.cli.options import (
     single,
     use_readers,
 )
-from vtbench.cli.progress import progress, stage
+from vtbench.cli.progress import BUILDING, progress, stage
 from vtbench.types.errors import VtbenchError
 
+COMPARING = "comparing image by image"
 MEASURING = "measuring under every convention"
 
 
@@ -37,9 +38,10 @@ def compare(
     json_file: JsonFile = None,
 ) -> None:
     """Paired differences on the same images: interval, sign test, win rate, where they differ most."""
-    from vtbench.reporting.compare import compare as differences
+    with stage(COMPARING):
+        from vtbench.reporting.compare import compare as differences
 
-    comparison = differences(runs, names_of(metrics))
+        comparison = differences(runs, names_of(metrics))
     answer(comparison.as_dict(), comparison.text(), as_json=as_json, json_file=json_file)
 
 
@@ -65,10 +67,10 @@ def explain(
 ) -> None:
     """Which convention a number was made under: what closes the gap first, or that none of these does."""
     use_readers(readers)
-    from vtbench.explaining.explain import explain as explain_one
-    from vtbench.explaining.runs import explain_runs
-
     with stage(MEASURING):
+        from vtbench.explaining.explain import explain as explain_one
+        from vtbench.explaining.runs import explain_runs
+
         if len(models) == 2:
             if images or checkpoint or option or reference or prefix is not None or icc is not None:
                 raise VtbenchError(
@@ -102,11 +104,12 @@ def leaderboard_build(
     as_json: AsJson = False,
 ) -> None:
     """Static pages that open from disk without network or JavaScript."""
-    from vtbench import leaderboard
-    from vtbench.results.record import find_runs
-
     left_out: dict[Path, str] = {}
-    site = leaderboard.build(find_runs(runs or []), out, left_out)
+    with stage(BUILDING):
+        from vtbench import leaderboard
+        from vtbench.results.record import find_runs
+
+        site = leaderboard.build(find_runs(runs or []), out, left_out)
     answer({"site": site, "left_out": left_out}, str(site), as_json=as_json)
     exit_with(f"left out of the page: {why}" for why in left_out.values())
 
@@ -115,9 +118,9 @@ def quickstart(
     out: Annotated[Path, typer.Option(help="Folder of runs and page.")] = Path("out/quick"), as_json: AsJson = False
 ) -> None:
     """Built-in tokenizers and a generator on the built-in suites, and the page. Offline, a few minutes."""
-    from vtbench.cli.quickstart import run
-
     with progress() as update:
+        from vtbench.cli.quickstart import run
+
         page, failures = run(out, update)
     answer({"page": page, "failures": failures}, f"page: {page}", as_json=as_json)
     exit_with(f"{name} failed: {why}" for name, why in failures.items())

@@ -13,7 +13,7 @@ from vtbench.images.columns import Columns, rows_of
 from vtbench.images.kinds import kind_of
 from vtbench.images.limits import inside, read_inside
 from vtbench.images.suite import Suite, gone
-from vtbench.types.environment import offline
+from vtbench.types.environment import hub_address, offline
 from vtbench.types.errors import MissingExtra, Unavailable, VtbenchError
 from vtbench.types.item import Item
 from vtbench.types.secrets import secret
@@ -253,4 +253,4 @@ def _commit(name: str, revision: str) -> str:
         return revision
     from huggingface_hub import HfApi
 
-    return str(HfApi().dataset_info(name, revision=revision, timeout=20).sha)
+    return str(HfApi(endpoint=hub_address()).dataset_info(name, revision=revision, timeout=20).sha)

@@ -14,6 +14,7 @@ import json
 import re
 import time
 import urllib.parse
+import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -247,7 +248,11 @@ async def _exchange(question: Question, take: Callable[[Any], Any], seconds: flo
             request = client.build_request(
                 question.method, question.url, headers=headers, data=question.fields, files=question.files
             )
-            answer = await _within(seconds, functools.partial(client.send, request, stream=True))
+            try:
+                answer = await _within(seconds, functools.partial(client.send, request, stream=True))
+            except (httpx2.ProxyError, httpx2.ConnectError) as bad:
+                why = f"{type(bad).__name__}: {one_line(str(bad))}"
+                raise Refused(f"no connection{_by_proxy(question.url)} ({why})", again=True) from bad
             try:
                 if not answer.has_redirect_location:
                     await _within(seconds, _refuse_bad, answer)
@@ -257,6 +262,19 @@ async def _exchange(question: Question, take: Callable[[Any], Any], seconds: flo
             finally:
                 await answer.aclose()
     raise Refused(f"the server redirects more than {HOPS} times")
+
+
+def _by_proxy(url: str) -> str:
+    """A clause that names the proxy by which the environment has this address asked, without a password; or nothing."""
+    parts, proxies = urllib.parse.urlsplit(url), urllib.request.getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if proxy is None or is_loopback(url) or urllib.request.proxy_bypass(parts.hostname or ""):
+        return ""
+    try:
+        place = urllib.parse.urlsplit(proxy if "://" in proxy else f"http://{proxy}").netloc.rpartition("@")[2]
+    except ValueError:
+        place = "of the environment"
+    return f" by the proxy {place}"
 
 
 async def _refuse_bad(answer: Any) -> None:
@@ -311,6 +329,8 @@ def _run(exchange: Callable[[], Any]) -> Any:
             return portal.call(exchange)
     except Refused:
         raise
+    except ImportError as bad:
+        raise Refused(f"the proxy of the environment cannot be used ({one_line(str(bad))})") from bad
     except (httpx2.TransportError, OSError) as bad:
         raise Refused(f"no connection ({type(bad).__name__}: {one_line(str(bad))})", again=True) from bad
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as bad:

@@ -7,10 +7,11 @@ import contextlib
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from vtbench.images import web
+from vtbench.models.terminal import console
 from vtbench.results.files import flushed
 from vtbench.types.errors import Unavailable, VtbenchError
 from vtbench.types.foreign import reading
@@ -23,19 +24,32 @@ LARGEST = 1 << 37
 """Bytes of a download at most, 137 GB: above every checkpoint of a tokenizer or generator."""
 
 
-def sha256_file(path: Path) -> str:
-    """sha256 of a file, or of a folder's files (names and contents, in sorted order). Raises VtbenchError for what is
-    neither: a pipe would be waited for, and a device has no end."""
-    digest = hashlib.sha256()
+def digests(path: Path) -> dict[str, str]:
+    """{path inside it: sha256} of a folder's files but hidden ones, in sorted order; of a file {"": its sha256}.
+
+    Raises VtbenchError for what is neither: a pipe would be waited for, and a device has no end.
+    """
     if path.is_dir():
-        for part in sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith(".")):
-            digest.update(f"{part.relative_to(path).as_posix()}\0{sha256_file(part)}\n".encode())
-        return digest.hexdigest()
+        parts = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+        return {part.relative_to(path).as_posix(): digests(part)[""] for part in parts}
     with reading(path, "a file", "give one that can be read"):
         if not path.is_file():
             raise VtbenchError(f"{path} is no regular file: give one")
         with path.open("rb") as source:
-            return hashlib.file_digest(source, "sha256").hexdigest()
+            return {"": hashlib.file_digest(source, "sha256").hexdigest()}
+
+
+def digest_over(sums: Mapping[str, str]) -> str:
+    """One sha256 over `digests`: a file's own, or that of a folder's names and contents."""
+    if {*sums} == {""}:
+        return sums[""]
+    return hashlib.sha256("".join(f"{name}\0{digest}\n" for name, digest in sums.items()).encode()).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """sha256 of a file, or of a folder's files (names and contents, in sorted order). Raises VtbenchError for what is
+    neither."""
+    return digest_over(digests(path))
 
 
 def fetch_file(url: str, target: Path, *, sha256: str | None) -> Path:
@@ -82,6 +96,11 @@ def _receive(url: str, target: Path, sha256: str | None) -> Path:
         if bad.status != 416 or not have:
             again = ": run the command again, it goes on where it stopped" if bad.again else ""
             raise Unavailable(f"{target.name} could not be downloaded: {bad}{again}") from bad
+    if _is_web_page(part):
+        part.unlink()
+        raise Unavailable(
+            f"{url} gave a web page in place of {target.name}: get the file with a browser, and give its path"
+        )
     if sha256 is not None and not (digest := sha256_file(part)).startswith(sha256):
         part.unlink()
         raise VtbenchError(
@@ -92,15 +111,19 @@ def _receive(url: str, target: Path, sha256: str | None) -> Path:
     return target
 
 
+def _is_web_page(path: Path) -> bool:
+    """Whether somebody asks for a word first, as hosts of shared files do: no weights begin like that."""
+    with path.open("rb") as source:
+        return source.read(1024).lstrip().lower().startswith((b"<!doctype html", b"<html"))
+
+
 @contextlib.contextmanager
 def _shown(name: str) -> Iterator[Callable[[int, int | None], Callable[[int], None]]]:
     """A progress bar that begins when the bytes that are there, and those in all, are known."""
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    # Beside the answer, which may be JSON.
-    bar = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
+    bar = Progress(*columns, TimeRemainingColumn(), console=console())
 
     def begins(have: int, total: int | None) -> Callable[[int], None]:
         bar.start()

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import urllib.parse
 from pathlib import Path
 
 from vtbench.images.hub import TOKENS
 from vtbench.models.downloads import fetch_file
 from vtbench.models.downloads import sha256_file as sha256_file
+from vtbench.models.hub_files import refuse_damaged
 from vtbench.models.licences import agree
 from vtbench.types.cards import Card, Weights
-from vtbench.types.environment import cache_dir, offline
+from vtbench.types.environment import HUB, cache_dir, hub_address, offline
 from vtbench.types.errors import MissingExtra, Unavailable, VtbenchError
 from vtbench.types.secrets import secret
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""Errors of a disk on which nothing more can be written, which name no file."""
 
 
 def place_in_cache(weight: Weights) -> Path:
@@ -56,7 +62,7 @@ def download(card: Card, weight: Weights) -> Path:
         raise VtbenchError(
             f"{card.name} needs {weight.file}, which is no released file: give it with --checkpoint FILE"
         )
-    source = weight.hub or weight.url
+    source = _source(weight)
     if offline():
         raise Unavailable(
             f"{card.name} needs {weight.file} from {source}, which is not here, and VTBENCH_OFFLINE forbids the "
@@ -70,6 +76,11 @@ def download(card: Card, weight: Weights) -> Path:
     except VtbenchError:
         raise
     except Exception as bad:
+        if isinstance(bad, OSError) and (bad.filename is not None or bad.errno in FULL):
+            raise VtbenchError(
+                f"{weight.file} of {card.name} could not be written to the hub's cache ({bad.strerror or bad}): free "
+                "space there, or set HF_HOME to another folder"
+            ) from bad
         text = str(bad).strip().splitlines()
         raise Unavailable(
             f"{card.name} needs {weight.file} from {source}, which could not be downloaded "
@@ -77,8 +88,19 @@ def download(card: Card, weight: Weights) -> Path:
         ) from bad
 
 
+def _source(weight: Weights) -> str:
+    """Whence a file comes, for a sentence: of a mirror, its host alone, since an address may hold a password."""
+    if not weight.hub:
+        return str(weight.url)
+    address = hub_address()
+    return (
+        weight.hub if address == HUB else f"{weight.hub} of {urllib.parse.urlsplit(address).hostname or 'HF_ENDPOINT'}"
+    )
+
+
 def _from_hub(weight: Weights) -> Path | None:
-    """The file or folder by huggingface_hub; None where that is not installed and the card has a URL beside."""
+    """The file or folder by huggingface_hub, and what the hub states it to be; None where that is not installed and the
+    card has a URL beside."""
     try:
         from huggingface_hub import hf_hub_download, snapshot_download
     except ImportError:
@@ -87,8 +109,11 @@ def _from_hub(weight: Weights) -> Path | None:
         return None
     for name in TOKENS:
         secret(name)
-    hub = str(weight.hub)
+    hub, revision, address = str(weight.hub), weight.revision, hub_address()
     if weight.role == "folder":
         patterns = [f"{weight.file}*", "*.json", "*.safetensors"]
-        return Path(snapshot_download(hub, revision=weight.revision, allow_patterns=patterns))
-    return Path(hf_hub_download(hub, weight.file, revision=weight.revision))
+        path = Path(snapshot_download(hub, revision=revision, endpoint=address, allow_patterns=patterns))
+    else:
+        path = Path(hf_hub_download(hub, weight.file, revision=revision, endpoint=address))
+    refuse_damaged(path)
+    return path

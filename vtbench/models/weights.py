@@ -13,9 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from vtbench.models.files import download, sha256_file
+from vtbench.models.downloads import digest_over, digests, sha256_file
+from vtbench.models.files import download
+from vtbench.models.hub_files import verified
 from vtbench.models.weight_files import INDEX, index_in, nothing_in, read_index, weight_files
 from vtbench.types.cards import Card, Weights
 from vtbench.types.errors import VtbenchError
@@ -29,8 +31,8 @@ class WeightFiles:
 
     files: Mapping[str, Path]
     status: Status
-    hashes: tuple[Mapping[str, str], ...] = ()
-    """{"file", "role", "sha256"} of every file."""
+    hashes: tuple[Mapping[str, Any], ...] = ()
+    """{"file", "role", "sha256", "stated_by"} of every file."""
     why: str | None = None
     """Why they are unverified."""
 
@@ -102,6 +104,15 @@ def _folder_of(card: Card, file: Path) -> Path:
     return file.parent
 
 
+def _digest_and_hub(weight: Weights, path: Path, users: bool) -> tuple[str, bool]:
+    """(sha256 of what is read at a path, whether the hub states it). Raises VtbenchError for a damaged file of
+    its cache."""
+    if users or weight.hub is None:
+        return _digest(path), False
+    sums = digests(path)
+    return digest_over(sums), verified(path, sums)
+
+
 def _digest(path: Path) -> str:
     """sha256 of what is read at a path: of an index, its own bytes and its shards."""
     if not INDEX.search(path.name):
@@ -113,16 +124,18 @@ def _digest(path: Path) -> str:
 
 def _verified(card: Card, files: Mapping[str, Path], *, users: bool) -> WeightFiles:
     """Hashes of every file, each part of the question, and their status; of several reasons the first is kept."""
-    hashes: list[Mapping[str, str]] = []
+    hashes: list[Mapping[str, Any]] = []
     status: Status = "official"
     why = None
     for weight in card.weights:
         path = files[weight.role]
-        digest = _digest(path)
-        hashes.append({"file": path.name, "role": weight.role, "sha256": digest})
-        # The hub's cache names a large file by the sha256 that the hub states for it: as good as one on the card.
-        stated = weight.sha256 or (path.resolve().name if not users and weight.hub else None)
-        if digest == stated or (weight.sha256_begins and not users and digest.startswith(weight.sha256_begins)):
+        digest, by_hub = _digest_and_hub(weight, path, users)
+        begins = weight.sha256_begins and not users and digest.startswith(weight.sha256_begins)
+        by_card = digest == weight.sha256 or bool(begins)
+        stated_by = "card" if by_card else "hub" if by_hub else None
+        hashes.append({"file": path.name, "role": weight.role, "sha256": digest, "stated_by": stated_by})
+        # What the hub states is as good as what the card does, where the card states nothing.
+        if by_card or (by_hub and weight.sha256 is None):
             continue
         if weight.hub is None and weight.url is None and weight.package is None:
             status = "own" if status == "official" else status

@@ -35,11 +35,13 @@ Json = Any
 
 
 class WeightsFile(Record):
-    """One file of weights: its name, its role and the sha256 of its bytes."""
+    """One file of weights: its name, its role, the sha256 of its bytes, and who states that of the released file: the
+    "card", the "hub" that it came from, or nobody."""
 
     file: str = ""
     role: str = "model"
     sha256: str | None = None
+    stated_by: str | None = None
 
 
 class CopyRecord(Record):

@@ -137,9 +137,13 @@ class Card:
     no_pixels: str | None = None
     """Why there is no picture, where a tokenizer's `decode` ends at features; None where it gives pictures."""
     tokenizer: str | None = None
-    """For a generator: the tokenizer it was trained on."""
+    """For a generator: the tokenizer it was trained on, by its name here. None has its reason under `sources`."""
     conditioning: Literal["class", "text", None] = None
     note: str | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Where a fact of this card is stated: {field: source}. `arch` also stands for what follows from it (tokens,
+    alphabets, channels, sizes). A field that is empty here and has a source is one of which that source says nothing; a
+    field without one is unsupported, and a catalogue says so. Published numbers have theirs with them."""
 
     @property
     def bits_per_pixel(self) -> float | None:
@@ -152,6 +156,17 @@ class Card:
 
     def __repr__(self) -> str:
         return f"<Card {self.name}: {self.kind}, {self.title}>"
+
+
+OURS: Mapping[str, str] = dict.fromkeys(
+    ("licence", "trained_on", "arch", "weights", "tokenizer"), "this package: the adapter's file"
+)
+"""Sources of what was made here: the adapter itself is where its facts are stated."""
+
+
+def stated(at: str, **facts: str) -> dict[str, str]:
+    """Sources of a card's facts: `at` is a repository and its commit, each fact's a file (and line) in it."""
+    return {name: f"{at} {where}" for name, where in facts.items()}
 
 
 def with_weights_of(card: Card, options: Mapping[str, Any]) -> Card:

@@ -21,6 +21,14 @@ def offline() -> bool:
     return os.environ.get("VTBENCH_OFFLINE", "").strip().lower() not in ("", "0", "false", "no")
 
 
+HUB = "https://huggingface.co"
+
+
+def hub_address() -> str:
+    """The Hugging Face hub, or the mirror of it that `HF_ENDPOINT` names."""
+    return os.environ.get("HF_ENDPOINT", "").strip().rstrip("/") or HUB
+
+
 def package_folder(package: str) -> Path:
     """The folder of a package of ours that holds data, found as an import finds it.
 
