@@ -57,15 +57,21 @@ class LlamaGenGpt(Trunk):
         cfg_interval: guidance for the first token and for the tokens 1.. while their number less one is at most it
         (generate.py:77-124); -1: always.
         """
-        session = Session(self, source, text_mask, cfg_scale=cfg_scale, cache=cache)
+        scales = self.scales(cfg_scale)
+        session = Session(self, source, text_mask, cfg_scale=scales[0], cache=cache)
         logits, tokens = session.start(), []
         for i in range(self.length):
+            session.scale = scales[i]
             guided = cfg_interval < 0 or i - 1 <= cfg_interval
             p = distribution(session.guided(logits[:, -1], on=guided), temperature, top_k, top_p)
             tokens.append(p.argmax(dim=-1) if noise is None else sampling.draw(p, noise.exponential(self.vocabulary)))
             if i + 1 < self.length:
                 logits = session.feed(tokens[-1][:, None])
         return torch.stack(tokens, dim=1)
+
+    def scales(self, cfg_scale: float) -> list[float]:
+        """The guidance of every token."""
+        return [cfg_scale] * self.length
 
     def speculate(
         self,

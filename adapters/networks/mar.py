@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from vtbench.adapters.networks.parts import infer_generators, sampling
 from vtbench.adapters.networks.parts.config import Config
 from vtbench.adapters.networks.parts.diffusion import Diffusion
-from vtbench.adapters.networks.parts.transformer import Block, FinalLayer, TimeEmbedder, modulate
+from vtbench.adapters.networks.parts.masked_autoencoder import TRAINING, MaskedAutoencoder
+from vtbench.adapters.networks.parts.transformer import FinalLayer, TimeEmbedder, modulate
 from vtbench.models.replay import Replay
 from vtbench.types.errors import VtbenchError
 
@@ -53,8 +54,13 @@ class Head(nn.Module):
         self.res_blocks = nn.ModuleList(_ResBlock(width) for _ in range(depth))
         self.final_layer = FinalLayer(width, out or 2 * dim)
 
+    def modulation(self, t: Tensor, condition: Tensor) -> Tensor:
+        """(n, width): what modulates every block."""
+        out: Tensor = self.time_embed(t) + self.cond_embed(condition)
+        return out
+
     def forward(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-        y = self.time_embed(t) + self.cond_embed(condition)
+        y = self.modulation(t, condition)
         x = self.input_proj(x)
         for block in self.res_blocks:
             x = block(x, y)
@@ -70,85 +76,27 @@ class Head(nn.Module):
         return torch.cat([torch.cat([eps, eps]), rest], dim=1)
 
 
-class Mar(nn.Module):
+class Mar(MaskedAutoencoder):
     """config: img_size, vae_stride, patch_size, vae_embed_dim, {encoder,decoder}_{embed_dim,depth,num_heads},
     mlp_ratio, norm_eps, class_num, buffer_size, diffloss_d, diffloss_w, num_sampling_steps (a section string)."""
 
     optional: tuple[str, ...] = ()
     infer_arch = staticmethod(infer_generators.mar)
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        super().__init__()
+    def __init__(self, config: Mapping[str, Any], *, classes: int | None = None) -> None:
+        """classes: rows of the class table, where they are not class_num."""
         c = Config(config, "config")
-        self.patch, self.channels = c.integer("patch_size", 1), c.integer("vae_embed_dim", 16)
-        self.grid, rest = divmod(c.integer("img_size", 256), c.integer("vae_stride", 16) * self.patch)
-        if rest or not self.grid:
-            raise VtbenchError("config.img_size must be a multiple of vae_stride x patch_size: tokens lie on a grid")
-        self.length, self.dim = self.grid**2, self.channels * self.patch**2
-        self.pixels = c.integer("img_size", 256)
-        inner, outer = c.integer("encoder_embed_dim"), c.integer("decoder_embed_dim")
-        ratio, eps = c.number("mlp_ratio", 4.0), c.number("norm_eps", 1e-6)
-        self.buffer, self.classes = c.integer("buffer_size", 64), c.integer("class_num", 1000)
+        super().__init__(c, classes=classes)
         depth, width = c.integer("diffloss_d", 3), c.integer("diffloss_w", 1024)
         self.sections = str(c.any("num_sampling_steps", "100"))
-
-        def blocks(side: str, dim: int) -> nn.ModuleList:
-            heads = c.integer(f"{side}_num_heads")
-            if dim % heads:
-                raise VtbenchError(f"config.{side}_embed_dim {dim} is no multiple of {heads} heads")
-            count = c.integer(f"{side}_depth")
-            return nn.ModuleList(Block(dim, heads, int(dim * ratio), eps=eps, qkv_bias=True) for _ in range(count))
-
-        positions = self.length + self.buffer
-        self.fake_latent, self.class_emb = nn.Parameter(torch.zeros(1, inner)), nn.Embedding(self.classes, inner)
-        self.z_proj, self.z_proj_ln = nn.Linear(self.dim, inner), nn.LayerNorm(inner, eps=1e-6)
-        self.encoder_pos_embed_learned = nn.Parameter(torch.zeros(1, positions, inner))
-        self.encoder_blocks, self.encoder_norm = blocks("encoder", inner), nn.LayerNorm(inner, eps=eps)
-        self.decoder_embed, self.mask_token = nn.Linear(inner, outer), nn.Parameter(torch.zeros(1, 1, outer))
-        self.decoder_pos_embed_learned = nn.Parameter(torch.zeros(1, positions, outer))
-        self.decoder_blocks, self.decoder_norm = blocks("decoder", outer), nn.LayerNorm(outer, eps=eps)
-        self.diffusion_pos_embed_learned = nn.Parameter(torch.zeros(1, self.length, outer))
-        self.diffloss = nn.ModuleDict({"net": Head(self.dim, outer, depth, width)})
-        for key in (
-            "mask_ratio_min",
-            "label_drop_prob",
-            "attn_dropout",
-            "proj_dropout",
-            "diffusion_batch_mul",
-            "grad_checkpointing",
-            "sampling",
-        ):
+        self.diffloss = nn.ModuleDict({"net": Head(self.dim, self.outer, depth, width)})
+        for key in TRAINING:
             c.any(key)
         c.done()
 
     @property
     def head(self) -> Head:
         return self.diffloss["net"]  # type: ignore[return-value]
-
-    def encode(self, tokens: Tensor, masked: Tensor, classes: Tensor) -> Tensor:
-        """tokens (B, L, D), masked bool (B, L) with one count a row, classes (B, E) -> (B, buffer + visible, E)."""
-        x = torch.cat([classes[:, None].expand(-1, self.buffer, -1), self.z_proj(tokens)], dim=1)
-        x = self.z_proj_ln(x + self.encoder_pos_embed_learned)
-        x = x[self._visible(masked)].unflatten(0, (len(tokens), -1))
-        for block in self.encoder_blocks:
-            x = block(x)
-        out: Tensor = self.encoder_norm(x)
-        return out
-
-    def decode(self, x: Tensor, masked: Tensor) -> Tensor:
-        """The encoder's output -> conditions (B, L, E) of the diffusion head."""
-        visible, x = self._visible(masked), self.decoder_embed(x)
-        full = self.mask_token.to(x.dtype).expand(*visible.shape, -1).clone()
-        full[visible] = x.flatten(0, 1)
-        full = full + self.decoder_pos_embed_learned
-        for block in self.decoder_blocks:
-            full = block(full)
-        out: Tensor = self.decoder_norm(full)[:, self.buffer :] + self.diffusion_pos_embed_learned
-        return sampling.finite(out, "MAR")
-
-    def _visible(self, masked: Tensor) -> Tensor:
-        first = torch.ones(len(masked), self.buffer, dtype=torch.bool, device=masked.device)
-        return torch.cat([first, ~masked], dim=1)
 
     def generate(
         self,
@@ -167,50 +115,28 @@ class Mar(nn.Module):
         orders (B, L): the first entries stay masked longest; drawn from the noise if not given. Per iteration normal
         noise (n, D) an image for the start and for each diffusion step.
         """
-        if cfg_schedule not in ("linear", "constant"):
-            raise VtbenchError(f"cfg_schedule is {cfg_schedule!r}, but must be linear or constant")
-        if not 1 <= num_iter <= self.length:
-            raise VtbenchError(f"num_iter is {num_iter}, but {self.length} tokens take 1 to {self.length} iterations")
-        if int(labels.min()) < 0 or int(labels.max()) >= self.classes:
-            raise VtbenchError(f"a class label lies outside 0..{self.classes - 1}: give labels of the training set")
+        sampling.labels_within(labels, self.classes)
         if orders is None:
             orders = noise.uniform(self.length).argsort(dim=-1)
-        diffusion, batch, guided = Diffusion(sections or self.sections), len(labels), cfg != 1.0
-        classes = self.class_emb(labels)
-        if guided:
-            classes = torch.cat([classes, self.fake_latent.expand(batch, -1)])
-        tokens = torch.zeros(batch, self.length, self.dim, device=labels.device, dtype=self.z_proj.weight.dtype)
-        masked = torch.ones(batch, self.length, dtype=torch.bool, device=labels.device)
-        left = self.length
-        for step in range(num_iter):
-            both = (torch.cat([tokens, tokens]), torch.cat([masked, masked])) if guided else (tokens, masked)
-            z = self.decode(self.encode(*both, classes), both[1])
-            length = math.floor(self.length * math.cos(math.pi / 2 * (step + 1) / num_iter))
-            length = max(1, min(left - 1, length))
-            after = torch.zeros_like(masked).scatter(1, orders[:, :length], True)
-            # The last iteration predicts all that is left.
-            chosen = masked if step == num_iter - 1 else masked & ~after
-            count = left if step == num_iter - 1 else left - length
-            scale = 1 + (cfg - 1) * (self.length - length) / self.length if cfg_schedule == "linear" else cfg
-            condition = z[torch.cat([chosen, chosen]) if guided else chosen]
+        classes, null = self.class_emb(labels), self.fake_latent.expand(len(labels), -1)
 
-            def net(x: Tensor, t: Tensor, c: Tensor = condition, s: float = scale) -> Tensor:
-                return self.head.guided(x, t, c, s)[: len(x)] if guided else self.head(x, t, c)
+        def features(tokens: Tensor, masked: Tensor, both: bool) -> Tensor:
+            rows = torch.cat([classes, null]) if both else classes
+            return self.decode(self.encode(tokens, masked, rows), masked)
 
-            def drawn(n: int = count) -> Tensor:
-                return noise.normal(n, self.dim).flatten(0, 1).to(classes.dtype)
-
-            predicted = diffusion.sample(net, drawn(), drawn, temperature)
-            tokens = tokens.clone()
-            tokens[chosen] = predicted
-            masked, left = after, length
+        tokens = sample_masked(
+            self.head,
+            Diffusion(sections or self.sections),
+            features,
+            noise,
+            self.start(labels)[0],
+            orders,
+            num_iter=num_iter,
+            cfg=cfg,
+            cfg_schedule=cfg_schedule,
+            temperature=temperature,
+        )
         return self.unpatched(tokens)
-
-    def unpatched(self, tokens: Tensor) -> Tensor:
-        """(B, L, c p q) -> (B, c, h p, w q) (131-150)."""
-        x = torch.unflatten(tokens, 1, (self.grid, self.grid))
-        x = torch.unflatten(x, -1, (self.channels, self.patch, self.patch))
-        return x.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
 
     def replay(self, fixture: Replay) -> dict[str, Tensor]:
         """The arrays of a fixture."""
@@ -239,12 +165,69 @@ class Mar(nn.Module):
             "sampler_betas": torch.from_numpy(diffusion.betas).float(),
         }
         for run, stated in fixture.runs(marks=SETTINGS).items():
-            noise = _Rows(fixture.draws(run.removeprefix("sample_")), len(labels))
+            noise = Rows(fixture.draws(run.removeprefix("sample_")), len(labels))
             out[run] = self.generate(labels, noise, orders=a["orders"], **sampling.known(stated, *SETTINGS))
         return out
 
 
-class _Rows(sampling.Recorded):
+def check_options(length: int, num_iter: Any, cfg: Any, cfg_schedule: Any, temperature: Any) -> None:
+    """Refuses options of a masked sampler over `length` tokens that it cannot run with."""
+    sampling.one_of("cfg_schedule", cfg_schedule, ("linear", "constant"))
+    sampling.whole("num_iter", num_iter, most=length)
+    sampling.number("cfg", cfg)
+    sampling.number("temperature", temperature)
+
+
+def sample_masked(
+    head: Head,
+    diffusion: Diffusion,
+    features: Callable[[Tensor, Tensor, bool], Tensor],
+    noise: sampling.Noise,
+    tokens: Tensor,
+    orders: Tensor,
+    *,
+    num_iter: int,
+    cfg: float,
+    cfg_schedule: str,
+    temperature: float,
+) -> Tensor:
+    """All tokens (B, L, D), iteration by iteration (250-330); `tokens` are what stands at masked places.
+
+    features(tokens, masked, both): conditions (B, L, E), or (2B, L, E) with the null half last, of as many rows.
+    """
+    (length, dim), dtype = tokens.shape[1:], tokens.dtype
+    check_options(length, num_iter, cfg, cfg_schedule, temperature)
+    masked, left, guided = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device), length, cfg != 1.0
+    for step in range(num_iter):
+        both = (torch.cat([tokens, tokens]), torch.cat([masked, masked])) if guided else (tokens, masked)
+        z = features(*both, guided)
+        keep = masked_after(length, left, step, num_iter)
+        after = torch.zeros_like(masked).scatter(1, orders[:, :keep], True)
+        # The last iteration predicts all that is left.
+        chosen = masked if step == num_iter - 1 else masked & ~after
+        count = left if step == num_iter - 1 else left - keep
+        scale = 1 + (cfg - 1) * (length - keep) / length if cfg_schedule == "linear" else cfg
+        condition = z[torch.cat([chosen, chosen]) if guided else chosen]
+
+        def net(x: Tensor, t: Tensor, c: Tensor = condition, s: float = scale) -> Tensor:
+            return head.guided(x, t, c, s)[: len(x)] if guided else head(x, t, c)
+
+        def drawn(n: int = count) -> Tensor:
+            return noise.normal(n, dim).flatten(0, 1).to(dtype)
+
+        predicted = diffusion.sample(net, drawn(), drawn, temperature)
+        tokens = tokens.clone()
+        tokens[chosen] = predicted
+        masked, left = after, keep
+    return tokens
+
+
+def masked_after(length: int, left: int, step: int, steps: int) -> int:
+    """How many of `left` masked tokens stay masked after a step: at least 1, at most one less (292-298)."""
+    return max(1, min(left - 1, math.floor(length * math.cos(math.pi / 2 * (step + 1) / steps))))
+
+
+class Rows(sampling.Recorded):
     """Draws recorded for all images' tokens at once, (B n, D) or with the unused rows of the null half (2 B n, D)."""
 
     def __init__(self, draws: list[Tensor], batch: int) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from vtbench.adapters.networks.parts import infer_generators, sampling
 from vtbench.adapters.networks.parts.config import Config
+from vtbench.adapters.networks.parts.diffusers_blocks import TimeEmbedding
 from vtbench.adapters.networks.parts.transformer import (
     Mlp,
     RMSNorm,
@@ -82,23 +83,6 @@ class _Block(nn.Module):
         return out
 
 
-class _Embedder(nn.Module):
-    """256 sinusoids (cosines first, frequencies down to exactly 1/10000), then two layers."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.linear_1, self.linear_2 = nn.Linear(256, dim), nn.Linear(dim, dim)
-
-    def forward(self, t: Tensor) -> Tensor:
-        dtype = self.linear_1.weight.dtype
-        wide = torch.promote_types(dtype, torch.float32)
-        freqs = torch.exp(-math.log(10000) * torch.arange(128, dtype=wide, device=t.device) / 127)
-        angles = t[:, None].to(wide) * freqs
-        waves = torch.cat([angles.cos(), angles.sin()], dim=-1).to(dtype)
-        out: Tensor = self.linear_2(F.silu(self.linear_1(waves)))
-        return out
-
-
 class PixelFlow(nn.Module):
     """config: {"model": in_channels, out_channels, num_attention_heads, attention_head_dim, depth, patch_size,
     attention_bias, num_classes (0: none), cross_attention_dim (null: none)}, {"scheduler": num_train_timesteps,
@@ -134,7 +118,7 @@ class PixelFlow(nn.Module):
                 "config.scheduler.num_stages must be at most 4: upstream states guidance for four stages"
             )
         self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(self.channels, dim, self.patch, stride=self.patch)})
-        self.timestep_embedder, self.latent_size_embedder = _Embedder(dim), _Embedder(dim)
+        self.timestep_embedder, self.latent_size_embedder = TimeEmbedding(dim), TimeEmbedding(dim)
         if self.classes:
             self.class_embedder = nn.ModuleDict({"embedding_table": nn.Embedding(self.classes + 1, dim)})
         self.transformer_blocks = nn.ModuleList(_Block(dim, self.heads, text, bias=bias) for _ in range(depth))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,15 @@ class CaptionedTokenizer(NetworkTokenizer):
         if self._text is None:
             # A network whose weights are made from their names: so are its text encoder's.
             self._read(fill_(network.text_encoder()))
+
+    @contextlib.contextmanager
+    def reading(self, features: Any) -> Iterator[None]:
+        """Inside, `decode` gets these features (B, n, width), an image each, as a generator's captions are."""
+        kept, self._text = self._text, features
+        try:
+            yield
+        finally:
+            self._text = kept
 
     def _read(self, encoder: Any) -> None:
         import torch

@@ -145,11 +145,10 @@ def text_features(
     left: padded on the left, as LlamaGen feeds them. Captions are used as they stand (upstream cleans HTML first).
     """
     import torch
+    from transformers import T5EncoderModel
 
-    textless = [p.id for p in prompts if p.text is None]
-    if textless:
-        raise VtbenchError(f"{generator.card.name} is text-conditional, but the prompt {textless[0]} has no text")
-    split, encoder = _text_encoder(generator)
+    _check_texts(generator, prompts)
+    split, encoder = _text_encoder(generator, T5EncoderModel)
     batch = split(
         [p.text for p in prompts], max_length=length, padding="max_length", truncation=True, return_tensors="pt"
     )
@@ -164,16 +163,50 @@ def text_features(
     return features.to(device=generator.device, dtype=dtype), mask.to(generator.device)
 
 
-def _text_encoder(generator: NativeGenerator) -> tuple[Any, Any]:
-    """(tokenizer, encoder on the generator's device, float32), loaded once a generator."""
-    from transformers import AutoTokenizer, T5EncoderModel
+def hidden_states(
+    generator: NativeGenerator, prompts: Sequence[Prompt], *, length: int, before: str = ""
+) -> torch.Tensor:
+    """Last hidden states (B, length, width) of a language model, whose hub id or folder is an option; padded behind.
+
+    before: an instruction put before every caption. Of its states only the first token's is kept, and of the whole
+    the last length - 1 (Sana's way: PixelDiT t2i/inference.py).
+    """
+    import torch
+    from transformers import AutoModel
+
+    _check_texts(generator, prompts)
+    split, model = _text_encoder(generator, AutoModel)
+    whole = length + len(split(before)["input_ids"]) - 2 if before else length
+    batch = split(
+        [before + str(p.text) for p in prompts],
+        max_length=whole,
+        padding="max_length",
+        truncation=True,
+        return_tensors="pt",
+    )
+    with torch.inference_mode():
+        ids, mask = (batch[n].to(generator.device) for n in ("input_ids", "attention_mask"))
+        states = model(input_ids=ids, attention_mask=mask).last_hidden_state
+    states = torch.cat([states[:, :1], states[:, states.shape[1] - length + 1 :]], dim=1)
+    return states.to(dtype=getattr(torch, generator.dtype))
+
+
+def _check_texts(generator: NativeGenerator, prompts: Sequence[Prompt]) -> None:
+    textless = [p.id for p in prompts if p.text is None]
+    if textless:
+        raise VtbenchError(f"{generator.card.name} is text-conditional, but the prompt {textless[0]} has no text")
+
+
+def _text_encoder(generator: NativeGenerator, kind: Any) -> tuple[Any, Any]:
+    """(tokenizer, encoder of transformers' class `kind` on the generator's device, float32), loaded once."""
+    from transformers import AutoTokenizer
 
     if generator.text_encoder is None:
         name = str(generator.options["text_encoder"])
         local = offline() or Path(name).is_dir()
         try:
             split = AutoTokenizer.from_pretrained(name, local_files_only=local)
-            encoder: Any = T5EncoderModel.from_pretrained(name, use_safetensors=True, local_files_only=local)
+            encoder: Any = kind.from_pretrained(name, use_safetensors=True, local_files_only=local)
         except (OSError, ValueError) as bad:
             raise VtbenchError(
                 f"the text encoder {name} cannot be loaded ({str(bad).splitlines()[0]}): "

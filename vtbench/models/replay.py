@@ -9,7 +9,7 @@ import ast
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from vtbench.types.errors import VtbenchError
@@ -67,6 +67,8 @@ class Replay:
     """The descriptions of the outputs."""
     noise_shapes: Mapping[str, Iterable[Iterable[int]]]
     """{run: shapes of its draws in the order of the calls}."""
+    stated: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """{run: sampler settings} where the file holds them as data (`settings`); they go before the descriptions."""
 
     def runs(self, *endings: str, marks: Iterable[str]) -> dict[str, dict[str, Any]]:
         """{run: settings} of the sampler's runs, whose outputs are `run` or `run_ENDING`.
@@ -74,6 +76,8 @@ class Replay:
         `marks` are the settings by which a sampler's run is told from a plain forward pass: it states one or more.
         """
         marks, out = set(marks), dict[str, dict[str, Any]]()
+        if self.stated:
+            return {run: dict(settings) for run, settings in self.stated.items() if marks & set(settings)}
         for name, settings in self.settings.items():
             if marks & set(settings):
                 out.setdefault(_stem(name, endings), {}).update(settings)

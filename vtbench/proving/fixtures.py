@@ -204,9 +204,13 @@ def check_generator(facts: Mapping[str, Any], path: Path) -> None:
         raise VtbenchError(f"{path} lacks {', '.join(lacking)}: it is no generator's fixture")
     if not isinstance(facts["family"], str):
         raise VtbenchError(f"{path}: family is {facts['family']!r}, but must be a family's name")
-    for key in ("config", "inputs", "outputs", "state_dict", "float64_rerun", "noise_shapes", "aux_state_dicts"):
+    objects = ("config", "inputs", "outputs", "state_dict", "float64_rerun", "noise_shapes", "aux_state_dicts")
+    for key in (*objects, "settings"):
         if facts.get(key) is not None and not isinstance(facts[key], dict):
             raise VtbenchError(f"{path}: {key} is {type(facts[key]).__name__}, but must be a JSON object")
+    for run, settings in (facts.get("settings") or {}).items():
+        if not isinstance(settings, dict):
+            raise VtbenchError(f"{path}: the settings of {run} are {settings!r}, but must be a JSON object")
     if not facts["outputs"]:
         raise VtbenchError(f"{path} lists no outputs: there is nothing to compare")
     for name, text in facts["outputs"].items():

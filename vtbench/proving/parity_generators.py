@@ -9,8 +9,9 @@ A fixture holds upstream's logits, features and samples at a small configuration
    `outputs`: integers must be equal, floats within `RELATIVE` of their spread, both of what the network gives in
    float64, so that no processor's rounding decides (`rounding`).
 
-Sampler settings stand in a fixture as `name=value` pairs in the description of an output ("generate(cfg_scale=3.0,
-top_k=40)"): `models.replay.pairs` reads exactly those, and each network refuses a setting that it does not know.
+Sampler settings stand in a fixture as data (`settings`: {run: {option: value}}), in an older one as `name=value` pairs
+in the description of an output ("generate(cfg_scale=3.0, top_k=40)"): `models.replay.pairs` reads exactly those, and
+each network refuses a setting that it does not know.
 """
 
 from __future__ import annotations
@@ -67,7 +68,8 @@ class GeneratorCheck:
             array = torch.from_numpy(self.recorded[name])
             inputs[name] = array.to(dtype) if array.is_floating_point() else array.long()
         shapes = self.facts.get("noise_shapes") or {}
-        fixture = Replay(self.facts["config"], inputs, self.settings, self.facts["outputs"], shapes)
+        stated = self.facts.get("settings") or {}
+        fixture = Replay(self.facts["config"], inputs, self.settings, self.facts["outputs"], shapes, stated)
         network = in_dtype(self.network, dtype)
         with torch.inference_mode(), rounding:
             arrays: dict[str, torch.Tensor] = network.replay(fixture)

@@ -124,7 +124,7 @@ class TextTower(nn.Module):
     CLIP: token_embedding, positional_embedding, transformer.resblocks.{i}, ln_final. Causal.
     """
 
-    optional = ("visual.", "text_projection", "logit_scale", "attn_mask")
+    optional: tuple[str, ...] = ("visual.", "text_projection", "logit_scale", "attn_mask")
     int_buffers = ("input_resolution", "context_length", "vocab_size")
     """What else OpenAI's files hold."""
 

@@ -62,22 +62,27 @@ def var(shapes: Shapes, like: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def mar(shapes: Shapes, like: Mapping[str, Any]) -> dict[str, Any] | None:
-    """For networks.mar.Mar: a patch is square."""
+    """For networks.mar.Mar."""
     if "fake_latent" not in shapes or "diffloss.net.input_proj.weight" not in shapes:
         return None
-    arch = copy.deepcopy(dict(like))
-    arch["class_num"] = shapes["class_emb.weight"][0]
+    arch = copy.deepcopy(dict(like)) | masked_autoencoder(shapes, like, "diffusion_pos_embed_learned")
+    arch["diffloss_w"] = shapes["diffloss.net.input_proj.weight"][0]
+    arch["diffloss_d"] = count(shapes, "diffloss.net.res_blocks.{i}.")
+    return arch
+
+
+def masked_autoencoder(shapes: Shapes, like: Mapping[str, Any], output: str) -> dict[str, Any]:
+    """The keys of parts.masked_autoencoder, whose table of the output is called `output`: a patch is square."""
+    arch: dict[str, Any] = {"class_num": shapes["class_emb.weight"][0]}
     for side in ("encoder", "decoder"):
         dim = shapes[f"{side}_norm.weight"][0]
         arch[f"{side}_embed_dim"], arch[f"{side}_depth"] = dim, count(shapes, f"{side}_blocks.{{i}}.")
         arch[f"{side}_num_heads"] = _heads(dim, like, f"{side}_embed_dim", f"{side}_num_heads")
     arch["mlp_ratio"] = shapes["encoder_blocks.0.mlp.fc1.weight"][0] / arch["encoder_embed_dim"]
-    arch["patch_size"] = math.isqrt(shapes["z_proj.weight"][1] // arch["vae_embed_dim"])
-    length = shapes["diffusion_pos_embed_learned"][1]
-    arch["img_size"] = math.isqrt(length) * arch["vae_stride"] * arch["patch_size"]
+    arch["patch_size"] = math.isqrt(shapes["z_proj.weight"][1] // like["vae_embed_dim"])
+    length = shapes[output][1]
+    arch["img_size"] = math.isqrt(length) * like["vae_stride"] * arch["patch_size"]
     arch["buffer_size"] = shapes["encoder_pos_embed_learned"][1] - length
-    arch["diffloss_w"] = shapes["diffloss.net.input_proj.weight"][0]
-    arch["diffloss_d"] = count(shapes, "diffloss.net.res_blocks.{i}.")
     return arch
 
 

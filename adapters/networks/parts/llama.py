@@ -32,6 +32,7 @@ _TRAINING = (
     "max_batch_size",
     "max_seq_len",
     "preset",
+    "sampling",
 )
 """Keys of upstream's configuration that inference does not use."""
 
@@ -124,6 +125,8 @@ class Trunk(nn.Module):
     """
 
     infer_arch = staticmethod(infer_generators.llama)
+    sequence = False
+    """Do tokens stand in a sequence, not on a grid? Then their place in it turns them, and the condition too."""
 
     def __init__(self, config: Mapping[str, Any], *, further_layers: str | None = None) -> None:
         super().__init__()
@@ -146,7 +149,7 @@ class Trunk(nn.Module):
         self.kind: str = c.choice("model_type", ("c2i", "t2i"), "c2i")
         self.vocabulary, self.length = c.integer("vocab_size", 16384), c.integer("block_size", 256)
         self.grid = int(self.length**0.5)
-        if self.grid**2 != self.length:
+        if self.grid**2 != self.length and not self.sequence:
             raise VtbenchError(f"config.block_size is {self.length}, but must be a square number: a grid of tokens")
         self.pixels = 16 * self.grid
         classes, width = c.integer("num_classes", 1000), c.integer("caption_dim", 2048)
@@ -168,14 +171,19 @@ class Trunk(nn.Module):
         self.norm, self.output = RMSNorm(dim, eps), nn.Linear(dim, self.vocabulary, bias=False)
         self.dim, self.eps = dim, eps
         self.optional: tuple[str, ...] = ("freqs_cis",)
-        self.angles = _angles(self.grid, dim // heads, base)
+        if self.sequence:
+            self.angles = _line(self.prefix + self.length, dim // heads, base)
+        else:
+            self.angles = _angles(self.grid, dim // heads, base)
 
     def turn(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """(cos, sin) of the positions; condition positions have zeros for both, as upstream's cache (416)."""
         if self.angles.device != positions.device:
             # The angles are no buffer, so that they do not move with the module by themselves.
             self.angles = self.angles.to(positions.device)
-        dtype = self.norm.weight.dtype  # type: ignore[union-attr]
+        dtype: torch.dtype = self.norm.weight.dtype  # type: ignore[union-attr, assignment]
+        if self.sequence:
+            return self.angles[positions].cos().to(dtype), self.angles[positions].sin().to(dtype)
         image = positions >= self.prefix
         rows = self.angles[(positions - self.prefix).clamp(min=0)]
         keep = image[:, None]
@@ -218,6 +226,13 @@ def distribution(logits: Tensor, temperature: float, top_k: int, top_p: float) -
     """Probabilities in upstream's order: temperature, top-k, top-p, softmax (generate.py:16-66)."""
     logits = logits / max(temperature, 1e-5)
     return torch.softmax(sampling.keep_top_p(sampling.keep_top_k(logits, top_k), top_p), dim=-1)
+
+
+def _line(length: int, head: int, base: float) -> Tensor:
+    """(length, head/2) float32: all pairs carry the place in the sequence."""
+    with torch.device("cpu"):
+        freqs = 1.0 / (base ** (torch.arange(0, head, 2)[: head // 2].float() / head))
+        return torch.outer(torch.arange(length).float(), freqs)
 
 
 def _angles(grid: int, head: int, base: float) -> Tensor:

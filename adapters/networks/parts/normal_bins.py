@@ -24,25 +24,35 @@ _TABLE = 2**22
 
 
 def boundaries(bits: int, std_range: float) -> np.ndarray[Any, Any]:
-    """Edges of 2^bits bins of equal probability under the standard normal, clamped to +-std_range.
+    """Edges of 2^bits bins, as `edges` has them."""
+    return edges(2**bits, std_range)
 
-    float64, (2^bits + 1,). A range that does not reach the outer bins leaves them without width.
+
+def edges(levels: int, std_range: float) -> np.ndarray[Any, Any]:
+    """Edges of so many bins of equal probability under the standard normal, clamped to +-std_range.
+
+    float64, (levels + 1,). A range that does not reach the outer bins leaves them without width.
     """
     import numpy as np
     from scipy.special import ndtri
 
-    return np.asarray(ndtri(np.linspace(0, 1, 2**bits + 1)).clip(-std_range, std_range))
+    return np.asarray(ndtri(np.linspace(0, 1, levels + 1)).clip(-std_range, std_range))
 
 
 def table(bits: int, std_range: float, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Value of every index, (2^bits,): the mean of the standard normal truncated to its bin, 0 if it is empty.
+    """Value of every index, (2^bits,), as `means` has them."""
+    return means(2**bits, std_range, dtype)
+
+
+def means(levels: int, std_range: float, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Value of every index, (levels,): the mean of the standard normal truncated to its bin, 0 if it is empty.
 
     In float32 throughout, as upstream: in float64 the values differ in the fifth decimal, since differences of near
     numbers are divided, and for the same reason two processors differ there. float64 is for measuring that.
     """
-    edges = torch.from_numpy(boundaries(bits, std_range)).float().to(dtype)
-    density = torch.exp(-0.5 * edges**2) / math.sqrt(2 * math.pi)
-    below = 0.5 * (1 + torch.erf(edges / math.sqrt(2)))
+    bounds = torch.from_numpy(edges(levels, std_range)).float().to(dtype)
+    density = torch.exp(-0.5 * bounds**2) / math.sqrt(2 * math.pi)
+    below = 0.5 * (1 + torch.erf(bounds / math.sqrt(2)))
     mass = below[1:] - below[:-1]
     return (density[:-1] - density[1:]) / torch.where(mass == 0, 1e-10, mass)
 

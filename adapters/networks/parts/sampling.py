@@ -41,6 +41,22 @@ class Recorded:
     uniform = normal = gumbel = exponential
 
 
+class Flat:
+    """Gives out one long recorded array, as many numbers a call as it asks for, whatever their kind."""
+
+    def __init__(self, array: Tensor, batch: int) -> None:
+        self._left, self.batch = array.flatten(), batch
+
+    def exponential(self, *shape: int) -> Tensor:
+        count = self.batch * math.prod(shape)
+        if count > len(self._left):
+            raise VtbenchError("the recorded noise ends before the sampler does: they are of different runs")
+        drawn, self._left = self._left[:count], self._left[count:]
+        return drawn.reshape(self.batch, *shape)
+
+    uniform = normal = gumbel = exponential
+
+
 class Greedy:
     """No noise: exponential noise of ones, so that argmax(p / 1) is taken; Gumbel and normal noise of zeros."""
 
@@ -118,6 +134,10 @@ def cosine_power(progress: float, power: float) -> float:
     return float((1 - torch.cos(base * math.pi)) / 2)
 
 
+SCHEDULES = ("arccos", "cosine", "linear", "root", "square")
+"""Of the share of masked tokens."""
+
+
 def mask_share(progress: float, schedule: str) -> float:
     """Share of tokens that stay masked at `progress` in (0, 1], float32 (MaskBit modeling/modules/masking.py)."""
     r = torch.tensor(float(progress))
@@ -128,8 +148,8 @@ def mask_share(progress: float, schedule: str) -> float:
         "root": 1 - r**0.5,
         "square": 1 - r**2,
     }
-    if schedule not in shares:
-        raise VtbenchError(f"the mask schedule {schedule!r} is unknown: use {', '.join(shares)}")
+    if schedule not in SCHEDULES:
+        raise VtbenchError(f"the mask schedule {schedule!r} is unknown: use {', '.join(SCHEDULES)}")
     return float(shares[schedule].clamp(1e-6, 1.0))
 
 
@@ -141,6 +161,38 @@ def lowest(confidence: Tensor, count: Tensor) -> Tensor:
     ordered = torch.sort(confidence, dim=-1).values
     cut = torch.gather(ordered, 1, ((count - 1) % confidence.shape[1])[:, None])
     return confidence <= cut
+
+
+def number(name: str, value: Any, *, least: float = 0.0, most: float = math.inf, above: bool = False) -> float:
+    """An option's number within [least, most] (above `least`, if so said); VtbenchError otherwise, for NaN too."""
+    good = isinstance(value, int | float) and not isinstance(value, bool)
+    # NaN compares false.
+    if not good or not least <= value <= most or (above and value == least) or value == math.inf:
+        bound = f"{'above' if above else 'at least'} {least:g}" + (f", at most {most:g}" if most < math.inf else "")
+        raise VtbenchError(f"{name} is {value!r}, but must be a number, {bound}")
+    return float(value)
+
+
+def whole(name: str, value: Any, *, least: int = 1, most: int | None = None) -> int:
+    """An option's whole number within [least, most]; VtbenchError otherwise."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least or (most is not None and value > most):
+        wanted = f"at least {least}" if most is None else f"in {least}..{most}"
+        raise VtbenchError(f"{name} is {value!r}, but must be a whole number {wanted}")
+    return value
+
+
+def one_of(name: str, value: Any, names: Iterable[str]) -> str:
+    """An option's choice; VtbenchError for another."""
+    names = list(names)
+    if value not in names:
+        raise VtbenchError(f"{name} is {value!r}, but must be one of {', '.join(names)}")
+    return str(value)
+
+
+def labels_within(labels: Tensor, classes: int) -> None:
+    """Refuses class labels (B,) outside 0..classes - 1."""
+    if int(labels.min()) < 0 or int(labels.max()) >= classes:
+        raise VtbenchError(f"a class label lies outside 0..{classes - 1}: give labels of the training set")
 
 
 def known(settings: Mapping[str, Any], *names: str) -> dict[str, Any]:
