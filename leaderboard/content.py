@@ -28,6 +28,7 @@ from vtbench.reporting.runs import (
     view_name,
     why_not_ranked,
 )
+from vtbench.reporting.values import finite
 from vtbench.results.record import Run
 from vtbench.types.metric import MetricCard
 
@@ -100,6 +101,16 @@ def all_metric_cards(runs: Sequence[Run]) -> list[MetricCard]:
         for name, card in metric_cards(run).items():
             cards.setdefault((name, str(card.version)), card)
     return [cards[key] for key in sorted(cards)]
+
+
+def newest_cards(runs: Sequence[Run]) -> dict[str, MetricCard]:
+    """The card of every metric in the newest version that a run carries, by name."""
+    newest: dict[str, MetricCard] = {}
+    for card in all_metric_cards(runs):
+        version = finite(card.version) or 0.0
+        if card.name not in newest or version > (finite(newest[card.name].version) or 0.0):
+            newest[card.name] = card
+    return newest
 
 
 @dataclass(frozen=True)

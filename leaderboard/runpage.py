@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import json
-import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from vtbench.leaderboard.addresses import run_key
 from vtbench.leaderboard.labels import Label
-from vtbench.leaderboard.words import ARROWS, DIRECTIONS, anchor, decimals, link, number, short
+from vtbench.leaderboard.words import ARROWS, DIRECTIONS, anchor, decimals, number, short
 from vtbench.reporting import runs as records
-from vtbench.reporting.claims import Beside, claims_beside
-from vtbench.reporting.image_values import LOSSLESS
-from vtbench.reporting.measured import ImageRow, is_cost, metric_card, rows, scores
+from vtbench.reporting.image_values import RowValues
+from vtbench.reporting.measured import is_cost, metric_card, scores
 from vtbench.reporting.runs import WeightFacts, identity
 from vtbench.reporting.values import finite
-from vtbench.results.record import Run, Score
+from vtbench.results.files import open_regular, own_files
+from vtbench.results.record import PARTS, Run, Score
 
-ROWS_SHOWN = 100
-"""Images in the table of a run's page; all of them are in rows.jsonl of its folder."""
+WORST = 5
+"""Images of a run that its page names as the worst."""
+LARGEST_ROWS = 5_000_000
+"""Bytes of a file of rows that is copied into the site; a larger one stays in the run's folder."""
 
 
 def command(run: Run) -> str:
@@ -43,18 +46,16 @@ def command(run: Run) -> str:
     return shlex.join(words)
 
 
-def facts(run: Run, elsewhere: Sequence[Run], labels: Mapping[str, Label]) -> dict[str, Any]:
-    """What templates/run.html.j2 shows. `elsewhere`: the runs of the same system on other images or tasks."""
+def facts(run: Run, labels: Mapping[str, Label]) -> dict[str, Any]:
+    """What the macro `run_block` of templates/runblock.html.j2 shows."""
     lines = [_score(run, stated) for stated in scores(run)]
-    card = records.model_card(run)
     return {
         "run": run,
+        "key": run_key(run),
         "label": labels[identity(run)],
-        "model_name": records.model_name(run),
         "task_title": records.task_title(run),
         "suite": records.suite_name(run),
         "view": records.view_name(run),
-        "kind": records.kind(run),
         "ranked": records.is_ranked(run),
         "why": records.why_not_ranked(run),
         "scores": [line for line in lines if not line["cost"]],
@@ -63,19 +64,34 @@ def facts(run: Run, elsewhere: Sequence[Run], labels: Mapping[str, Label]) -> di
         "typed_command": records.command(run),
         "origin": _origin(run),
         "packages": sorted((str(k), str(v)) for k, v in records.provenance(run).packages.items()),
-        "files": _files(records.weights(run)),
-        "card_facts": _card_facts(card),
-        "links": [(name, url) for name in ("paper", "code") if (url := link(card.get(name)))],
-        "claims": _claims(run),
-        "service": [(str(k).replace("_", " "), _text(v)) for k, v in records.service(run).items()],
-        "rows": _rows(run),
-        "elsewhere": [
-            (labels[identity(r)], records.task_title(r), records.suite_name(r), records.view_name(r)) for r in elsewhere
-        ],
+        "weights": _weights(records.weights(run)),
+        "service": [(str(k).replace("_", " "), in_words(v)) for k, v in records.service(run).items()],
     }
 
 
-def _text(fact: Any) -> str:
+def worst(run: Run, metric: str, rows: RowValues) -> list[tuple[str, float]]:
+    """(image, value) of the WORST images of a metric with a better end, the worst first."""
+    card = metric_card(run, metric)
+    better = card.better if card else None
+    values = [(item, value) for item, (value, _) in rows.of(run, metric).items()] if better else []
+    return sorted(values, key=lambda of: (of[1] if better == "higher" else -of[1], of[0]))[:WORST]
+
+
+def own_records(run: Run) -> dict[str, int]:
+    """The records of the run's folder that the site holds too, in bytes; rows that are large stay where they are."""
+    own_files(run.path, PARTS)
+    sizes = {name: (run.path / name).stat().st_size for name in PARTS if (run.path / name).is_file()}
+    return {name: size for name, size in sizes.items() if name != "rows.jsonl" or size <= LARGEST_ROWS}
+
+
+def contents(path: Path) -> bytes:
+    """A record as its run wrote it."""
+    own_files(path.parent, [path.name])
+    with open_regular(path) as source:
+        return source.read()
+
+
+def in_words(fact: Any) -> str:
     if isinstance(fact, float):
         return number(fact) if finite(fact) is not None else "not finite"
     if isinstance(fact, (Mapping, list, tuple)):
@@ -103,7 +119,7 @@ def _score(run: Run, stated: Score) -> dict[str, Any]:
         "version": stated.version,
         "why": short(stated.why, 600) if stated.value is None else None,
         "warning": short(stated.warning, 600) if stated.warning else None,
-        "details": [(str(k).replace("_", " "), _text(v)) for k, v in details.items()],
+        "details": [(str(k).replace("_", " "), in_words(v)) for k, v in details.items()],
     }
 
 
@@ -183,86 +199,10 @@ WEIGHTS_IN_WORDS = {
 }
 
 
-def _files(weights: WeightFacts) -> dict[str, Any]:
+def _weights(weights: WeightFacts) -> dict[str, Any]:
     status = str(weights.status or "not stated")
     return {
         "status": WEIGHTS_IN_WORDS.get(status, status),
         "why": weights.why,
         "files": [(short(file.file, 120), file.sha256) for file in weights.files],
     }
-
-
-CARD_FACTS = (
-    ("licence", "licence"),
-    ("tokens_at_256", "tokens at 256 × 256"),
-    ("latent_channels", "latent channels"),
-    ("downsample", "downsampling"),
-    ("trained_on", "trained on"),
-    ("stochastic", "stochastic"),
-    ("tokenizer", "tokenizer"),
-    ("conditioning", "conditioning"),
-    ("note", "note"),
-)
-"""(field of the model's card, as the page names it)."""
-
-
-def _card_facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
-    stated = [(title, card.get(field)) for field, title in CARD_FACTS]
-    out = [(title, _text(fact)) for title, fact in stated if fact not in (None, "", [], (), False)]
-    alphabets = card.get("alphabets")
-    if isinstance(alphabets, (list, tuple)) and alphabets:
-        same = len(set(map(str, alphabets))) == 1
-        out.append(("alphabets", f"{alphabets[0]} × {len(alphabets)} books" if same else _text(alphabets)))
-    return out
-
-
-def _claims(run: Run) -> list[dict[str, Any]]:
-    """Published numbers; the measured one stands beside them only where the run meets all that the source states."""
-    return [
-        {
-            "metric": claim.metric,
-            "claimed": number(claim.claimed),
-            "measured": number(claim.measured),
-            "protocol": short((claim.conditions.text if claim.conditions else None) or "not stated", 120),
-            "source": short(claim.source, 200),
-            "url": link(claim.source),
-            "note": short(_remark(claim), 300),
-        }
-        for claim in claims_beside(run)
-    ]
-
-
-def _remark(claim: Beside) -> str:
-    """Why nothing stands beside a claim, or what its source leaves open; and what the card says of it."""
-    open_ = f"not stated by the source: {', '.join(claim.left_open)}" if claim.left_open else None
-    return "; ".join(filter(None, [claim.note, claim.why or open_]))
-
-
-def _rows(run: Run) -> dict[str, Any]:
-    """The first images in the order of the suite, a column a metric that has per-image values."""
-    shown: list[ImageRow] = []
-    count = 0
-    for row in rows(run):
-        if count < ROWS_SHOWN:
-            shown.append(row)
-        count += 1
-    names = list(dict.fromkeys(name for row in shown for name in row.values))
-    names = [name for name in names if any(row.values.get(name) is not None for row in shown)]
-    digits = {name: decimals([row.values.get(name) for row in shown]) for name in names}
-    lines = [
-        {
-            "item": short(row.item, 80),
-            "cells": [_image_cell(row, name, digits[name]) for name in names],
-            "why": short(row.why.get("*") or "", 300),
-        }
-        for row in shown
-    ]
-    return {"names": names, "lines": lines, "count": count, "shown": len(shown)}
-
-
-def _image_cell(row: ImageRow, metric: str, digits: int) -> dict[str, Any]:
-    measured = row.values.get(metric)
-    why = "" if measured is not None else short(row.why.get(metric) or row.why.get("*") or "no value", 200)
-    if why.startswith(LOSSLESS):
-        return {"text": "lossless", "sort": math.inf, "why": why}
-    return {"text": number(measured, digits), "sort": measured, "why": why}

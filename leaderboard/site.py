@@ -64,7 +64,9 @@ def _why_unreadable(run: Run) -> str | None:
     """Why a run's own data cannot be shown; None where they can. What goes wrong later is no fault of the run."""
     try:
         with reading(run.path, "a run", DAMAGED):
-            runpage.facts(run, [], labels([run], {}))
+            runpage.facts(run, labels([run], {}))
+            for _ in run.rows():
+                pass
     except VtbenchError as bad:
         return str(bad)
     return None
@@ -137,7 +139,7 @@ def site_files(runs: Sequence[Run]) -> dict[str, bytes]:
     context = Context(shown, labels(runs, hrefs), styles(content.all_curves(runs)), content.shared_reason(runs))
     site = Site(runs, context)
     files = dict(written([part for build in BUILDERS for part in build(site)], site))
-    files.update(site.pictures.files)
+    files.update(site.pictures.written())
     files.update(assets())
     files[MARKER] = as_json({"vtbench": "site", "schema": SITE_SCHEMA, "runs": [identity(run) for run in runs]})
     return files

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from vtbench.leaderboard.page import Builder
-from vtbench.leaderboard.pages import data, galleries, index, methods, runs
+from vtbench.leaderboard.pages import compare, data, galleries, index, methods, models
 
-BUILDERS: tuple[Builder, ...] = (index.pages, galleries.pages, methods.pages, runs.pages, data.pages)
+BUILDERS: tuple[Builder, ...] = (
+    index.pages,
+    models.pages,
+    galleries.pages,
+    compare.pages,
+    methods.pages,
+    data.pages,
+)
 """In the order in which pages are written; a new kind of page is a module here and one name in this line."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 VOID = {"meta", "link", "img", "input", "br"}
 EVIL = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
@@ -48,6 +50,17 @@ def row_of(page: str, title: str, table: str) -> str:
     """The markup of one row of the table whose accessible name is `table`."""
     inside = page.split(f'aria-label="{table}"', 1)[1].split("</table>", 1)[0]
     return next(r for r in inside.split("<tr")[1:] if f">{title}</a>" in r)
+
+
+def data_of(folder: Path, name: str) -> Any:
+    """What a script of the site's data holds under its name."""
+    text = (folder / "data" / f"{name}.js").read_text()
+    return json.loads(text.split(" = ", 1)[1].removesuffix(";\n"))
+
+
+def block_of(page: str, run: str) -> str:
+    """The markup of one run's block on its model's page."""
+    return page.split(f'id="r-{run[:12]}"', 1)[1].split('class="of-run"', 1)[0]
 
 
 SCRIPT = re.compile(r"(\.\./)*(assets|data)/[a-z0-9-]+\.js")

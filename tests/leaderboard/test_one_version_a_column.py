@@ -35,8 +35,7 @@ def test_the_page_has_one_version_a_column(tmp_path: Path) -> None:
     assert "50 by version 1 of this metric, so not compared with version 2" in page
     # Its other numbers stand, and its own page has all of them.
     assert "0.833" in old
-    (own,) = (tmp_path / "site" / "runs").glob("model-a*.html")
-    assert "50.0" in own.read_text()
+    assert "50.0" in (tmp_path / "site" / "model" / "model-a.html").read_text()
     # No plot has a point of it: 50 dB would be the best by far, and on the front.
     titles = re.findall(r"<title>([^<]*Model a[^<]*)</title>", page)
     assert not [t for t in titles if "dB" in t]

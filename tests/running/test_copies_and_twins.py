@@ -20,6 +20,7 @@ import vtbench
 from vtbench import leaderboard
 from vtbench.explaining.explain import explain
 from vtbench.explaining.runs import explain_runs
+from vtbench.leaderboard.runpage import WORST
 from vtbench.results.record import Run, read_run
 from vtbench.running.merge import merge
 from vtbench.running.rescore import add_metrics
@@ -162,21 +163,22 @@ def test_copies_are_one_section_of_the_page_and_twins_another(runs: dict[str, Ru
     by_suite = {}
     for section in re.findall(r'<section id=".*?</section>', page, re.DOTALL):
         (suite,) = re.findall(r'<abbr title="([0-9a-f]{64})">suite ', section)
-        by_suite[suite] = {mark for mark in ids.values() if f"{mark}.html" in section}
+        by_suite[suite] = {mark for mark in ids.values() if f"#r-{mark}" in section}
         assert f"suite ({suite[:6]})</small>" in section, "their names are alike"
     wanted = {"here": {ids["jpeg"], ids["here"]}, "twin": {ids["twin"]}}
     assert by_suite == {runs[name].info.suite.hash: marks for name, marks in wanted.items()}
-    # Samples: a run's own page shows the originals that it was made from, though both suites and their items are alike.
+    # Samples: a run's block shows the originals that it was made from, though both suites and their items are alike.
+    (own,) = [t for p in (tmp_path / "site" / "model").iterdir() if f"r-{ids['here']}" in (t := p.read_text())]
     for name, other in (("here", "twin"), ("twin", "here")):
-        (own,) = (tmp_path / "site" / "runs").glob(f"*{ids[name]}.html")
-        shown = [_shown_originals(own, runs[side]) for side in (name, other)]
-        assert shown == [N, 0]
+        block = own.split(f'id="r-{ids[name]}"')[1].split('class="of-run"')[0]
+        shown = [_shown_originals(block, runs[side]) for side in (name, other)]
+        assert shown == [WORST, 0]
 
 
-def _shown_originals(page: Path, run: Run) -> int:
-    """How many of the run's originals a page shows; the site names pictures by their bytes."""
+def _shown_originals(block: str, run: Run) -> int:
+    """How many of the run's originals a block shows; the site names pictures by their bytes."""
     pictures = (run.path / "samples").glob("*.reference.png")
-    return sum(hashlib.sha256(path.read_bytes()).hexdigest()[:20] in page.read_text() for path in pictures)
+    return sum(hashlib.sha256(path.read_bytes()).hexdigest()[:20] in block for path in pictures)
 
 
 def test_one_suite_keeps_its_plain_name_on_the_page(runs: dict[str, Run], tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from vtbench import registry
 from vtbench.reporting.comparable import check_protocols, labels
-from vtbench.reporting.image_values import DECIBELS, ImageValues, pool_weights, pooled_psnr, squared_error
+from vtbench.reporting.image_values import DECIBELS, ImageValues, RowValues, pool_weights, pooled_psnr, squared_error
 from vtbench.reporting.measured import metric_card, score
 from vtbench.reporting.runs import kind
 from vtbench.reporting.values import finite
@@ -129,12 +129,17 @@ def _signs(d: Difference) -> str:
 
 
 def compare(
-    runs: Sequence[Path | Run], metrics: Sequence[str] | None = None, *, seed: int = 0, resamples: int | None = None
+    runs: Sequence[Path | Run],
+    metrics: Sequence[str] | None = None,
+    *,
+    seed: int = 0,
+    resamples: int | None = None,
+    rows: RowValues | None = None,
 ) -> Comparison:
     """Compares runs (folders, or as read) pair by pair under every metric of which both hold per-image values.
 
-    `metrics` narrows the choice: names, or `path/to/file.py@name`. Raises VtbenchError for fewer than two runs,
-    different protocols, or no image in common.
+    `metrics` narrows the choice: names, or `path/to/file.py@name`. rows: where the runs' rows have been read before.
+    Raises VtbenchError for fewer than two runs, different protocols, or no image in common.
     """
     read = [read_run(run) if isinstance(run, Path) else run for run in _expanded(runs)]
     if len(read) < 2:
@@ -142,7 +147,8 @@ def compare(
     metrics = None if metrics is None else registry.metric_names(metrics)
     protocol = check_protocols(read)
     names = labels(read)
-    systems = [_System(name, ImageValues.read(run), run) for name, run in zip(names, read, strict=True)]
+    kept = rows or RowValues()
+    systems = [_System(name, kept.read(run), run) for name, run in zip(names, read, strict=True)]
     images = set.intersection(*(set(system.values.items) for system in systems))
     others = _other_pictures(systems)
     images -= others

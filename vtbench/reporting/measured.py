@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vtbench.reporting.runs import NO_REASON, record, section, suite_images
-from vtbench.reporting.values import finite, known_fields, mapping
+from vtbench.reporting.values import finite, known_fields, listed, mapping, text, whole_number
 from vtbench.results.record import Run, Score
 from vtbench.types.metric import MetricCard
 
@@ -99,6 +99,18 @@ def all_lossless(run: Run) -> bool:
 
 
 @dataclass(frozen=True)
+class TextLine:
+    """A line of true text and how it was read. `x_height` in pixels of the page; `original`: the reading of the
+    untouched page; `right`: characters of `characters` that the reading of what came back has right."""
+
+    x_height: float | None
+    characters: int | None
+    original: str | None
+    reading: str | None
+    right: int | None
+
+
+@dataclass(frozen=True)
 class ImageRow:
     """One image of a run. `size`: (width, height) of what was scored, in pixels."""
 
@@ -110,6 +122,8 @@ class ImageRow:
     """Reasons of values that do not exist, by metric; under `*` the reason why the image has none at all."""
     sha256: str = ""
     """Of the original's pixels, as scored; "" where the row does not state it."""
+    lines: tuple[TextLine, ...] = ()
+    """Of a page of text whose lines were read."""
 
 
 def rows(run: Run) -> Iterator[ImageRow]:
@@ -124,4 +138,15 @@ def rows(run: Run) -> Iterator[ImageRow]:
             {str(name): finite(number) for name, number in mapping(row.get("weights")).items()},
             {str(name): str(reason) for name, reason in mapping(row.get("why")).items() if reason},
             str(row.get("sha256") or ""),
+            tuple(_text_line(line) for line in listed(row.get("lines")) if isinstance(line, Mapping)),
         )
+
+
+def _text_line(stated: Mapping[str, Any]) -> TextLine:
+    return TextLine(
+        finite(stated.get("x_height")),
+        whole_number(stated.get("chars")),
+        text(stated.get("original_read")),
+        text(stated.get("read")),
+        whole_number(stated.get("read_right")),
+    )
