@@ -8,7 +8,8 @@ from scipy import stats
 
 from vtbench.reporting.image_values import DECIBELS
 from vtbench.statistics.intervals import mean_interval
-from vtbench.statistics.paired import holm, paired, sign_test
+from vtbench.statistics.paired import PLAIN, holm, paired, sign_test
+from vtbench.statistics.pairs import Systems, pair_p
 from vtbench.statistics.permutation import FEWEST
 
 
@@ -127,6 +128,13 @@ def test_equal_models_do_not_differ() -> None:
     result = paired(x, x)
     assert (result.difference, result.p, result.sign_p, result.ties) == (0.0, 1.0, None, 100)
     assert result.win_rate == 0.5
+
+
+def test_systems_of_shares_among_which_nothing_differs_much() -> None:
+    """No pair is left for the last test: the demo's word accuracies of seven texts."""
+    values = np.array([[0.0, 1.0], [1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+    (p,) = pair_p(Systems(values, np.ones_like(values), PLAIN, 0, 1000), [(0, 1)], 0.95)
+    assert p == pytest.approx(1.0)
 
 
 def test_what_cannot_be_compared_says_why() -> None:

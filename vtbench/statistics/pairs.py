@@ -156,7 +156,7 @@ def _student_p(systems: Systems, a: Places, b: Places) -> Floats:
     difference = np.abs(systems.scores[a] - systems.scores[b])
     sure = error > 1e-9 * difference
     if systems.shares:
-        sure &= [not systems.proportions(int(i), int(j)) for i, j in zip(a, b, strict=True)]
+        sure &= np.array([not systems.proportions(int(i), int(j)) for i, j in zip(a, b, strict=True)], dtype=bool)
     p: Floats = np.ones(len(a))
     p[sure] = 2 * t.sf(difference[sure] / error[sure], n - 1)
     return p
