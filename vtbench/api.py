@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from vtbench import registry
 from vtbench.types.cards import Card, Kind
@@ -33,7 +33,7 @@ def evaluate(
     dtype: str | None = None,
     batch_size: int = 4,
     save: Sequence[str] = (),
-    shard: tuple[int, int] | None = None,
+    shard: tuple[int, int] | Literal["auto"] | None = None,
     out: str | Path | None = None,
     protocol: str = "vtbench",
     icc: str | None = None,
@@ -45,6 +45,8 @@ def evaluate(
     tokenizer_checkpoint: str | Path | None = None,
     fit: str | None = None,
     identity: str | None = None,
+    ray: str | None = None,
+    workers: int | None = None,
 ) -> Evaluation:
     """Evaluates one model or several and returns their runs.
 
@@ -58,11 +60,15 @@ def evaluate(
     device, dtype: None is cpu and float32. An object stays where and as it is, so they can only be its own.
     identity: an object's results are never continued or taken from disk, as nothing tells whether it is the same one;
     with an identity (a text of your own, such as "step 1000") you vouch for that.
+    shard: (i, n), counted from 1: only that part of the images; "auto" under torchrun or Slurm, where the last process
+    to finish joins all parts in `out`.
+    ray, workers: the address of a cluster of Ray ("local", "auto", "ray://HOST:PORT"), and how many of its workers
+    measure; the results are those of one process.
     """
     # Every parameter but `progress` is a field of Request, by the same name.
     choices = {**locals(), "options": options or {}}
     del choices["progress"]
-    from vtbench.running.evaluate import evaluate as run
+    from vtbench.running.launch import evaluate as run
     from vtbench.running.request import Request
 
     return run(Request(**choices), progress)

@@ -23,9 +23,11 @@ from vtbench.cli.options import (
     Models,
     Option,
     Prefix,
+    Ray,
     Readers,
     Seed,
     TokenizerCheckpoint,
+    Workers,
     accept,
     listed,
     names_of,
@@ -55,7 +57,12 @@ View = Annotated[str | None, typer.Option(help="native, or the side of the centr
 Limit = Annotated[int | None, typer.Option(help="Only the first N images; the result is not ranked.")]
 BatchSize = Annotated[int, typer.Option(help="Images at a time; 0: the fastest of 1 to 64, tried first.")]
 Save = Annotated[str | None, typer.Option(help="tokens, images, features, with commas: keep them in the run's folder.")]
-Shard = Annotated[str | None, typer.Option(metavar="i/n", help="Only the i-th of n parts; join with vtbench merge.")]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        metavar="i/n|auto", help="Only the i-th of n parts; join with vtbench merge. auto: as torchrun or Slurm says."
+    ),
+]
 Results = Annotated[Path, typer.Option(help="Folder of the results; a run that is there goes on.")]
 Protocol = Annotated[str, typer.Option(help="vtbench, or a named convention: titok, llamagen, var, magvit2, clean.")]
 Fit = Annotated[
@@ -102,43 +109,33 @@ def evaluate(
     tokenizer_checkpoint: TokenizerCheckpoint = None,
     as_json: AsJson = False,
     json_file: JsonFile = None,
+    ray: Ray = None,
+    workers: Workers = None,
 ) -> None:
     """Evaluate tokenizers on images; prints the scores and where the results are."""
     from vtbench.running.request import Request
 
+    # Options that are called as in a request go into it as they are.
+    choices = {name: value for name, value in locals().items() if name in Request.__dataclass_fields__}
     use_weights(metric_weights)
     use_readers(readers)
     accept(accept_licence)
-    request = Request(
-        models=models,
-        tasks=task,
-        images=images,
-        view=view,
-        checkpoint=checkpoint,
-        prefix=prefix,
-        options=options_of(option),
-        limit=limit,
-        device=device,
-        dtype=dtype,
-        batch_size=batch_size,
-        save=listed(save or ""),
-        shard=shard_of(shard),
-        out=out,
-        protocol=protocol,
-        icc=icc,
-        seed=seed,
-        command=command_line(),
-        prompts=suite,
-        per_prompt=n,
-        tokenizer_checkpoint=tokenizer_checkpoint,
-        fit=fit,
-    )
+    choices |= {
+        "tasks": task,
+        "options": options_of(option),
+        "save": listed(save or ""),
+        "shard": shard_of(shard),
+        "command": command_line(),
+        "prompts": suite,
+        "per_prompt": n,
+    }
+    request = Request(**choices)
     _report(_measured(request), out, as_json, json_file)
 
 
 def _measured(request: Request) -> Evaluation:
     """The evaluation, with a bar."""
-    from vtbench.running.evaluate import evaluate as run
+    from vtbench.running.launch import evaluate as run
 
     with progress() as update:
         return run(request, update, complain)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -59,6 +59,13 @@ Readers = Annotated[
         help="Images that are read at a time; by default one fewer than the cores, from 2 to 16.",
     ),
 ]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS", help="Workers of a cluster of Ray measure: local, auto, HOST:PORT, ray://HOST:PORT."
+    ),
+]
+Workers = Annotated[int | None, typer.Option(help="With --ray: how many workers; default: one a GPU, or one a core.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print everything as JSON to standard output.")]
 JsonFile = Annotated[Path | None, typer.Option("--json-file", help="Write everything as JSON to this file.")]
 
@@ -101,13 +108,15 @@ def names_of(text: str | None) -> list[str] | None:
     return listed(text) if text else None
 
 
-def shard_of(text: str | None) -> tuple[int, int] | None:
+def shard_of(text: str | None) -> tuple[int, int] | Literal["auto"] | None:
     """--shard i/n as (i, n)."""
     if text is None:
         return None
+    if text == "auto":
+        return "auto"
     part, slash, parts = text.partition("/")
     if not slash or not part.isdigit() or not parts.isdigit():
-        raise VtbenchError(f"--shard {text!r} is not of the form i/n, e.g. 1/4")
+        raise VtbenchError(f"--shard {text!r} is not of the form i/n, e.g. 1/4, and not auto")
     return int(part), int(parts)
 
 

@@ -127,12 +127,12 @@ def git_commit() -> str | None:
 
 
 def device_facts(device: str) -> dict[str, Any]:
-    """Kind and name of the device, threads, memory."""
+    """Kind and name of the device, threads, memory. A device that only other machines have is stated without a name."""
     import torch
 
     kind = device.partition(":")[0]
     facts: dict[str, Any] = {"kind": kind, "threads": torch.get_num_threads(), "cpu": _cpu(), "cores": os.cpu_count()}
-    if kind == "cuda":
+    if kind == "cuda" and torch.cuda.is_available():
         facts["name"] = torch.cuda.get_device_name(torch.device(device))
     return facts
 

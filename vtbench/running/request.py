@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vtbench import registry
 from vtbench.images.opening import open_of_task, open_suite
@@ -39,8 +39,10 @@ class Request:
     images: a suite, folder, glob or `hf:NAME@REVISION`; None: each task's own suites. options: {name: value or values};
     several values make one run each. prefix: which copy of a checkpoint's weights. device, dtype: None is cpu and
     float32, of an object its own. icc: "srgb" converts images by their colour profiles. fit: "resize" or "tiles", None:
-    the task's. shard: (i, n), counted from 1. batch_size 0: the fastest. out: None makes a temporary folder. prompts,
-    per_prompt, tokenizer_checkpoint: for generators only. identity: of one object, the name under which it is the same
+    the task's. shard: (i, n), counted from 1; "auto": as
+    the launcher that started this process says. batch_size 0: the fastest. out: None makes a temporary folder. prompts,
+    per_prompt, tokenizer_checkpoint: for generators only. ray, workers: an address of a cluster, and how many of its
+    workers measure. identity: of one object, the name under which it is the same
     as in other calls; without it no other call continues or answers this one.
     """
 
@@ -56,7 +58,7 @@ class Request:
     dtype: str | None = None
     batch_size: int = 4
     save: Sequence[str] = ()
-    shard: tuple[int, int] | None = None
+    shard: tuple[int, int] | Literal["auto"] | None = None
     out: str | Path | None = None
     protocol: str = "vtbench"
     icc: str | None = None
@@ -67,11 +69,18 @@ class Request:
     tokenizer_checkpoint: str | Path | None = None
     fit: str | None = None
     identity: str | None = None
+    ray: str | None = None
+    workers: int | None = None
 
     @property
     def specs(self) -> list[Any]:
         one = isinstance(self.models, str) or not isinstance(self.models, Sequence)
         return [self.models] if one else list(self.models)
+
+    @property
+    def part(self) -> tuple[int, int] | None:
+        """The shard as numbers, once they are known."""
+        return None if isinstance(self.shard, str) else self.shard
 
     @property
     def draws(self) -> bool:
@@ -136,8 +145,8 @@ class Request:
         unknown = set(self.save) - {"tokens", "images", "features"}
         if unknown:
             raise VtbenchError(f"--save {', '.join(sorted(unknown))}: only tokens, images and features can be saved")
-        if self.shard is not None and not 1 <= self.shard[0] <= self.shard[1]:
-            raise VtbenchError(f"--shard {self.shard[0]}/{self.shard[1]}: give i/n with i from 1 to n")
+        if self.part is not None and not 1 <= self.part[0] <= self.part[1]:
+            raise VtbenchError(f"--shard {self.part[0]}/{self.part[1]}: give i/n with i from 1 to n")
         if self.fit not in (None, "resize", "tiles"):
             raise VtbenchError(f"--fit {self.fit!r} is not known: give resize or tiles")
         if self.fit == "tiles" and "tokens" in self.save:
@@ -150,6 +159,7 @@ class Request:
         elif self.prompts or self.per_prompt or self.tokenizer_checkpoint:
             raise VtbenchError("--suite, --n and --tokenizer-checkpoint are for generators: leave them out")
         self._check_identity()
+        self._check_workers()
         if self.out is not None and Path(self.out).exists() and not Path(self.out).is_dir():
             raise VtbenchError(f"--out {self.out} is a file: give a folder")
         for spec in self.specs:
@@ -175,6 +185,24 @@ class Request:
             raise VtbenchError(
                 "the shards of an object are joined by its identity: give identity='…', the same in every shard's call"
             )
+
+    def _check_workers(self) -> None:
+        """What workers elsewhere cannot do is said before a cluster is asked."""
+        check_workers(self.ray, self.workers)
+        if self.ray is None:
+            return
+        objects = [type(spec).__name__ for spec in self.specs if not isinstance(spec, str)]
+        if objects:
+            raise VtbenchError(
+                f"{objects[0]} is an object of this process, which no worker has: give --ray a model by its name"
+            )
+        if self.draws:
+            raise VtbenchError(
+                f"{self.specs[0]} is a generator: draw with `vtbench generate {self.specs[0]} --ray {self.ray}`, and "
+                "score the folder with `vtbench score --set`"
+            )
+        if not self.batch_size:
+            raise VtbenchError("--batch-size 0 tries batches on this machine, not on the workers': give --ray a number")
 
     def folder(self) -> Path:
         """Where the runs go."""
@@ -203,6 +231,16 @@ class Question:
     spec: str
     suite: Suite
     view: View
+
+
+def check_workers(ray: str | None, workers: int | None) -> None:
+    """Refuses an empty address, no worker, and workers of no cluster."""
+    if ray is not None and not ray.strip():
+        raise VtbenchError("--ray is empty: give local, auto, HOST:PORT of the cluster's head, or ray://HOST:PORT")
+    if workers is not None and workers < 1:
+        raise VtbenchError(f"--workers {workers}: give a number of workers, 1 or more")
+    if workers is not None and ray is None:
+        raise VtbenchError(f"--workers {workers} are workers of a cluster of Ray: give --ray local, or its address")
 
 
 def _path(value: str | Path | None) -> Path | None:

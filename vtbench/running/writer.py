@@ -1,7 +1,11 @@
-"""One system's batches into its folder: candidates -> uint8 -> metrics -> rows, features, tokens and samples."""
+"""One system's batches into its folder: candidates -> uint8 -> metrics -> rows, features, tokens and samples.
+
+A `Measurer` makes a batch's `Outcome`, in whatever process; a `Writer` is one that appends it to the run's folder.
+"""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,90 +48,76 @@ class Keeping:
 
 
 @dataclass
-class _Features:
-    """One network's files, and the records of the batch that is being written."""
+class Outcome:
+    """What a batch became, as it is appended: one row and one blob of tokens an image (none where none are kept),
+    `features` by network and side ("candidate", "reference") as float32 (B, dim), pictures as PNG by their place in the
+    run's folder, and what samples.json says of the first few."""
 
-    extractor: Extractor
-    candidate: FeatureFile
-    reference: FeatureFile | None
-    known: KeptFeatures | None = None
-    """What the cache has of the originals."""
-    batch: dict[str, Any] = field(default_factory=dict)
+    rows: list[dict[str, Any]]
+    blobs: list[bytes] | None = None
+    features: dict[str, dict[str, np.ndarray[Any, Any]]] = field(default_factory=dict)
+    pictures: dict[str, bytes] = field(default_factory=dict)
+    samples: list[dict[str, str]] = field(default_factory=list)
 
 
-class Writer:
-    """The sink of a run. `system`: for metrics that ask it again; `notes`: what else an image's row says; `known`:
-    features of the originals by network, where the cache has them."""
+class Measurer:
+    """Rows, features, tokens and pictures of a system's batches, written nowhere. `system`: for metrics that ask it
+    again; `notes`: what else an image's row says; `known`: features of the originals by network, where the cache has
+    them."""
 
     def __init__(
         self,
-        folder: RunFolder,
         metrics: Metrics,
-        place: FeaturePlace,
         keeping: Keeping,
         *,
         device: str = "cpu",
-        begun: int = 0,
         system: System | None = None,
         notes: Callable[[Item], Mapping[str, Any]] | None = None,
         known: Mapping[str, KeptFeatures] | None = None,
     ) -> None:
-        self.folder, self.keeping, self.done = folder, keeping, begun
-        self.system, self.notes, self.device = system, notes, device
+        self.keeping, self.system, self.notes, self.device = keeping, system, notes, device
         self.metrics = metrics.per_image()
-        self.features: list[_Features] = []
-        for name, extractor in metrics.extractors().items():
+        self.extractors, self.known = metrics.extractors(), dict(known or {})
+        for extractor in self.extractors.values():
             extractor.load(device)
-            reference = place.reference(extractor) if keeping.reference else None
-            files = _Features(extractor, place.candidate(extractor), reference, (known or {}).get(name))
-            for file in (files.candidate, files.reference):
-                if file is not None:
-                    file.keep(begun)
-            self.features.append(files)
         wants_codes = any(isinstance(m, TokenMetric) for m in metrics.ready.values())
         discrete = system is not None and system.card.kind == "discrete"
         self.keeps_tokens = "tokens" in keeping.save or (wants_codes and discrete)
-        self.tokens = TokenFile(folder.path)
-        if self.keeps_tokens:
-            self.tokens.keep(begun)
 
-    def write(self, work: Work) -> None:
-        """Appends the batch: its rows in one write, after its features and tokens."""
-        rows = [measure.empty_row(o.item.id, o.why) for o in work.originals]
-        blobs = [b""] * len(rows)
+    def measured(self, work: Work, first: int) -> Outcome:
+        """The batch's outcome. first: which of the run's images its first one is, counted from 0."""
+        outcome = Outcome([measure.empty_row(o.item.id, o.why) for o in work.originals])
+        rows = outcome.rows
+        if self.keeps_tokens:
+            outcome.blobs = [b""] * len(rows)
         for part in work.parts:
-            self._part(work, part, rows, blobs)
+            self._part(work, part, outcome, first)
         macs = [p.output.macs for p in work.parts if p.output.macs is not None]
         if macs:
             rows[0]["seconds"]["macs"] = {"encode": macs[-1][0], "decode": macs[-1][1]}
         kinds = [p.output.kind for p in work.parts if p.output.kind is not None]
-        if kinds and self.done == 0 and self.system is not None and not self.system.states_kind:
+        if kinds and first == 0 and self.system is not None and not self.system.states_kind:
             # What an object of a training loop is shows in its tokens; kept with the rows, as a killed run goes on.
             rows[0]["kind"] = kinds[0]
-        for files in self.features:
-            self._append_features(files, len(rows))
-        if self.keeps_tokens:
-            self.tokens.append(blobs)
-        self.folder.append_rows(rows)
-        self.done += len(rows)
+        return outcome
 
-    def _part(self, work: Work, part: Part, rows: list[dict[str, Any]], blobs: list[bytes]) -> None:
+    def _part(self, work: Work, part: Part, outcome: Outcome, first: int) -> None:
         output = part.output
-        candidate = self._pixels(part)
+        candidate = self._pixels(part, first)
         bits = bits_of(output.tokens, len(part.positions))
         asked_again = self.system if isinstance(self.system, ModelSystem) else None
         batch = Batch(part.reference, candidate, output.tokens, bits, asked_again, part.seeds, output.no_pixels)
         with turn(self.device):
             there = measure.measure_all({n: m for n, m in self.metrics.items() if not m.on_cpu}, batch)
             ceiling = self._ceiling(part)
-            for files in self.features:
-                self._extract(files, part, candidate, len(rows))
+            for name, extractor in self.extractors.items():
+                self._extract(name, extractor, part, candidate, outcome, first)
         here = measure.measure_all({n: m for n, m in self.metrics.items() if m.on_cpu}, batch)
         values = {name: (here if metric.on_cpu else there)[name] for name, metric in self.metrics.items()}
         lines = batch.kept.get("lines")
         packed = output.tokens.pack() if output.tokens is not None and self._packs(output.tokens) else None
         for k, position in enumerate(part.positions):
-            row = rows[position]
+            row = outcome.rows[position]
             original = part.originals[k]
             self._facts(row, original, part, k)
             if k in output.failed:
@@ -142,17 +132,17 @@ class Writer:
             row["seconds"].update(_seconds(output, len(part.positions), work.warm_up))
             if output.cost:
                 row["cost"] = dict(output.cost)
-            if packed is not None:
+            if packed is not None and outcome.blobs is not None:
                 # A tiled image is several token blobs; only whole images are stored one blob a row.
-                blobs[position] = packed[k] if len(packed) == len(part.positions) else b""
+                outcome.blobs[position] = packed[k] if len(packed) == len(part.positions) else b""
             if output.no_pixels is None:
-                self._pictures(position, original, part.reference.images[k], candidate[k])
+                self._pictures(outcome, first + position, original, part.reference.images[k], candidate[k])
 
-    def _pixels(self, part: Part) -> torch.Tensor:
+    def _pixels(self, part: Part, first: int) -> torch.Tensor:
         """The candidates as uint8; as they are where nobody looks at them: made for their bits and their time."""
         import torch
 
-        looked_at = self.metrics or self.features or self.done < self.keeping.samples or "images" in self.keeping.save
+        looked_at = self.metrics or self.extractors or first < self.keeping.samples or "images" in self.keeping.save
         images = part.output.images
         if not looked_at:
             return images
@@ -184,55 +174,103 @@ class Writer:
         beside = Batch(part.reference, to_uint8(part.output.ceiling).contiguous())
         return {n: measure.measure(n, m, beside) for n, m in self.metrics.items() if not m.card.needs}
 
-    def _extract(self, files: _Features, part: Part, candidate: torch.Tensor, rows: int) -> None:
+    def _extract(
+        self, name: str, extractor: Extractor, part: Part, candidate: torch.Tensor, outcome: Outcome, first: int
+    ) -> None:
+        """The network's features of both sides; zeros stay for images that could not be read."""
         import numpy as np
 
         names = [o.item.id for o in part.originals]
         # Without pictures the candidates' records are zeros, and no metric reads them.
         pictures = part.output.no_pixels is None
-        sides = {"candidate": measure.extract(files.extractor, candidate, names)} if pictures else {}
-        if files.reference is not None:
-            known = None
-            if files.known is not None:
-                numbers = [self.done + position for position in part.positions]
-                known = files.known.of(numbers, [o.sha256 for o in part.originals])
+        sides = {"candidate": measure.extract(extractor, candidate, names)} if pictures else {}
+        if self.keeping.reference:
+            kept = self.known.get(name)
+            numbers = [first + position for position in part.positions]
+            known = None if kept is None else kept.of(numbers, [o.sha256 for o in part.originals])
             images = part.reference.images
-            sides["reference"] = measure.extract(files.extractor, images, names) if known is None else known
+            sides["reference"] = measure.extract(extractor, images, names) if known is None else known
+        of_network = outcome.features.setdefault(name, {})
         for side, features in sides.items():
-            records = files.batch.setdefault(side, np.zeros((rows, files.extractor.dim), np.float32))
+            records = of_network.setdefault(side, np.zeros((len(outcome.rows), extractor.dim), np.float32))
             records[list(part.positions)] = features
 
-    @staticmethod
-    def _append_features(files: _Features, rows: int) -> None:
-        """The batch's records; zeros for images that could not be read."""
-        import numpy as np
-
-        for side, file in (("candidate", files.candidate), ("reference", files.reference)):
-            if file is not None:
-                file.append(files.batch.get(side, np.zeros((rows, file.dim), np.float32)))
-        files.batch.clear()
-
-    def _pictures(self, position: int, original: Original, reference: torch.Tensor, candidate: torch.Tensor) -> None:
-        """The image itself where images are kept, and the first few beside their originals for the page."""
+    def _pictures(
+        self, outcome: Outcome, index: int, original: Original, reference: torch.Tensor, candidate: torch.Tensor
+    ) -> None:
+        """The image itself where images are kept, and the run's first few beside their originals for the page."""
         if "images" in self.keeping.save:
-            images = self.folder.path / "images"
-            target = images / Path(original.item.id).with_suffix(".png")
-            if not target.resolve().is_relative_to(images.resolve()):
-                raise VtbenchError(
-                    f"the item {original.item.id!r} would be written outside the run's folder: rename it"
-                )
-            save_picture(candidate, target)
-        index = self.done + position
+            outcome.pictures[f"images/{Path(original.item.id).with_suffix('.png').as_posix()}"] = png(candidate)
         if index >= self.keeping.samples:
             return
         names = {}
         for kind, image in (("reference", reference), ("candidate", candidate)):
             names[kind] = f"{index:02d}.{kind}.png"
-            save_picture(image, self.folder.path / "samples" / names[kind])
-        path = self.folder.path / "samples" / "samples.json"
-        known = read_json(path) if path.exists() else []
-        others = [k for k in known if k["item"] != original.item.id]
-        write_json(path, [*others, {"item": original.item.id, **names}])
+            outcome.pictures[f"samples/{names[kind]}"] = png(image)
+        outcome.samples.append({"item": original.item.id, **names})
+
+
+class Writer(Measurer):
+    """The sink of a run: what it measures goes to the end of the folder's files. begun: images that lie there."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        metrics: Metrics,
+        place: FeaturePlace,
+        keeping: Keeping,
+        *,
+        device: str = "cpu",
+        begun: int = 0,
+        system: System | None = None,
+        notes: Callable[[Item], Mapping[str, Any]] | None = None,
+        known: Mapping[str, KeptFeatures] | None = None,
+    ) -> None:
+        super().__init__(metrics, keeping, device=device, system=system, notes=notes, known=known)
+        self.folder, self.done = folder, begun
+        self.files: dict[str, dict[str, FeatureFile]] = {}
+        for name, extractor in self.extractors.items():
+            reference = {"reference": place.reference(extractor)} if keeping.reference else {}
+            self.files[name] = {"candidate": place.candidate(extractor), **reference}
+            for file in self.files[name].values():
+                file.keep(begun)
+        self.tokens = TokenFile(folder.path)
+        if self.keeps_tokens:
+            self.tokens.keep(begun)
+
+    def write(self, work: Work) -> None:
+        """Measures the batch and appends it."""
+        self.append(self.measured(work, self.done))
+
+    def append(self, outcome: Outcome) -> None:
+        """Appends a batch, whoever measured it: its rows in one write, after its pictures, features and tokens."""
+        import numpy as np
+
+        for place, picture in outcome.pictures.items():
+            self._save(place, picture)
+        if outcome.samples:
+            path = self.folder.path / "samples" / "samples.json"
+            known = read_json(path) if path.exists() else []
+            anew = {sample["item"] for sample in outcome.samples}
+            write_json(path, [*(k for k in known if k["item"] not in anew), *outcome.samples])
+        for name, files in self.files.items():
+            for side, file in files.items():
+                records = outcome.features.get(name, {}).get(side)
+                file.append(np.zeros((len(outcome.rows), file.dim), np.float32) if records is None else records)
+        if outcome.blobs is not None:
+            self.tokens.append(outcome.blobs)
+        self.folder.append_rows(outcome.rows)
+        self.done += len(outcome.rows)
+
+    def _save(self, place: str, picture: bytes) -> None:
+        target, within = self.folder.path / place, self.folder.path / place.partition("/")[0]
+        if not target.resolve().is_relative_to(within.resolve()):
+            raise VtbenchError(f"the item of {place!r} would be written outside the run's folder: rename it")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(picture)
+        except OSError as bad:
+            raise disk_error(bad, target) from bad
 
 
 def bits_of(tokens: Tokens | None, images: int) -> np.ndarray[Any, Any] | None:
@@ -254,13 +292,11 @@ def _seconds(output: Output, images: int, warm_up: bool) -> dict[str, Any]:
     return {**out, "warm_up": True} if warm_up else out
 
 
-def save_picture(image: torch.Tensor, target: Path) -> None:
-    """uint8 (3, H, W) as PNG."""
+def png(image: torch.Tensor) -> bytes:
+    """uint8 (3, H, W) as the bytes of a PNG file."""
     from PIL import Image
 
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # A third of the time of the default level for a tenth more bytes: the model waits for these cores.
-        Image.fromarray(image.cpu().permute(1, 2, 0).numpy()).save(target, compress_level=1)
-    except OSError as bad:
-        raise disk_error(bad, target) from bad
+    encoded = io.BytesIO()
+    # A third of the time of the default level for a tenth more bytes: the model waits for these cores.
+    Image.fromarray(image.cpu().permute(1, 2, 0).numpy()).save(encoded, "PNG", compress_level=1)
+    return encoded.getvalue()

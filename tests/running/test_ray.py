@@ -1,0 +1,119 @@
+"""Two real workers of Ray: the run of one process, of three shards merged and of workers that are killed, all the same.
+
+One cluster of this machine for the whole file. What takes no Ray is in test_handout.py and test_workers.py.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_features
+from support import BAD_ADAPTERS, cuts, stable
+
+from vtbench.results.record import read_run
+from vtbench.running import evaluate as here
+from vtbench.running.cluster import Cluster, connected
+from vtbench.running.merge import merge
+from vtbench.running.request import Request
+from vtbench.running.spread import Spread
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="NOT TESTED: ray is not installed: pip install '.[ray]'"
+)
+IMAGES, BATCH = 42, 4
+"""Ten whole batches and one of two images."""
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        # Workers are processes below Ray's, which have these from the beginning.
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("SLOW", "0.05")
+        patch.setenv("VTBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        with connected("local", 2, "cpu") as cluster:
+            yield cluster
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def ask(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("ray")
+    return {
+        "models": f"{BAD_ADAPTERS}@slow",
+        "images": str(cuts(folder / "images", IMAGES)),
+        "view": "native",
+        "tasks": [tiny_features.task(folder / "code", tag="spread")],
+        "batch_size": BATCH,
+        "save": ["tokens", "features"],
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(ask: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What one process says."""
+    return said(here.evaluate(Request(**ask, out=tmp_path_factory.mktemp("whole"))).runs[0].path)
+
+
+def said(path: Path) -> dict[str, Any]:
+    """Everything that a run says, its times and where it was made aside."""
+    run = read_run(path)
+    names = ("task", "metric", "value", "low", "high", "n", "missing", "why")
+    files = [*(path / "features").iterdir(), *(path / "samples").iterdir(), *path.glob("tokens.*")]
+    return {
+        "rows": stable(path),
+        "scores": [{n: s[n] for n in names} for s in run.scores if s.metric in run.info.metrics],
+        "record": [run.info.id, run.info.n, run.info.status, run.info.model.macs, run.info.batch_size],
+        **{str(file.relative_to(path)): file.read_bytes() for file in files},
+    }
+
+
+def spread(cluster: Cluster, ask: dict[str, Any], out: Path, progress: Any = None) -> tuple[Any, list[str]]:
+    lines: list[str] = []
+    return here.evaluate(Request(**ask, out=out), progress, lines.append, Spread(cluster, lines.append)), lines
+
+
+def test_one_process_three_shards_and_two_workers_say_the_same(
+    cluster: Cluster, ask: dict[str, Any], whole: dict[str, Any], tmp_path: Path
+) -> None:
+    for part in (1, 2, 3):
+        here.evaluate(Request(**ask, out=tmp_path / "shards", shard=(part, 3)))
+    (merged,) = merge([tmp_path / "shards"], tmp_path / "merged")
+    assert said(merged) == whole
+    result, _ = spread(cluster, ask, tmp_path / "ray")
+    assert not result.failures
+    assert said(result.runs[0].path) == whole
+    assert len(cluster.processes) == 2
+    assert whole["record"][1] == IMAGES
+    assert len(whole["scores"]) == 5
+
+
+def test_a_worker_that_is_killed_in_mid_run_changes_nothing_and_is_named(
+    cluster: Cluster, ask: dict[str, Any], whole: dict[str, Any], tmp_path: Path
+) -> None:
+    killed: list[int] = []
+
+    def kill(model: str, task: str, done: int, total: int) -> None:
+        if task == "spread" and done == 3 * BATCH and not killed:
+            number = min(cluster.actors)
+            killed.append(cluster.processes[number])
+            os.kill(killed[0], signal.SIGKILL)
+
+    result, lines = spread(cluster, ask, tmp_path, kill)
+    assert not result.failures
+    run = result.runs[0]
+    assert said(run.path) == whole
+    gone = [line for line in lines if f"(process {killed[0]}) is gone" in line]
+    assert len(gone) == 1
+    assert "goes to others" in gone[0]
+    assert gone[0] in run.info.notes

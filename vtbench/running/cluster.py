@@ -1,0 +1,224 @@
+"""Ray, and nothing of what it is used for: a connection, actors with a device each, and what became of them.
+
+The only file that knows Ray. A cluster of this machine (`local`) is started for the command and ends with it, closed to
+others by a token that nobody else knows, without the dashboard and without Ray's usage reports.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from vtbench.running.handout import IN_FLIGHT
+from vtbench.types.errors import MissingExtra, VtbenchError
+from vtbench.types.foreign import cause
+
+REACH = 5.0
+"""Seconds to reach a port."""
+END = 8.0
+"""Seconds that workers of this machine have to end before they are killed."""
+SOCKETS = 40
+"""Characters of a folder's path, so that those of Ray's sockets below it stay under the system's 107."""
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    # Ray puts workers behind everything else on their machine; here they are what it works for.
+    "RAY_worker_niceness": "0",
+}
+"""Ray's, where the user has not set them: it reports nothing, changes no variable of CUDA, starts no other Python."""
+TOKEN = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE")
+"""How a user says who may talk to a cluster; one of this machine has a token of its own unless they do."""
+
+
+def library() -> Any:
+    """The module ray; raises VtbenchError with how to install it."""
+    os.environ.update({name: value for name, value in SETTINGS.items() if name not in os.environ})
+    try:
+        import ray
+    except ImportError:
+        raise MissingExtra("ray", "ray", "--ray") from None
+    return ray
+
+
+class Cluster:
+    """Workers of a cluster, for as long as the command lasts. kind: of their device, "cpu", "cuda" or "mps"."""
+
+    def __init__(self, ray: Any, address: str, workers: int, kind: str, threads: int) -> None:
+        self.ray, self.address, self.wanted, self.kind, self.threads = ray, address, workers, kind, threads
+        self.actors: dict[int, Any] = {}
+        self.processes: dict[int, int] = {}
+        """{number: process} of workers on this machine."""
+        self.orders = self._numbers = 0
+
+    def start(self, worker: Callable[[], Any]) -> int:
+        """Starts a worker, an instance of the class, in a process of its own; returns its number."""
+        self._numbers += 1
+        options = {
+            "num_cpus": 1,
+            "num_gpus": 1 if self.kind == "cuda" else 0,
+            "max_restarts": 0,
+            "max_task_retries": 0,
+            "max_concurrency": IN_FLIGHT + 2,
+        }
+        self.actors[self._numbers] = self.ray.remote(worker).options(**options).remote()
+        return self._numbers
+
+    def stop(self, number: int) -> None:
+        """Ends a worker at once."""
+        actor = self.actors.pop(number, None)
+        if actor is not None:
+            with contextlib.suppress(Exception):
+                self.ray.kill(actor)
+
+
+@contextlib.contextmanager
+def connected(address: str, workers: int | None, device: str | None) -> Iterator[Cluster]:
+    """The cluster at an address: `local`, `auto`, `ray://HOST:PORT` or HOST:PORT; workers: None is one a GPU, or one a
+    core. Raises VtbenchError if there is none, or if it has not as many devices."""
+    kind = _kind(device)
+    ray = library()
+    if address != "local":
+        _check_address(address)
+    # Ray says on standard output what became of a worker, where a command's answer goes.
+    with contextlib.redirect_stdout(sys.stderr), _ray_at(ray, address, workers):
+        resources = ray.cluster_resources()
+        number = _fitting(resources, address, workers, kind)
+        cores = (os.cpu_count() or 1) if address == "local" else int(resources.get("CPU", 1))
+        cluster = Cluster(ray, address, number, kind, _threads(cores, number))
+        try:
+            yield cluster
+        finally:
+            _end(cluster)
+
+
+@contextlib.contextmanager
+def _ray_at(ray: Any, address: str, workers: int | None) -> Iterator[None]:
+    """Ray, connected; as it was where the caller's process is connected already."""
+    if ray.is_initialized():
+        yield
+        return
+    scratch = Path(_scratch()) if address == "local" else None
+    token = scratch is not None and not any(name in os.environ for name in TOKEN)
+    if token:
+        os.environ[TOKEN[0]] = secrets.token_hex(32)
+    try:
+        _init(ray, address, scratch, workers)
+        yield
+    finally:
+        with contextlib.suppress(Exception):
+            ray.shutdown()
+        if token:
+            os.environ.pop(TOKEN[0], None)
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _kind(device: str | None) -> str:
+    kind, colon, _ = (device or "cpu").partition(":")
+    if colon:
+        raise VtbenchError(f"--device {device}: Ray gives every worker a GPU of its own; give --device {kind}")
+    return kind
+
+
+def _check_address(address: str) -> None:
+    if address == "auto":
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise VtbenchError(
+            f"--ray {address!r} is no address: give local, auto, HOST:PORT of the cluster's head, or ray://HOST:PORT"
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH).close()
+    except OSError as bad:
+        raise VtbenchError(
+            f"--ray {address}: nothing answers at {host}:{port} ({bad.strerror or bad}): start the cluster with `ray "
+            "start --head`, or give its address"
+        ) from None
+
+
+def _scratch() -> str:
+    """Where Ray keeps its logs and sockets while the command lasts."""
+    base = tempfile.gettempdir()
+    return tempfile.mkdtemp(prefix="vtb-ray-", dir=base if len(base) < SOCKETS - 16 else "/tmp")
+
+
+def _init(ray: Any, address: str, scratch: Path | None, workers: int | None) -> None:
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    try:
+        if scratch is None:
+            ray.init(address=address, **quiet)
+            return
+        ray.init(
+            address="local",
+            # Ray's cores are places for workers here: threads are shared out by vtbench.
+            num_cpus=max(workers or 0, os.cpu_count() or 1),
+            object_store_memory=_store(),
+            include_dashboard=False,
+            _temp_dir=str(scratch),
+            **quiet,
+        )
+    except (KeyboardInterrupt, VtbenchError):
+        raise
+    except BaseException as bad:
+        # Ray raises whatever its parts raise: ConnectionError, RuntimeError, ValueError, grpc's own.
+        advice = "look for a full disk or too little memory" if scratch else "start it with `ray start --head`"
+        raise VtbenchError(f"--ray {address}: there is no cluster of Ray to use ({cause(bad)}): {advice}") from bad
+
+
+def _store() -> int:
+    """Bytes of shared memory for results on their way: a few batches a worker."""
+    try:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        if os.path.isdir("/dev/shm"):
+            free = min(free, shutil.disk_usage("/dev/shm").free)
+    except (ValueError, OSError, AttributeError):
+        free = 1 << 30
+    return min(max(free // 8, 80 << 20), 1 << 31)
+
+
+def _fitting(resources: Mapping[str, float], address: str, workers: int | None, kind: str) -> int:
+    """How many workers there will be."""
+    places, word = int(resources.get("GPU" if kind == "cuda" else "CPU", 0)), "GPUs" if kind == "cuda" else "cores"
+    number = places if workers is None else workers
+    if number > places or not places:
+        where = "this machine" if address == "local" else f"the cluster at {address}"
+        raise VtbenchError(
+            f"--workers {number} wants as many {word}, and {where} has {places}: give {places or 1} or fewer"
+        )
+    return number
+
+
+def _threads(cores: int, workers: int) -> int:
+    """Threads of torch in a worker: the user's choice, or an even share of the cores."""
+    stated = os.environ.get("OMP_NUM_THREADS", "")
+    return int(stated) if stated.isdigit() and int(stated) else max(1, cores // workers)
+
+
+def _end(cluster: Cluster) -> None:
+    """Ends all workers, and waits for those of this machine."""
+    for number in list(cluster.actors):
+        cluster.stop(number)
+    until = time.monotonic() + END
+    alive = set(cluster.processes.values())
+    while alive and time.monotonic() < until:
+        alive = {process for process in alive if _alive(process)}
+        time.sleep(0.02)
+
+
+def _alive(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"

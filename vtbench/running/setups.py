@@ -1,0 +1,165 @@
+"""What a worker is set up with, from an order in plain values: the command's own question, or it takes no part.
+
+The order states the question as the command sees it. A worker opens the same images, loads the same model and metrics,
+and compares: other weights, code, images, versions or another batch grid would be numbers of two kinds in one run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from vtbench.images import stream
+from vtbench.models.load import Loaded
+from vtbench.results import provenance
+from vtbench.results.files import plain
+from vtbench.running import pipeline
+from vtbench.running.engine import lane_of, originals_of, overlaps, sources_of
+from vtbench.running.evaluate import job_of, loaded_tokenizer
+from vtbench.running.job import Job
+from vtbench.running.request import Request
+from vtbench.running.writer import Keeping, Measurer
+from vtbench.scoring import feature_cache
+from vtbench.scoring.loading import Metrics, load_metrics
+from vtbench.types.errors import VtbenchError
+from vtbench.types.version import VERSION
+
+NOT_SENT = ("out", "ray", "workers")
+"""Fields of a request that are the command's alone."""
+PARTS = {
+    "model": "the model's weights, adapter or options",
+    "task": "the task",
+    "metrics": "the metrics' versions",
+    "metric_weights": "the metrics' weights",
+    "code": "the code of vtbench, of the model or of a metric",
+    "suite": "the images' contents",
+    "view": "the view",
+    "device": "the kind of device",
+}
+"""Parts of a run's question, in words."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """measurers: one a lane; lanes: from their sinks; read: the one batch of the images from first to end, which are
+    those of the run; opened: files that the model's code has opened by now."""
+
+    device: str
+    device_facts: Mapping[str, Any]
+    measurers: Sequence[Measurer]
+    lanes: Callable[[Sequence[pipeline.Sink]], list[pipeline.Lane]]
+    read: Callable[[int, int], Iterator[pipeline.Batch]]
+    batch: int
+    in_all: int
+    begun: int = 0
+    seed: int = 0
+    overlap: bool = False
+    opened: Callable[[], Sequence[str]] = tuple
+
+
+def surroundings() -> dict[str, Any]:
+    """What must be alike on every machine of a run: vtbench and the packages that decide numbers."""
+    return {"vtbench": VERSION, "packages": provenance.packages()}
+
+
+def request_order(request: Request) -> dict[str, Any]:
+    """The request in plain values."""
+    return {f.name: plain(getattr(request, f.name)) for f in fields(request) if f.name not in NOT_SENT}
+
+
+def set_up(order: Mapping[str, Any], loaded: dict[str, Any]) -> Setup:
+    """loaded: the model of the last order, kept for the next question to it. Raises VtbenchError where this worker
+    cannot take part."""
+    _check_versions(order)
+    return _evaluation(order, loaded)
+
+
+def _check_versions(order: Mapping[str, Any]) -> None:
+    """Before anything is loaded by other code than the command's."""
+    ours, theirs = surroundings(), order["surroundings"]
+    if ours["vtbench"] != theirs["vtbench"]:
+        raise VtbenchError(f"it has vtbench {ours['vtbench']}, the command {theirs['vtbench']}: install the same")
+    names = sorted({*ours["packages"], *theirs["packages"]})
+    other = [n for n in names if ours["packages"].get(n) != theirs["packages"].get(n)]
+    if other:
+        here, there = (which["packages"].get(other[0], "none") for which in (ours, theirs))
+        more = f" (and {len(other) - 1} other packages differ)" if len(other) > 1 else ""
+        raise VtbenchError(f"it has {other[0]} {here}, the command {there}{more}: install the same")
+
+
+def _evaluation(order: Mapping[str, Any], loaded: dict[str, Any]) -> Setup:
+    request = Request(**order["request"])
+    question = request.questions()[order["question_number"]]
+    job = job_of(request, _model(order, request, loaded), question, Path())
+    check_question(order["question"], plain(job.question()))
+    _check_count(order["images"], len(job.items()))
+    metrics = load_metrics(job.task.metrics, job.device)
+    _check_metrics(order["unavailable"], metrics)
+    known = feature_cache.known(originals_of(job, order["batch"]), metrics.extractors(), lambda _: None)
+    keeping = Keeping(frozenset(order["save"]), order["samples"])
+    measurer = Measurer(metrics, keeping, device=job.device, system=job.loaded.system, known=known)
+    items, sources = job.items(), sources_of(job)
+
+    def lanes(sinks: Sequence[pipeline.Sink]) -> list[pipeline.Lane]:
+        return [lane_of(job, sink) for sink in sinks]
+
+    return Setup(
+        job.device,
+        provenance.device_facts(job.device),
+        [measurer],
+        lanes,
+        lambda first, end: stream.batches(sources, items[first:end], order["batch"]),
+        order["batch"],
+        len(items),
+        order["begun"],
+        job.seed,
+        overlaps(job, metrics),
+        lambda: _opened(job),
+    )
+
+
+def _model(order: Mapping[str, Any], request: Request, loaded: dict[str, Any]) -> Loaded:
+    """The model of the order, or of the last one if it is the same."""
+    key = json.dumps([order["spec"], order["options"], order["request"]], sort_keys=True)
+    if key not in loaded:
+        loaded.clear()
+        loaded[key] = loaded_tokenizer(request, order["spec"], order["options"], request.device)
+    model: Loaded = loaded[key]
+    return model
+
+
+def _opened(job: Job) -> Sequence[str]:
+    opened = job.loaded.system.opened
+    return () if opened is None else opened.paths
+
+
+def check_question(wanted: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+    """Raises VtbenchError with the parts of the question that are others here."""
+    other = [words for part, words in PARTS.items() if ours.get(part) != wanted.get(part)]
+    if not other and ours != wanted:
+        other = [", ".join(n for n in sorted({*ours, *wanted}) if ours.get(n) != wanted.get(n))]
+    if other:
+        raise VtbenchError(
+            f"what it sees is not what the command sees ({'; '.join(other)}): give every machine the same files and "
+            "the same vtbench"
+        )
+
+
+def _check_count(wanted: int, images: int) -> None:
+    if images != wanted:
+        raise VtbenchError(f"it sees {images} images, the command {wanted}: batches would be others")
+
+
+def _check_metrics(unavailable: Sequence[str], metrics: Metrics) -> None:
+    """A metric that can be had on one machine only would be missing in some rows."""
+    lacking = sorted({*metrics.unavailable} - {*unavailable})
+    if lacking:
+        raise VtbenchError(
+            f"{lacking[0]} cannot be had there, as on the command's machine: {metrics.unavailable[lacking[0]]}"
+        )
+    more = sorted({*unavailable} - {*metrics.unavailable})
+    if more:
+        raise VtbenchError(f"{more[0]} can be had there and not on the command's machine: give both the same weights")
