@@ -39,9 +39,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with pytest.MonkeyPatch.context() as patch:
         # Workers are processes below Ray's, which have these from the beginning.
         patch.setenv("OMP_NUM_THREADS", "1")
-        patch.setenv("SLOW", "0.05")
+        patch.setenv("SLOW", "0.25")
         patch.setenv("VTBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
         with connected("local", 2, "cpu") as cluster:
+            patch.delenv("SLOW")
             yield cluster
     torch.set_num_threads(threads)
 
@@ -113,6 +114,7 @@ def test_a_worker_that_is_killed_in_mid_run_changes_nothing_and_is_named(
     assert not result.failures
     run = result.runs[0]
     assert said(run.path) == whole
+    assert killed
     gone = [line for line in lines if f"(process {killed[0]}) is gone" in line]
     assert len(gone) == 1
     assert "goes to others" in gone[0]

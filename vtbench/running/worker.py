@@ -24,7 +24,6 @@ from vtbench.running.setups import Setup, set_up
 from vtbench.types.errors import RAISED, VtbenchError
 from vtbench.types.foreign import cause
 
-
 IDLE = 0.005
 """Seconds to wait for another batch while one is in hand."""
 
