@@ -21,6 +21,7 @@ TABS = (
     ("Gallery", "gallery"),
     ("Compare", "compare.html"),
     ("Published", "published.html"),
+    ("Correlation", "correlation.html"),
     ("Methods", "methods.html"),
     ("Data", "data.html"),
 )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from vtbench.leaderboard.page import Builder
-from vtbench.leaderboard.pages import compare, data, galleries, index, methods, models
+from vtbench.leaderboard.pages import compare, correlation, data, galleries, index, methods, models
 
 BUILDERS: tuple[Builder, ...] = (
     index.pages,
     models.pages,
     galleries.pages,
     compare.pages,
+    correlation.pages,
     methods.pages,
     data.pages,
 )

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import typer
 
-from vtbench.cli import authors, fetch, geneval, housekeeping, look, measure, new, study, suites, view
+from vtbench.cli import authors, correlation, fetch, geneval, housekeeping, look, measure, new, study, suites, view
 from vtbench.cli.apps import (
     JsonPathOfOld,
     adapter_app,
@@ -94,6 +94,12 @@ VERBS = (
         ),
         READ,
         JsonPathOfOld,
+    ),
+    Verb(
+        "correlate",
+        correlation.correlate,
+        ("vtbench correlate --published --x rfid,psnr --best", "vtbench correlate RUN_A RUN_B --out correlation"),
+        READ,
     ),
     Verb("new", new.new, ("vtbench new tokenizer my-vq",), OWN),
     Verb("check", authors.check, ("vtbench check my_vq.py@my-vq",), OWN),
