@@ -21,7 +21,7 @@ def tables(text: str) -> str:
     for best_only in (False, True):
         mark = "best" if best_only else "all"
         pattern = rf"(<!-- {mark} -->\n).*?(<!-- end -->)"
-        text = re.sub(pattern, lambda found, best=best_only: found[1] + _table(best) + found[2], text, flags=re.DOTALL)
+        text = re.sub(pattern, lambda marks, best=best_only: marks[1] + _table(best) + marks[2], text, flags=re.DOTALL)
     return text
 
 

@@ -12,7 +12,7 @@ from vtbench.reporting.correlation import Correlation, Relation, correlate, meas
 def pages(site: Site) -> list[Page]:
     def facts() -> dict[str, object]:
         printed, no_print = published_systems()
-        found, left_out = measured_systems(site.runs)
+        systems, left_out = measured_systems(site.runs)
         answers = [
             ("As printed by authors", correlate(printed, "published", left_out=no_print)),
             (
@@ -20,8 +20,10 @@ def pages(site: Site) -> list[Page]:
                 correlate(printed, "published", best_only=True, left_out=no_print),
             ),
         ]
-        if found:
-            answers.insert(0, ("As measured in the runs of this site", correlate(found, "measured", left_out=left_out)))
+        if systems:
+            answers.insert(
+                0, ("As measured in the runs of this site", correlate(systems, "measured", left_out=left_out))
+            )
         return {"answers": [_answer(title, answer, place) for place, (title, answer) in enumerate(answers)]}
 
     return [Page("correlation.html", "correlation.html.j2", facts)]

@@ -60,10 +60,10 @@ def correlate(
         systems, left_out = correlation.published_systems()
         source: correlation.Source = "published"
     else:
-        found_runs = [read_run(path) for path in find_runs(runs)]
-        systems, left_out = correlation.measured_systems(found_runs, unranked=unranked)
+        read = [read_run(path) for path in find_runs(runs)]
+        systems, left_out = correlation.measured_systems(read, unranked=unranked)
         source = "measured"
-    found = correlation.correlate(
+    correlations = correlation.correlate(
         systems,
         source,
         names_of(tokenizer_scores),
@@ -73,12 +73,12 @@ def correlate(
         left_out=left_out,
     )
     if out is not None:
-        _write(found, out)
-    answer(found.as_dict(), _text(found, out), as_json=as_json, json_file=json_file)
+        _write(correlations, out)
+    answer(correlations.as_dict(), _text(correlations, out), as_json=as_json, json_file=json_file)
 
 
-def _text(found: Correlation, out: Path | None) -> str:
-    with_one = [r for r in found.relations if r.result.spearman is not None]
+def _text(correlations: Correlation, out: Path | None) -> str:
+    with_one = [r for r in correlations.relations if r.result.spearman is not None]
     lines = [
         [
             r.tokenizer_score,
@@ -92,24 +92,24 @@ def _text(found: Correlation, out: Path | None) -> str:
         for r in with_one
     ]
     columns = ("of tokenizers", "of generators", "systems", "families", "Spearman", "Kendall", "without one family")
-    parts = [f"{len(found.systems)} systems with {found.source} numbers of generator and tokenizer"]
+    parts = [f"{len(correlations.systems)} systems with {correlations.source} numbers of generator and tokenizer"]
     if lines:
         conditions = dict.fromkeys((r.tokenizer_conditions, r.generator_conditions) for r in with_one)
         parts += [table(columns, lines), *(f"conditions: {x}; {y}" for x, y in conditions)]
         parts += list(dict.fromkeys(f"no interval: {w}" for r in with_one if (w := r.result.why_no_interval)))
-    few = [r for r in found.relations if r.result.spearman is None]
+    few = [r for r in correlations.relations if r.result.spearman is None]
     if few:
         most = few[0]
         parts.append(
             f"no coefficient for {len(few)} further {'pair' if len(few) == 1 else 'pairs'} of scores and conditions; "
             f"{most.tokenizer_score} and {most.generator_score}: {most.result.why}"
         )
-    if not found.relations:
+    if not correlations.relations:
         parts.append(
             "no coefficient: no system has a score of its tokenizer and one of its generator among those asked"
         )
-    if found.left_out:
-        parts.append(f"{len(found.left_out)} take no part, each with its reason in --json")
+    if correlations.left_out:
+        parts.append(f"{len(correlations.left_out)} take no part, each with its reason in --json")
     parts.append(CAUTION)
     return "\n".join([*parts, *([] if out is None else [str(out)])])
 
@@ -120,7 +120,7 @@ def _number(value: Coefficient | None) -> str:
     return f"{value.value:+.2f}" + ("" if value.low is None else f" [{value.low:+.2f}, {value.high:+.2f}]")
 
 
-def _write(found: Correlation, out: Path) -> None:
+def _write(correlations: Correlation, out: Path) -> None:
     from vtbench.leaderboard.scatter import Axis, as_file, scatter
     from vtbench.results.files import disk_error, write_atomic, write_json
 
@@ -128,22 +128,22 @@ def _write(found: Correlation, out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as bad:
         raise disk_error(bad, out) from bad
-    write_json(out / "correlation.json", found.as_dict())
-    write_atomic(out / "correlation.csv", _csv(found))
-    for place, relation in enumerate(r for r in found.relations if r.result.spearman is not None):
+    write_json(out / "correlation.json", correlations.as_dict())
+    write_atomic(out / "correlation.csv", _csv(correlations))
+    for place, relation in enumerate(r for r in correlations.relations if r.result.spearman is not None):
         pair = relation.pairs[0]
         x, y = Axis(relation.tokenizer_score, pair.x.better), Axis(relation.generator_score, pair.y.better)
         svg = as_file(scatter(relation.points(), x, y, f"plot{place}"))
         write_atomic(out / f"plot-{place + 1}.svg", svg)
 
 
-def _csv(found: Correlation) -> bytes:
+def _csv(correlations: Correlation) -> bytes:
     text = io.StringIO()
     fields = ("tokenizer_score", "generator_score", "tokenizer_conditions", "generator_conditions")
     numbers = ("n", "families", "spearman", "low", "high", "kendall", "kendall_low", "kendall_high", "why")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*fields, *numbers])
-    for relation in found.relations:
+    for relation in correlations.relations:
         writer.writerow([*(getattr(relation, f) for f in fields), *_cells(relation).values()])
     return text.getvalue().encode()
 

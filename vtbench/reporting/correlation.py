@@ -230,7 +230,7 @@ def _conditions(claim: Published, card: Card) -> str:
 # -- measured --------------------------------------------------------------------------------------------------------
 
 
-def measured_systems(found: Sequence[Run], *, unranked: bool = False) -> tuple[list[System], dict[str, str]]:
+def measured_systems(every: Sequence[Run], *, unranked: bool = False) -> tuple[list[System], dict[str, str]]:
     """The generators among the runs whose tokenizer was measured too, on whatever images; and runs that take no part.
 
     unranked: those that no page would rank count as well. A generator draws the tokens of its tokenizer's default
@@ -239,7 +239,7 @@ def measured_systems(found: Sequence[Run], *, unranked: bool = False) -> tuple[l
     left_out: dict[str, str] = {}
     tokenizers: dict[tuple[str, Files], dict[str, list[Number]]] = {}
     generators: dict[str, tuple[Run, dict[str, list[Number]]]] = {}
-    for run in found:
+    for run in every:
         why = None if unranked or runs.is_ranked(run) else runs.why_not_ranked(run)
         if why is None and runs.kind(run) == "generator":
             _add(generators.setdefault(runs.system(run), (run, {}))[1], run)
