@@ -11,9 +11,12 @@ from markupsafe import Markup, escape
 from vtbench.leaderboard.plot import COLOURS, linear_ticks, marker, plain
 from vtbench.leaderboard.words import DIRECTIONS, number
 
-WIDTH, HEIGHT = 560, 380
-LEFT, RIGHT, TOP, BOTTOM = 64.0, 16.0, 14.0, 48.0
+WIDTH, HEIGHT = 760, 380
+LEFT, RIGHT, TOP, BOTTOM = 64.0, 176.0, 14.0, 48.0
+"""Margins in pixels; at the right stand the names of the families."""
 SHAPES = ("circle", "square", "triangle", "diamond", "cross")
+LONGEST = 22
+"""Characters of a family's name beside the plot."""
 INKS = ("#1f6feb", "#b35900", "#1a7f37", "#8250df", "#bf3989", "#0b7285", "#7a4b00", "#57606a")
 """Colours of a file of its own, which has no style sheet: k0 to k7."""
 
@@ -41,7 +44,7 @@ def scatter(points: Sequence[Mapping[str, Any]], x: Axis, y: Axis, ident: str) -
         return bottom - (value - y_ticks[0]) / (y_ticks[-1] - y_ticks[0]) * (bottom - TOP)
 
     out = [
-        f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="{ident}-t {ident}-d">'
+        f'<svg class="plot scatter" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="{ident}-t {ident}-d">'
         f'<title id="{ident}-t">{escape(y.title)} against {escape(x.title)}</title>'
         f'<desc id="{ident}-d">{len(points)} systems: {escape(y.words())}; {escape(x.words())}. The numbers are in the '
         f"table beside it.</desc>"
@@ -69,8 +72,18 @@ def scatter(points: Sequence[Mapping[str, Any]], x: Axis, y: Axis, ident: str) -
             words = f"{p['system']} ({family}): {x.title} {number(p['x'])}, {y.title} {number(p['y'])}"
             shape = marker(SHAPES[place % len(SHAPES)], across(float(p["x"])), up(float(p["y"])))
             out.append(f'<g class="dot"><title>{escape(words)}</title>{shape}</g>')
-        out.append("</g>")
+        out.append(_named(family, place, right + 18))
     return Markup("".join([*out, "</svg>"]))
+
+
+def _named(family: str, place: int, x: float) -> str:
+    """The end of a family's group: its mark and name beside the plot, as many as there is room for."""
+    y = TOP + 10 + 18 * place
+    if y > HEIGHT - BOTTOM:
+        return "</g>"
+    name = family if len(family) <= LONGEST else family[: LONGEST - 1] + "…"
+    mark = f'<g class="dot" aria-hidden="true">{marker(SHAPES[place % len(SHAPES)], x, y)}</g>'
+    return f'{mark}</g><text class="tick" x="{x + 12:.1f}" y="{y + 4:.1f}">{escape(name)}</text>'
 
 
 def as_file(svg: str) -> bytes:

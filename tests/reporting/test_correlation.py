@@ -121,7 +121,9 @@ def test_the_verb_writes_a_table_and_plots(tmp_path: Path) -> None:
     lines = list(csv.DictReader((tmp_path / "c" / "correlation.csv").open()))
     assert float(lines[0]["spearman"]) == written["relations"][0]["spearman"]["value"]
     svg = ElementTree.parse(tmp_path / "c" / "plot-1.svg").getroot()
-    marks = [g for g in svg.iter("{http://www.w3.org/2000/svg}g") if g.get("class") == "dot"]
+    marks = [
+        g for g in svg.iter("{http://www.w3.org/2000/svg}g") if g.get("class") == "dot" and g.get("aria-hidden") is None
+    ]
     assert len(marks) == written["relations"][0]["n"]
 
 
