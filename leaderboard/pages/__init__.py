@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vtbench.leaderboard.page import Builder
-from vtbench.leaderboard.pages import compare, correlation, data, galleries, index, methods, models
+from vtbench.leaderboard.pages import catalogue, compare, correlation, data, galleries, index, methods, models
 
 BUILDERS: tuple[Builder, ...] = (
     index.pages,
@@ -11,6 +11,7 @@ BUILDERS: tuple[Builder, ...] = (
     galleries.pages,
     compare.pages,
     correlation.pages,
+    catalogue.pages,
     methods.pages,
     data.pages,
 )
