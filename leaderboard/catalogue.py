@@ -12,7 +12,17 @@ from vtbench.reporting.facts import Disagreement, Fact, disagreements, facts_of
 from vtbench.types.cards import Card, Fixed, Published
 
 BITS = {"float16": 16, "bfloat16": 16, "float32": 32}
-METRICS = {"rfid": "rFID", "fid": "FID", "psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS", "is": "IS", "ris": "rIS"}
+METRICS = {
+    "rfid": "rFID",
+    "fid": "FID",
+    "fid_mjhq30k": "FID on MJHQ-30K",
+    "psnr": "PSNR",
+    "ssim": "SSIM",
+    "lpips": "LPIPS",
+    "is": "IS",
+    "ris": "rIS",
+    "geneval": "GenEval",
+}
 """Names of metrics as papers print them, where ours are other."""
 
 
@@ -91,7 +101,7 @@ class Catalogue:
 
     @property
     def disputes(self) -> list[tuple[Row, Disagreement]]:
-        return [(row, found) for shelf in self.shelves for row in shelf.rows for found in row.disputes]
+        return [(row, dispute) for shelf in self.shelves for row in shelf.rows for dispute in row.disputes]
 
     @property
     def kinds(self) -> list[str]:
@@ -177,7 +187,7 @@ def _rate(card: Card, side: int) -> str | None:
 
 
 def _claims(card: Card, disputes: Sequence[Disagreement]) -> Iterator[Claim]:
-    disputed = {id(number) for found in disputes for number in found.numbers}
+    disputed = {id(number) for dispute in disputes for number in dispute.numbers}
     groups: dict[tuple[str, str, str], list[Published]] = {}
     for number in card.published:
         protocol = (number.protocol.text if number.protocol else None) or "not stated"

@@ -5,8 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from vtbench.models.native_generator import NativeGenerator, build
-from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.cards import Card, Family, Fixed, Published, Weights, stated
 from vtbench.types.conditions import samples
+
+_SOURCES = stated(
+    "showlab/D-AR@3fb0f2d",
+    licence="README.md:34-35",
+    trained_on="README.md:24",
+    arch="README.md:27-28, configs",
+    weights="README.md:27-28",
+    tokenizer="README.md:27-28",
+    options="README.md",
+)
 
 
 def _card(size: str, dim: int, depth: int, heads: int, *, fid: float, score: float) -> Card:
@@ -19,6 +29,7 @@ def _card(size: str, dim: int, depth: int, heads: int, *, fid: float, score: flo
         licence="MIT",
         paper="https://arxiv.org/abs/2505.23660",
         code="https://github.com/showlab/D-AR",
+        sources=_SOURCES,
         weights=(
             Weights(
                 file=f"D-AR-{size}-360K.pt",

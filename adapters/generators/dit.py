@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from vtbench.models.native_generator import NativeGenerator, build
-from vtbench.types.cards import Card, Family, Fixed, Weights
+from vtbench.types.cards import Card, Family, Fixed, Weights, stated
+
+_SOURCES = stated(
+    "facebookresearch/DiT@ed81ce2",
+    licence="README.md:162-163",
+    trained_on="README.md:24",
+    arch="models.py",
+    weights="README.md:65-66; the hub's copies for diffusers",
+    tokenizer="sample.py (--vae ema)",
+    options="the defaults of diffusers' pipeline",
+)
 
 
 def _card(size: int) -> Card:
@@ -18,6 +28,7 @@ def _card(size: int) -> Card:
         licence="CC-BY-NC-4.0",
         paper="https://arxiv.org/abs/2212.09748",
         code="https://github.com/facebookresearch/DiT",
+        sources=_SOURCES,
         weights=(
             Weights(
                 file="transformer/diffusion_pytorch_model.safetensors",

@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from vtbench.models.native_generator import NativeGenerator, build
-from vtbench.types.cards import Card, Family, Fixed, Weights
+from vtbench.types.cards import Card, Family, Fixed, Weights, stated
+
+_SOURCES = stated(
+    "LeapLabTHU/ENAT@550f22c",
+    licence="has no licence file",
+    trained_on="README.md:110",
+    arch="README.md:70-125",
+    weights="README.md",
+    tokenizer="README.md:51-52",
+    options="README.md:70-105",
+)
 
 
 def _card(size: int, drive: str, file: str, *, guidance: float, warmth: float) -> Card:
@@ -15,9 +25,10 @@ def _card(size: int, drive: str, file: str, *, guidance: float, warmth: float) -
         kind="generator",
         title=f"ENAT-L, {size} x {size}",
         sizes=Fixed(size),
-        licence="MIT",
+        licence="none stated (the repository has no licence file)",
         paper="https://arxiv.org/abs/2411.06959",
         code="https://github.com/LeapLabTHU/ENAT",
+        sources=_SOURCES,
         weights=(Weights(file=file, url=f"https://drive.google.com/uc?export=download&id={drive}"),),
         trained_on=("ImageNet-1k",),
         options={

@@ -5,8 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from vtbench.models.native_generator import NativeGenerator, build, hidden_states
-from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.cards import Card, Family, Fixed, Published, Weights, stated
 from vtbench.types.conditions import samples
+
+_SOURCES = stated(
+    "yuhuUSTC/FAR@9b49a51",
+    licence="LICENSE",
+    trained_on="README.md:13; of the text model it names none",
+    arch="README.md:53-57, models",
+    weights="README.md:53-57",
+    tokenizer="README.md (MAR's)",
+    options="README.md:104-140",
+)
 
 
 def _arch(dim: int, depth: int, heads: int, *, head: int, buffer: int) -> dict[str, Any]:
@@ -36,6 +46,7 @@ def _card(name: str, arch: dict[str, Any], hub: str, file: str, **more: Any) -> 
         licence="MIT",
         paper="https://arxiv.org/abs/2503.05305",
         code="https://github.com/yuhuUSTC/FAR",
+        sources=_SOURCES,
         weights=(Weights(file=file, hub=hub, key=("model_ema", "model"), licence="MIT"),),
         trained_on=("ImageNet-1k",) if "class_num" in arch else (),
         arch=arch,

@@ -9,12 +9,24 @@ from typing import Any
 from vtbench.models.fill import fill
 from vtbench.models.native_generator import NativeGenerator
 from vtbench.models.network import load_class
-from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.cards import Card, Family, Fixed, Published, Weights, stated
 from vtbench.types.conditions import Conditions
 from vtbench.types.errors import VtbenchError
 
+_SOURCES = stated(
+    "bytedance/1d-tokenizer@942a96f",
+    licence="LICENSE",
+    trained_on="configs/training/MaskGen/*_stage1.yaml and _stage2.yaml (train_shards_path_or_url)",
+    arch="configs/infer/MaskGen/*.yaml",
+    weights="README_MaskGen.md:49-52",
+    tokenizer="configs/infer/MaskGen/*.yaml",
+    options="configs/infer/MaskGen/*.yaml",
+)
+
 _README = "README_MaskGen.md:49-52"
-_MJHQ = Conditions("MJHQ-30K, 256 x 256", dataset="MJHQ-30K", images=30_000, size=256)
+_DATA = ("DataComp-1B", "CC12M", "LAION-Aesthetics", "LAION-Art", "LAION-Pop", "JourneyDB", "pictures by DALL-E 3")
+"""Of both stages."""
+_MJHQ = Conditions("MJHQ-30K, 30000 images, 256 x 256", dataset="MJHQ-30K", images=30_000, size=256)
 _SHA256 = "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02"
 _CLIP = Weights(
     file="ViT-L-14-336px.pt",
@@ -38,10 +50,12 @@ def _card(
         licence="Apache-2.0",
         paper="https://arxiv.org/abs/2501.07730",
         code="https://github.com/bytedance/1d-tokenizer",
+        sources=_SOURCES,
         weights=(
             Weights(file="model.safetensors", hub=f"turkeyju/generator_maskgen_{kind}_{size}", licence="Apache-2.0"),
             _CLIP,
         ),
+        trained_on=_DATA,
         published=(
             Published("fid_mjhq30k", fid, _README, _MJHQ),
             Published("geneval", geneval, _README, Conditions("GenEval, 256 x 256", size=256)),

@@ -6,10 +6,22 @@ from typing import Any
 
 from vtbench.models.native_generator import NativeGenerator, build, hidden_states
 from vtbench.types.adapter import Prompt
-from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.cards import Card, Family, Fixed, Published, Weights, stated
 from vtbench.types.conditions import Conditions, samples
 
+# A public copy of NVlabs/PixelDiT, as it could be read.
+_SOURCES = stated(
+    "gcy-hub/PixelDiT@91d45ab",
+    licence="LICENSE",
+    trained_on="c2i/README.md:1-17; of the text model it names none",
+    arch="c2i/configs, t2i",
+    weights="c2i/README.md:9-12, t2i/README.md",
+    tokenizer="README.md: it draws pixels, there is none",
+    options="c2i/README.md",
+)
+
 _CODE = "https://github.com/NVlabs/PixelDiT"
+_LICENCE = "NVIDIA License (NSCLv1), non-commercial"
 INSTRUCTION = "\n".join(
     (
         'Given a user prompt, generate an "Enhanced prompt" that provides detailed visual descriptions suitable for '
@@ -38,16 +50,17 @@ def _card(name: str, size: int, file: str, hub: str, **more: Any) -> Card:
         family="pixeldit",
         kind="generator",
         sizes=Fixed(size),
-        licence="NVIDIA",
+        licence=_LICENCE,
         paper="https://arxiv.org/abs/2511.20645",
         code=_CODE,
+        sources=_SOURCES,
         weights=(
             Weights(
                 file=file,
                 hub=hub,
                 key=("state_dict",),
                 prefix="core." if more["conditioning"] == "text" else "ema_denoiser.",
-                licence="NVIDIA",
+                licence=_LICENCE,
             ),
         ),
         aliases=(f"pixeldit_{name}",),
@@ -74,7 +87,7 @@ def _of_class(
             "guidance_interval_min": 0.1,
             "guidance_interval_max": until,
         },
-        published=(Published("fid", fid, "PixelDiT c2i/README.md", samples("ADM", 50_000, size=size)),),
+        published=(Published("fid", fid, "PixelDiT c2i/README.md", samples("ADM", 50_000, f"{size} px", size=size)),),
         arch={
             "in_channels": 3,
             "num_groups": 16,
@@ -111,7 +124,9 @@ CARDS = (
             "interval_max": 1.0,
             "text_encoder": "google/gemma-2-2b-it",
         },
-        published=(Published("geneval", 0.74, "PixelDiT README.md", Conditions("GenEval, 1024 x 1024", size=1024)),),
+        published=(
+            Published("geneval", 0.74, "abstract of arXiv:2511.20645", Conditions("GenEval, 1024 x 1024", size=1024)),
+        ),
         arch={
             "in_channels": 3,
             "num_groups": 24,

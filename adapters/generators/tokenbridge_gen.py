@@ -5,9 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from vtbench.models.native_generator import NativeGenerator, build
-from vtbench.types.cards import Card, Family, Fixed, Published, Weights
+from vtbench.types.cards import Card, Family, Fixed, Published, Weights, stated
 from vtbench.types.conditions import samples
 from vtbench.types.tokens import Codes
+
+_SOURCES = stated(
+    "YuqingWang1029/TokenBridge@3ede281",
+    licence="LICENSE",
+    trained_on='README.md ("Dataset")',
+    arch="models",
+    weights="README.md:65-68",
+    tokenizer="README.md:36-58",
+    options="README.md:70-95",
+)
 
 _README = "TokenBridge README.md:67-68"
 
@@ -26,6 +36,7 @@ def _card(
         licence="MIT",
         paper="https://arxiv.org/abs/2503.16430",
         code="https://github.com/YuqingWang1029/TokenBridge",
+        sources=_SOURCES,
         weights=(
             Weights(
                 file=f"tokenbridge_{size}/checkpoint-last.pth",

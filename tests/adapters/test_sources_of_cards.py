@@ -89,7 +89,7 @@ def _says(row: dict[str, str], column: str, value: float) -> bool:
 
 
 def test_numbers_of_one_thing_that_differ_are_found() -> None:
-    known = {(card.name, found.metric) for card in CARDS.values() for found in disagreements(card)}
+    known = {(card.name, dispute.metric) for card in CARDS.values() for dispute in disagreements(card)}
     assert {("dc-ae-f32c32-in-1.0", "rfid"), ("flextok-d18-d28-in1k", "rfid"), ("titok-s128", "rfid")} <= known
     assert ("gpstoken-s64", "rfid") not in known
 
