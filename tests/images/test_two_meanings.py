@@ -12,7 +12,7 @@ from support import command
 import vtbench
 from vtbench.images.hub import REMOTE
 from vtbench.images.opening import open_again, open_named, open_of_task, open_path, open_set, open_suite
-from vtbench.models.load import originals
+from vtbench.models.again import originals
 from vtbench.models.pictures import SavedPictures
 from vtbench.types.errors import VtbenchError
 

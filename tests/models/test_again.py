@@ -14,8 +14,9 @@ from PIL import Image
 import vtbench
 from vtbench.explaining.explain import explain
 from vtbench.explaining.runs import explain_runs
+from vtbench.models.again import again, originals
 from vtbench.models.arch import with_options
-from vtbench.models.load import again, load, originals
+from vtbench.models.load import load
 from vtbench.models.made_weights import fill_
 from vtbench.models.network import build_network
 from vtbench.models.pictures import SavedPictures

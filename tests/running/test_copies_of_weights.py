@@ -13,9 +13,10 @@ from support import command, cuts
 
 import vtbench
 from vtbench import registry
+from vtbench.models.again import again
 from vtbench.models.arch import with_options
 from vtbench.models.build import build
-from vtbench.models.load import again, load
+from vtbench.models.load import load
 from vtbench.models.made_weights import fill_
 from vtbench.models.network import build_network
 from vtbench.results.record import Run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -138,3 +139,66 @@ def test_tokenizers_and_generators_keep_apart(tmp_path: Path) -> None:
         api.evaluate("ngram-kmeans", tasks=["text"], out=tmp_path)
     with pytest.raises(VtbenchError, match="--limit"):
         api.evaluate("ngram-kmeans", limit=3, out=tmp_path)
+
+
+ENDING = """
+import sys
+from vtbench import Card, Family, Generator, Multiple
+
+class G(Generator):
+    calls = 0
+
+    def generate(self, prompts, seeds):
+        import torch
+
+        self.calls += 1
+        if self.calls == 2:
+            RAISES
+        return torch.rand(len(prompts), 3, 8, 8)
+
+CARD = Card("g", "g", "generator", "G", sizes=Multiple(1), conditioning="class")
+FAMILY = Family("g", "G", (CARD,), G)
+"""
+
+
+@pytest.mark.parametrize(
+    ("raises", "status", "why"),
+    [
+        ("raise RuntimeError('no more')", "failed", "no more"),
+        ("sys.exit(0)", "failed", "SystemExit"),
+        ("raise KeyboardInterrupt", "interrupted", None),
+        ("return 5", "failed", "g"),
+    ],
+)
+def test_a_generator_that_fails_leaves_no_record_that_runs(
+    raises: str, status: str, why: str | None, tmp_path: Path
+) -> None:
+    file = tmp_path / f"ends_{status}.py"
+    file.write_text(ENDING.replace("RAISES", raises))
+    loaded = load(f"{file}@g", generator=True)
+    with pytest.raises((VtbenchError, KeyboardInterrupt)):
+        draw(loaded, Order(open_prompts("classes:4"), batch_size=2), tmp_path / "drawn")
+    record = json.loads((tmp_path / "drawn" / "generate.json").read_text())
+    assert record["status"] == status
+    assert (why is None) or why in record["failure"]
+    # What was drawn stays, and the same command goes on behind it.
+    assert len((tmp_path / "drawn" / "samples.jsonl").read_text().splitlines()) == 2
+    drawing = draw(loaded, Order(open_prompts("classes:4"), batch_size=2), tmp_path / "drawn")
+    assert (len(drawing.rows), drawing.info.status, drawing.info.failure) == (4, "complete", None)
+
+
+@pytest.mark.parametrize("name", ["generate.json", "samples.jsonl", "images", "images/class-0001"])
+def test_links_of_a_drawing_lead_nowhere_outside_it(name: str, tmp_path: Path) -> None:
+    (tmp_path / "whole.py").write_text(ENDING.replace("RAISES", "pass"))
+    loaded = load(f"{tmp_path / 'whole.py'}@g", generator=True)
+    order = Order(open_prompts("classes:2"))
+    out, away = tmp_path / "drawn", tmp_path / "away"
+    draw(loaded, order, out)
+    (out / name).rename(away)
+    (out / name).symlink_to(away)
+    content = {p: p.read_bytes() for p in (away.rglob("*") if away.is_dir() else [away]) if p.is_file()}
+    if name == "images/class-0001":
+        (out / "samples.jsonl").write_text("")
+    with pytest.raises(VtbenchError, match="is a link to a"):
+        draw(loaded, order, out)
+    assert {p: p.read_bytes() for p in content} == content

@@ -16,7 +16,7 @@ from PIL import Image
 from support import BAD_ADAPTERS, ROOT, cuts, evaluate, python, stable
 
 import vtbench
-from vtbench.models.load import again
+from vtbench.models.again import again
 from vtbench.results.record import IDENTITY_RULE, Run, read_run
 from vtbench.running.merge import merge
 from vtbench.running.rescore import add_metrics

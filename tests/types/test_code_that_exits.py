@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from support import cuts
 
 import vtbench
 from vtbench import registry
 from vtbench.types.errors import VtbenchError
 from vtbench.types.plugins import plugins
+from vtbench.types.tokens import Bitstream
 
 ENDS = {
     "exits with words": "import sys; sys.exit('CUDA toolkit not found')",
@@ -126,3 +132,88 @@ def test_what_code_prints_forks_and_raises_stays_its_own(tmp_path: Path, capfd: 
     assert printed == ""
     for words in ("at import", "in load", "in encode"):
         assert words in said
+
+
+AT_THE_END = """
+import atexit, ctypes, os, sys
+atexit.register(lambda: print("at exit"))
+atexit.register(lambda: os.write(1, b"at exit, by number"))
+atexit.register(os.system, "echo at exit, by a shell")
+ctypes.CDLL(None).puts(b"by C, at import")
+os.system("echo by a shell")
+print("on the original", file=sys.__stdout__)
+from vtbench import Bitstream, Card, Family, Multiple, Tokenizer
+class T(Tokenizer):
+    def encode(self, images, seeds, budget=None):
+        ctypes.CDLL(None).puts(b"by C, at work")
+        return Bitstream([b"x"] * len(images), tuple(images.shape[2:]))
+    def decode(self, tokens, seeds):
+        import torch
+        return torch.zeros(len(seeds), 3, *tokens.size)
+FAMILY = Family("t", "t", (Card(name="t", family="t", kind="codec", title="t", sizes=Multiple(1)),), T)
+"""
+
+
+def test_standard_output_is_the_answer_alone(tmp_path: Path) -> None:
+    """Also of what is printed through C, by another program, and after the command has ended."""
+    (tmp_path / "loud.py").write_text(AT_THE_END)
+    words = ["--images", str(cuts(tmp_path / "images", 2)), "--view", "native", "--task", "compression"]
+    command = [sys.executable, "-m", "vtbench", "evaluate", f"{tmp_path / 'loud.py'}@t", *words, "--json", "--out"]
+    ran = subprocess.run([*command, str(tmp_path / "out")], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert [run["run"]["model"]["name"] for run in json.loads(ran.stdout)["runs"]] == ["t"]
+    for said in ("at exit", "by number", "at exit, by a shell", "C, at import", "C, at work", "by a shell", "original"):
+        assert said in ran.stderr
+
+
+@pytest.mark.parametrize("closed", ["", ">&-", "2>&-", ">/dev/full", "| true"])
+def test_an_answer_that_nobody_takes_is_no_traceback(closed: str) -> None:
+    line = f"{shlex.quote(sys.executable)} -m vtbench --version {closed}"
+    ran = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    assert "Traceback" not in ran.stderr
+    assert "Exception ignored" not in ran.stderr
+
+
+class Ends:
+    """An object of a training loop that raises what it is told to, where it is told to."""
+
+    def __init__(self, where: str, raised: BaseException) -> None:
+        self.where, self.raised = where, raised
+
+    def _at(self, where: str) -> None:
+        if where == self.where:
+            raise self.raised
+
+    def encode(self, x: Any) -> Any:
+        print("in encode")
+        self._at("encode")
+        return Bitstream([b"x"] * len(x), (int(x.shape[2]), int(x.shape[3])))
+
+    def decode(self, tokens: Any) -> Any:
+        self._at("decode")
+        return torch.zeros(len(tokens), 3, *tokens.size)
+
+    @property
+    def card(self) -> Any:
+        self._at("card")
+        return None
+
+
+class Own(BaseException):
+    """Of somebody's own."""
+
+
+@pytest.mark.parametrize(
+    "raised", [SystemExit(0), Own("no more"), asyncio.CancelledError("no more"), RuntimeError("x")]
+)
+@pytest.mark.parametrize("where", ["encode", "decode", "card"])
+def test_an_object_that_ends_is_named(where: str, raised: BaseException, tmp_path: Path, capfd: Any) -> None:
+    more: dict[str, Any] = {"images": cuts(tmp_path / "images", 2), "view": "native", "tasks": ["compression"]}
+    made = vtbench.evaluate([Ends(where, raised), "png"], out=tmp_path / "out", **more)
+    assert [run.name for run in made.runs] == ["png"]
+    ((name, why),) = made.failures.items()
+    assert name == "Ends"
+    assert type(raised).__name__ in why
+    states = [json.loads(path.read_text())["status"] for path in (tmp_path / "out").glob("*/run.json")]
+    assert sorted(states) == (["complete"] if where == "card" else ["complete", "failed"])
+    assert "in encode" not in capfd.readouterr().out

@@ -50,3 +50,28 @@ def _text(path: Path, name: str, value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise VtbenchError(f"{path}: {name} is {value!r}; wanted a text or a number")
     return str(value)
+
+
+def refuse_code_of(ctx: typer.Context, path: Path | None) -> None:
+    """Refuses to run code that only a run's record names, and to send a secret where only a record says: what is typed
+    beside --config is the user's own word, and so is a file of options that is no run's."""
+    run = None if path is None else path if path.is_dir() else path.parent
+    if run is None or not (run / "run.json").is_file():
+        return
+    from vtbench import registry
+    from vtbench.models.named_code import refuse_addresses, refuse_other, refuse_unnamed
+    from vtbench.results.record import read_info
+
+    def stated(name: str) -> list[str]:
+        source = ctx.get_parameter_source(name)
+        return list(ctx.params[name] or ()) if source is not None and source.name == "DEFAULT_MAP" else []
+
+    for spec in stated("task"):
+        refuse_unnamed(spec, run, "--task")
+    for spec in stated("models"):
+        refuse_unnamed(spec, run, "evaluate")
+        refuse_other(spec, read_info(run / "run.json").model.code, run)
+    options = dict(text.partition("=")[::2] for text in stated("option"))
+    for spec in ctx.params["models"] if options else ():
+        if not spec.startswith("folder:"):
+            refuse_addresses(registry.model(spec).card, options, run)

@@ -12,6 +12,7 @@ from vtbench.cli import verbs as verbs
 from vtbench.cli.apps import app, complain, complain_at_length, say, show_tracebacks
 from vtbench.types.errors import VtbenchError
 from vtbench.types.foreign import cause
+from vtbench.types.outside import own_output
 from vtbench.types.version import VERSION
 
 
@@ -34,7 +35,13 @@ def common(
 
 
 def main() -> None:
-    """Runs the command: one sentence and an exit code for what a user can mend."""
+    """Runs the command; standard output is its answer alone."""
+    with own_output():
+        _run()
+
+
+def _run() -> None:
+    """One sentence and an exit code for what a user can mend."""
     # Idle OpenMP workers sleep rather than spin: reading, the model and the metrics share the cores. Read by the
     # library when it is loaded, so it must stand here, before torch; who set it keeps their choice.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -9,11 +9,12 @@ import typer
 
 from vtbench.cli import text
 from vtbench.cli.apps import answer, command_line, complain, exit_with
-from vtbench.cli.config import from_file
+from vtbench.cli.config import from_file, refuse_code_of
 from vtbench.cli.options import (
     AcceptLicence,
     AsJson,
     Checkpoint,
+    Code,
     Device,
     Dtype,
     Icc,
@@ -82,6 +83,7 @@ PerPrompt = Annotated[int | None, typer.Option("--n", help="For generators: imag
 
 
 def evaluate(
+    ctx: typer.Context,
     models: Models,
     config: Config = None,
     task: Tasks = None,
@@ -117,6 +119,7 @@ def evaluate(
 
     # Options that are called as in a request go into it as they are.
     choices = {name: value for name, value in locals().items() if name in Request.__dataclass_fields__}
+    refuse_code_of(ctx, config)
     use_weights(metric_weights)
     use_readers(readers)
     accept(accept_licence)
@@ -160,6 +163,7 @@ def score(
     device: Device = "cpu",
     readers: Readers = None,
     icc: Icc = None,
+    code: Code = None,
     metric_weights: MetricWeights = None,
     as_json: AsJson = False,
 ) -> None:
@@ -173,9 +177,11 @@ def score(
         with stage(SCORING):
             from vtbench.running import rescore
 
-            run = rescore.add_metrics(reference, names, device=device)
+            run = rescore.add_metrics(reference, names, device=device, code=code)
         answer(run.as_dict(), text.run_scores(run), as_json=as_json, json_file=json_file)
         return
+    if code is not None:
+        raise VtbenchError(f"--code {code} is for a run, and {reference} is none: leave it out")
     with counter("score") as tick:
         from vtbench.running import folders
         from vtbench.running import sets as image_sets

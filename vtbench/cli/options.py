@@ -46,6 +46,13 @@ Icc = Annotated[
         metavar="srgb", help="Convert images by the colour profiles that they state; without it none is applied."
     ),
 ]
+Code = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE.py@NAME",
+        help="The code of a run's model, which you name yourself; a record's own word runs none.",
+    ),
+]
 AcceptLicence = Annotated[
     list[str] | None,
     typer.Option(

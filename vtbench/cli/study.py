@@ -11,6 +11,7 @@ from vtbench.cli.apps import answer, exit_with
 from vtbench.cli.options import (
     AsJson,
     Checkpoint,
+    Code,
     Device,
     Icc,
     JsonFile,
@@ -62,6 +63,7 @@ def explain(
     device: Device = "cpu",
     readers: Readers = None,
     icc: Icc = None,
+    code: Code = None,
     as_json: AsJson = False,
     json_file: JsonFile = None,
 ) -> None:
@@ -77,7 +79,9 @@ def explain(
                     "two runs state their own images, view and model: leave out --images, --icc, --checkpoint, "
                     "--prefix, --option and --reference"
                 )
-            explanation = explain_runs(Path(models[0]), Path(models[1]), claim or None, limit=limit, device=device)
+            explanation = explain_runs(
+                Path(models[0]), Path(models[1]), claim or None, limit=limit, device=device, code=code
+            )
         elif len(models) == 1:
             explanation = explain_one(
                 models[0],
@@ -90,6 +94,7 @@ def explain(
                 limit=limit,
                 device=device,
                 icc=icc,
+                code=code,
             )
         else:
             raise VtbenchError(f"{len(models)} systems were given: explain takes a model with --claim, or two runs")

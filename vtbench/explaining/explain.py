@@ -80,6 +80,7 @@ def explain(
     batch_size: int = 4,
     seed: int = 0,
     icc: str | None = None,
+    code: str | None = None,
 ) -> Explanation:
     """Re-scores `model` (a name, `folder:DIR`, or a run's folder that kept images or tokens) under every open choice.
 
@@ -87,12 +88,12 @@ def explain(
     source states. images: the originals (suite, folder, glob, hf:…); a run knows its own. reference: another set for
     distances of sets (images, or saved statistics). Saved pictures can only be scored at the view they were made at;
     their originals are cropped to their size by every named crop. icc: "srgb" converts pictures by the colour
-    profiles that they state.
+    profiles that they state. code: `path/to/file.py@name`, by which the user names the code of a run's model himself.
     """
     wanted = claimed_numbers(claims)
     check_limit(limit)
     origin = _origin(reference, list(wanted))
-    explained = open_system(model, images, checkpoint, dict(options or {}), device, prefix, icc)
+    explained = open_system(model, images, checkpoint, dict(options or {}), device, prefix, icc, code)
     items = list(explained.suite.items[:limit])
     if not items:
         raise VtbenchError(f"{explained.suite.name} holds no images")

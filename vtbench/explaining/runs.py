@@ -22,8 +22,8 @@ from vtbench.explaining.explain import check_limit, left_out
 from vtbench.explaining.measure import Measurement, MetricFailed, Score, load, read_by, too_few
 from vtbench.explaining.systems import Explained
 from vtbench.images.views import View
+from vtbench.models.again import again, originals
 from vtbench.models.isolation import isolated
-from vtbench.models.load import again, originals
 from vtbench.models.pictures import SavedPictures
 from vtbench.reporting import runs as facts
 from vtbench.reporting.comparable import OF_METRIC, labels, protocol_fields
@@ -59,8 +59,10 @@ def explain_runs(
     limit: int | None = None,
     device: str = "cpu",
     batch_size: int = 4,
+    code: str | None = None,
 ) -> Explanation:
-    """`metrics`: which numbers to explain (default: all that both runs hold per image)."""
+    """`metrics`: which numbers to explain (default: all that both runs hold per image). code: by which the user names
+    the code of the first run's model himself."""
     check_limit(limit)
     pair = _pair(first, second, limit)
     wanted = _wanted(pair, metrics)
@@ -68,7 +70,7 @@ def explain_runs(
     differences = differing(*pair.runs)
     notes = [f"{field}: {a!r} in the first, {b!r} in the second" for field, (a, b) in differences.items()]
     notes = notes or ["the records name the same protocol, weights, options, dtype, device and seed"]
-    there, unread = _under_the_second_view(pair, wanted, device, batch_size)
+    there, unread = _under_the_second_view(pair, wanted, device, batch_size, code)
     claims = []
     for metric in wanted:
         ours, theirs = (_of_rows(pair, place, metric) for place in (0, 1))
@@ -146,7 +148,7 @@ def _claim(
 
 
 def _under_the_second_view(
-    pair: _Pair, wanted: Sequence[str], device: str, batch_size: int
+    pair: _Pair, wanted: Sequence[str], device: str, batch_size: int, code: str | None
 ) -> tuple[dict[str, Score], dict[str, str]]:
     """The first run's system scored under the second run's view, by metric, and the images that could not be scored,
     each with its reason; empty where both views are the same.
@@ -163,7 +165,7 @@ def _under_the_second_view(
     names = {name for metric in wanted for name in read_by(metrics, metric, images)}
     with tempfile.TemporaryDirectory(prefix="vtbench-") as scratch:
         try:
-            system = again(run, device=device, suite=suite, from_model=True).system
+            system = again(run, device=device, suite=suite, from_model=True, code=code).system
             system = system.converted(view.icc) if isinstance(system, SavedPictures) else system
             explained = Explained(run.name, system, suite, view.size, {}, view.protocol, ("round",), system.card)
             items = [item for item in suite.items if item.id in set(pair.shared)]

@@ -12,7 +12,8 @@ from vtbench.images.pairing import check_pairs, size_of
 from vtbench.images.protocols import PROTOCOLS
 from vtbench.images.suite import Suite
 from vtbench.images.views import View
-from vtbench.models.load import Loaded, again, load, originals
+from vtbench.models.again import again, originals
+from vtbench.models.load import Loaded, load
 from vtbench.models.pictures import SavedPictures
 from vtbench.models.system import System
 from vtbench.reporting.runs import protocol, view_name
@@ -78,13 +79,17 @@ def open_system(
     device: str,
     prefix: str | None = None,
     icc: str | None = None,
+    code: str | None = None,
 ) -> Explained:
     """model: a name, `folder:DIR`, or a run's folder. images: the originals; by default the run's own, or a suite. icc:
-    "srgb" converts pictures by their profiles; a run states its own."""
+    "srgb" converts pictures by their profiles; a run states its own. code: by which the user names the code of a run's
+    model himself."""
     if (Path(model) / "run.json").is_file():
         if options or checkpoint or prefix is not None or icc is not None:
             raise VtbenchError(f"{model} is a run: it takes no --option, --checkpoint, --prefix or --icc")
-        return _of_run(Path(model), images, device)
+        return _of_run(Path(model), images, device, code)
+    if code is not None:
+        raise VtbenchError(f"--code {code} is for runs, and {model} is none: leave it out")
     if model.startswith("folder:") and images is None:
         raise VtbenchError(f"{model} needs its originals: give --images FOLDER")
     path = Path(checkpoint).expanduser() if checkpoint is not None else None
@@ -143,10 +148,10 @@ def _side(model: str, sizes: Sequence[tuple[tuple[int, int], tuple[int, int]]]) 
     return next(iter(pictures))[0]
 
 
-def _of_run(path: Path, images: str | None, device: str) -> Explained:
+def _of_run(path: Path, images: str | None, device: str, code: str | None) -> Explained:
     run = read_run(path)
     suite = originals(run, images)
-    system = again(run, device=device, suite=suite).system
+    system = again(run, device=device, suite=suite, code=code).system
     own = str(protocol(run))
     views = _views(own, "a run's pictures or tokens exist at one view: explain the model itself to try another")
     roundings = OF_PICTURES if isinstance(system, SavedPictures) else OF_MODELS

@@ -22,6 +22,7 @@ from typing import Any
 
 from vtbench.images.limits import read_regular
 from vtbench.images.suite import Suite
+from vtbench.results.files import loads
 from vtbench.types.environment import package_folder
 from vtbench.types.errors import VtbenchError
 from vtbench.types.foreign import cause, reading
@@ -43,7 +44,7 @@ class ManifestSuite(Suite):
         for item in items:
             content = f"file:{item.sha256_file}" if item.sha256_rgb is None else item.sha256_rgb
             digest.update(f"{item.id}\0{content}\0{json.dumps(item.meta, sort_keys=True)}\n".encode())
-        licence = head.get("licence")
+        licence = licence_of(head, str(head["suite"]))
         super().__init__(
             str(head["suite"]), items, digest.hexdigest(), version=str(head.get("version", "1")), licence=licence
         )
@@ -76,7 +77,7 @@ def manifest_lines(path: Path) -> Iterator[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            entry = json.loads(line)
+            entry = loads(line)
         except (ValueError, RecursionError) as bad:
             raise VtbenchError(
                 f"{path.name} line {number} is not JSON ({cause(bad)}): the manifest is damaged"
@@ -123,7 +124,7 @@ def open_manifest(path: Path, *, builtin: bool = False) -> Suite:
 def _item(entry: Mapping[str, Any], where: str, of_all: Mapping[str, Any]) -> Item:
     """of_all: what the header states of every image."""
     name, file, meta = entry.get("item"), entry.get("file"), entry.get("meta", {})
-    if not isinstance(name, str) or not name or not isinstance(file, str) or not isinstance(meta, dict):
+    if not isinstance(name, str) or not name or "\0" in name or not isinstance(file, str) or not isinstance(meta, dict):
         raise VtbenchError(f"{where} has no item and file, or a meta that is no object: {FORM}")
     hashes = entry.get("sha256_file"), entry.get("sha256_rgb")
     if hashes == (None, None):
@@ -133,6 +134,14 @@ def _item(entry: Mapping[str, Any], where: str, of_all: Mapping[str, Any]) -> It
             raise VtbenchError(f"{where} ({name}) states the sha256 {value!r}: wanted 64 hexadecimal digits")
     refuse_escape(file, f"{where} ({name})")
     return Item(name, file, *hashes, {**of_all, **meta})
+
+
+def licence_of(head: Mapping[str, Any], where: str) -> str | None:
+    """What a header states of the licence."""
+    licence = head.get("licence")
+    if licence is not None and not isinstance(licence, str):
+        raise VtbenchError(f"{where} states the licence {licence!r}: give a text such as CC0-1.0, or leave it out")
+    return licence
 
 
 def package_of(file: str) -> str | None:

@@ -19,7 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from vtbench.images import web
+from vtbench.images.limits import read_regular
+from vtbench.images.manifests import licence_of
 from vtbench.results.cache_files import write_cache
+from vtbench.results.files import loads
 from vtbench.types.adapter import Prompt
 from vtbench.types.environment import cache_dir, offline, package_folder
 from vtbench.types.errors import Unavailable, VtbenchError, near
@@ -140,7 +143,7 @@ def _count(text: str) -> int:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_regular(path, str(path)).decode()
     except (OSError, UnicodeDecodeError) as bad:
         raise VtbenchError(f"{path} cannot be read as prompts ({cause(bad)}): give a JSONL file") from bad
 
@@ -158,7 +161,7 @@ def _parsed(text: str, path: str, name: str) -> PromptSuite:
         if not line.strip():
             continue
         try:
-            entry = json.loads(line)
+            entry = loads(line)
         except (ValueError, RecursionError) as bad:
             raise VtbenchError(f"{path} line {number} is not JSON ({cause(bad)}): one prompt a line") from bad
         if not isinstance(entry, dict):
@@ -167,7 +170,7 @@ def _parsed(text: str, path: str, name: str) -> PromptSuite:
             head = entry
             continue
         prompts.append(_prompt(entry, len(prompts), f"{path} line {number}", _language(head, path)))
-    return PromptSuite(name, checked(prompts, path), head.get("licence"), str(head.get("version", "1")))
+    return PromptSuite(name, checked(prompts, path), licence_of(head, path), str(head.get("version", "1")))
 
 
 def _language(head: Mapping[str, Any], path: str) -> dict[str, Any]:

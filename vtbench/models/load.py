@@ -14,19 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from vtbench import registry
-from vtbench.images.opening import open_again, open_suite
 from vtbench.images.suite import Suite
-from vtbench.models.adapter_files import AdapterFiles, files_of, reason, refuse_code_within
-from vtbench.models.build import Built, arch_options, build
+from vtbench.models.adapter_files import AdapterFiles, files_of, reason
+from vtbench.models.build import Built, build
 from vtbench.models.devices import check_device, dtype_of
 from vtbench.models.fill import read_from
 from vtbench.models.isolation import isolated
-from vtbench.models.objects import of_object
+from vtbench.models.named_code import note_choice
+from vtbench.models.objects import asking, of_object
 from vtbench.models.pictures import SavedPictures
-from vtbench.models.saved_tokens import SavedTokens
 from vtbench.models.system import GeneratorSystem, ModelSystem, System
-from vtbench.results.record import IDENTITY_RULE, Run
-from vtbench.results.stores import TokenFile
 from vtbench.types.adapter import Generator, Tokenizer
 from vtbench.types.errors import RAISED, VtbenchError
 
@@ -119,7 +116,8 @@ def load(
     if not isinstance(spec, str):
         if checkpoint or tokenizer_checkpoint or prefix is not None:
             raise VtbenchError(f"{_class_name(spec)} is loaded already: it takes no --checkpoint and no --prefix")
-        return _of_object(spec, options, device, dtype, identity, fit)
+        with asking(spec):
+            return _of_object(spec, options, device, dtype, identity, fit)
     if identity is not None:
         raise VtbenchError(f"identity={identity!r} is for objects: {spec} is known by its files; leave it out")
     device, dtype = device or "cpu", dtype or "float32"
@@ -128,6 +126,7 @@ def load(
             raise VtbenchError(f"{spec} is a folder of images: it takes no --option, --checkpoint or --prefix")
         check_device(device, dtype)
         return replace(_of_folder(spec), device=device, dtype=dtype)
+    code = note_choice(spec)
     _refuse_other_kind(spec, generator, tokenizer_checkpoint)
     try:
         built = build(spec, options, checkpoint, device, dtype, tokenizer_checkpoint, prefix)
@@ -137,7 +136,10 @@ def load(
         # Somebody's adapter may raise anything; the other models go on.
         raise VtbenchError(f"{spec} cannot be loaded: it raised {type(bad).__name__}: {bad}", code=1) from bad
     asked = {"spec": spec, "checkpoint": checkpoint, **({} if prefix is None else {"prefix": prefix})}
-    return replace(_of_built(built, fit, asked), device=device, dtype=dtype)
+    loaded = _of_built(built, fit, asked)
+    # What ran is the code as it was before it was imported.
+    facts = {**loaded.facts, "code": code} if code else loaded.facts
+    return replace(loaded, device=device, dtype=dtype, facts=facts)
 
 
 def _of_built(built: Built, fit: str, facts: Mapping[str, Any]) -> Loaded:
@@ -245,106 +247,3 @@ def _of_object(
         device=taken.device,
         dtype=taken.dtype,
     )
-
-
-# -- a finished run again --------------------------------------------------------------------------------------------
-
-
-def originals(run: Run, spec: str | None = None) -> Suite:
-    """The images that a run was made from, at their own address or at `spec`; refused if they are others by now."""
-    address = spec or run.info.suite.spec
-    if not address:
-        raise VtbenchError(f"{run.path} does not say where its images lie: give --images")
-    suite = open_suite(spec) if spec else open_again(address, run.info.suite.hash)
-    _check_originals(run, suite)
-    return suite
-
-
-def _check_originals(run: Run, suite: Suite) -> None:
-    if run.info.identity_rule != IDENTITY_RULE:
-        raise VtbenchError(
-            f"{run.path} tells images apart by rule {run.info.identity_rule} and this vtbench by rule {IDENTITY_RULE}, "
-            "so nothing can be added to it: run evaluate again"
-        )
-    if suite.hash != run.info.suite.hash:
-        raise VtbenchError(f"{suite.name} is no longer what {run.path} was made from: run evaluate again")
-
-
-def again(
-    run: Run,
-    *,
-    device: str = "cpu",
-    suite: Suite | None = None,
-    from_model: bool = False,
-    from_tokens: bool = False,
-) -> Loaded:
-    """A finished run's system again, with its originals in `suite`: one rule for rescoring and explaining.
-
-    In this order: the pictures that the run kept, or that a generation run drew; the tokens that it kept, decoded by
-    its model. from_model: the model itself, whatever was kept, for another view of the originals. from_tokens: its
-    tokens before its pictures, where it kept both, for what is counted on tokens. suite: the originals as `originals`
-    gave them; None opens them.
-    Raises VtbenchError if the originals, the model's weights or its code are no longer those of the run, if it kept
-    nothing to go by, or if its model is gone.
-    """
-    if suite is None:
-        suite = originals(run)
-    else:
-        _check_originals(run, suite)
-    tokens = TokenFile(run.path).exists()
-    pictures = None if from_model or (from_tokens and tokens) else _pictures_of(run)
-    if pictures is not None:
-        return replace(pictures, suite=suite)
-    if not from_model and not tokens:
-        raise VtbenchError(f"{run.path} kept neither images nor tokens: run evaluate with --save images")
-    loaded = replace(_model_again(run, device), suite=suite)
-    return loaded if from_model else replace(loaded, system=SavedTokens(run, _model_system(loaded)))
-
-
-def _pictures_of(run: Run) -> Loaded | None:
-    """The pictures that a run kept or drew, in place of its model; None if it holds none."""
-    drawn = run.path / "generated" if run.info.prompts is not None else None
-    folder = (drawn or run.path) / "images"
-    if not folder.is_dir():
-        return None
-    model = run.info.model
-    return Loaded(
-        SavedPictures(folder, partial=True, within=run.path),
-        {"name": run.name, "options": model.options},
-        model.weights.as_dict(),
-        facts={"spec": model.spec, "checkpoint": model.checkpoint},
-        drawn=drawn,
-    )
-
-
-def _model_again(run: Run, device: str) -> Loaded:
-    model = run.info.model
-    if not model.spec:
-        raise VtbenchError(f"{run.path} was made by an object that is gone: run evaluate with --save images")
-    refuse_code_within(model.spec, run.path)
-    loaded = load(
-        model.spec,
-        # A default of None has no text of its own.
-        {k: str(v) for k, v in model.options.items() if v is not None} | arch_options(run.name),
-        checkpoint=Path(model.checkpoint) if model.checkpoint else None,
-        device=device,
-        dtype=run.info.dtype or "float32",
-        fit=run.info.task.fit or "resize",
-        generator=False,
-        prefix=model.prefix,
-    )
-    _model_system(loaded)
-    if [f["sha256"] for f in loaded.weights.get("files", ())] != [f.sha256 for f in model.weights.files]:
-        raise VtbenchError(f"the weights of {run.name} are not those of {run.path}: give the same files")
-    if loaded.identity["adapter"] != model.adapter_sha256:
-        raise VtbenchError(
-            f"the adapter of {run.name}, or a network that it uses, is no longer what made {run.path}: run evaluate "
-            "again"
-        )
-    return loaded
-
-
-def _model_system(loaded: Loaded) -> ModelSystem:
-    if not isinstance(loaded.system, ModelSystem):
-        raise VtbenchError(f"{loaded.system.card.name}: saved pictures exist at one view: another needs the model")
-    return loaded.system

@@ -15,7 +15,8 @@ from vtbench.models.holding import held_modules, in_eval_mode, outermost
 from vtbench.models.wrappers import gathering, name_of, unwrapped
 from vtbench.types.adapter import ClosedSystem, Generator, Tokenizer
 from vtbench.types.cards import Card, Multiple
-from vtbench.types.errors import VtbenchError
+from vtbench.types.errors import RAISED, VtbenchError
+from vtbench.types.outside import outside
 
 
 class TrainingLoopModel(Tokenizer):
@@ -141,5 +142,21 @@ def measuring(tokenizer: Any) -> Iterator[None]:
         yield
         return
     modules = held_modules(tokenizer)
-    with in_eval_mode(modules), gathering(modules):
+    with contextlib.ExitStack() as stack:
+        with asking(tokenizer):
+            stack.enter_context(in_eval_mode(modules))
+            stack.enter_context(gathering(modules))
         yield
+
+
+@contextlib.contextmanager
+def asking(tokenizer: Any) -> Iterator[None]:
+    """Around what an object is asked before it is measured: whatever it raises or prints, it is named for."""
+    try:
+        with outside():
+            yield
+    except VtbenchError:
+        raise
+    except RAISED as bad:
+        name = type(tokenizer).__name__
+        raise VtbenchError(f"{name} cannot be taken as a model: it raised {type(bad).__name__}: {bad}", code=1) from bad

@@ -32,6 +32,7 @@ STAYS: Mapping[str, str] = {
     "weights": "checkpoints that were downloaded",
     "metrics": "weights of metrics' networks",
     "prompts": "prompts that were downloaded",
+    "code": "digests of code that you have named yourself",
 }
 """What `prune` leaves alone."""
 DAY = 86_400.0

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from vtbench.results.files import read_json
+from vtbench.results.files import own_files, read_json
 from vtbench.results.record import DeviceRecord, Json, ModelRecord, PromptsRecord, ProvenanceRecord, check_schema
 from vtbench.results.typed import Pair, Record, read_records, validated
 from vtbench.types.errors import VtbenchError
@@ -70,17 +70,20 @@ class DrawingRecord(Record):
     command: str | None = None
     provenance: ProvenanceRecord = ProvenanceRecord()
     status: str | None = None
+    failure: str | None = None
     black: list[str] = []
     peak_memory: MemoryRecord = MemoryRecord()
 
 
 def read_samples(folder: Path) -> Iterator[SampleRecord]:
-    """The lines of samples.jsonl in `folder`, one at a time."""
+    """The lines of samples.jsonl in `folder`, one at a time; a link to a file elsewhere is refused."""
+    own_files(folder, (SAMPLES,))
     return read_records(SampleRecord, folder / SAMPLES)
 
 
 def read_notes(file: Path) -> Iterator[SampleNote]:
     """The same of a samples.jsonl that somebody may have written by hand: what stands in it beside the file's name."""
+    own_files(file.parent, (file.name,))
     return read_records(SampleNote, file)
 
 
@@ -88,6 +91,7 @@ def read_drawing_record(folder: Path) -> DrawingRecord:
     """generate.json of `folder`; a damaged one is refused with what to do."""
     file = folder / RECORD
     try:
+        own_files(folder, (RECORD,))
         value = read_json(file)
         check_schema(value.get("schema") if isinstance(value, dict) else None, file)
         return validated(DrawingRecord, value, str(file))

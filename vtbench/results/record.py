@@ -22,6 +22,7 @@ from vtbench.results.html import scores_html
 from vtbench.results.typed import Pair, Record, read_records, validated
 from vtbench.types.errors import VtbenchError
 from vtbench.types.foreign import reading
+from vtbench.types.plugins import refuse_paths
 
 SCHEMA = 1
 PARTS = ("run.json", "rows.jsonl", "scores.jsonl")
@@ -71,8 +72,8 @@ class WeightsRecord(Record):
 
 
 class ReadRecord(Record):
-    """A file that an adapter of somebody's own reads and does not declare. at_work: it was opened only while the model
-    worked, so that the run's id does not speak of it, and no other call is answered from the run."""
+    """A file that somebody's own adapter is, or reads undeclared. at_work: only while the model worked, so that the id
+    does not speak of it, and no other call is answered from the run."""
 
     file: str = ""
     sha256: str | None = None
@@ -96,11 +97,11 @@ class ModelRecord(Record):
     spec: str | None = None
     checkpoint: str | None = None
     prefix: str | None = None
-    """The copy of the weights that the caller asked for; None: the rule's."""
     identity: str | None = None
-    """Of an object: the name under which the caller vouched that it is the same in every call."""
+    """prefix: the copy of the weights asked for. identity: of an object, by which the caller vouches for it."""
     macs: dict[str, float] | None = None
     reads: list[ReadRecord] = []
+    code: list[ReadRecord] = []
 
     @property
     def reads_at_work(self) -> bool:
@@ -271,7 +272,6 @@ class Score(Record):
 
 
 def by_metric(scores: Iterable[Score]) -> dict[str, dict[str, Any]]:
-    """{metric: the score's other fields}."""
     return {s.metric: {k: v for k, v in s.as_dict().items() if k != "metric"} for s in scores}
 
 
@@ -327,8 +327,10 @@ def read_run(path: Path) -> Run:
     """The run in folder `path`; a newer schema is refused, and so is a record that is a link to a file elsewhere."""
     with reading(path, "a run", "it is damaged, or no result of vtbench"):
         own_files(path, PARTS)
-        scores = read_records(Score, path / "scores.jsonl", LARGEST_RECORD)
-        return Run(path, read_info(path / "run.json"), tuple(scores))
+        scores = tuple(read_records(Score, path / "scores.jsonl", LARGEST_RECORD))
+        run = Run(path, read_info(path / "run.json"), scores)
+        refuse_paths((*run.info.metrics, *run.info.unavailable, *(score.metric for score in scores)), path)
+        return run
 
 
 def find_runs(paths: Sequence[Path]) -> list[Path]:

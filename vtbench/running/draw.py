@@ -7,11 +7,12 @@ line is written after its picture; whatever a kill leaves half done is made agai
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,12 +36,13 @@ from vtbench.results.drawings import (
     read_drawing_record,
     read_samples,
 )
-from vtbench.results.files import append, dumps, plain, write_atomic, write_json
+from vtbench.results.files import NotWritten, append, dumps, own_files, plain, write_atomic, write_json
 from vtbench.results.folder import RunFolder
 from vtbench.results.record import IDENTITY_RULE, SCHEMA
 from vtbench.results.typed import validated
 from vtbench.types.adapter import Generator, Prompt
 from vtbench.types.errors import RAISED, VtbenchError
+from vtbench.types.foreign import cause
 from vtbench.types.opened import Opened, noting
 
 Tick = Callable[[int, int], None]
@@ -145,6 +147,7 @@ def draw(loaded: Loaded, order: Order, out: Path, progress: Tick | None = None) 
     if out.exists() and not out.is_dir():
         raise VtbenchError(f"--out {out} is a file: give a folder")
     with RunFolder(out):
+        own_files(out, (RECORD, SAMPLES, "images"))
         memory = Memory.begin(order.device)
         info, kept = _record(loaded, order, out, len(wanted))
         for torn in (out / "images").glob("*/.*.png.*"):
@@ -154,21 +157,43 @@ def draw(loaded: Loaded, order: Order, out: Path, progress: Tick | None = None) 
         write_json(out / RECORD, {**info, "status": "running"})
         if progress is not None:
             progress(done, len(wanted))
-        while done < len(wanted):
-            batch = wanted[done : done + order.batch_size]
-            _one_batch(loaded, batch, out, order.device, warm_up=done == 0 and len(wanted) > order.batch_size)
-            done += len(batch)
-            if late := loaded.read_at_work():
-                reads = [*recorded(loaded.files.read, at_work=False), *recorded(late, at_work=True)]
-                info["model"] = {**info["model"], "reads": reads}
-                write_json(out / RECORD, {**info, "status": "running"})
-            if progress is not None:
-                progress(done, len(wanted))
+        with _failures_recorded(out, info):
+            _batches(loaded, order, out, info, wanted[done:], progress)
         rows = tuple(read_samples(out))
         black = [row.file for row in rows if row.black]
         info |= {"status": "complete", "black": black, "peak_memory": memory.most()}
         write_json(out / RECORD, info)
     return Drawing(out, rows, validated(DrawingRecord, plain(info), f"{out / RECORD}"))
+
+
+def _batches(
+    loaded: Loaded, order: Order, out: Path, info: dict[str, Any], left: Sequence[Sample], progress: Tick | None
+) -> None:
+    """Draws what is left of the order, a batch at a time; `info` is told what the generator reads meanwhile."""
+    drawn = info["n"] - len(left)
+    for first in range(0, len(left), order.batch_size):
+        batch = left[first : first + order.batch_size]
+        _one_batch(loaded, batch, out, order.device, warm_up=drawn == 0 and info["n"] > order.batch_size)
+        drawn += len(batch)
+        if late := loaded.read_at_work():
+            reads = [*recorded(loaded.files.read, at_work=False), *recorded(late, at_work=True)]
+            info["model"] = {**info["model"], "reads": reads}
+            write_json(out / RECORD, {**info, "status": "running"})
+        if progress is not None:
+            progress(drawn, info["n"])
+
+
+@contextlib.contextmanager
+def _failures_recorded(out: Path, info: Mapping[str, Any]) -> Iterator[None]:
+    """What ends a drawing early is written into its record before it is raised: none is left as if it still ran."""
+    try:
+        yield
+    except BaseException as bad:
+        stopped = isinstance(bad, KeyboardInterrupt | NotWritten)
+        why = {} if isinstance(bad, KeyboardInterrupt) else {"failure": cause(bad)}
+        with contextlib.suppress(VtbenchError):
+            write_json(out / RECORD, {**info, "status": "interrupted" if stopped else "failed", **why})
+        raise
 
 
 def _record(loaded: Loaded, order: Order, out: Path, n: int) -> tuple[dict[str, Any], bool]:
@@ -247,7 +272,7 @@ def _one_batch(loaded: Loaded, batch: Sequence[Sample], out: Path, device: str, 
     cost = {k: float(v) for k, v in generator.cost().items()}
     lines = []
     for sample, rgb in zip(batch, pixels, strict=True):
-        _save_png(rgb, out / sample.file)
+        _save_png(rgb, out / sample.file, out)
         row = _row(sample, rgb) | {"seconds": seconds, "cost": cost}
         lines.append(dumps({**row, "warm_up": True} if warm_up else row) + "\n")
     append(out / SAMPLES, "".join(lines).encode())
@@ -273,9 +298,11 @@ def _drawn(generator: Generator, batch: Sequence[Sample], device: str, opened: O
     return rgb, seconds
 
 
-def _save_png(rgb: Any, path: Path) -> None:
+def _save_png(rgb: Any, path: Path, within: Path) -> None:
     from PIL import Image
 
+    if not path.parent.resolve().is_relative_to(within.resolve()):
+        raise NotWritten(f"{path.parent} is a link to a folder outside {within}: remove it")
     encoded = io.BytesIO()
     Image.fromarray(rgb).save(encoded, "PNG", compress_level=1)
     write_atomic(path, encoded.getvalue())

@@ -47,6 +47,8 @@ class Drawn:
         self.rows = {row.id: row for row in drawing.rows}
         self.items = [Item(row.id, drawing.path / row.file, meta=row.meta()) for row in drawing.rows]
         self.suite = Suite("generated", self.items, "")
+        # Its record may come from anywhere: what a line or a link names elsewhere is no image of it.
+        self.suite.within = drawing.path
 
     def notes(self, item: Item) -> dict[str, Any]:
         """What an image's row says beside its values: how it was drawn, and what that cost."""

@@ -15,6 +15,7 @@ from vtbench.images.opening import open_of_task, open_suite
 from vtbench.images.suite import Suite
 from vtbench.images.views import View
 from vtbench.metrics import weights
+from vtbench.models.named_code import note_choice
 from vtbench.results.files import plain
 from vtbench.types.errors import VtbenchError
 from vtbench.types.task import Task
@@ -125,6 +126,8 @@ class Request:
         """The tasks asked for, or those that are the default of such a request; each of the models' kind."""
         draws = self.draws
         if self.tasks:
+            for spec in self.tasks:
+                note_choice(spec)
             tasks = [registry.tasks().get(t) for t in self.tasks]
         else:
             tasks = registry.default_tasks(generators=draws, images_given=self.images is not None)

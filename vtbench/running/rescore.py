@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from vtbench import registry
 from vtbench.images.views import View
+from vtbench.models.again import again
 from vtbench.models.isolation import isolated
-from vtbench.models.load import Loaded, again
+from vtbench.models.load import Loaded
 from vtbench.results.folder import RunFolder
 from vtbench.results.record import Run, RunInfo, Score, read_run
 from vtbench.results.stale import Stale, stale_metrics
@@ -29,9 +30,10 @@ NO_SHARE = "fid was added to finished pictures, without the generator's tokenize
 
 
 @isolated()
-def add_metrics(path: Path, names: Sequence[str] | None, *, device: str = "cpu") -> Run:
+def add_metrics(path: Path, names: Sequence[str] | None, *, device: str = "cpu", code: str | None = None) -> Run:
     """Adds `names` to the run in `path`, or measures them again; returns the run. Default: every metric of the task
-    that has no value yet, or one of an older version than is installed.
+    that has no value yet, or one of an older version than is installed. code: `path/to/file.py@name`, by which the
+    user names the code of the run's model himself; that which a record alone names is not run.
 
     Raises VtbenchError if the run is not finished, kept neither images nor tokens, or its images changed since.
     """
@@ -49,7 +51,7 @@ def add_metrics(path: Path, names: Sequence[str] | None, *, device: str = "cpu")
             f"{path} has a value of every metric of its task, of the versions that are here: name others with --metrics"
         )
     kinds = {registry.card_of(registry.metrics().get(name)).kind for name in wanted}
-    loaded = again(run, device=device, from_tokens="tokens" in kinds)
+    loaded = again(run, device=device, from_tokens="tokens" in kinds, code=code)
     with tempfile.TemporaryDirectory(prefix="vtbench-") as scratch:
         job = _job(run, loaded, wanted, device, Path(scratch))
         fresh = _drawn_again(job, loaded.drawn) if loaded.drawn is not None else read_run(run_job(job))

@@ -41,10 +41,11 @@ class Opened:
 
 @contextlib.contextmanager
 def noting(opened: Opened | None) -> Iterator[None]:
-    """Around somebody else's code, as `outside`: notes what this thread opens. None is vtbench's own: nothing is noted.
+    """Around somebody else's code, as `outside`: notes what this thread opens. None: nothing is noted.
     Threads that the code starts are not followed."""
     if opened is None:
-        yield
+        with outside():
+            yield
         return
     if not _hooks:
         _hooks.append(True)

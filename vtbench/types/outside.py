@@ -55,3 +55,50 @@ def _end() -> None:
         _at_work -= 1
         if _at_work == 0:
             sys.stdout = _stdout.pop()
+
+
+STDOUT, STDERR = 1, 2
+"""Numbers of the standard streams, as compiled code and other programs know them."""
+
+
+@contextlib.contextmanager
+def own_output() -> Iterator[None]:
+    """Around a whole command: standard output is its answer and nothing else. What compiled code or another program
+    writes to its number goes to standard error, and so does what is printed once the command has ended (`atexit`)."""
+    answer = _taken_output()
+    if answer is None:
+        yield
+        return
+    sys.stdout = answer
+    try:
+        yield
+    finally:
+        try:
+            answer.flush()
+        except (OSError, ValueError):
+            # Whoever read it is gone (`| head`): what is left is nobody's, and no complaint at the very end.
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), answer.fileno())
+        sys.stdout = sys.stderr
+
+
+def _taken_output() -> TextIO | None:
+    """Standard output under another number, which no other program is handed, its own standing for standard error from
+    now on. None where it is closed, or somebody's (a test's, a notebook's) stands in its place."""
+    mine = sys.stdout
+    if mine is None or sys.__stdout__ is None or mine is not sys.__stdout__:
+        return None
+    try:
+        if mine.fileno() != STDOUT:
+            return None
+        mine.flush()
+        taken = os.dup(STDOUT)
+    except (OSError, ValueError):
+        return None
+    try:
+        os.dup2(STDERR, STDOUT)
+    except OSError:
+        os.close(taken)
+        return None
+    buffering = 1 if os.isatty(taken) else -1
+    return open(taken, "w", buffering, encoding=mine.encoding, errors=mine.errors)

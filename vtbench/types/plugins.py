@@ -8,7 +8,7 @@ import importlib.metadata
 import importlib.util
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 
@@ -73,6 +73,12 @@ def search_path_of(file: Path) -> list[str]:
 
 def is_path_and_name(spec: str) -> bool:
     return ".py@" in spec
+
+
+def refuse_paths(names: Iterable[str], where: Path) -> None:
+    """Raises VtbenchError where a record states `path/to/file.py@name` as a name: code is named by who runs it."""
+    for name in filter(is_path_and_name, names):
+        raise VtbenchError(f"{where} names {name}, a file of code, as a metric: no record of vtbench does")
 
 
 def path_and_name(spec: str) -> tuple[Path, str]:
