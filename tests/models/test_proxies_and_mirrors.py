@@ -16,6 +16,7 @@ import huggingface_hub.constants
 import huggingface_hub.file_download
 import pytest
 from every_host import COMMIT, EveryHost, Files, hub_files
+from support import noise, python
 
 from vtbench.models import files, weights
 from vtbench.models.hub_files import stated
@@ -201,6 +202,48 @@ def test_a_folder_of_the_hub_is_verified_file_by_file(mirror: Files) -> None:
     found = weights.find(whole)
     assert {p.name for p in found.files["folder"].iterdir()} == {"config.json", "model.safetensors"}
     assert (found.status, found.hashes[0]["stated_by"]) == ("official", "hub")
+
+
+def test_images_of_the_hub_come_by_the_mirror(mirror: Files, tmp_path: Path) -> None:
+    """In a process of its own: the data sets' library reads the environment when it is imported."""
+    import datasets
+
+    name, part = "somebody/pictures", "data/test-00000-of-00001.parquet"
+    noise(tmp_path / "a", 3)
+    cells = [{"image": {"bytes": path.read_bytes(), "path": None}} for path in sorted((tmp_path / "a").iterdir())]
+    datasets.Dataset.from_list(cells).to_parquet(tmp_path / "test.parquet")
+    content = (tmp_path / "test.parquet").read_bytes()
+    lfs = {"oid": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 1}
+    file = {"type": "file", "path": part, "size": len(content), "oid": "0" * 40, "lfs": lfs}
+    for at in ("main", COMMIT):
+        about = {"id": name, "sha": COMMIT, "siblings": [{"rfilename": part}]}
+        mirror.files[f"/api/datasets/{name}/revision/{at}"] = json.dumps(about).encode()
+        folder = {"type": "directory", "path": "data", "size": 0, "oid": "1" * 40}
+        mirror.files[f"/api/datasets/{name}/tree/{at}"] = json.dumps([folder, file]).encode()
+        mirror.files[f"/api/datasets/{name}/tree/{at}/data"] = json.dumps([file]).encode()
+        mirror.files[f"/datasets/{name}/resolve/{at}/{part}"] = content
+    said = python(
+        "from vtbench.images.opening import open_suite\n"
+        f"suite = open_suite('hf:{name}@main')\n"
+        "print(len(suite.items), suite.version)",
+        VTBENCH_OFFLINE="",
+        HF_HOME=str(tmp_path / "home"),
+        # Whoever is asked beside the mirror does not answer.
+        HTTPS_PROXY="http://127.0.0.1:9",
+    )
+    assert said.split() == ["3", COMMIT]
+    assert ("GET", f"127.0.0.1:{mirror.port}", f"/datasets/{name}/resolve/{COMMIT}/{part}") in mirror.asked
+
+
+def test_a_web_page_in_place_of_a_file_is_refused(proxied: EveryHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a host of shared files gives whoever has not clicked: kept, it would be taken for the weights ever after."""
+    monkeypatch.setitem(proxied.files.files, "/model.pt", b"\n<!DOCTYPE html><html>Are you sure?</html>")
+    unhashed = card(replace(BY_URL.weights[0], sha256=None))
+    with pytest.raises(Unavailable, match=r"gave a web page in place of model\.pt"):
+        fetch(unhashed)
+    assert not files.place_in_cache(unhashed.weights[0]).exists()
+    monkeypatch.setitem(proxied.files.files, "/model.pt", CONTENT)
+    assert fetch(unhashed).read_bytes() == CONTENT
 
 
 # -- disks -------------------------------------------------------------------------------------------------------------

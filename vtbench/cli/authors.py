@@ -11,7 +11,7 @@ import typer
 
 from vtbench.cli import text
 from vtbench.cli.apps import answer, say
-from vtbench.cli.options import AcceptLicence, AsJson, Checkpoint, Device, Dtype, Option, Prefix, accept, single
+from vtbench.cli.options import AcceptLicence, AsJson, Checkpoint, Device, Dtype, Option, Prefix, accept, known, single
 from vtbench.cli.progress import Loading, stage
 from vtbench.types.errors import VtbenchError
 
@@ -31,6 +31,7 @@ def check(
 ) -> None:
     """The contract that every adapter must pass, in words."""
     accept(accept_licence)
+    known([model])
     with contextlib.ExitStack() as waiting:
         waiting.enter_context(stage(Loading()))
         from vtbench.proving.contract import check as check_contract

@@ -30,6 +30,7 @@ from vtbench.cli.options import (
     TokenizerCheckpoint,
     Workers,
     accept,
+    known,
     listed,
     names_of,
     options_of,
@@ -115,6 +116,7 @@ def evaluate(
     workers: Workers = None,
 ) -> None:
     """Evaluate tokenizers on images; prints the scores and where the results are."""
+    known(models)
     from vtbench.running.request import Request
 
     # Options that are called as in a request go into it as they are.
@@ -215,6 +217,7 @@ def generate(
     as_json: AsJson = False,
 ) -> None:
     """Images from prompts or class labels, each with its seed; resumable per image."""
+    known([model])
     with stage(Loading()):
         from vtbench.images.prompts import open_prompts
         from vtbench.models.load import load

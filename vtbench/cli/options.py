@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -138,6 +139,16 @@ def accept(names: list[str] | None) -> None:
     for name in models:
         registry.model(name)
     os.environ[licences.VARIABLE] = ",".join([*models, *licences.accepted()])
+
+
+def known(models: list[str]) -> None:
+    """Refuses the name of no model, with the near ones, before torch is loaded for it. What is no plain name (a file,
+    a folder, a family, a wrapper) is left to whoever opens it."""
+    from vtbench import registry
+
+    for name in models:
+        if name and not re.search(r"[:@/\\]", name):
+            registry.model(name)
 
 
 def use_weights(texts: list[str] | None) -> None:

@@ -219,6 +219,9 @@ def _refuse_escapes(builder: Any, places: Sequence[Path]) -> None:
 
 
 def _library(name: str) -> Any:
+    if os.environ.get("HF_ENDPOINT"):
+        # The library reads it when it is imported, and takes a slash at the end amiss.
+        os.environ["HF_ENDPOINT"] = hub_address()
     try:
         import datasets
     except ImportError:

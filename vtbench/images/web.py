@@ -252,7 +252,7 @@ async def _exchange(question: Question, take: Callable[[Any], Any], seconds: flo
                 answer = await _within(seconds, functools.partial(client.send, request, stream=True))
             except (httpx2.ProxyError, httpx2.ConnectError) as bad:
                 why = f"{type(bad).__name__}: {one_line(str(bad))}"
-                raise Refused(f"no connection{_by_proxy(question.url)} ({why})", again=True) from bad
+                raise Refused(f"no connection{by_proxy(question.url)} ({why})", again=True) from bad
             try:
                 if not answer.has_redirect_location:
                     await _within(seconds, _refuse_bad, answer)
@@ -264,7 +264,7 @@ async def _exchange(question: Question, take: Callable[[Any], Any], seconds: flo
     raise Refused(f"the server redirects more than {HOPS} times")
 
 
-def _by_proxy(url: str) -> str:
+def by_proxy(url: str) -> str:
     """A clause that names the proxy by which the environment has this address asked, without a password; or nothing."""
     parts, proxies = urllib.parse.urlsplit(url), urllib.request.getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")

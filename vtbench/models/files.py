@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import urllib.parse
 from pathlib import Path
 
 from vtbench.images.hub import TOKENS
-from vtbench.models.downloads import fetch_file
+from vtbench.models.downloads import BEGIN, fetch_file
 from vtbench.models.downloads import sha256_file as sha256_file
 from vtbench.models.hub_files import refuse_damaged
 from vtbench.models.licences import agree
@@ -102,7 +103,7 @@ def _from_hub(weight: Weights) -> Path | None:
     """The file or folder by huggingface_hub, and what the hub states it to be; None where that is not installed and the
     card has a URL beside."""
     try:
-        from huggingface_hub import hf_hub_download, snapshot_download
+        from huggingface_hub import hf_hub_download, hf_hub_url, snapshot_download
     except ImportError:
         if weight.url is None:
             raise MissingExtra("huggingface_hub", "hub", f"downloading {weight.hub}") from None
@@ -110,6 +111,7 @@ def _from_hub(weight: Weights) -> Path | None:
     for name in TOKENS:
         secret(name)
     hub, revision, address = str(weight.hub), weight.revision, hub_address()
+    _reach(hf_hub_url(hub, weight.file, revision=revision, endpoint=address))
     if weight.role == "folder":
         patterns = [f"{weight.file}*", "*.json", "*.safetensors"]
         path = Path(snapshot_download(hub, revision=revision, endpoint=address, allow_patterns=patterns))
@@ -117,3 +119,13 @@ def _from_hub(weight: Weights) -> Path | None:
         path = Path(hf_hub_download(hub, weight.file, revision=revision, endpoint=address))
     refuse_damaged(path)
     return path
+
+
+def _reach(url: str) -> None:
+    """Asks the hub once. Without a network its library would try for half a minute, and then not say why it failed."""
+    from huggingface_hub import get_hf_file_metadata
+    from huggingface_hub.errors import HfHubHTTPError
+
+    # Whatever else it answers (no such file, no right), its library says better.
+    with contextlib.suppress(HfHubHTTPError):
+        get_hf_file_metadata(url, timeout=BEGIN)

@@ -26,7 +26,8 @@ HUB = "https://huggingface.co"
 
 def hub_address() -> str:
     """The Hugging Face hub, or the mirror of it that `HF_ENDPOINT` names."""
-    return os.environ.get("HF_ENDPOINT", "").strip().rstrip("/") or HUB
+    address = os.environ.get("HF_ENDPOINT", "").strip().rstrip("/")
+    return (address if "://" in address else f"https://{address}") if address else HUB
 
 
 def package_folder(package: str) -> Path:
