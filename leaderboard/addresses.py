@@ -67,3 +67,8 @@ def gallery_address(key: str) -> str:
 def comparison_address(one: Run, other: Run) -> str:
     """The comparison of two systems."""
     return f"compare.html#a={system_key(one)}&b={system_key(other)}"
+
+
+def task_address(task: str) -> str:
+    """The page of a task, by its name; a name that makes no file name gets twelve digits of its own."""
+    return f"task/{model_key(task)}.html"

@@ -12,12 +12,22 @@ from vtbench.reporting.measured import score
 from vtbench.reporting.values import finite, mapping
 from vtbench.results.record import Run, Score
 
+QUALITY, RATES, OTHER, COSTS, FACTS = (
+    "Quality",
+    "Rate",
+    "Other conventions",
+    "Speed, memory and size",
+    "The system",
+)
+"""Groups of columns, as the chooser of columns names them."""
+
 
 @dataclass(frozen=True)
 class Column:
-    """A metric as a column. `where` is reference set, view and n: part of the name of a set metric."""
+    """A metric or a fact as a column. `where` is reference set, view and n: part of the name of a set metric."""
 
     metric: str
+    """What it is called in the page's address: a metric's name, or a fact's."""
     title: str
     unit: str = ""
     arrow: str = ""
@@ -26,6 +36,13 @@ class Column:
     href: str | None = None
     head: bool = False
     """Whether the table is ranked by this column."""
+    group: str = QUALITY
+    better: str = ""
+    """The end that is sorted first: higher or lower; empty for texts."""
+    words: bool = False
+    """Whether its cells are texts."""
+    shown: bool = True
+    """Whether it is there before the reader chooses columns; without JavaScript all are."""
 
 
 @dataclass
@@ -40,9 +57,10 @@ class Cell:
     note: int | None = None
     warning: int | None = None
     title: str = ""
-    href: str | None = None
     at: str = ""
-    """The rate that this value was got at, and what it is worth there: in tables that join several suites."""
+    """The rate that this value was got at: where it is of other images than the table's."""
+    ends: tuple[float, float] | None = None
+    """Of the interval, for the bar."""
 
     def in_table(self, notes: Notes) -> Cell:
         """A copy for another table, its remark among that table's notes."""
@@ -65,6 +83,7 @@ def column(group: Group, metric: str) -> Column:
         direction=DIRECTIONS.get(better, ""),
         where=_reference_set(group, scored) if card and card.kind == "set" else "",
         href=f"methods.html#m-{anchor(metric)}" if card else None,
+        better=better if better in ARROWS else "higher",
     )
 
 
@@ -88,6 +107,7 @@ def score_cell(run: Run, metric: str, digits: int, notes: Notes) -> Cell:
     cell = Cell(number(stated.value, digits), sort=stated.value)
     if stated.low is not None and stated.high is not None:
         cell.interval = f"[{number(stated.low, digits)}, {number(stated.high, digits)}]"
+        cell.ends = (stated.low, stated.high)
     if missing := int(finite(stated.missing) or 0):
         reasons = mapping(stated.details.get("missing"))
         counted = "; ".join(f"{n} × {why}" for why, n in sorted(reasons.items()))

@@ -1,23 +1,15 @@
-"""What the pages say of all runs together: counts, bits saved, the cards of metrics, images and views."""
+"""What the pages say of all runs together: counts, the cards of metrics, images and views."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from markupsafe import Markup
-
 from vtbench.leaderboard import words
-from vtbench.leaderboard.cells import column
 from vtbench.leaderboard.groups import Group
-from vtbench.leaderboard.plot import Style, swatch
-from vtbench.leaderboard.sections import Section
-from vtbench.reporting.curves import Curve, Saving, Savings, bd_table
 from vtbench.reporting.measured import metric_cards
 from vtbench.reporting.runs import (
-    curve_key,
     is_ranked,
-    kind,
     model_name,
     protocol,
     suite_hash,
@@ -31,14 +23,6 @@ from vtbench.reporting.runs import (
 from vtbench.reporting.values import finite
 from vtbench.results.record import Run
 from vtbench.types.metric import MetricCard
-
-
-def all_curves(runs: Sequence[Run]) -> list[Curve]:
-    """One entry a curve key, in page order, so that a system has one colour everywhere."""
-    first: dict[str, Run] = {}
-    for run in runs:
-        first.setdefault(curve_key(run), run)
-    return [Curve(key, run.name, kind(run)) for key, run in first.items()]
 
 
 def shared_reason(runs: Sequence[Run]) -> str | None:
@@ -64,34 +48,6 @@ def counts(runs: Sequence[Run], groups: Sequence[Group]) -> list[tuple[str, str]
         count(sum(suites.values()), "image"),
         (f"{ranked} of {len(runs)}", "runs ranked"),
     ]
-
-
-@dataclass(frozen=True)
-class SavingsTable:
-    """BD-rates of one group: `title` of the metric, and every line with its swatch."""
-
-    group: Group
-    table: Savings
-    title: str
-    lines: Sequence[tuple[Markup, Saving]]
-
-
-def savings(sections: Sequence[Section], styles: Mapping[str, Style]) -> list[SavingsTable]:
-    """BD-rate tables of the groups that hold a codec's curve to measure against, once for the same pictures."""
-    out = []
-    asked = []
-    for section in sections:
-        by, group = section.by, section.group
-        card = group.card(by) if by else None
-        if by is None or card is None or not section.curves or section.asked in asked:
-            continue
-        asked.append(section.asked)
-        table = bd_table(section.curves, by, str(card.better))
-        # Where no other system has a curve, the table would be a list of excuses.
-        if table and table.several:
-            lines = [(swatch(styles[line.curve.key]), line) for line in table.lines]
-            out.append(SavingsTable(group, table, column(group, by).title, lines))
-    return out
 
 
 def all_metric_cards(runs: Sequence[Run]) -> list[MetricCard]:

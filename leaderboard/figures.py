@@ -1,24 +1,27 @@
-"""The plots of a group: its metrics against the rate, or against a cost where its runs have no rate."""
+"""The plots of a group: its metrics against the rate, or against a cost where its runs have no rate, and speed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
+from vtbench.leaderboard.axes import Frame
 from vtbench.leaderboard.cells import Column, column
 from vtbench.leaderboard.context import Context
 from vtbench.leaderboard.groups import Group, is_price
-from vtbench.leaderboard.plot import Frame, Marks, draw, swatch
+from vtbench.leaderboard.plot import Marks, draw, front_of
 from vtbench.leaderboard.published import Printed, published_curves
-from vtbench.leaderboard.words import anchor, short
+from vtbench.leaderboard.words import anchor, number, short
 from vtbench.reporting.curves import Curve, curves
+from vtbench.reporting.measured import score
+from vtbench.reporting.runs import identity
 from vtbench.reporting.values import finite
 from vtbench.types.metric import MetricCard
 
-LARGE, SMALL = (860, 470), (400, 330)
-"""Width and height in pixels: for wide windows, and for phones and rows of plots."""
+LEVELS = 2
+"""So many different ceilings of resizing are drawn; of more, none can be read."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class Axis:
 
 
 RATE_AXIS = Axis("rate", "bits per pixel", "bit/px")
+SPEED_AXIS = Axis("speed", "seconds an image to decode", "s/image", "decode-seconds-p50")
 COST_AXES = (
     Axis("time to image", "time to image, s/image", "s/image", "image-seconds-p50"),
     Axis("network evaluations", "network evaluations, per image", "per image", "nfe"),
@@ -41,19 +45,20 @@ COST_AXES = (
 
 @dataclass(frozen=True)
 class Figure:
-    """A plot in two sizes with its legend: (swatch, title, number of points) of every curve, their keys beside it."""
+    """A plot. `name`: the metric, and what it stands against where that is no rate: equal for plots of the same
+    numbers. `against`: the cost and its unit; None for the rate."""
 
     name: str
-    """The metric, and what it stands against where that is no rate: equal for plots of the same numbers."""
+    metric: str
     title: str
     against: str | None
-    """The cost and its unit; None for the rate."""
     arrow: str
     direction: str
-    legend: Sequence[tuple[Markup, str, int]]
-    keys: Sequence[str]
-    large: Markup
-    small: Markup
+    kinds: Sequence[str]
+    """Of systems that have a point, for the key."""
+    svg: Callable[[str], Markup]
+    """The drawing, of what leads from its page to the site's folder."""
+    front: bool = False
     published: Sequence[Printed] = ()
     """Curves of others' that are drawn behind."""
 
@@ -68,19 +73,21 @@ def rate_figures(group: Group, context: Context, metrics: Sequence[str], faded: 
     """One figure a metric with at least two points against the rate."""
     figures = []
     for metric in metrics:
-        drawn = curves(group.runs, metric, others=context.runs)
+        drawn = curves(group.runs, metric, rates=context.rates)
         if sum(len(curve.points) for curve in drawn) > 1:
             figures.append(_figure(group, context, metric, drawn, RATE_AXIS, faded))
     return figures
 
 
-def cost_figures(group: Group, context: Context, metrics: Sequence[str], faded: set[str]) -> list[Figure]:
+def cost_figures(
+    group: Group, context: Context, metrics: Sequence[str], faded: set[str], axes: Sequence[Axis] = COST_AXES
+) -> list[Figure]:
     """Quality against cost, for a task whose runs have no rate: each metric with a direction, against each cost."""
-    costs = {axis.metric for axis in COST_AXES}
+    costs = {axis.metric for axis in axes}
     figures = []
     for metric in metrics:
-        for axis in COST_AXES if metric not in costs else ():
-            drawn = curves(group.runs, metric, others=context.runs, cost=axis.metric)
+        for axis in axes if metric not in costs else ():
+            drawn = curves(group.runs, metric, rates=context.rates, cost=axis.metric)
             # A cost that is the same for all says nothing.
             if len({point.x for curve in drawn for point in curve.points}) > 1:
                 figures.append(_figure(group, context, metric, drawn, axis, faded))
@@ -89,49 +96,46 @@ def cost_figures(group: Group, context: Context, metrics: Sequence[str], faded: 
 
 def _figure(group: Group, context: Context, metric: str, drawn: Sequence[Curve], axis: Axis, faded: set[str]) -> Figure:
     head = column(group, metric)
-    marks = Marks(
-        context.styles,
-        {run: label.full for run, label in context.labels.items()},
-        {run: label.href for run, label in context.labels.items()},
-        faded,
-    )
-    frames = [
-        _frame(group, head, axis, f"{axis.metric}-{size}" if axis.metric else size, pixels)
-        for size, pixels in (("l", LARGE), ("s", SMALL))
-    ]
+    frame = _frame(group, head, axis)
+    marks = Marks(context.labels, "", faded, _levels(group, metric) if axis is RATE_AXIS else ())
     published = published_curves(group, metric) if axis is RATE_AXIS else []
-    large, small = (draw(drawn, frame, marks, published) for frame in frames)
     unit = f" ({head.unit})" if head.unit else ""
     return Figure(
         name=f"{metric} against {axis.metric}" if axis.metric else metric,
+        metric=metric,
         title=f"{head.title} against {axis.name}" if axis.metric else f"{head.title}{unit}",
         against=f"{axis.name} ({axis.unit})" if axis.metric else None,
         arrow=head.arrow,
         direction=head.direction,
-        legend=[(swatch(context.styles[c.key]), _curve_title(c), len(c.points)) for c in drawn],
-        keys=[curve.key for curve in drawn],
-        large=large,
-        small=small,
+        kinds=list(dict.fromkeys(curve.kind for curve in drawn)),
+        svg=lambda root: draw(drawn, frame, replace(marks, root=root), published),
+        front=bool(front_of(drawn, frame, marks)),
         published=published,
     )
 
 
-def _curve_title(curve: Curve) -> str:
-    return short(f"{curve.title}, by {curve.knob}" if curve.knob and len(curve.points) > 1 else curve.title, 70)
+def _levels(group: Group, metric: str) -> list[tuple[float, str]]:
+    """What an identical image would have, and what resizing alone keeps of the images that a model cannot take."""
+    card = group.card(metric)
+    low, high = _bounds(card)
+    best = high if card and card.better == "higher" else low
+    lines = [(best, "identical images")] if best is not None else []
+    kept = [finite(s.details.get("resize_only")) for run in group.runs if (s := score(run, metric)) is not None]
+    resized = sorted({round(value, 6) for value in kept if value is not None})
+    return lines + [(value, f"resizing alone ({number(value)})") for value in resized if len(resized) <= LEVELS]
 
 
-def _frame(group: Group, head: Column, axis: Axis, suffix: str, size: tuple[int, int]) -> Frame:
+def _frame(group: Group, head: Column, axis: Axis) -> Frame:
     card = group.card(head.metric)
     unit = f" ({head.unit})" if head.unit else ""
+    name = anchor(head.metric)
     return Frame(
-        ident=f"p-{group.ident}-{anchor(head.metric)}-{suffix}",
+        ident=f"p-{group.ident}-{name}-{axis.metric}" if axis.metric else f"p-{group.ident}-{name}",
         title=f"{head.title} against {axis.name}: {group.task_title}, {group.where}",
         y_title=f"{short(head.title, 44)}{unit} {head.arrow}".strip(),
         better=card.better if card else None,
         x_title=axis.title,
         x_unit=axis.unit,
-        width=size[0],
-        height=size[1],
         bounds=_bounds(card),
     )
 
@@ -142,3 +146,8 @@ def _bounds(card: MetricCard | None) -> tuple[float | None, float | None]:
     if not isinstance(bounds, list | tuple) or len(bounds) != 2:
         return None, None
     return finite(bounds[0]), finite(bounds[1])
+
+
+def faded_runs(group: Group, comparable: Sequence[str]) -> set[str]:
+    """Ids of the runs of the group that may not be compared."""
+    return {identity(run) for run in group.runs} - set(comparable)

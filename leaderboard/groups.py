@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from vtbench.leaderboard.words import ARROWS, anchor, short
@@ -32,6 +32,7 @@ class Group:
     protocol: str
     images: int | None
     runs: Sequence[Run]
+    _cards: dict[str, MetricCard | None] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def where(self) -> str:
@@ -39,6 +40,11 @@ class Group:
 
     def card(self, metric: str) -> MetricCard | None:
         """The metric's card, the newest that a run states; None for a cost, which has no card."""
+        if metric not in self._cards:
+            self._cards[metric] = self._newest_card(metric)
+        return self._cards[metric]
+
+    def _newest_card(self, metric: str) -> MetricCard | None:
         cards = [card for run in self.runs if (card := metric_card(run, metric))]
         return max(cards, key=lambda card: finite(card.version) or 0.0) if cards else None
 

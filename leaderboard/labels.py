@@ -54,11 +54,14 @@ def _plain(value: Any) -> str:
 def labels(runs: Sequence[Run], hrefs: Mapping[str, str]) -> dict[str, Label]:
     """A label for every run by its id; where runs of one question would read alike, what tells them apart is added."""
     plain = {identity(run): (short(model_title(run), 80), setting(run)) for run in runs}
+    same: dict[tuple[Any, ...], list[Run]] = {}
+    for run in runs:
+        same.setdefault((plain[identity(run)], question(run)), []).append(run)
     out: dict[str, Label] = {}
     for run in runs:
         own = identity(run)
         title, text = plain[own]
-        alike = [r for r in runs if plain[identity(r)] == (title, text) and question(r) == question(run)]
+        alike = same[plain[own], question(run)]
         if len(alike) > 1:
             text = ", ".join(filter(None, [text, *_differences(run, alike)]))
         out[own] = Label(title, text, hrefs.get(own, ""))

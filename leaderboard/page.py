@@ -12,7 +12,7 @@ from typing import Any
 from vtbench.leaderboard import gallery
 from vtbench.leaderboard.context import Context
 from vtbench.leaderboard.groups import Group, group_runs
-from vtbench.leaderboard.sections import Section, sections_of
+from vtbench.leaderboard.sections import Section, section_of
 from vtbench.reporting.runs import system
 from vtbench.results.record import Run
 
@@ -53,8 +53,8 @@ class Site:
 
     @cached_property
     def sections(self) -> list[Section]:
-        """A section for each group: its tables, plots and curves."""
-        return sections_of(self.groups, self.context)
+        """A section for each group: its table, plots and curves."""
+        return [section_of(group, self.context) for group in self.groups]
 
     @cached_property
     def samples(self) -> list[gallery.SampleSet]:
@@ -81,8 +81,18 @@ def script(name: str, value: Any) -> bytes:
 
 
 def as_json(value: Any) -> bytes:
-    """JSON for people and programs: a NaN or an infinity that somebody's file holds becomes null."""
-    return (json.dumps(_clean(value), ensure_ascii=False, indent=1, allow_nan=False, default=str) + "\n").encode()
+    """JSON for people and programs, a line an entry of a list; a NaN or an infinity that somebody's file holds becomes
+    null."""
+    if isinstance(value, list):
+        return ("[\n" + ",\n".join(map(_line, value)) + "\n]\n").encode()
+    return (_line(value) + "\n").encode()
+
+
+def _line(value: Any) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, default=str)
+    except ValueError:
+        return json.dumps(_clean(value), ensure_ascii=False, allow_nan=False, default=str)
 
 
 def _clean(value: Any) -> Any:

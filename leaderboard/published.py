@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vtbench import registry
@@ -15,7 +14,7 @@ class Printed:
 
     title: str
     source: str
-    points: Sequence[tuple[float, float]]
+    points: tuple[tuple[float, float], ...]
 
 
 def published_curves(group: Group, metric: str) -> list[Printed]:
@@ -27,6 +26,6 @@ def published_curves(group: Group, metric: str) -> list[Printed]:
         for curve in entry.card.curves:
             if curve.suite == group.question.suite and metric in curve.metrics[1:]:
                 at = curve.metrics.index(metric)
-                points = [(point[0], point[at]) for point in curve.points if point[0] > 0]
+                points = tuple((point[0], point[at]) for point in curve.points if point[0] > 0)
                 out.append(Printed(curve.title, curve.source, points))
     return out

@@ -10,9 +10,10 @@ from typing import Any
 import jinja2
 
 from vtbench.leaderboard import words
+from vtbench.leaderboard.marks import kind_mark
+from vtbench.leaderboard.markup import table_markup
 from vtbench.leaderboard.page import File, Page, Site
-from vtbench.leaderboard.plot import swatch
-from vtbench.reporting.runs import curve_key, identity, vtbench_version
+from vtbench.reporting.runs import identity, kind, vtbench_version
 
 HERE = Path(__file__).resolve().parent
 TABS = (
@@ -44,7 +45,8 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    env.globals.update(KIND_TITLES=words.KIND_TITLES, KIND_WORDS=words.KIND_WORDS, identity=identity)
+    env.globals.update(KIND_TITLES=words.KIND_TITLES, KIND_WORDS=words.KIND_WORDS, KIND_NAMES=words.KIND_NAMES)
+    env.globals.update(identity=identity, kind_mark=kind_mark, table_markup=table_markup)
     env.filters.update(
         number=words.number, short=words.short, seconds=words.seconds, anchor=words.anchor, sort_key=words.sort_key
     )
@@ -57,7 +59,7 @@ def written(parts: Sequence[Page | File], site: Site) -> Iterator[tuple[str, byt
     paths = [part.path for part in parts if isinstance(part, Page)]
     common: dict[str, Any] = {
         "labels": site.context.labels,
-        "swatches": {identity(run): swatch(site.context.styles[curve_key(run)]) for run in site.runs},
+        "swatches": {identity(run): kind_mark(kind(run)) for run in site.runs},
         "banner": site.context.banner,
         "versions": sorted({version for run in site.runs if (version := vtbench_version(run))}),
     }

@@ -1,17 +1,18 @@
-"""One section of the page a group of comparable runs: its tables, its plots, and what its rows share."""
+"""One section of the site a group of comparable runs: its table, its plots, and what its rows share."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
+from vtbench.leaderboard.cells import COSTS, OTHER, QUALITY
 from vtbench.leaderboard.context import Context
-from vtbench.leaderboard.figures import Figure, cost_figures, plotted_metrics, rate_figures
+from vtbench.leaderboard.figures import SPEED_AXIS, Figure, cost_figures, faded_runs, plotted_metrics, rate_figures
 from vtbench.leaderboard.groups import Group
-from vtbench.leaderboard.tables import Selection, Table, kind_tables
-from vtbench.reporting.curves import Curve, curves, pareto, rate
+from vtbench.leaderboard.leaders import Leader, leaders
+from vtbench.leaderboard.tables import GroupTable, Selection, Table
+from vtbench.reporting.curves import Curve, curves, pareto
 from vtbench.reporting.measured import all_lossless, is_cost
 from vtbench.reporting.ranking import deciding
 from vtbench.reporting.runs import identity, is_complete, is_ranked, limit
@@ -20,70 +21,46 @@ from vtbench.results.record import Run
 
 @dataclass(frozen=True)
 class Section:
-    """`other`: the same under other conventions; `speed`: costs. `curves`: of comparable runs."""
+    """`plots`: quality against the rate, or against a cost where there is none; `speed`: against the time to decode;
+    `curves`: of comparable runs; `leaders`: the best of every band of rate by metric."""
 
     group: Group
-    tables: Sequence[Table]
-    other: Sequence[Table]
-    speed: Sequence[Table]
+    table: Table
     plots: Sequence[Figure]
+    speed: Sequence[Figure]
     by: str | None
     """The metric that decides."""
     quality: Sequence[str]
     """Metrics that say what is got, in the task's order, other conventions left out."""
     curves: Sequence[Curve]
-    nowhere: Sequence[tuple[str, str]]
-    """(metrics, reason) of what no table has a value for: said once, below all of them."""
-
-    @property
-    def how(self) -> tuple[str, str] | None:
-        """The title of the metric that ranks and how ties were found, where all tables say the same."""
-        said = {(table.by, table.how) for table in self.tables if table.by and table.how}
-        return next(iter(said)) if len(said) == 1 else None
+    leaders: Mapping[str, Sequence[Leader]]
 
     @property
     def asked(self) -> tuple[tuple[str, str, str], str | None]:
         """Equal for sections that ask the same thing of the same pictures (compression repeats PSNR)."""
         return self.group.question.images, self.by
 
-    def table_of(self, kind: str) -> Table | None:
-        return next((table for table in self.tables if table.kind == kind), None)
-
-
-def sections_of(groups: Sequence[Group], context: Context) -> list[Section]:
-    """A plot of one metric on the same pictures is drawn for the first task that has it."""
-    sections: list[Section] = []
-    drawn: set[tuple[Any, ...]] = set()
-    for group in groups:
-        section = section_of(group, context)
-        images = group.question.images
-        plots = [plot for plot in section.plots if (images, plot.name) not in drawn]
-        drawn |= {(images, plot.name) for plot in plots}
-        sections.append(replace(section, plots=plots))
-    return sections
-
 
 def section_of(group: Group, context: Context) -> Section:
-    main, other, speed = _by_use(group)
+    main, other, costs = _by_use(group)
     by = group.primary_metric()
     comparable = _comparable(group.runs)
-    lines = curves(comparable, by, others=context.runs) if by else []
-    faded = {identity(run) for run in group.runs} - {identity(run) for run in comparable}
+    lines = curves(comparable, by, rates=context.rates) if by else []
     plotted = plotted_metrics(group, main)
-    bits = {identity(run): rate(run, context.runs) for run in comparable if all_lossless(run)}
+    faded = faded_runs(group, [identity(run) for run in comparable])
+    bits = {identity(run): context.rates[identity(run)] for run in comparable if all_lossless(run)}
     front = _front(group, by, lines, {run: x for run, x in bits.items() if x is not None})
-    tables = kind_tables(group, context, Selection(main, group.ident, front, by))
-    nowhere = _in_all(tables)
+    uses = dict.fromkeys(main, QUALITY) | dict.fromkeys(other, OTHER) | dict.fromkeys(costs, COSTS)
+    building = GroupTable(group, context, Selection(uses, front, by))
     return Section(
         group=group,
-        tables=[replace(t, unmeasured=[line for line in t.unmeasured if line not in nowhere]) for t in tables],
-        other=kind_tables(group, context, Selection(other, f"{group.ident}-other", front)) if other else [],
-        speed=kind_tables(group, context, Selection(speed, f"{group.ident}-speed", front)) if speed else [],
+        table=building.table(),
         plots=rate_figures(group, context, plotted, faded) or cost_figures(group, context, plotted, faded),
+        speed=cost_figures(group, context, plotted[:2], faded, (SPEED_AXIS,)),
         by=by,
         quality=[name for name in plotted if (card := group.card(name)) and not card.convention_of],
         curves=lines,
-        nowhere=nowhere,
+        leaders=leaders(building.rankings, plotted, context),
     )
 
 
@@ -115,9 +92,3 @@ def _front(group: Group, by: str | None, lines: Sequence[Curve], exact: Mapping[
     if card is None or len(points) < 2:
         return frozenset()
     return frozenset(points[i][0] for i in pareto([(x, y) for _, x, y in points], str(card.better)))
-
-
-def _in_all(tables: Sequence[Table]) -> list[tuple[str, str]]:
-    """What no kind has a value for."""
-    first = tables[0].unmeasured if tables else ()
-    return [line for line in first if all(line in table.unmeasured for table in tables)]

@@ -17,8 +17,8 @@ from vtbench.leaderboard.context import Context
 from vtbench.leaderboard.labels import labels
 from vtbench.leaderboard.page import Site, as_json
 from vtbench.leaderboard.pages import BUILDERS
-from vtbench.leaderboard.plot import styles
 from vtbench.leaderboard.rendering import assets, written
+from vtbench.reporting.image_values import RowValues
 from vtbench.reporting.reading import DAMAGED, read_runs
 from vtbench.reporting.runs import identity
 from vtbench.reporting.versions import of_newest
@@ -50,9 +50,10 @@ def write_site(runs: Sequence[Path], out: Path, left_out: dict[Path, str]) -> Pa
 def _files_of_good(paths: Sequence[Path], left_out: dict[Path, str]) -> dict[str, bytes]:
     """The site of every run whose data can be shown; that of no run where none was given."""
     while runs := read_runs(paths, left_out):
-        bad = {run.path: why for run in runs if (why := _why_unreadable(run)) is not None}
+        rows = RowValues()
+        bad = {run.path: why for run in runs if (why := _why_unreadable(run, rows)) is not None}
         if not bad:
-            return site_files(runs)
+            return site_files(runs, rows)
         # A copy of a good run may have stood in its place: all are read again without those at fault.
         left_out.update(bad)
     if paths:
@@ -60,13 +61,16 @@ def _files_of_good(paths: Sequence[Path], left_out: dict[Path, str]) -> dict[str
     return site_files([])
 
 
-def _why_unreadable(run: Run) -> str | None:
-    """Why a run's own data cannot be shown; None where they can. What goes wrong later is no fault of the run."""
+def _why_unreadable(run: Run, rows: RowValues) -> str | None:
+    """Why a run's own data cannot be shown; None where they can. What goes wrong later is no fault of the run: its
+    record was read as typed fields, and what those leave open every page reads as text.
+
+    rows: keeps the values of its images.
+    """
     try:
         with reading(run.path, "a run", DAMAGED):
             runpage.facts(run, labels([run], {}))
-            for _ in run.rows():
-                pass
+            rows.read(run)
     except VtbenchError as bad:
         return str(bad)
     return None
@@ -132,11 +136,11 @@ def check_replaceable(out: Path) -> None:
         )
 
 
-def site_files(runs: Sequence[Run]) -> dict[str, bytes]:
+def site_files(runs: Sequence[Run], rows: RowValues | None = None) -> dict[str, bytes]:
     """Every file of the site by its path: a function of the runs' contents alone, without a clock."""
     hrefs = {identity(run): run_address(run) for run in runs}
     shown = of_newest(runs)
-    context = Context(shown, labels(runs, hrefs), styles(content.all_curves(runs)), content.shared_reason(runs))
+    context = Context(shown, labels(runs, hrefs), content.shared_reason(runs), rows or RowValues())
     site = Site(runs, context)
     files = dict(written([part for build in BUILDERS for part in build(site)], site))
     files.update(site.pictures.written())

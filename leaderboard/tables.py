@@ -1,18 +1,17 @@
-"""Runs of one group -> tables: one a kind, ranked rows first, every null with its reason in a footnote."""
+"""Runs of one group -> ONE table of all kinds, places within kind and band of rate, every null with its reason."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from vtbench.leaderboard.cells import Cell, Column, column, score_cell
+from vtbench.leaderboard.cells import OTHER, QUALITY, RATES, Cell, Column, column, score_cell
 from vtbench.leaderboard.context import Context
 from vtbench.leaderboard.groups import Group, is_price
 from vtbench.leaderboard.labels import Label
-from vtbench.leaderboard.words import Notes, anchor, decimals, number, short
-from vtbench.reporting.curves import rate
-from vtbench.reporting.measured import RATE, all_lossless, is_cost, measured_images, score, value
+from vtbench.leaderboard.words import KIND_TITLES, Notes, decimals, number, short
+from vtbench.reporting.measured import RATE, all_lossless, is_cost, score, value
 from vtbench.reporting.ranking import RATE_BANDS, Place, Ranking, band_order, ranking, rate_band
 from vtbench.reporting.runs import identity, is_ranked, kind, kind_order, why_not_ranked
 from vtbench.results.record import Run
@@ -20,138 +19,157 @@ from vtbench.results.record import Run
 
 @dataclass(frozen=True)
 class Row:
+    """A run in a table. `cells`: one for each column."""
+
+    run: str
+    """The run's id."""
     label: Label
+    kind: str
     rank: str
     rank_title: str
-    images: str
-    rate: Cell | None
-    """Bits per pixel; None in a table of systems that have no rate to state, as generators."""
     cells: Sequence[Cell]
-    """One for each column."""
     ranked: bool
     why: str | None = None
     """Why it is not ranked, less what the page's banner says of all runs."""
     grey: bool = False
-    run: str = ""
-    """The run's id."""
     front: bool = False
     """Whether the run lies on the Pareto front."""
     band: str = ""
-    """The band of rate within which it is ranked; empty where places know no bands, or it has no place."""
+    """The band of its rate; empty where it has none."""
+    band_at: int | None = None
 
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of one kind of systems. `by`, `how`: the title of the metric that ranks, and how ties were found."""
+    """`by`, `how`: the title of the metric that ranks, and how ties were found."""
 
-    kind: str
+    ident: str
+    title: str
     columns: Sequence[Column]
     rows: Sequence[Row]
     notes: Notes
-    how: str = ""
     by: str = ""
+    how: str = ""
     unmeasured: Sequence[tuple[str, str]] = ()
     """(metrics, reason) of those that no row has a value for: said in a sentence, not in a column of dashes."""
 
     @property
-    def rated(self) -> bool:
-        return any(row.rate is not None for row in self.rows)
+    def kinds(self) -> list[tuple[str, str]]:
+        """(kind, in words) in order, for the filter."""
+        present = sorted({row.kind for row in self.rows}, key=lambda name: (kind_order(name), name))
+        return [(name, KIND_TITLES.get(name, short(name, 40))) for name in present]
+
+    @property
+    def bands(self) -> list[tuple[int, str]]:
+        """(number, in words) of the bands of rate that rows are in."""
+        return sorted({(row.band_at, row.band) for row in self.rows if row.band_at is not None})
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What a table shows: its metrics, the one that ranks its rows, and the runs on the Pareto front by id."""
+    """What a table shows: metrics with the group of columns of each, the one that ranks its rows, and the runs on the
+    Pareto front by id."""
 
-    metrics: Sequence[str]
-    ident: str
-    """Prefix of the ids of its tables."""
+    metrics: Mapping[str, str]
     front: frozenset[str] = frozenset()
     rank_by: str | None = None
 
 
-def kind_tables(group: Group, context: Context, selection: Selection) -> list[Table]:
-    """One table for each kind of system in the group; a run without a rate may find its own in `context.runs`."""
-    kinds = sorted({kind(run) for run in group.runs}, key=lambda name: (kind_order(name), name))
-    return [_KindTable(name, group, context, selection).table() for name in kinds]
+class GroupTable:
+    """The table of one group while it is built: what its rows share. `rankings`: by kind and metric."""
 
-
-class _KindTable:
-    """The table of one kind while it is built: what its rows share."""
-
-    def __init__(self, name: str, group: Group, context: Context, selection: Selection) -> None:
-        self.kind, self.group, self.context, self.selection = name, group, context, selection
-        self.members = [run for run in group.runs if kind(run) == name]
-        self.notes = Notes(f"{selection.ident}-{anchor(name)}")
-        self.asked = [m for m in selection.metrics if m != RATE and any(score(r, m) for r in self.members)]
-        self.shown = [m for m in self.asked if any(value(run, m) is not None for run in self.members)]
-        self.rates = {identity(run): rate(run, context.runs) for run in self.members}
-        self.rankings = self._rankings()
-        self.ranked_by = self.rankings.get(selection.rank_by or "")
-        self.digits = {m: self._decimals(m) for m in self.shown}
-        self.best = {m: self._best(m) for m in self.shown if self._is_marked(m)}
+    def __init__(self, group: Group, context: Context, selection: Selection) -> None:
+        self.group, self.context, self.selection = group, context, selection
+        self.notes = Notes(f"n-{group.ident}")
+        runs = group.runs
+        self.asked = [m for m in selection.metrics if m != RATE and any(score(r, m) for r in runs)]
+        self.shown = [m for m in self.asked if any(value(run, m) is not None for run in runs)]
+        self.columns = {m: self._column(m) for m in self.asked}
+        self.digits = {m: decimals([value(run, m) for run in runs], self.columns[m].unit) for m in self.shown}
+        self.rates = context.rates
+        by_kind: dict[str, list[Run]] = {}
+        for run in runs:
+            by_kind.setdefault(kind(run), []).append(run)
+        self.rankings = {name: self._rankings(members) for name, members in by_kind.items()}
+        self.best = {
+            (name, m): best for name, of in self.rankings.items() for m in self.shown if (best := self._best(of, m))
+        }
         # A generator's images have no rate, and its run needs no reason for that.
-        self.rated = any(score(run, RATE) or self.rates[identity(run)] is not None for run in self.members)
+        self.rated = any(score(run, RATE) or self.rates[identity(run)] is not None for run in runs)
 
     def table(self) -> Table:
-        columns = [column(self.group, metric) for metric in self.shown]
-        rows = [self._row(run) for run in sorted(self.members, key=self._order)]
-        by = self.ranked_by
+        rows = [self._row(run) for run in sorted(self.group.runs, key=self._order)]
+        rate = [Column("bpp", "bit/px", direction="lower is better", group=RATES, better="lower")]
+        columns = [replace(self.columns[m], head=m == self.selection.rank_by) for m in self.shown]
+        decided = [of for kinds in self.rankings.values() if (of := kinds.get(self.selection.rank_by or ""))]
+        placed = [of for of in decided if of.places]
         return Table(
-            self.kind,
-            [replace(c, head=by is not None and c.metric == self.selection.rank_by) for c in columns],
+            self.group.ident,
+            f"{self.group.task_title} on {self.group.where}",
+            [*(rate if self.rated else []), *columns],
             rows,
             self.notes,
-            how=by.how if by else "",
-            by=column(self.group, by.metric).title if by and by.places else "",
+            by=self._titles(dict.fromkeys(of.metric for of in placed)),
+            how="; ".join(dict.fromkeys(of.how for of in placed)),
             unmeasured=self._unmeasured(),
         )
 
-    def _rankings(self) -> dict[str, Ranking]:
+    def _titles(self, metrics: Mapping[str, None]) -> str:
+        return ", ".join(column(self.group, metric).title for metric in metrics)
+
+    def _column(self, metric: str) -> Column:
+        where = self.selection.metrics[metric]
+        if where == QUALITY and is_price(self.group.card(metric)):
+            where = RATES
+        return replace(column(self.group, metric), group=where, shown=where in (QUALITY, RATES))
+
+    def _rankings(self, members: Sequence[Run]) -> dict[str, Ranking]:
         """Prices and costs are never marked as best (times are of different devices), so only what decides and what may
         be marked is tested."""
-        paid = {m for m in self.selection.metrics if is_price(self.group.card(m)) or self._is_cost(m)}
-        tested = [m for m in self.selection.metrics if m == self.selection.rank_by or m not in paid]
+        by = self.selection.rank_by
+        tested = [m for m in self.selection.metrics if m == by or self._is_quality(m)]
         # What is paid decides only where nothing else can; bands of it would hide who pays least.
         return {
             metric: ranking(
-                self.members, metric, self.context.rows, None if is_price(self.group.card(metric)) else self.rates
+                members, metric, self.context.rows, None if is_price(self.group.card(metric)) else self.rates
             )
             for metric in tested
         }
 
-    def _is_cost(self, metric: str) -> bool:
-        return any(is_cost(run, metric) for run in self.members)
+    def _is_quality(self, metric: str) -> bool:
+        return self.selection.metrics[metric] in (QUALITY, OTHER) and not (
+            is_price(self.group.card(metric)) or any(is_cost(run, metric) for run in self.group.runs)
+        )
 
-    def _decimals(self, metric: str) -> int:
-        return decimals([value(run, metric) for run in self.members], column(self.group, metric).unit)
-
-    def _is_marked(self, metric: str) -> bool:
-        """Whether a best value is worth marking: of quality rather than of price."""
-        result = self.rankings.get(metric)
-        if result is None:
-            return False
+    def _best(self, of: Mapping[str, Ranking], metric: str) -> frozenset[str]:
+        """The bands in which a best value of quality is worth marking: not all that stand there are tied."""
+        result = of.get(metric)
         # Pooled PSNR may decide the rank in place of PSNR; the values in this column are then not what was ranked.
-        return result.metric == metric and not is_price(self.group.card(metric))
-
-    def _best(self, metric: str) -> frozenset[str]:
-        """The bands in which a best value is worth marking: not all that stand there are tied."""
+        if result is None or result.metric != metric or is_price(self.group.card(metric)):
+            return frozenset()
         by_band: dict[str, list[bool]] = {}
-        for place in self.rankings[metric].places.values():
+        for place in result.places.values():
             by_band.setdefault(place.band, []).append(place.best)
         return frozenset(band for band, best in by_band.items() if not all(best))
 
+    def _deciding(self, run: Run) -> Ranking | None:
+        return self.rankings[kind(run)].get(self.selection.rank_by or "")
+
     def _order(self, run: Run) -> tuple[Any, ...]:
-        """Ranked runs by place, then the others by value, the best first; runs that are equal in all by their name."""
-        by = self.ranked_by
+        """By kind and band; there ranked runs by place, then the others by value, the best first; equals by name."""
+        by, bits = self._deciding(run), self.rates[identity(run)]
         place = by.places.get(identity(run)) if by else None
         card = self.group.card(by.metric) if by else None
         sign = -1.0 if card and card.better == "lower" else 1.0
         quality = value(run, by.metric) if by else None
         if quality is None:
             quality = value(run, self.selection.rank_by or "")
+        banded = is_ranked(run) and bits is not None and not self._priced
         return (
+            kind_order(kind(run)),
+            kind(run),
             not is_ranked(run),
-            self._band_order(run),
+            band_order(bits) if bits is not None and banded else len(RATE_BANDS) + 1,
             place.rank if place else 1 << 30,
             not (quality is None and all_lossless(run)),
             quality is None,
@@ -160,19 +178,15 @@ class _KindTable:
             identity(run),
         )
 
-    def _band(self, run: Run) -> str:
-        bits = self.rates[identity(run)]
+    @property
+    def _priced(self) -> bool:
+        """Whether what decides is itself what is paid, so that there are no bands."""
         by = self.selection.rank_by
-        banded = is_ranked(run) and not (by and is_price(self.group.card(by)))
-        return rate_band(bits) if banded and bits is not None else ""
-
-    def _band_order(self, run: Run) -> int:
-        bits = self.rates[identity(run)]
-        return band_order(bits) if bits is not None and self._band(run) else len(RATE_BANDS) + 1
+        return bool(by and is_price(self.group.card(by)))
 
     def _rank_words(self, run: Run) -> tuple[str, str]:
         """The ranks that a run may have, as shown, and in full."""
-        by, key = self.ranked_by, identity(run)
+        by, key = self._deciding(run), identity(run)
         if not is_ranked(run):
             return "", "not ranked"
         place = by.places.get(key) if by else None
@@ -184,35 +198,39 @@ class _KindTable:
     def _row(self, run: Run) -> Row:
         key = identity(run)
         rank, rank_title = self._rank_words(run)
-        reason = _own_reason(run, self.context.banner)
+        reason = own_reason(run, self.context.banner)
+        bits = self.rates[key]
         return Row(
+            run=key,
             label=self.context.labels[key],
+            kind=kind(run),
             rank=rank,
             rank_title=rank_title,
-            images=str(measured_images(run)),
-            rate=self._rate_cell(run) if self.rated else None,
-            cells=[self._cell(run, metric) for metric in self.shown],
+            cells=[*([self._rate_cell(run)] if self.rated else []), *(self._cell(run, m) for m in self.shown)],
             ranked=is_ranked(run),
             why=reason,
             grey=not is_ranked(run) and (self.context.banner is None or reason is not None),
-            run=key,
             front=key in self.selection.front,
-            band=self._band(run),
+            band=rate_band(bits) if bits is not None else "",
+            band_at=band_order(bits) if bits is not None else None,
         )
 
     def _rate_cell(self, run: Run) -> Cell:
         bits = self.rates[identity(run)]
         cell = Cell(number(bits, 3), sort=bits)
+        stated = score(run, RATE)
         if bits is None:
-            stated = score(run, RATE)
             why = (stated.why if stated else None) or "the run holds no bits per pixel"
             cell.note, cell.title = self.notes.add(why), short(why, 400)
+        elif stated and stated.low is not None and stated.high is not None:
+            cell.interval, cell.ends = f"[{number(stated.low, 3)}, {number(stated.high, 3)}]", (stated.low, stated.high)
         return cell
 
     def _cell(self, run: Run, metric: str) -> Cell:
         cell = score_cell(run, metric, self.digits[metric], self.notes)
-        place = self.rankings[metric].places.get(identity(run)) if metric in self.best else None
-        if place and place.best and place.band in self.best[metric]:
+        best = self.best.get((kind(run), metric))
+        place = self.rankings[kind(run)][metric].places.get(identity(run)) if best else None
+        if best and place and place.best and place.band in best:
             cell.best = place.rank == 1
             cell.tied = not cell.best
         return cell
@@ -222,13 +240,13 @@ class _KindTable:
         titles: dict[str, list[str]] = {}
         for metric in self.asked:
             if metric not in self.shown:
-                reasons = {str(stated.why) for run in self.members if (stated := score(run, metric))}
+                reasons = {str(stated.why) for run in self.group.runs if (stated := score(run, metric))}
                 why = "; ".join(sorted(short(reason, 300) for reason in reasons))
-                titles.setdefault(why, []).append(column(self.group, metric).title)
+                titles.setdefault(why, []).append(self.columns[metric].title)
         return [(", ".join(names), why) for why, names in titles.items()]
 
 
-def _own_reason(run: Run, banner: str | None) -> str | None:
+def own_reason(run: Run, banner: str | None) -> str | None:
     """Why this run is not ranked, without the reasons that the banner gives for all."""
     reason = why_not_ranked(run)
     if reason is None:

@@ -17,6 +17,13 @@ KIND_TITLES = {
     "closed": "Closed systems",
     "generator": "Generators",
 }
+KIND_NAMES = {
+    "codec": "codec",
+    "continuous": "continuous",
+    "discrete": "discrete",
+    "closed": "closed",
+    "generator": "generator",
+}
 KIND_WORDS = {
     "codec": "a bitstream made to be small; headers are counted",
     "continuous": "real-valued latents, counted in the width of their dtype",
@@ -57,11 +64,19 @@ def number(value: float | None, digits: int | None = None) -> str:
     return text
 
 
+def compact(value: float) -> str:
+    """A count in three digits: 83.6 M."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.3g}\u202f{unit}" if value < 1000 * size else f"{value / size:,.0f}\u202f{unit}"
+    return number(value, 0)
+
+
 def sort_key(value: float) -> str:
-    """A number in full, as the page's script reads it."""
+    """A number for the page's script: ten digits sort as all of them do."""
     if math.isinf(value):
         return "Infinity" if value > 0 else "-Infinity"
-    return f"{value:.17g}"
+    return f"{value:.10g}"
 
 
 def seconds(value: float | None) -> str:
@@ -75,7 +90,10 @@ def seconds(value: float | None) -> str:
 
 def short(text: Any, length: int = 160) -> str:
     """At most `length` characters of a text that somebody else wrote, control characters shown as spaces."""
-    clean = "".join(c if c.isprintable() else " " for c in str(text)).strip()
+    clean = str(text)
+    if not clean.isprintable():
+        clean = "".join(c if c.isprintable() else " " for c in clean)
+    clean = clean.strip()
     return clean if len(clean) <= length else clean[: length - 1] + "…"
 
 
@@ -85,6 +103,11 @@ def slug(text: str, identity: str) -> str:
     is_hash = re.fullmatch(r"[0-9a-f]{12,}", identity)
     mark = (identity if is_hash else hashlib.sha256(identity.encode()).hexdigest())[:12]
     return f"{plain}-{mark}" if plain else mark
+
+
+def row_ident(identity: str) -> str:
+    """The id of a run's row in a table, which plots and the page's script know it by."""
+    return f"r{slug('', identity)}"
 
 
 def anchor(text: str) -> str:

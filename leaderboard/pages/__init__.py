@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from vtbench.leaderboard.page import Builder
-from vtbench.leaderboard.pages import catalogue, compare, correlation, data, galleries, index, methods, models
+from vtbench.leaderboard.pages import (
+    catalogue,
+    compare,
+    correlation,
+    data,
+    galleries,
+    index,
+    methods,
+    models,
+    tasks,
+)
 
 BUILDERS: tuple[Builder, ...] = (
     index.pages,
+    tasks.pages,
     models.pages,
     galleries.pages,
     compare.pages,

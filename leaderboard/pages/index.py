@@ -1,12 +1,16 @@
-"""index.html: the first page."""
+"""index.html: what each system keeps and costs, on one screen."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from vtbench.leaderboard import content
-from vtbench.leaderboard.headlines import headlines
+from vtbench.leaderboard.addresses import gallery_address
+from vtbench.leaderboard.overview import MAIN, first_section, overview, task_links
 from vtbench.leaderboard.page import Page, Site
+
+PLOTS = 4
+"""So many metrics of the first suite can be drawn on the first page; the task's page has all."""
 
 
 def pages(site: Site) -> list[Page]:
@@ -16,12 +20,14 @@ def pages(site: Site) -> list[Page]:
 def _facts(site: Site) -> dict[str, Any]:
     """What templates/index.html.j2 shows."""
     sections = site.sections
+    first = first_section(sections)
+    plots = list(first.plots) if first else []
+    plots.sort(key=lambda plot: MAIN.index(plot.metric) if plot.metric in MAIN else len(MAIN))
     return {
         "stats": content.counts(site.context.runs, site.groups),
-        "sections": sections,
-        "headlines": headlines(sections),
-        # Rate and distortion head the page; a plot against a cost stands with its task.
-        "hero": next((s for s in sections if s.plots and not s.plots[0].against), None),
-        "bd": content.savings(sections, site.context.styles),
-        "teasers": [(of_suite, of_suite.originals[0]) for of_suite in site.samples],
+        "first": first,
+        "plots": plots[:PLOTS],
+        "table": overview(sections, site.context),
+        "tasks": task_links(sections),
+        "galleries": [(f"{of.suite}, {of.view}", gallery_address(of.key)) for of in site.samples],
     }

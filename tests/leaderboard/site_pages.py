@@ -46,10 +46,23 @@ def pages(folder: Path) -> dict[str, Reader]:
     return {p.relative_to(folder).as_posix(): Reader(p.read_text()) for p in sorted(folder.rglob("*.html"))}
 
 
+NATURAL = "Reconstruction on starter-natural, 256"
+"""The accessible name of the table of `made_runs`' first suite, on the page of its task."""
+
+
+def task_page(folder: Path, task: str = "reconstruction") -> str:
+    """The page of a task in the site at `folder`."""
+    return (folder / "task" / f"{task}.html").read_text()
+
+
+def table_of(page: str, table: str) -> str:
+    """The markup inside the table whose accessible name is `table`."""
+    return page.split(f'aria-label="{table}"', 1)[1].split("</table>", 1)[0]
+
+
 def row_of(page: str, title: str, table: str) -> str:
     """The markup of one row of the table whose accessible name is `table`."""
-    inside = page.split(f'aria-label="{table}"', 1)[1].split("</table>", 1)[0]
-    return next(r for r in inside.split("<tr")[1:] if f">{title}</a>" in r)
+    return next(r for r in table_of(page, table).split("<tr")[1:] if f">{title}</a>" in r)
 
 
 def data_of(folder: Path, name: str) -> Any:

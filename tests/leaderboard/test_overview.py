@@ -8,7 +8,7 @@ from pathlib import Path
 import made_runs
 import pytest
 from made_runs import score
-from site_pages import data_of, row_of
+from site_pages import NATURAL, data_of, row_of, table_of, task_page
 
 from vtbench import leaderboard
 from vtbench.reporting.measured import is_cost
@@ -28,19 +28,16 @@ def test_a_rate_stands_in_the_cell_of_its_own_suite(tmp_path: Path) -> None:
         text = [score("cer", 0.08), score("bpp", page_bits)]
         made_runs.write(tmp_path / f"{name}-text", **common, task="text", suite="starter-text", scores=text)
     page = leaderboard.build([tmp_path], tmp_path / "site").read_text()
-    table = page.split('aria-label="At a glance: Codecs"', 1)[1].split("</table>", 1)[0]
-    assert "bit/px</span>" not in table, "no column of rates for all suites together"
-    rows = cells(row_of(page, "PNG", "At a glance: Codecs"))
-    with_rate = {cell: re.findall(r"<small>([\d.]+) bit/px", cell) for cell in rows}
-    of_text = [rates for cell, rates in with_rate.items() if "0.08" in cell]
-    of_photos = [rates for cell, rates in with_rate.items() if "lossless" in cell or "1.000" in cell]
-    assert of_text == [["0.840"]]
-    assert of_photos
-    assert all(rates == ["10.040"] for rates in of_photos)
-    assert not re.search(r'class="rank"[^>]*>\s*\d', table), "a place belongs to one suite"
+    rows = cells(row_of(page, "PNG", "All systems"))
+    heads = re.findall(r'data-c="([a-z0-9-]+)"', table_of(page, "All systems"))[1:]
+    by_head = dict(zip(heads, rows, strict=True))
+    assert ">10.040<" in by_head["bpp"], "the column of rates is the first suite's"
+    assert "0.0800" in by_head["cer"]
+    assert re.findall(r"at ([\d.]+) bit/px", by_head["cer"]) == ["0.840"], "the rate of the text's own suite"
+    assert all("0.840" not in cell for head, cell in by_head.items() if head != "cer")
     # The place of the text's suite: WebP spends less, PNG stands beside it in its band.
-    titles = [cell for cell in rows if "0.08" in cell]
-    assert "of 2 at 0.5–1 bit/px" in titles[0]
+    assert "of 2 at 0.5–1 bit/px" in by_head["cer"]
+    assert "0.5–1 bit/px" not in by_head["place"], "a place belongs to one suite"
 
 
 def test_lossless_sorts_as_the_best(tmp_path: Path) -> None:
@@ -50,10 +47,9 @@ def test_lossless_sorts_as_the_best(tmp_path: Path) -> None:
     made_runs.write(tmp_path / "jpeg", name="jpeg", title="JPEG", scores=[score("psnr", 40.0), score("bpp", 2.0)])
     path = tmp_path / "png" / "rows.jsonl"
     path.write_text(path.read_text().replace("identical to the original", "lossless (identical pixels)"))
-    page = leaderboard.build([tmp_path / "png", tmp_path / "jpeg"], tmp_path / "site").read_text()
-    for table in ("Reconstruction: Codecs", "At a glance: Codecs"):
-        row = row_of(page, "PNG", table)
-        assert re.search(r'data-v="Infinity"[^>]*>\s*(<a[^>]*>)?lossless', row)
+    index = leaderboard.build([tmp_path / "png", tmp_path / "jpeg"], tmp_path / "site").read_text()
+    for page, table in ((task_page(tmp_path / "site"), NATURAL), (index, "All systems")):
+        assert re.search(r'data-v="Infinity"[^>]*>\s*lossless', row_of(page, "PNG", table))
     (run,) = data_of(tmp_path / "site", "values/png")["runs"]
     assert [m["values"] for m in run["metrics"] if m["name"] == "psnr"] == [["lossless"] * 5 + [41.0]]
 
@@ -80,14 +76,17 @@ def test_the_tokenizers_share_of_an_fid_is_no_cost(tmp_path: Path, valued: bool)
     run = read_runs([tmp_path])[0]
     costs = [line["metric"] for line in lines if is_cost(run, str(line["metric"]))]
     assert costs == ["image-seconds-p50", "peak-memory", "parameters", "acceptance"]
-    page = leaderboard.build([tmp_path], tmp_path / "site").read_text()
-    quality, speed = page.split("<summary>Speed, memory and size</summary>")
-    assert "tokenizer rfid" in quality
-    assert "gfid gap" in quality
-    assert "tokenizer rfid" not in speed.split("</details>")[0]
-    assert "image seconds p50" in speed
-    assert re.search(r"<li[^>]*>resident memory of the whole process</li>", speed), "whose memory it is"
-    assert "(best)" not in speed
+    leaderboard.build([tmp_path], tmp_path / "site")
+    page = task_page(tmp_path / "site", "generation")
+    groups = dict(re.findall(r'data-c="([a-z0-9-]+)" data-g="([^"]+)"', page))
+    if valued:
+        assert groups["tokenizer-rfid"] == groups["gfid-gap"] == "Quality"
+    else:
+        assert "tokenizer rfid, gfid gap — no tokenizer" in page
+    assert {groups[name] for name in costs} == {"Speed, memory and size"}
+    assert re.search(r"<li[^>]*>resident memory of the whole process</li>", page), "whose memory it is"
+    best = [cell for row in page.split("<tr")[2:] for cell in cells(row) if "(best)" in cell]
+    assert not [cell for cell in best if any(f'data-l="{name.replace("-", " ")}"' in cell for name in costs)]
     own = (tmp_path / "site" / "model" / "one.html").read_text()
     assert "tokenizer-rfid" in own.split("<h4>Speed, memory and size</h4>")[0]
     assert "image-seconds-p50" in own.split("<h4>Speed, memory and size</h4>")[1]

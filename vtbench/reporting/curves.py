@@ -65,21 +65,42 @@ def rate(run: Run, others: Iterable[Run] = ()) -> float | None:
     return None
 
 
+def rates(runs: Sequence[Run]) -> dict[str, float | None]:
+    """`rate` of every run among `runs`, by run id."""
+    known: dict[tuple[Any, ...], float] = {}
+    for run in runs:
+        own = value(run, RATE)
+        if own is not None:
+            known.setdefault((system(run), _images(run)), own)
+    return {
+        identity(run): known.get((system(run), _images(run))) if (own := value(run, RATE)) is None else own
+        for run in runs
+    }
+
+
 def _images(run: Run) -> tuple[Any, ...]:
     """Equal for runs that sent the same pixels through their systems."""
     asked = question(run)
     return (*asked.images, asked.fit, limit(run))
 
 
-def curves(runs: Sequence[Run], y: str = "psnr", *, others: Sequence[Run] = (), cost: str | None = None) -> list[Curve]:
+def curves(
+    runs: Sequence[Run],
+    y: str = "psnr",
+    *,
+    others: Sequence[Run] = (),
+    rates: Mapping[str, float | None] | None = None,
+    cost: str | None = None,
+) -> list[Curve]:
     """The curves of runs of one question; a run without a rate or without `y` has no point (it stays in the table).
 
-    others: runs in which a run without a rate may find its own. cost: a metric that stands on the axis in place of the
-    rate, as what a generator's image takes.
+    others: runs in which a run without a rate may find its own; rates: those of all, by run id, where they are known.
+    cost: a metric that stands on the axis in place of the rate, as what a generator's image takes.
     """
     points: dict[str, list[Point]] = {}
     for run in runs:
-        x, quality = rate(run, others) if cost is None else value(run, cost), score(run, y)
+        bits = rate(run, others) if rates is None else rates[identity(run)]
+        x, quality = bits if cost is None else value(run, cost), score(run, y)
         if x is None or x <= 0 or quality is None or quality.value is None:
             continue
         points.setdefault(curve_key(run), []).append(Point(run, x, quality.value, quality.low, quality.high))
@@ -95,11 +116,15 @@ def _curve(key: str, title: str, points: Sequence[Point]) -> Curve:
 
 def _titles(runs: Mapping[str, Run]) -> dict[str, str]:
     """A title for the curve of each run; where several would read alike, with what tells them apart."""
+    facts = {key: _facts(run) for key, run in runs.items()}
+    by_title: dict[str, list[list[str]]] = {}
+    for key, run in runs.items():
+        by_title.setdefault(model_title(run), []).append(facts[key])
     out = {}
     for key, run in runs.items():
-        alike = [_facts(other) for other in runs.values() if model_title(other) == model_title(run)]
-        apart = [n for n in range(len(_facts(run))) if len({other[n] for other in alike}) > 1]
-        words = ", ".join(filter(None, (_facts(run)[n] for n in apart)))
+        alike = by_title[model_title(run)]
+        apart = [n for n in range(len(facts[key])) if len({other[n] for other in alike}) > 1]
+        words = ", ".join(filter(None, (facts[key][n] for n in apart)))
         if not words and len(alike) > 1:
             words = f"run {identity(run)[:8]}"
         out[key] = f"{model_title(run)} ({words})" if words else model_title(run)
@@ -163,12 +188,15 @@ class Savings:
     """Whether any other system has points enough for a curve."""
 
 
-def bd_table(drawn: Sequence[Curve], metric: str, better: str = "higher") -> Savings | None:
-    """BD-rate of every curve against the codec curve with most points (the first of equals); None without an anchor."""
+def bd_table(
+    drawn: Sequence[Curve], metric: str, better: str = "higher", *, anchor: Curve | None = None
+) -> Savings | None:
+    """BD-rate of every curve against `anchor`, or else the codec curve with most points (the first of equals); None
+    without an anchor."""
     anchors = [c for c in drawn if c.kind == "codec" and len(c.points) >= MIN_POINTS]
-    if not anchors:
+    if anchor is None and not anchors:
         return None
-    anchor = max(anchors, key=lambda c: len(c.points))
+    anchor = anchor or max(anchors, key=lambda c: len(c.points))
     lines = []
     for curve in drawn:
         if curve.key == anchor.key:

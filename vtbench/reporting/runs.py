@@ -6,11 +6,12 @@ finite as None. Only these two files know how a record is stored; reports and pa
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from vtbench.reporting.values import finite, known_fields, listed, mapping, text, whole_number
 from vtbench.results.record import Run
@@ -18,6 +19,24 @@ from vtbench.results.record import Run
 KINDS = ("codec", "continuous", "discrete", "closed", "generator")
 """Kinds of systems, in the order in which tables follow each other. Ranks never join two of them."""
 NO_REASON = "the run states no reason"
+
+
+T = TypeVar("T")
+
+
+def once(of: Callable[[Run], T]) -> Callable[[Run], T]:
+    """Computed once a run, whose record does not change, and kept with it as functools.cached_property would."""
+    name = f"_{of.__name__}"
+
+    @functools.wraps(of)
+    def kept(run: Run) -> T:
+        known = run.__dict__
+        if name not in known:
+            known[name] = of(run)
+        value: T = known[name]
+        return value
+
+    return kept
 
 
 def kind_order(kind: str) -> int:
@@ -35,6 +54,7 @@ def record(run: Run) -> dict[str, Any]:
     return run.info.as_dict()
 
 
+@once
 def identity(run: Run) -> str:
     """The run's id: the hash of its question."""
     return str(run.info.get("id", ""))
@@ -49,6 +69,7 @@ def is_complete(run: Run) -> bool:
     return status(run) == "complete"
 
 
+@once
 def is_ranked(run: Run) -> bool:
     return run.info.get("ranked") is True and is_complete(run)
 
@@ -161,6 +182,7 @@ def family(run: Run) -> str | None:
     return text(section(run, "model").get("family"))
 
 
+@once
 def kind(run: Run) -> str:
     """One of KINDS; empty where the record does not say."""
     return str(section(run, "model").get("kind", ""))
@@ -177,6 +199,7 @@ def knob(run: Run) -> tuple[str | None, Any]:
     return (str(name), options(run).get(name)) if name else (None, None)
 
 
+@once
 def curve_key(run: Run) -> str:
     """Equal for runs that lie on one curve: the same model, weights, adapter and dtype, and options that differ in the
     knob only. A knob may choose the weights, a network a quality: then their origin must be equal, not they."""
@@ -237,6 +260,7 @@ def _loaded(run: Run) -> list[Any]:
     return [model_name(run), {**stated, "files": files}, adapter_sha256(run), dtype(run), other]
 
 
+@once
 def system(run: Run) -> str:
     """What is measured, whatever it is measured on: equal for runs of the same model, options, weights and dtype."""
     return json.dumps([*_loaded(run), options(run)], sort_keys=True, default=str)
@@ -302,6 +326,7 @@ class Question(NamedTuple):
         return self.suite, self.view, self.fingerprint
 
 
+@once
 def question(run: Run) -> Question:
     return Question(
         task_name(run),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, KeysView, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -33,8 +34,7 @@ class Record(BaseModel):
 
     @classmethod
     def _field(cls, key: str) -> str | None:
-        fields = cls.model_fields
-        return key if key in fields else next((n for n, f in fields.items() if f.alias == key), None)
+        return _field_of(cls, key)
 
     def get(self, key: str, default: Any = None) -> Any:
         try:
@@ -65,6 +65,13 @@ class Record(BaseModel):
 
 
 Mapping.register(Record)
+
+
+@functools.lru_cache(maxsize=1024)
+def _field_of(record: type[Record], key: str) -> str | None:
+    """The field that has a key, by its name or its alias; a page asks this a million times."""
+    fields = record.model_fields
+    return key if key in fields else next((n for n, f in fields.items() if f.alias == key), None)
 
 
 R = TypeVar("R", bound=Record)
