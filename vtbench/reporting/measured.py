@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from vtbench.reporting.runs import NO_REASON, record, section, suite_images
+from vtbench.reporting.runs import NO_REASON, once, record, section, suite_images
 from vtbench.reporting.values import finite, known_fields, listed, mapping, text, whole_number
 from vtbench.results.record import Run, Score
 from vtbench.types.metric import MetricCard
@@ -43,13 +43,18 @@ def scores(run: Run) -> list[Score]:
     return [_score(s) for s in run.scores]
 
 
+@once
+def _by_metric(run: Run) -> dict[str, Score]:
+    return {s.metric: s for s in reversed(run.scores)}
+
+
 def score(run: Run, metric: str) -> Score | None:
-    stated = run.score(metric)
+    stated = _by_metric(run).get(metric)
     return None if stated is None else _score(stated)
 
 
 def value(run: Run, metric: str) -> float | None:
-    stated = run.score(metric)
+    stated = _by_metric(run).get(metric)
     return None if stated is None else stated.value
 
 

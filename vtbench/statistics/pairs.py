@@ -148,7 +148,7 @@ def _permutation_p(systems: Systems, a: Places, b: Places) -> Floats:
 
 def _student_p(systems: Systems, a: Places, b: Places) -> Floats:
     """Student's p of differences of means; 1 for proportions, and where the differences do not scatter."""
-    from scipy.stats import t
+    from scipy.special import stdtr
 
     n = systems.n
     apart = systems.parts[:, a] - systems.parts[:, b]
@@ -158,7 +158,7 @@ def _student_p(systems: Systems, a: Places, b: Places) -> Floats:
     if systems.shares:
         sure &= np.array([not systems.proportions(int(i), int(j)) for i, j in zip(a, b, strict=True)], dtype=bool)
     p: Floats = np.ones(len(a))
-    p[sure] = 2 * t.sf(difference[sure] / error[sure], n - 1)
+    p[sure] = 2 * stdtr(n - 1, -difference[sure] / error[sure])
     return p
 
 
