@@ -32,7 +32,7 @@ class Group:
     protocol: str
     images: int | None
     runs: Sequence[Run]
-    _cards: dict[str, MetricCard | None] = field(default_factory=dict, repr=False, compare=False)
+    _cards: dict[str, MetricCard | None] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def where(self) -> str:

@@ -78,14 +78,12 @@ def _newest(runs: Sequence[Run]) -> Run:
 
 def figures(sections: Sequence[tuple[Section, Sequence[Run]]], site: Site) -> list[tuple[Section, Figure]]:
     """For every task the model's own points of the metric that decides there; a single point is no curve."""
-    # Points lead from a page that lies in a folder.
-    labels = {run: replace(label, href=f"../{label.href}") for run, label in site.context.labels.items()}
-    context = replace(site.context, labels=labels)
+    context = site.context
     out = []
     for section, members in sections:
         own = replace(section.group, runs=members)
         metrics = [section.by] if section.by else []
-        faded = {identity(run) for run in own.runs if site.context.banner is None and not records.is_ranked(run)}
+        faded = {identity(run) for run in own.runs if context.banner is None and not records.is_ranked(run)}
         plots = rate_figures(own, context, metrics, faded) or cost_figures(own, context, metrics, faded)
         out += [(section, plot) for plot in plots[:1]]
     return out
