@@ -6,6 +6,8 @@ from markupsafe import Markup
 
 from vtbench.reporting.runs import KINDS
 
+COLOURS = 8
+"""Classes of colours that the sheet has, `k0` to `k7`; kinds have the first of them."""
 SHAPES = {"codec": "circle", "continuous": "square", "discrete": "triangle", "closed": "diamond", "generator": "cross"}
 
 

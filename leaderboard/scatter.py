@@ -8,7 +8,8 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from vtbench.leaderboard.plot import COLOURS, linear_ticks, marker, plain
+from vtbench.leaderboard.axes import linear_ticks, plain
+from vtbench.leaderboard.marks import COLOURS, marker
 from vtbench.leaderboard.words import DIRECTIONS, number
 
 WIDTH, HEIGHT = 760, 380
