@@ -63,7 +63,9 @@ def _card(
     paper: str = "2406.07548",
     alias: str | None = None,
     note: str = _PAGE,
+    stated_in: str | None = None,
 ) -> Card:
+    """stated_in: where the weights are named, if not by the README."""
     quantizer = arch["quantizer"]
     bits, codes = quantizer["bits"], quantizer["codebook_size"]
     return Card(
@@ -75,7 +77,7 @@ def _card(
         licence="MIT",
         paper=f"https://arxiv.org/abs/{paper}",
         code="https://github.com/zhaoyue-zephyrus/bsq-vit",
-        sources=_SOURCES,
+        sources={**_SOURCES, "weights": stated_in} if stated_in else _SOURCES,
         weights=(weights,),
         tokens_at_256=1024,
         alphabets=(codes,) if bits is None else (2,) * bits,
@@ -159,6 +161,7 @@ CARDS = (
         _bits(18, 1),
         _file("checkpoint.pt", hub="huaweilin/bsqvit_256x256", ema=False),
         alias="bsqvit",
+        stated_in="huaweilin/bsqvit_256x256, which VTBench reads",
         note="Which of upstream's files it is, is not stated; 18 bits are assumed. VTBench takes the raw weights.",
     ),
     _card(
@@ -176,6 +179,7 @@ CARDS = (
         _file("l24sq_vit_256.pt"),
         paper="2512.14697",
         alias="l24sq_vit_256",
+        stated_in="zhaoyue-zephyrus/bsq-vit@37d212d README.md names none",
         note="Upstream gives no link to the weights, nor the file's name: --checkpoint takes the user's own.",
     ),
 )

@@ -16,7 +16,7 @@ _SOURCES = {
         licence="README.md:61, LICENSE",
         trained_on="README.md names none",
         arch="chameleon/inference/vqgan.py",
-        weights="README.md (by a form)",
+        weights="README.md (by a form; VTBench reads huaweilin/chameleon_vqvae)",
     ),
     _ANOLE: stated(
         "GAIR-NLP/anole@af563fa",

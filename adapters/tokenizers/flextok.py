@@ -109,7 +109,7 @@ CARDS = (
     _card(18, 18, "in1k", "ImageNet-1k"),
     # The tables do not say which of the two d18-d28 they measured; ImageNet is what they measure on.
     _card(18, 28, "in1k", "ImageNet-1k", _PUBLISHED),
-    _card(18, 28, "dfn", "DFN-2B"),
+    _card(18, 28, "dfn", "DFN"),
 )
 
 

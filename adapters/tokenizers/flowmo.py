@@ -14,7 +14,7 @@ _SOURCES = stated(
     licence="LICENSE",
     trained_on="README.md:25-31",
     arch="flowmo/configs/base.yaml, README.md:36-75",
-    weights="README.md",
+    weights="README.md:115-116",
 )
 
 _TABLE = "FlowMo table 1 (arXiv:2503.11056)"

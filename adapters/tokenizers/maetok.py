@@ -16,11 +16,11 @@ _SOURCES = stated(
     weights="README.md:48-49",
     arch="modelling/modules/timm_vit, demo/maetok.ipynb",
 )
-_SOURCES["licence"] = "the hub's model cards; the repository states none"
+_SOURCES["licence"] = "Hhhhhhao/continuous_tokenizer@7cc3e96 has no licence file; the hub's pages show none"
 
 _README = "README of Hhhhhhao/continuous_tokenizer (arXiv:2502.03444)"
 _GPS = "GPSToken README"
-_LICENCE = "Apache-2.0 (the hub's model card; the code states none)"
+_LICENCE = "none stated (neither in the repository nor on the hub's pages as read)"
 
 
 def _card(name: str, side: int, published: tuple[Published, ...]) -> Card:

@@ -13,7 +13,7 @@ _SOURCES = stated(
     licence="LICENSE",
     trained_on="configs/tokenizer_l.yaml:43-46",
     arch="configs/tokenizer_*.yaml",
-    weights="tok_demo.py",
+    weights="tok_demo.py:14 (XL; L by analogy)",
 )
 
 

@@ -16,10 +16,10 @@ _SOURCES = stated(
     arch="configs/softvq-l-64.yaml",
     weights="README.md:63-72",
 )
-_SOURCES["licence"] = "the hub's model cards; the repository states none"
+_SOURCES["licence"] = "Hhhhhhao/continuous_tokenizer@7cc3e96 has no licence file; the hub's pages show none"
 
 _README = "README of Hhhhhhao/continuous_tokenizer (arXiv:2412.10958)"
-_LICENCE = "Apache-2.0 (the hub's model card; the code states none)"
+_LICENCE = "none stated (neither in the repository nor on the hub's pages as read)"
 # configs/softvq-l-64.yaml; the repository has no other configuration.
 _QUANTIZER = {"type": "softvq", "codebook_size": 8192, "num_codebooks": 4, "tau": 0.07, "l2_norm": True}
 

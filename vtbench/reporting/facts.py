@@ -31,14 +31,14 @@ def facts_of(card: Card) -> tuple[Fact, ...]:
 
 
 def _facts(card: Card) -> Iterator[Fact]:
-    at = card.sources.get
+    at, by_option = card.sources.get, f"by the option {card.knob}" if card.knob else None
     if card.kind in ("discrete", "continuous"):
-        tokens = None if card.tokens_at_256 is None else f"{card.tokens_at_256:,}"
+        tokens = by_option if card.tokens_at_256 is None else f"{card.tokens_at_256:,}"
         yield Fact("tokens", tokens, at("tokens_at_256") or at("arch"))
         if card.kind == "discrete":
-            yield Fact("codebook", codebook(card.alphabets), at("alphabets") or at("arch"))
+            yield Fact("codebook", codebook(card.alphabets) or by_option, at("alphabets") or at("arch"))
         else:
-            channels = None if card.latent_channels is None else f"{card.latent_channels:,}"
+            channels = by_option if card.latent_channels is None else f"{card.latent_channels:,}"
             yield Fact("channels", channels, at("latent_channels") or at("arch"))
     if card.kind == "generator":
         yield Fact("tokenizer", card.tokenizer, at("tokenizer"))

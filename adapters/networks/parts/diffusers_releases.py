@@ -19,7 +19,7 @@ GPS = "README of xtudbxk/GPSToken"
 _DC_AE = "VGT README, after the paper (arXiv:2410.10733)"
 _DC = stated("mit-han-lab/efficientvit@de7d773", trained_on='applications/dc_ae/README.md ("Training Dataset")')
 _DC["licence"] = "LICENSE.txt on the hub; mit-han-lab/efficientvit@de7d773 LICENSE"
-_RAE = stated("bytetriper/RAE@a4d18c4", licence="LICENSE", weights='README.md, "Download Pre-trained Models"')
+_RAE = stated("bytetriper/RAE@a4d18c4", licence="LICENSE")
 _DINOV2, _SIGLIP2, _MAE = "arXiv:2304.07193", "arXiv:2502.14786", "arXiv:2111.06377"
 _SEEN = {_DINOV2: "LVD-142M", _SIGLIP2: "WebLI", _MAE: "ImageNet-1k"}
 
