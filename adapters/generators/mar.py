@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from vtbench.models import checkpoint, fill
 from vtbench.models.native_generator import NativeGenerator, build
+from vtbench.models.network import build_network, load_class
 from vtbench.types.cards import Card, Family, Fixed, Published, Weights, stated
 from vtbench.types.conditions import samples
+from vtbench.types.errors import VtbenchError
 
 _SOURCES = stated(
     "LTH14/mar@fe470ac",
@@ -44,6 +48,12 @@ def _card(
             "cfg_schedule": "linear",
             "temperature": 1.0,
             "num_sampling_steps": "100",
+            # plain, or speculative: CSpD, a smaller MAR's checkpoint drafting (defaults of its run.py).
+            "decoding": "plain",
+            "draft": "",
+            "draft_iterations": 8,
+            "inner_temperature": 42.0,
+            "target_share": 0.15,
         },
         published=(
             Published("fid", fid, _README, samples("ADM", 50_000)),
@@ -107,10 +117,48 @@ CARDS = (
 
 
 def _sample(generator: NativeGenerator, labels: Any, noise: Any) -> tuple[Any, dict[str, float]]:
-    options = dict(generator.options)
-    sections = str(options.pop("num_sampling_steps"))
-    latents = generator.network.generate(labels, noise, sections=sections, **options)
-    return generator.of_latents(latents, generator.network.pixels), {"nfe": float(options["num_iter"])}
+    options, network = dict(generator.options), generator.network
+    sections, mode, path, ahead, inner, share = (
+        options.pop(n)
+        for n in ("num_sampling_steps", "decoding", "draft", "draft_iterations", "inner_temperature", "target_share")
+    )
+    if mode not in ("plain", "speculative"):
+        raise VtbenchError(f"decoding is {mode!r}, but must be plain or speculative")
+    if mode == "plain":
+        latents = network.generate(labels, noise, sections=str(sections), **options)
+        return generator.of_latents(latents, network.pixels), {"nfe": float(options["num_iter"])}
+    speculate = load_class("vtbench.adapters.networks.speculative_continuous:generate")
+    latents, cost = speculate(
+        network,
+        _draft(generator, str(path)),
+        labels,
+        noise,
+        sections=str(sections),
+        num_draft=ahead,
+        inner_temperature=inner,
+        ratio=share,
+        **options,
+    )
+    return generator.of_latents(latents, network.pixels), cost
+
+
+def _draft(generator: NativeGenerator, path: str) -> Any:
+    """The smaller MAR of the option, its sizes read off its tensors, and kept."""
+    import torch
+
+    if not path:
+        raise VtbenchError("speculative decoding needs a smaller model: give its checkpoint by --option draft=FILE")
+    if path not in generator.kept:
+        files = {"model": Path(path)}
+        tensors = checkpoint.read(files["model"], generator.card.weights[0].key)
+        infer = load_class(FAMILY.network or "").infer_arch
+        arch = infer({name: tuple(t.shape) for name, t in tensors.items()}, generator.card.arch)
+        if arch is None:
+            raise VtbenchError(f"{path} is no checkpoint of MAR: the draft must be a smaller model of the family")
+        network = fill.fill(build_network(FAMILY, arch, random=False), generator.card, files)
+        network = network.to(device=generator.device, dtype=getattr(torch, generator.dtype))
+        generator.kept[path] = network.eval().requires_grad_(False)
+    return generator.kept[path]
 
 
 FAMILY: Family = Family(

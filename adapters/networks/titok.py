@@ -235,10 +235,13 @@ class TiTok(nn.Module):
         Returns (B, colours, image_size, image_size) in `value_range`, unclamped.
         """
         self._check(latent, size, text_guidance)
-        dtype = self.decoder.decoder_embed.weight.dtype
         if self.quantize is not None:
             latent = self.quantize.lookup(latent, (1, latent.shape[1]))
-        out = self.decoder(latent.to(dtype), text_guidance)
+        return self.painted(latent, text_guidance)
+
+    def painted(self, latent: Tensor, text: Tensor | None = None) -> Tensor:
+        """Quantized or continuous latents (B, token_size, 1, n) -> (B, colours, image_size, image_size), unclamped."""
+        out = self.decoder(latent.to(self.decoder.decoder_embed.weight.dtype), text)
         if self.pixel_quantize is not None:
             out = torch.einsum("nchw,cd->ndhw", out.softmax(dim=1), self.pixel_quantize.embedding.weight)
         if self.pixel_decoder is not None:

@@ -1,5 +1,6 @@
-"""D-AR, DiT, ENAT, FAR, MaskGen, PixelDiT and TokenBridge as generators: batches, caches, options, refusals.
+"""D-AR, DiT, ENAT, FAR, MaskGen, self-guided MaskGIT, PixelDiT and TokenBridge as generators.
 
+Batches, caches, options, refusals.
 Parity with upstream is tests/proving/test_generator_parity.py's.
 """
 
@@ -40,6 +41,7 @@ TINY: dict[str, tuple[str, dict[str, Any] | None, dict[str, Any]]] = {
     "far-text": ("far", {**FAR, "buffer_size": 0}, {"cfg": 2.0}),
     "maskgen-kl": ("maskgen__kl", None, {"num_iter": 3, "cfg": 3.0, "temperature": 1.0, "aesthetic_score": 6.0}),
     "maskgen-vq": ("maskgen__vq", None, {"num_sample_steps": 3, "guidance_scale": 3.0, "randomize_temperature": 1.5}),
+    "maskgit-sg": ("maskgit-sg__cls", None, {"timesteps": 3, "guidance_scale": 1.0, "temperature": 4.5}),
     "pixeldit": ("pixeldit__c2i", None, {"num_steps": 3, "guidance": 3.25, "timeshift": 2.0, "last_step": 0.1}),
     "tokenbridge": ("tokenbridge-gen__tiny", None, {"num_iter": 3, "cfg": 3.0, "temperature": 0.9}),
 }
@@ -154,6 +156,7 @@ class _Tokenizer:
         ("far-base", "far", {}, 10),
         ("maskgen-vq-l", "maskgen-vq", {"num_sample_steps": 2}, 2),
         ("maskgen-kl-l", "maskgen-kl", {"num_iter": 2}, 2),
+        ("maskgit-sg-256", "maskgit-sg", {"timesteps": 2}, 4),
         ("pixeldit-xl-256-ep320", "pixeldit", {"num_steps": 2}, 2),
         ("tokenbridge-large", "tokenbridge", {"num_iter": 2}, 2),
     ],

@@ -205,7 +205,7 @@ def check_generator(facts: Mapping[str, Any], path: Path) -> None:
     if not isinstance(facts["family"], str):
         raise VtbenchError(f"{path}: family is {facts['family']!r}, but must be a family's name")
     objects = ("config", "inputs", "outputs", "state_dict", "float64_rerun", "noise_shapes", "aux_state_dicts")
-    for key in (*objects, "settings"):
+    for key in (*objects, "settings", "tolerance"):
         if facts.get(key) is not None and not isinstance(facts[key], dict):
             raise VtbenchError(f"{path}: {key} is {type(facts[key]).__name__}, but must be a JSON object")
     for run, settings in (facts.get("settings") or {}).items():

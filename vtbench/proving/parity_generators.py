@@ -27,7 +27,7 @@ from vtbench.models.names import compare_names, is_optional, names_of
 from vtbench.models.network import build_network, load_class
 from vtbench.models.replay import Inputs, Replay, settings_of
 from vtbench.proving.fixtures import Report
-from vtbench.proving.rounding import Array, measure
+from vtbench.proving.rounding import JUMP, Array, measure
 from vtbench.types.errors import VtbenchError
 
 if TYPE_CHECKING:
@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     import torch
 
 RELATIVE = 1e-4
-"""A float array may differ by this share of its spread: the project's limit for logits, whose spread is about one.
-Where a sampler of many passes amplifies rounding beyond that, `rounding` measures how far."""
+"""A float array may differ by this share of its spread: the project's limit for logits, whose spread is about one; by
+more where the file says so (`tolerance`: twenty times what upstream's own array is off in float64). Where a sampler of
+many passes amplifies rounding beyond that, `rounding` measures how far."""
 
 
 class GeneratorCheck:
@@ -91,8 +92,14 @@ class GeneratorCheck:
             else:
                 array = arrays[name] = Array(theirs, 0.0, ours[name].cpu())
                 if theirs.is_floating_point():
-                    array.plain = RELATIVE * array.spread
+                    array.plain = max(RELATIVE * array.spread, min(self._stated(name), JUMP * array.spread))
         return arrays
+
+    def _stated(self, name: str) -> float:
+        """The limit that the file has for an array, of upstream's own run in float64; 0 where it has none."""
+        stated = (self.facts.get("tolerance") or {}).get(name)
+        good = isinstance(stated, int | float) and not isinstance(stated, bool) and stated >= 0
+        return float(stated) if good else 0.0
 
     def filled_network(self) -> Any:
         """The network, filled as the fixture's was; what does not fit is written into the report."""
