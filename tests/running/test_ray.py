@@ -5,16 +5,20 @@ One cluster of this machine for the whole file. What takes no Ray is in test_han
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny_features
-from support import BAD_ADAPTERS, cuts, stable
+from support import BAD_ADAPTERS, ROOT, cuts, stable
 
 from vtbench.results.record import read_run
 from vtbench.running import evaluate as here
@@ -39,7 +43,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with pytest.MonkeyPatch.context() as patch:
         # Workers are processes below Ray's, which have these from the beginning.
         patch.setenv("OMP_NUM_THREADS", "1")
-        patch.setenv("SLOW", "0.25")
+        patch.setenv("SLOW", "0.6")
         patch.setenv("VTBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
         with connected("local", 2, "cpu") as cluster:
             patch.delenv("SLOW")
@@ -102,10 +106,11 @@ def test_one_process_three_shards_and_two_workers_say_the_same(
 def test_a_worker_that_is_killed_in_mid_run_changes_nothing_and_is_named(
     cluster: Cluster, ask: dict[str, Any], whole: dict[str, Any], tmp_path: Path
 ) -> None:
+    """Two batches are kept, one of each worker; the next ones take so long that this process is never behind."""
     killed: list[int] = []
 
     def kill(model: str, task: str, done: int, total: int) -> None:
-        if task == "spread" and done == 3 * BATCH and not killed:
+        if task == "spread" and done == 2 * BATCH and not killed:
             number = min(cluster.actors)
             killed.append(cluster.processes[number])
             os.kill(killed[0], signal.SIGKILL)
@@ -116,6 +121,67 @@ def test_a_worker_that_is_killed_in_mid_run_changes_nothing_and_is_named(
     assert said(run.path) == whole
     assert killed
     gone = [line for line in lines if f"(process {killed[0]}) is gone" in line]
-    assert len(gone) == 1
+    assert len(gone) == 1, lines
     assert "goes to others" in gone[0]
     assert gone[0] in run.info.notes
+
+
+def test_an_interrupted_command_leaves_no_process_and_the_next_one_goes_on(
+    ask: dict[str, Any], whole: dict[str, Any], tmp_path: Path
+) -> None:
+    """Ctrl-C reaches every process of the terminal; a scheduler's SIGTERM, which takes the same way, only the first."""
+    words = ["evaluate", ask["models"], "--images", ask["images"], "--view", "native", "--task", ask["tasks"][0]]
+    words += ["--save", "tokens,features", "--out", str(tmp_path / "out"), "--ray", "local", "--workers", "1"]
+    shared_memory = set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()
+    environment = {**os.environ, "SLOW": "1", "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vtbench", *words],
+        env=environment,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        while process.poll() is None and not any(f.stat().st_size for f in tmp_path.glob("out/*/rows.jsonl")):
+            time.sleep(0.05)
+        begun = below(process.pid)
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode, out) == (130, ""), err
+    assert "stopped; finished batches are kept, run the same command again to go on" in err
+    # Ray's three, and a worker: they were there, and are gone when the command is.
+    assert len(begun) > 2
+    until = time.monotonic() + 10
+    while time.monotonic() < until and any(map(alive, begun)):
+        time.sleep(0.05)
+    assert [p for p in begun if alive(p)] == []
+    assert not os.path.isdir("/dev/shm") or set(os.listdir("/dev/shm")) <= shared_memory
+    (path,) = (tmp_path / "out").glob("slow*")
+    assert read_run(path).info.status == "interrupted"
+    assert 0 < len(stable(path)) < IMAGES
+    assert said(here.evaluate(Request(**ask, out=tmp_path / "out")).runs[0].path) == whole
+
+
+def alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def below(process: int) -> list[int]:
+    """The processes that a process has started, and theirs."""
+    children: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit() and alive(int(name)):
+            with contextlib.suppress(OSError):
+                parent = int(Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[1])
+                children.setdefault(parent, []).append(int(name))
+    out = list(children.get(process, []))
+    for child in out:
+        out.extend(children.get(child, []))
+    return out

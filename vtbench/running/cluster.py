@@ -10,9 +10,11 @@ import contextlib
 import os
 import secrets
 import shutil
+import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -36,6 +38,8 @@ SETTINGS = {
     "RAY_worker_niceness": "0",
 }
 """Ray's, where the user has not set them: it reports nothing, changes no variable of CUDA, starts no other Python."""
+SCRATCH = "vtb-ray-"
+"""How folders begin that hold Ray's logs and sockets, before the command's process."""
 TOKEN = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE")
 """How a user says who may talk to a cluster; one of this machine has a token of its own unless they do."""
 
@@ -113,7 +117,8 @@ def _ray_at(ray: Any, address: str, workers: int | None) -> Iterator[None]:
         os.environ[TOKEN[0]] = secrets.token_hex(32)
     try:
         _init(ray, address, scratch, workers)
-        yield
+        with _terminated_as_interrupted():
+            yield
     finally:
         with contextlib.suppress(Exception):
             ray.shutdown()
@@ -121,6 +126,23 @@ def _ray_at(ray: Any, address: str, workers: int | None) -> Iterator[None]:
             os.environ.pop(TOKEN[0], None)
         if scratch is not None:
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """A scheduler's SIGTERM ends the command as Ctrl-C does; Ray's own handler would print where it was, and abort."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _kind(device: str | None) -> str:
@@ -148,9 +170,14 @@ def _check_address(address: str) -> None:
 
 
 def _scratch() -> str:
-    """Where Ray keeps its logs and sockets while the command lasts."""
+    """Where Ray keeps its logs and sockets while the command lasts; what commands that were killed left is removed."""
     base = tempfile.gettempdir()
-    return tempfile.mkdtemp(prefix="vtb-ray-", dir=base if len(base) < SOCKETS - 16 else "/tmp")
+    base = base if len(base) < SOCKETS - 24 else "/tmp"
+    for left in Path(base).glob(f"{SCRATCH}*-*"):
+        process = left.name.removeprefix(SCRATCH).partition("-")[0]
+        if process.isdigit() and not _alive(int(process)) and left.stat().st_uid == os.getuid():
+            shutil.rmtree(left, ignore_errors=True)
+    return tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}-", dir=base)
 
 
 def _init(ray: Any, address: str, scratch: Path | None, workers: int | None) -> None:
@@ -217,8 +244,13 @@ def _end(cluster: Cluster) -> None:
 
 
 def _alive(process: int) -> bool:
+    """Whether there is such a process; one that has ended and waits to be asked how is gone."""
     try:
-        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
+        os.kill(process, 0)
+    except ProcessLookupError:
         return False
-    return state != "Z"
+    except OSError:
+        return True
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return True

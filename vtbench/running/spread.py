@@ -29,6 +29,8 @@ from vtbench.scoring.feature_cache import Say
 def evaluate(request: Request, progress: Progress | None = None, say: Say | None = None) -> Evaluation:
     """As `running.evaluate.evaluate`, by `request.workers` workers of the cluster at `request.ray`."""
     request = request.checked()
+    # A wrong task or folder is said before a cluster is started.
+    request.questions()
     with connected(str(request.ray), request.workers, request.device) as cluster:
         return evaluating.evaluate(request, progress, say, Spread(cluster, say or _silent))
 

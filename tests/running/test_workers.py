@@ -1,0 +1,310 @@
+"""Workers in this process, without Ray: the same rows, who may take part, what is refused before anything begins."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import BAD_ADAPTERS, command, cuts, stable
+
+from vtbench.results.files import read_lines
+from vtbench.results.record import read_run
+from vtbench.running import cluster as clusters
+from vtbench.running import evaluate as here
+from vtbench.running.cluster import Cluster, connected
+from vtbench.running.request import Request
+from vtbench.running.spread import Spread
+from vtbench.types.errors import VtbenchError
+
+
+class _Errors:
+    class RayError(Exception):
+        pass
+
+
+class Ray:
+    """As much of Ray as is used, with actors that are objects of this process and calls that are threads."""
+
+    exceptions = _Errors
+
+    def __init__(self, make: Callable[[], Any], resources: dict[str, float] | None = None) -> None:
+        self.make, self.resources, self.connected = make, resources or {}, False
+
+    def remote(self, cls: Any) -> Any:
+        return self
+
+    def options(self, **_: Any) -> Any:
+        ray = self
+
+        class Start:
+            def remote(self) -> Any:
+                return _Actor(ray.make())
+
+        return Start()
+
+    def wait(self, references: list[Future[Any]], num_returns: int, timeout: float | None) -> Any:
+        done, rest = wait(references, timeout, FIRST_COMPLETED if num_returns == 1 else "ALL_COMPLETED")
+        return list(done)[:num_returns] if num_returns == 1 else list(done), list(rest)
+
+    def get(self, reference: Future[Any]) -> Any:
+        return reference.result()
+
+    def kill(self, actor: Any) -> None:
+        pass
+
+    def is_initialized(self) -> bool:
+        return self.connected
+
+    def init(self, **_: Any) -> None:
+        self.connected = True
+
+    def shutdown(self) -> None:
+        self.connected = False
+
+    def cluster_resources(self) -> dict[str, float]:
+        return self.resources
+
+
+class _Actor:
+    def __init__(self, worker: Any) -> None:
+        self.worker = worker
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self.worker, name)
+
+        class Call:
+            @staticmethod
+            def remote(*words: Any) -> Future[Any]:
+                answer: Future[Any] = Future()
+
+                def run() -> None:
+                    try:
+                        answer.set_result(method(*words))
+                    except BaseException as bad:
+                        answer.set_exception(bad)
+
+                threading.Thread(target=run, daemon=True).start()
+                return answer
+
+        return Call
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    return cuts(tmp_path / "images", 10)
+
+
+class Altered(Spread):
+    """Its orders are changed on the way, as if worker and command were on different machines."""
+
+    change: Callable[[dict[str, Any]], None] = staticmethod(lambda order: None)
+
+    def asked(self, ask: Any) -> Any:
+        other = Altered(self.cluster, self.say, ask)
+        other.change = self.change
+        return other
+
+    def _order(self, job: Any, start: Any) -> dict[str, Any]:
+        order = super()._order(job, start)
+        self.change(order)
+        return order
+
+
+def spread(
+    images: Path, out: Path, name: str, change: Callable[[dict[str, Any]], None] = lambda order: None, **more: Any
+) -> tuple[Any, list[str]]:
+    import torch
+
+    from vtbench.running.worker import Worker
+
+    lines: list[str] = []
+    engine = Altered(Cluster(Ray(Worker), "local", 2, "cpu", torch.get_num_threads()), lines.append)
+    engine.change = change
+    request = Request(
+        f"{BAD_ADAPTERS}@{name}", images=images, view="native", tasks=["compression"], batch_size=3, out=out, **more
+    )
+    return here.evaluate(request, None, lines.append, engine), lines
+
+
+def alone(images: Path, out: Path, name: str, **more: Any) -> Any:
+    request = Request(
+        f"{BAD_ADAPTERS}@{name}", images=images, view="native", tasks=["compression"], batch_size=3, out=out, **more
+    )
+    return here.evaluate(request)
+
+
+@pytest.mark.parametrize("name", ["right", "slow"])
+def test_rows_tokens_pictures_and_what_could_not_be_read(name: str, images: Path, tmp_path: Path) -> None:
+    (images / "04.png").write_bytes(b"no picture")
+    save = ["images", "tokens"]
+    one, two = alone(images, tmp_path / "one", name, save=save), spread(images, tmp_path / "two", name, save=save)[0]
+    a, b = one.runs[0].path, two.runs[0].path
+    assert stable(a) == stable(b)
+    files = [sorted(str(p.relative_to(x)) for p in x.rglob("*") if p.is_file()) for x in (a, b)]
+    assert files[0] == files[1]
+    for file in files[0]:
+        if not file.startswith(("rows.", "run.", "scores.", "config.")):
+            assert (a / file).read_bytes() == (b / file).read_bytes(), file
+    infos = [read_run(x).info for x in (a, b)]
+    assert infos[0].status == infos[1].status == "incomplete"
+    assert infos[0].model.macs == infos[1].model.macs
+    assert infos[1].peak_memory_bytes
+
+
+def test_a_model_that_raises_leaves_the_rows_that_one_process_leaves(images: Path, tmp_path: Path) -> None:
+    one, (two, _) = alone(images, tmp_path / "one", "raises"), spread(images, tmp_path / "two", "raises")
+    assert one.failures == two.failures
+    assert len(two.failures) == 1
+    rows = [
+        [{**row, "seconds": 0} for file in (tmp_path / x).glob("*/rows.jsonl") for row in read_lines(file)]
+        for x in ("one", "two")
+    ]
+    assert rows[0] == rows[1]
+
+
+def test_it_goes_on_where_another_command_was_stopped(images: Path, tmp_path: Path) -> None:
+    def stop(model: str, task: str, done: int, total: int) -> None:
+        if task == "compression" and done == 6:
+            raise KeyboardInterrupt
+
+    request = Request(
+        f"{BAD_ADAPTERS}@slow", images=images, view="native", tasks=["compression"], batch_size=3, out=tmp_path / "out"
+    )
+    with pytest.raises(KeyboardInterrupt):
+        here.evaluate(request, stop)
+    (path,) = (tmp_path / "out").glob("slow*")
+    assert read_run(path).info.status == "interrupted"
+    assert len(stable(path)) == 6
+    assert spread(images, tmp_path / "out", "slow")[0].runs[0].path == path
+    assert stable(path) == stable(alone(images, tmp_path / "alone", "slow").runs[0].path)
+
+
+def test_more_workers_than_batches_are_said(images: Path, tmp_path: Path) -> None:
+    result, lines = spread(images, tmp_path / "out", "right", limit=3)
+    assert not result.failures
+    assert "3 images in batches of 3 are work for 1 of 2 workers" in lines
+
+
+def _packages(order: dict[str, Any]) -> None:
+    order["surroundings"]["packages"] = {**order["surroundings"]["packages"], "torch": "1.0"}
+
+
+def _at(*path: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    def change(order: dict[str, Any]) -> None:
+        inner = order
+        for name in path[:-1]:
+            inner[name] = dict(inner[name])
+            inner = inner[name]
+        inner[path[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        pytest.param(_at("surroundings", "vtbench", value="0.0"), "the command 0.0: install the same", id="vtbench"),
+        pytest.param(_packages, "the command 1.0: install the same", id="torch"),
+        pytest.param(_at("request", "images", value="/nowhere"), "no suite, folder or glob '/nowhere'", id="no folder"),
+        pytest.param(_at("question", "suite", value="0" * 64), "the images' contents", id="other pictures"),
+        pytest.param(_at("question", "model", "weights", value="0"), "the model's weights", id="other weights"),
+        pytest.param(_at("question", "code", value="0"), "the code of vtbench", id="other code"),
+        pytest.param(_at("question", "device", value="cuda"), "the kind of device", id="other device"),
+        pytest.param(_at("question", "rule", value=0), "rule", id="other rule"),
+        pytest.param(_at("images", value=11), "it sees 10 images, the command 11", id="other count"),
+        pytest.param(_at("unavailable", value=["psnr"]), "psnr can be had there and not", id="a metric more"),
+    ],
+)
+def test_a_worker_that_sees_something_else_is_refused_by_its_name(
+    change: Callable[[dict[str, Any]], None], sentence: str, images: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(VtbenchError) as refused:
+        spread(images, tmp_path / "out", "right", change)
+    text = str(refused.value)
+    assert sentence in text
+    assert f"(process {os.getpid()}) takes no part: " in text
+    assert text.startswith("worker ")
+    assert not list((tmp_path / "out").glob("*/rows.jsonl"))
+
+
+def test_a_worker_of_another_device_is_refused(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vtbench.running import setups
+
+    names = iter(("a processor", "another", "a third", "a fourth"))
+    facts = setups.provenance.device_facts
+    monkeypatch.setattr(setups.provenance, "device_facts", lambda device: {**facts(device), "cpu": next(names)})
+    with pytest.raises(VtbenchError, match="the numbers of one run are of one kind of device"):
+        spread(images, tmp_path / "out", "right")
+
+
+# -- before anything begins --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        ("--ray local --workers 0", "--workers 0: give a number of workers, 1 or more"),
+        ("--ray local --workers -3", "--workers -3: give a number of workers, 1 or more"),
+        ("--workers 2", "give --ray local, or its address"),
+        ("--ray nowhere", "--ray 'nowhere' is no address"),
+        ("--ray ray://nowhere", "--ray 'ray://nowhere' is no address"),
+        ("--ray host:99999", "--ray 'host:99999' is no address"),
+        ("--ray 127.0.0.1:1", "nothing answers at 127.0.0.1:1"),
+        ("--ray ray://127.0.0.1:1", "nothing answers at 127.0.0.1:1"),
+        ("--ray local --device cuda:1", "Ray gives every worker a GPU of its own; give --device cuda"),
+        ("--ray local --batch-size 0", "--batch-size 0 tries batches on this machine"),
+        ("--ray local --task generation", "the task generation is for generators"),
+    ],
+)
+def test_what_makes_no_sense_is_one_sentence(flags: str, sentence: str, images: Path, tmp_path: Path) -> None:
+    code, out, err = command("evaluate", "jpeg", "--images", images, "--out", tmp_path / "out", *flags.split())
+    assert (code, out) == (2, "")
+    assert sentence in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_ray_it_says_how_to_install_it(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    code, _, err = command("evaluate", "jpeg", "--images", images, "--out", tmp_path / "out", "--ray", "local")
+    assert code == 2
+    assert "--ray needs the package ray, which is not installed: pip install '.[ray]'" in err
+
+
+@pytest.mark.parametrize(
+    ("device", "resources", "workers", "sentence"),
+    [
+        ("cuda", {"GPU": 4.0, "CPU": 64.0}, 8, "--workers 8 wants as many GPUs, and the cluster at auto has 4: give 4"),
+        ("cuda", {"CPU": 64.0}, None, "wants as many GPUs, and the cluster at auto has 0"),
+        ("cpu", {"CPU": 3.0}, 4, "--workers 4 wants as many cores, and the cluster at auto has 3"),
+    ],
+)
+def test_fewer_places_than_workers_are_refused(
+    device: str, resources: dict[str, float], workers: int, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clusters, "library", lambda: Ray(object, resources))
+    with pytest.raises(VtbenchError) as refused, connected("auto", workers, device):
+        pass
+    assert sentence in str(refused.value)
+
+
+def test_by_default_there_is_a_worker_for_each_gpu_or_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(clusters, "library", lambda: Ray(object, {"GPU": 4.0, "CPU": 64.0}))
+    with connected("auto", None, "cuda") as cluster:
+        assert (cluster.wanted, cluster.threads, cluster.kind) == (4, 16, "cuda")
+    with connected("auto", None, None) as cluster:
+        assert (cluster.wanted, cluster.threads, cluster.kind) == (64, 1, "cpu")
+
+
+def test_objects_and_generators_are_not_for_workers(images: Path, tmp_path: Path) -> None:
+    with pytest.raises(VtbenchError, match="an object of this process, which no worker has"):
+        Request([object()], images=images, out=tmp_path, ray="local").checked()
+    with pytest.raises(VtbenchError, match="draw with `vtbench generate ngram-kmeans --ray local`"):
+        Request(["ngram-kmeans"], out=tmp_path, ray="local").checked()
