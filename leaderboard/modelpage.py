@@ -69,6 +69,10 @@ def card_facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
     if isinstance(alphabets, (list, tuple)) and alphabets:
         same = len(set(map(str, alphabets))) == 1
         out.append(("alphabets", f"{alphabets[0]} × {len(alphabets)} books" if same else in_words(alphabets)))
+    sources = card.get("sources")
+    if isinstance(sources, Mapping) and sources:
+        stated_in = "; ".join(f"{str(name).replace('_', ' ')}: {source}" for name, source in sources.items())
+        out.append(("stated in", short(stated_in, 600)))
     return out
 
 

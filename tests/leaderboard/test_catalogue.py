@@ -7,6 +7,7 @@ import html
 import re
 from pathlib import Path
 
+import made_runs
 import pytest
 from site_pages import EVIL, Reader, check_only_own_scripts
 
@@ -124,6 +125,14 @@ def test_numbers_of_reducers_are_those_published(shared: Path) -> None:
     assert ours == theirs
 
 
+def test_a_measured_model_leads_to_its_page(tmp_path: Path) -> None:
+    made_runs.write(tmp_path / "runs" / "a", name="dct", kind="codec", n=2)
+    leaderboard.build([tmp_path / "runs" / "a"], tmp_path / "site")
+    row = table((tmp_path / "site" / "published.html").read_text(), "Models").split("dct ", 1)[1].split("</th>")[0]
+    assert '<a href="model/dct.html">measured</a>' in row
+    assert (tmp_path / "site" / "model" / "dct.html").is_file()
+
+
 def hostile() -> Catalogue:
     """A family of a plug-in with markup in every string, and addresses that would run."""
     numbers = (Published("rfid", 1.0, EVIL, _256, EVIL), Published("rfid", 2.0, EVIL), Published(EVIL, 3.0, "b", _256))
@@ -137,7 +146,15 @@ def hostile() -> Catalogue:
 
 
 def test_markup_in_every_string_of_a_plug_in() -> None:
-    facts = {"field": hostile(), "METRICS": METRICS, "root": "", "here": "published.html", "tabs": [], "versions": []}
+    facts = {
+        "field": hostile(),
+        "METRICS": METRICS,
+        "measured": {},
+        "root": "",
+        "here": "published.html",
+        "tabs": [],
+        "versions": [],
+    }
     text = rendering.environment().get_template("published.html.j2").render(facts)
     reader = Reader(text)
     check_only_own_scripts("published.html", reader)
