@@ -1,0 +1,75 @@
+"""published.html in a real Chromium: filters, the address that keeps them, no script at all, print to A4."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from chromium import Chromium, chromium
+
+from vtbench import leaderboard
+
+SHOWN = "return [...document.querySelectorAll('#cards tr[id]')].filter((row) => row.offsetHeight).length"
+CUT = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Chromium]:
+    with chromium() as session:
+        yield session
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("catalogue") / "site"
+    leaderboard.build([], folder)
+    return folder / "published.html"
+
+
+def test_filters_and_the_address_that_keeps_them(browser: Chromium, page: Path) -> None:
+    browser.open(page)
+    everything = browser.js(SHOWN)
+    assert everything > 300
+    browser.find("#catalogue [name=find]").send_keys("RQVAE")
+    assert browser.wait("return document.querySelector('.shown').textContent.startsWith('6 of ')")
+    assert browser.js("return location.hash") == "#find=RQVAE"
+    assert (
+        browser.js("return [...document.querySelectorAll('#claims tbody')].filter((b) => b.offsetHeight).length") == 0
+    )
+    browser.open(page, "find=titok&disputed=1")
+    assert browser.js(SHOWN) == 1
+    browser.open(page, "kind=generator&find=nothing-like-this")
+    assert browser.js(SHOWN) == 0
+    assert browser.js("return document.querySelector('.nothing').offsetHeight") > 0
+    browser.open(page, "kind=no-such-kind")
+    assert browser.js(SHOWN) == everything
+    assert browser.complaints() == []
+    assert not [address for address in browser.requests() if address.startswith("http")]
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_nothing_is_wider_than_the_window(browser: Chromium, page: Path, width: int) -> None:
+    browser.open(page, width=width)
+    assert browser.js(CUT) <= 0
+
+
+def test_without_scripts_all_of_it_is_there(browser: Chromium, page: Path) -> None:
+    browser.scripts(False)
+    try:
+        browser.open(page)
+        assert not browser.find("#catalogue").is_displayed()
+        assert browser.find("#cards tbody:last-of-type tr:last-of-type").is_displayed()
+    finally:
+        browser.scripts(True)
+
+
+def test_print_cuts_nothing(browser: Chromium, page: Path) -> None:
+    browser.open(page, width=703)  # A4 less its margins, in CSS pixels
+    browser.media("print", dark=True)
+    try:
+        wide = "return [...document.querySelectorAll('table')].filter((t) => t.scrollWidth > innerWidth).length"
+        assert browser.js(wide) == 0
+        assert browser.js("return getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    finally:
+        browser.media()
