@@ -9,6 +9,10 @@ from vtbench.types.cards import Card, Family, Fixed, Weights, stated
 
 _SOURCES = stated(
     "JiwanHur/UnlockMGM@33e139a",
+    licence="has no licence file",
+    trained_on="README.md:32, 70-71",
+    weights="README.md:70-71",
+    tokenizer="README.md:34-37 (MaskGIT's)",
     arch="configs/ft_256_toast_cls_b256_corr.yaml",
     options="evaluations/sample_sg_256.py",
 )
@@ -22,7 +26,7 @@ def _card(size: int, warmth: float) -> Card:
         kind="generator",
         title=f"MaskGIT with self-guidance, {size} x {size}",
         sizes=Fixed(size),
-        licence="not stated",
+        licence="none stated (the repository has no licence file)",
         paper="https://arxiv.org/abs/2410.13136",
         code="https://github.com/JiwanHur/UnlockMGM",
         sources=_SOURCES,
