@@ -49,3 +49,27 @@ def test_json_holds_what_the_table_leaves_out(nothing_here: Path) -> None:
     assert all("https://" in w["how"] or "pip install" in w["how"] for w in by_hand)
     assert report["machine"]["devices"][0] == "cpu"
     assert report["machine"]["threads"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"VTBENCH_OFFLINE": "1"}, "VTBENCH_OFFLINE is set: nothing is downloaded · cache"),
+        ({}, "downloads are allowed · cache"),
+        ({"HTTPS_PROXY": "http://me:secret@proxy.example:3128"}, "allowed by the proxy proxy.example:3128 · cache"),
+        ({"HTTPS_PROXY": "proxy.example:3128", "NO_PROXY": "huggingface.co"}, "downloads are allowed · cache"),
+        ({"HF_ENDPOINT": "https://me:secret@mirror.example/"}, "allowed, the hub's from mirror.example · cache"),
+    ],
+)
+def test_it_says_how_downloads_come(variables: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vtbench.cli.catalogue import doctor
+    from vtbench.cli.diagnosis import diagnosis
+
+    for name in ("VTBENCH_OFFLINE", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "HF_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    text = diagnosis(doctor())
+    assert said in " ".join(text.split())
+    assert "secret" not in text

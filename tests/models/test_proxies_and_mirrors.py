@@ -20,6 +20,8 @@ from support import noise, python
 
 from vtbench.models import files, weights
 from vtbench.models.hub_files import stated
+from vtbench.models.load import load
+from vtbench.results.record import WeightsRecord
 from vtbench.types.cards import Card, Fixed, Weights
 from vtbench.types.errors import Unavailable, VtbenchError
 
@@ -137,6 +139,12 @@ def test_a_file_comes_by_the_mirror_and_is_what_the_hub_states(mirror: Files) ->
     count = len(mirror.asked)
     assert weights.find(BY_HUB) == found
     assert len(mirror.asked) == count, "what is here asks nobody"
+
+
+def test_a_record_says_who_states_the_digest() -> None:
+    for name, by in (("kmeans-vq", "card"), ("jpeg", None)):
+        files_of = WeightsRecord.model_validate(load(name).weights).files
+        assert [one.stated_by for one in files_of] == ([by] if by else [])
 
 
 def test_another_file_than_the_hub_states_is_refused_and_deleted(mirror: Files, tmp_path: Path) -> None:

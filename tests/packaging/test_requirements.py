@@ -81,3 +81,16 @@ def test_what_no_extra_can_bring_is_of_an_extra_and_excluded_by_us() -> None:
 def test_no_requirement_is_without_a_lower_bound() -> None:
     lines = [*PROJECT["dependencies"], *(r for v in PROJECT["optional-dependencies"].values() for r in v)]
     assert [r for r in lines if ">=" not in r and not r.startswith("vtbench[")] == []
+
+
+def test_no_hint_names_the_package_index() -> None:
+    """vtbench is on none yet: what is said must work in a checkout."""
+    pages = [
+        ROOT / name for name in ("README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md")))
+    ]
+    folders = ("vtbench", "adapters", "tasks", "leaderboard", "benchmarks")
+    sources = [p for folder in folders for p in (ROOT / folder).rglob("*.py") if not p.is_symlink()]
+    hint = re.compile(r"pip install(?: -\S+)* '?vtbench\b")
+    assert len(sources) > 300
+    assert [p.name for p in (*pages, *sources) if hint.search(p.read_text(encoding="utf-8"))] == []
+    assert errors.how_to_install("hub") == "pip install '.[hub]' in the checkout of vtbench"

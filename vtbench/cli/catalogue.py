@@ -7,6 +7,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import urllib.parse
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from vtbench import registry
 from vtbench.models.licences import licence_of, restricts
 from vtbench.types.cards import Card, Weights, with_weights_of
-from vtbench.types.environment import cache_dir, offline
+from vtbench.types.environment import HUB, cache_dir, hub_address, offline
 from vtbench.types.errors import how_to_install
 from vtbench.types.version import VERSION
 
@@ -212,11 +213,23 @@ def doctor() -> dict[str, Any]:
         "machine": _machine(),
         "packages": provenance.packages(),
         "offline": offline(),
+        "network": _network(),
         "cache": str(cache_dir()),
         "extras": [_extra(name) for name in EXTRAS],
         "metric_weights": metric_weights.status(check=True),
         "plugins": registry.broken_plugins(),
     }
+
+
+def _network() -> str:
+    """How downloads come: not at all, or by which proxy and mirror."""
+    from vtbench.images.web import by_proxy
+
+    if offline():
+        return "VTBENCH_OFFLINE is set: nothing is downloaded"
+    address = hub_address()
+    host = urllib.parse.urlsplit(address).hostname or "HF_ENDPOINT"
+    return f"downloads are allowed{by_proxy(HUB)}" + (f", the hub's from {host}" if address != HUB else "")
 
 
 def _machine() -> dict[str, Any]:

@@ -23,14 +23,13 @@ def diagnosis(report: Mapping[str, Any]) -> str:
 def _parts(report: Mapping[str, Any]) -> Iterator[str]:
     machine = report["machine"]
     release = "" if report["release"] else " (not the release as published: nothing is ranked)"
-    network = "VTBENCH_OFFLINE is set: nothing is downloaded" if report["offline"] else "downloads are allowed"
     cores = f"{machine['threads']} threads of {machine['cores']} cores"
     yield "\n".join(
         _wrapped(line)
         for line in (
             f"vtbench {report['vtbench']}{release}",
             f"Python {report['python']} · {', '.join(machine['devices'])} · {cores}",
-            f"{network} · cache {home(report['cache'])}",
+            f"{report['network']} · cache {home(report['cache'])}",
         )
     )
     yield _wrapped(", ".join(f"{name} {version}" for name, version in report["packages"].items()))
