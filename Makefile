@@ -8,7 +8,7 @@ OLDEST := .venv-oldest
 QUICK := $(addprefix tests/, types statistics results images metrics cli/test_surface.py \
 	running/test_quickstart_numbers.py test_layers.py)
 
-.PHONY: demo test check lint release oldest clean
+.PHONY: demo test check lint pages release oldest clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -39,7 +39,11 @@ lint: $(VENV)/.test
 
 check: lint test
 
-release: $(BIN)/python
+# What is written from the cards: every address of a download.
+pages: $(BIN)/python
+	$(BIN)/python -m benchmarks.downloads > docs/downloads.md
+
+release: pages
 	$(BIN)/python -m vtbench.results.provenance
 
 # By hand, not in CI: the lowest version of every requirement that pyproject.toml admits. Python 3.11 to 3.13, for which
