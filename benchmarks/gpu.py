@@ -148,7 +148,7 @@ def evaluated(loaded: Loaded, folder: Path, count: int, batch: int, metrics: Seq
         shutil.rmtree(out)
 
 
-def passes(loaded: Loaded, files: Sequence[Path], batch: int, names: Sequence[str]) -> float:
+def passes(loaded: Loaded, files: Sequence[Path], batch: int, names: Sequence[str], most: float = 2.0) -> float:
     """Seconds an image of the networks alone: the model, then each metric's, on both sides."""
     device, model = loaded.device, loaded.model
     pixels = torch.stack([Pictures(files)[k % len(files)] for k in range(batch)]).to(device)
@@ -174,7 +174,7 @@ def passes(loaded: Loaded, files: Sequence[Path], batch: int, names: Sequence[st
 
     once()
     begin, rounds = time.perf_counter(), 0
-    while rounds < 3 or (time.perf_counter() - begin < 2 and rounds < 50):
+    while rounds < 3 or (time.perf_counter() - begin < most and rounds < 50):
         once()
         rounds += 1
     return (time.perf_counter() - begin) / rounds / batch
@@ -220,7 +220,7 @@ def timed(work: Callable[[], None], count: int, device: str) -> Timed:
 
 
 def row(model: str, dtype: str, what: str, result: Timed, against: float | None, wanted: float | None) -> str:
-    cells = [model, dtype, what, f"{result.rate:.0f}", "" if against is None else f"{against / result.rate:.3f}"]
+    cells = [model, dtype, what, f"{result.rate:.4g}", "" if against is None else f"{against / result.rate:.3f}"]
     cells += ["" if wanted is None else f"{wanted:.2f}"]
     cells += ["" if result.idle is None else f"{result.idle:.0%}"]
     cells += ["" if result.memory is None else f"{result.memory:.1f}"]
