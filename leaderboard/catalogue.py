@@ -98,6 +98,7 @@ class Catalogue:
     present: int
     """Systems of the field that are."""
     reductions: tuple[field.Reduction, ...]
+    elsewhere: tuple[field.Elsewhere, ...]
 
     @property
     def disputes(self) -> list[tuple[Row, Disagreement]]:
@@ -125,7 +126,7 @@ def catalogue() -> Catalogue:
         not_stated=sum(fact.source is not None and fact.value is None for fact in facts),
         disputed=sum(len(row.disputes) for row in rows),
     )
-    return Catalogue(shelves, counts, absent, len(systems) - len(absent), field.reductions())
+    return Catalogue(shelves, counts, absent, len(systems) - len(absent), field.reductions(), field.elsewhere())
 
 
 def _shelf(family: str, title: str, cards: Sequence[Card]) -> Shelf:

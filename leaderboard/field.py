@@ -1,4 +1,4 @@
-"""The field as others state it, in our words: its systems, here or not, and published numbers of token reduction."""
+"""The field as others state it, in our words: its systems, here or not, and published numbers that no card has."""
 
 from __future__ import annotations
 
@@ -52,9 +52,34 @@ class Reduction:
         return self.note == ASTRAY
 
 
+@dataclass(frozen=True)
+class Elsewhere:
+    """Numbers that were printed of a system, or a setting, of which no card here is: {metric: value as printed}."""
+
+    system: str
+    conditions: str
+    numbers: tuple[tuple[str, str], ...]
+    source: str
+    note: str
+
+
 def _lines(file: str) -> list[dict[str, str]]:
     with (DATA / file).open(encoding="utf-8", newline="") as source:
         return list(csv.DictReader(source))
+
+
+def _pairs(cell: str) -> tuple[tuple[str, str], ...]:
+    """From "GQA=61.9; MMB=64.7"."""
+    return tuple((name, value) for name, _, value in (pair.rpartition("=") for pair in cell.split("; ")))
+
+
+@cache
+def elsewhere() -> tuple[Elsewhere, ...]:
+    """Published numbers that no card has."""
+    return tuple(
+        Elsewhere(r["system"], r["conditions"], _pairs(r["numbers"]), r["source"], r["note"])
+        for r in _lines("claims.csv")
+    )
 
 
 @cache
@@ -75,7 +100,7 @@ def reductions() -> tuple[Reduction, ...]:
             r["model"],
             r["kept"],
             r["of"],
-            tuple((name, score) for name, _, score in (cell.rpartition("=") for cell in r["scores"].split("; "))),
+            _pairs(r["scores"]),
             r["printed_average"],
             r["recomputed_average"],
             r["source"],

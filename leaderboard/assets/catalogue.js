@@ -1,10 +1,13 @@
-// The page is whole without this file. It adds filters to the table of models, and keeps them in the address.
+// The page is whole without this file. It adds filters, and keeps them in the address: words are sought in every table,
+// the others are of models.
 "use strict";
 
 const form = document.getElementById("catalogue");
 const shelves = [...document.querySelectorAll("#cards > tbody")];
 const cards = [...document.querySelectorAll("#cards tr[id]")];
 const claims = new Map([...document.querySelectorAll("#claims > tbody")].map((body) => [body.dataset.of, body]));
+const others = [...document.querySelectorAll(".catalogue:not(#cards):not(#claims) > tbody > tr")];
+for (const row of others) row.words = row.textContent.toLowerCase();
 
 /** Flags are data attributes of a row: data-disputed, data-bare, data-claims. */
 function show() {
@@ -25,6 +28,7 @@ function show() {
     shown += fits;
   }
   for (const shelf of shelves) shelf.hidden = [...shelf.rows].every((row) => !row.id || row.hidden);
+  for (const row of others) row.hidden = !words.every((word) => row.words.includes(word));
   form.querySelector(".shown").textContent = `${shown} of ${cards.length} shown`;
   document.querySelector(".nothing").hidden = shown > 0;
 }

@@ -125,6 +125,31 @@ def test_numbers_of_reducers_are_those_published(shared: Path) -> None:
     assert ours == theirs
 
 
+NUMBER = re.compile(r"\d*\.?\d+")
+COLUMNS = {
+    "published_reconstruction.csv": ("rFID", "PSNR", "SSIM", "LPIPS"),
+    "published_generation.csv": ("gFID", "IS"),
+    "published_geneval.csv": ("overall", "counting"),
+    "published_video.csv": ("PSNR", "SSIM", "LPIPS", "rFVD"),
+    "published_tokbench_text.csv": ("tacc_mean", "tned_mean", "rfid", "psnr"),
+    "published_tokbench_face.csv": ("fsim_mean", "lpips", "ssim"),
+    "published_tokbench_video.csv": ("tacc_mean", "fsim_mean"),
+}
+
+
+@pytest.mark.parametrize("file", sorted(COLUMNS))
+def test_no_published_number_of_the_field_is_missing(file: str, shared: Path) -> None:
+    """On a card or in the list of what no card has: every number of every row of the tables that others gathered."""
+    printed = {number.value for entry in registry.entries() for number in entry.card.published}
+    printed |= {float(n) for claim in field.elsewhere() for _, value in claim.numbers for n in NUMBER.findall(value)}
+    with (shared / file).open() as source:
+        rows = [row for row in csv.DictReader(source) if row.get("method") != "method"]
+    for row in rows:
+        for column in COLUMNS[file]:
+            value = (row[column] or "").partition("+-")[0]  # without its deviation
+            assert {float(n) for n in NUMBER.findall(value)} <= printed, (row, column)
+
+
 def test_a_measured_model_leads_to_its_page(tmp_path: Path) -> None:
     made_runs.write(tmp_path / "runs" / "a", name="dct", kind="codec", n=2)
     leaderboard.build([tmp_path / "runs" / "a"], tmp_path / "site")
@@ -142,7 +167,7 @@ def hostile() -> Catalogue:
     evil = Card(EVIL, EVIL, "discrete", weights=weights, sources={"licence": EVIL}, **more, **links)  # type: ignore[arg-type]
     whole = catalogue()
     same = (evil, Card(EVIL + "-", EVIL, "closed", "t", sizes=Fixed(512)), Card("a.b", EVIL, "codec", "c"))
-    return Catalogue((_shelf(EVIL, EVIL, same),), whole.counts, (), 0, ())
+    return Catalogue((_shelf(EVIL, EVIL, same),), whole.counts, (), 0, (), ())
 
 
 def test_markup_in_every_string_of_a_plug_in() -> None:

@@ -37,6 +37,9 @@ def test_filters_and_the_address_that_keeps_them(browser: Chromium, page: Path) 
     assert (
         browser.js("return [...document.querySelectorAll('#claims tbody')].filter((b) => b.offsetHeight).length") == 0
     )
+    browser.open(page, "find=show-o")
+    assert browser.js(SHOWN) == 0
+    assert "9.26" in browser.find("section[aria-labelledby=elsewhere] tbody").text
     browser.open(page, "find=titok&disputed=1")
     assert browser.js(SHOWN) == 1
     browser.open(page, "kind=generator&find=nothing-like-this")
