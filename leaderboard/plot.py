@@ -50,7 +50,7 @@ def draw(curves: Sequence[Curve], frame: Frame, marks: Marks, published: Sequenc
     ident = frame.ident
     front = front_of(curves, frame, marks)
     out = [
-        f'<svg class="plot" viewBox="0 0 {frame.width} {frame.height}" role="img" '
+        f'<svg class="plot" viewBox="0 0 {frame.width} {frame.height}" role="group" '
         f'aria-labelledby="{ident}-t {ident}-d"><title id="{ident}-t">{escape(frame.title)}</title>'
         f'<desc id="{ident}-d">{escape(frame.y_title)}{arrow}, against {escape(frame.x_title)} on a logarithmic axis: '
         f"{len(points)} runs on {len(curves)} curves. The numbers are in the tables of this site.</desc>",
