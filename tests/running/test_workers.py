@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_features
+from PIL import Image
 from support import BAD_ADAPTERS, command, cuts, stable
 
 from vtbench.results.files import read_lines
@@ -20,6 +23,7 @@ from vtbench.running import evaluate as here
 from vtbench.running.cluster import Cluster, connected
 from vtbench.running.request import Request
 from vtbench.running.spread import Spread
+from vtbench.running.worker import Worker
 from vtbench.types.errors import VtbenchError
 
 
@@ -308,3 +312,94 @@ def test_objects_and_generators_are_not_for_workers(images: Path, tmp_path: Path
         Request([object()], images=images, out=tmp_path, ray="local").checked()
     with pytest.raises(VtbenchError, match="draw with `vtbench generate ngram-kmeans --ray local`"):
         Request(["ngram-kmeans"], out=tmp_path, ray="local").checked()
+
+
+# -- score and generate ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def local(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clusters, "library", lambda: Ray(Worker, {"CPU": 2.0}))
+
+
+def test_score_by_workers_says_what_one_process_says(images: Path, tmp_path: Path, local: None) -> None:
+    for k in range(2):
+        cuts(tmp_path / f"candidate{k}", 10)
+        for path in sorted((tmp_path / f"candidate{k}").iterdir())[k::3]:
+            Image.open(path).quantize(16).convert("RGB").save(path)
+    (tmp_path / "candidate1" / "03.png").write_bytes(b"no picture")
+    tiny_features.task(tmp_path / "code", tag="pairwise")
+    metrics = "psnr,ssim," + f"{tmp_path / 'code' / 'metrics_of_pairwise.py'}@pairwise-fid"
+    words = ["score", images, tmp_path / "candidate0", tmp_path / "candidate1", "--metrics", metrics, "--json"]
+    one, two = command(*words), command(*words, "--ray", "auto", "--workers", "2")
+    assert one[0] == two[0] == 1
+    assert json.loads(one[1]) == json.loads(two[1])
+    assert len(json.loads(one[1])["bad"]) == 1
+    code, _, err = command(*words[:-1], "--set", "--ray", "auto")
+    assert code == 2
+    assert "--ray scores folders in pairs" in err
+
+
+def test_score_refuses_workers_with_other_pictures(
+    images: Path, tmp_path: Path, local: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuts(tmp_path / "candidate", 10)
+
+    def begin(self: Worker, order: dict[str, Any]) -> dict[str, Any]:
+        return Worker.begin(self, {**order, "contents": [order["contents"][0], "0" * 64]})
+
+    monkeypatch.setattr(clusters, "library", lambda: Ray(type("Other", (Worker,), {"begin": begin}), {"CPU": 2.0}))
+    code, _, err = command("score", images, tmp_path / "candidate", "--metrics", "psnr", "--ray", "auto")
+    assert code == 2
+    assert f"its pictures in {tmp_path / 'candidate'} are not those that the command sees" in err
+
+
+GENERATOR = """
+import torch
+from vtbench import Card, Family, Generator, Multiple
+
+
+class Seeds(Generator):
+    def generate(self, prompts, seeds):
+        noise = [torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(s)) for s in seeds]
+        return torch.stack(noise) * (1 + torch.tensor([p.label for p in prompts])[:, None, None, None]) / 2
+
+
+CARD = Card("seeds", "seeds", "generator", "Seeds", sizes=Multiple(), conditioning="class")
+FAMILY = Family("seeds", "Seeds", (CARD,), Seeds)
+"""
+
+
+def test_generate_by_workers_draws_what_one_process_draws(tmp_path: Path, local: None) -> None:
+    (tmp_path / "seeds.py").write_text(GENERATOR)
+    words = [
+        "generate",
+        f"{tmp_path / 'seeds.py'}@seeds",
+        "--suite",
+        "classes:0-1",
+        "--n",
+        "5",
+        "--batch-size",
+        "3",
+        "--out",
+    ]
+    assert command(*words, tmp_path / "one")[0] == 0
+    assert command(*words, tmp_path / "two", "--ray", "auto", "--workers", "2")[0] == 0
+    pictures = [
+        {str(p.relative_to(tmp_path / x)): p.read_bytes() for p in (tmp_path / x / "images").rglob("*.png")}
+        for x in ("one", "two")
+    ]
+    assert pictures[0] == pictures[1]
+    assert len(pictures[0]) == 10
+    lines = [
+        [{**row, "seconds": 0, "warm_up": 0} for row in read_lines(tmp_path / x / "samples.jsonl")]
+        for x in ("one", "two")
+    ]
+    assert lines[0] == lines[1]
+    records = [json.loads((tmp_path / x / "generate.json").read_text()) for x in ("one", "two")]
+    assert records[0]["id"] == records[1]["id"]
+    # Half of it is gone: the next command, by whomever, makes that again.
+    keep = (tmp_path / "two" / "samples.jsonl").read_bytes().splitlines(True)[:4]
+    (tmp_path / "two" / "samples.jsonl").write_bytes(b"".join(keep))
+    assert command(*words, tmp_path / "two", "--ray", "auto", "--workers", "2")[0] == 0
+    assert {p: (tmp_path / "two" / p).read_bytes() for p in pictures[0]} == pictures[0]

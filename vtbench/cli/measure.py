@@ -43,8 +43,11 @@ from vtbench.cli.progress import SCORING, Loading, counter, progress, stage
 from vtbench.types.errors import VtbenchError
 
 if TYPE_CHECKING:
+    from vtbench.models.load import Loaded
+    from vtbench.running.draw import Drawing, Order
     from vtbench.running.evaluation import Evaluation
     from vtbench.running.request import Request
+    from vtbench.running.spread_drawing import Asked
 
 JOINING = "joining shards"
 Tasks = Annotated[
@@ -168,11 +171,14 @@ def score(
     code: Code = None,
     metric_weights: MetricWeights = None,
     as_json: AsJson = False,
+    ray: Ray = None,
+    workers: Workers = None,
 ) -> None:
     """Metrics for image folders without any model: one reference, many candidates."""
     use_weights(metric_weights)
     use_readers(readers)
     names = names_of(metrics)
+    _check_spread(ray, workers, sets or (not candidates and (reference / "run.json").is_file()))
     if not candidates and (reference / "run.json").is_file():
         if icc is not None:
             raise VtbenchError(f"{reference} is a run, which states its own view: leave out --icc")
@@ -188,12 +194,27 @@ def score(
         from vtbench.running import folders
         from vtbench.running import sets as image_sets
 
-        score_all = image_sets.score if sets else folders.score
-        scored = score_all(reference, candidates or [], names, device=device, icc=icc, progress=tick, say=complain)
+        more = {"device": device, "icc": icc, "progress": tick, "say": complain}
+        if ray is not None:
+            from vtbench.running import spread_folders
+
+            scored = spread_folders.score(reference, candidates or [], names, ray=ray, workers=workers, **more)
+        else:
+            score_all = image_sets.score if sets else folders.score
+            scored = score_all(reference, candidates or [], names, **more)
     for note in scored.notes:
         complain(note)
     answer(scored.as_dict(), text.folders(scored), as_json=as_json, json_file=json_file)
     exit_with(f"{item}: {why}" for item, why in scored.bad.items())
+
+
+def _check_spread(ray: str | None, workers: int | None, other: bool) -> None:
+    """Workers score pairs of folders. other: a set or a run is asked for."""
+    from vtbench.running.request import check_workers
+
+    check_workers(ray, workers)
+    if ray is not None and other:
+        raise VtbenchError("--ray scores folders in pairs: a set, and a run, are scored in one process; leave it out")
 
 
 def generate(
@@ -215,33 +236,51 @@ def generate(
     seed: Seed = 0,
     rewritten: Annotated[bool, typer.Option("--rewritten", help="The pipeline rewrites prompts: say so.")] = False,
     as_json: AsJson = False,
+    ray: Ray = None,
+    workers: Workers = None,
 ) -> None:
     """Images from prompts or class labels, each with its seed; resumable per image."""
     known([model])
     with stage(Loading()):
         from vtbench.images.prompts import open_prompts
         from vtbench.models.load import load
-        from vtbench.running.draw import Order, draw
+        from vtbench.running.draw import Order
+        from vtbench.running.request import check_workers
+        from vtbench.running.spread_drawing import Asked
 
+        check_workers(ray, workers)
         accept(accept_licence)
         prompts = open_prompts(suite, rewritten=rewritten)
         loaded = load(
             model,
             single(option),
             checkpoint=checkpoint,
-            device=device,
+            device=device if ray is None else "cpu",
             dtype=dtype,
             generator=True,
             prefix=prefix,
             tokenizer_checkpoint=tokenizer_checkpoint,
         )
-    order = Order(prompts, n, seed, batch_size, loaded.device, loaded.dtype, command_line())
-    with counter("generate") as tick:
-        drawing = draw(loaded, order, out, tick)
+    order = Order(prompts, n, seed, batch_size, device, loaded.dtype, command_line())
+    asked = Asked(model, single(option), suite, rewritten, checkpoint, prefix, tokenizer_checkpoint)
+    drawing = _drawn(loaded, order, out, asked, ray, workers)
     facts = {"out": out, "images": drawing.images, "n": len(drawing.rows), "black": drawing.black}
     answer(facts, f"{len(drawing.rows)} images: {drawing.images}", as_json=as_json)
     if drawing.black:
         complain(f"{len(drawing.black)} images are all black (a safety checker?): {drawing.black[0]} …")
+
+
+def _drawn(loaded: Loaded, order: Order, out: Path, asked: Asked, ray: str | None, workers: int | None) -> Drawing:
+    """The drawing, by this process or by workers, with a bar."""
+    from vtbench.running.cluster import connected
+    from vtbench.running.draw import draw
+    from vtbench.running.spread_drawing import SpreadDrawer
+
+    with counter("generate") as tick:
+        if ray is None:
+            return draw(loaded, order, out, tick)
+        with connected(ray, workers, order.device) as cluster:
+            return draw(loaded, order, out, tick, SpreadDrawer(cluster, asked, complain))
 
 
 def statistics(

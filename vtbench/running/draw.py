@@ -9,24 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vtbench.images.prompts import PromptSuite
-from vtbench.images.reading import rgb_sha256
-from vtbench.images.rounding import to_uint8
 from vtbench.images.seeds import sample_seed
 from vtbench.models.adapter_files import recorded
-from vtbench.models.devices import synchronize
 from vtbench.models.isolation import isolated
 from vtbench.models.load import Loaded
 from vtbench.models.memory import Memory
-from vtbench.models.outputs import check_generated
 from vtbench.results import provenance, sources
 from vtbench.results.drawings import (
     RECORD,
@@ -40,10 +34,9 @@ from vtbench.results.files import NotWritten, append, dumps, own_files, plain, w
 from vtbench.results.folder import RunFolder
 from vtbench.results.record import IDENTITY_RULE, SCHEMA
 from vtbench.results.typed import validated
-from vtbench.types.adapter import Generator, Prompt
-from vtbench.types.errors import RAISED, VtbenchError
+from vtbench.running.sampling import DrawnBatch, Sample, drawn_batch
+from vtbench.types.errors import VtbenchError
 from vtbench.types.foreign import cause
-from vtbench.types.opened import Opened, noting
 
 Tick = Callable[[int, int], None]
 """(images done, images in all)"""
@@ -64,23 +57,6 @@ class Drawing:
     @property
     def black(self) -> list[str]:
         return [row.file for row in self.rows if row.black]
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One image to draw: the prompt, the sample's number, its seed."""
-
-    prompt: Prompt
-    number: int
-    seed: int
-
-    @property
-    def id(self) -> str:
-        return f"{self.prompt.id}/{self.number:05d}"
-
-    @property
-    def file(self) -> str:
-        return f"images/{self.id}.png"
 
 
 @dataclass(frozen=True)
@@ -141,14 +117,18 @@ class Order:
 
 
 @isolated()
-def draw(loaded: Loaded, order: Order, out: Path, progress: Tick | None = None) -> Drawing:
-    """Draws what is missing of the order in the folder `out`, and returns all of it."""
+def draw(
+    loaded: Loaded, order: Order, out: Path, progress: Tick | None = None, drawer: Drawer | None = None
+) -> Drawing:
+    """Draws what is missing of the order in the folder `out`, and returns all of it. drawer: who draws; by default this
+    process."""
+    drawer = drawer or Drawer()
     wanted = order.checked(loaded).samples()
     if out.exists() and not out.is_dir():
         raise VtbenchError(f"--out {out} is a file: give a folder")
     with RunFolder(out):
         own_files(out, (RECORD, SAMPLES, "images"))
-        memory = Memory.begin(order.device)
+        memory = drawer.memory(order)
         info, kept = _record(loaded, order, out, len(wanted))
         for torn in (out / "images").glob("*/.*.png.*"):
             # A kill in the middle of a picture leaves its unfinished copy.
@@ -158,7 +138,9 @@ def draw(loaded: Loaded, order: Order, out: Path, progress: Tick | None = None) 
         if progress is not None:
             progress(done, len(wanted))
         with _failures_recorded(out, info):
-            _batches(loaded, order, out, info, wanted[done:], progress)
+            if done < len(wanted):
+                info["device"] = dict(drawer.ready(loaded, order, len(wanted)))
+            _batches(loaded, order, out, info, wanted[done:], progress, drawer)
         rows = tuple(read_samples(out))
         black = [row.file for row in rows if row.black]
         info |= {"status": "complete", "black": black, "peak_memory": memory.most()}
@@ -167,20 +149,55 @@ def draw(loaded: Loaded, order: Order, out: Path, progress: Tick | None = None) 
 
 
 def _batches(
-    loaded: Loaded, order: Order, out: Path, info: dict[str, Any], left: Sequence[Sample], progress: Tick | None
+    loaded: Loaded,
+    order: Order,
+    out: Path,
+    info: dict[str, Any],
+    left: Sequence[Sample],
+    progress: Tick | None,
+    drawer: Drawer,
 ) -> None:
     """Draws what is left of the order, a batch at a time; `info` is told what the generator reads meanwhile."""
-    drawn = info["n"] - len(left)
-    for first in range(0, len(left), order.batch_size):
-        batch = left[first : first + order.batch_size]
-        _one_batch(loaded, batch, out, order.device, warm_up=drawn == 0 and info["n"] > order.batch_size)
-        drawn += len(batch)
+    finished = info["n"] - len(left)
+
+    def keep(drawn: DrawnBatch) -> None:
+        nonlocal finished
+        _append(out, drawn)
+        finished += len(drawn.rows)
         if late := loaded.read_at_work():
             reads = [*recorded(loaded.files.read, at_work=False), *recorded(late, at_work=True)]
             info["model"] = {**info["model"], "reads": reads}
             write_json(out / RECORD, {**info, "status": "running"})
         if progress is not None:
-            progress(drawn, info["n"])
+            progress(finished, info["n"])
+
+    drawer.batches(loaded, order, left, finished, keep)
+
+
+class Drawer:
+    """What draws an order's batches: this process, unless a subclass says otherwise."""
+
+    def memory(self, order: Order) -> Memory:
+        """Counts the memory that drawing takes, from now on."""
+        return Memory.begin(order.device)
+
+    def ready(self, loaded: Loaded, order: Order, images: int) -> Mapping[str, Any]:
+        """Facts of the device, for the record; raises VtbenchError where the order cannot be drawn so."""
+        return provenance.device_facts(order.device)
+
+    def batches(
+        self,
+        loaded: Loaded,
+        order: Order,
+        left: Sequence[Sample],
+        finished: int,
+        keep: Callable[[DrawnBatch], None],
+    ) -> None:
+        """Draws what is left, and hands every batch to `keep`, in order. finished: images that were drawn before."""
+        for first in range(0, len(left), order.batch_size):
+            batch = left[first : first + order.batch_size]
+            warm_up = first == finished == 0 and len(left) > order.batch_size
+            keep(drawn_batch(loaded, batch, order.device, warm_up=warm_up))
 
 
 @contextlib.contextmanager
@@ -265,66 +282,10 @@ def _kept(out: Path, wanted: Sequence[Sample]) -> int:
     return len(kept)
 
 
-def _one_batch(loaded: Loaded, batch: Sequence[Sample], out: Path, device: str, *, warm_up: bool) -> None:
-    """Draws a batch: its pictures, then its lines."""
-    generator = loaded.generator
-    pixels, seconds = _drawn(generator, batch, device, loaded.system.opened)
-    cost = {k: float(v) for k, v in generator.cost().items()}
-    lines = []
-    for sample, rgb in zip(batch, pixels, strict=True):
-        _save_png(rgb, out / sample.file, out)
-        row = _row(sample, rgb) | {"seconds": seconds, "cost": cost}
-        lines.append(dumps({**row, "warm_up": True} if warm_up else row) + "\n")
-    append(out / SAMPLES, "".join(lines).encode())
-
-
-def _drawn(generator: Generator, batch: Sequence[Sample], device: str, opened: Opened | None) -> tuple[Any, float]:
-    """(uint8 (B, H, W, 3), seconds an image); whatever a generator raises or may not return is a sentence. opened:
-    notes what it reads."""
-    name, prompts = generator.card.name, [s.prompt for s in batch]
-    synchronize(device)
-    start = time.perf_counter()
-    try:
-        with noting(opened):
-            images = generator.generate(prompts, [s.seed for s in batch])
-    except (VtbenchError, KeyboardInterrupt):
-        raise
-    except RAISED as bad:
-        raise VtbenchError(f"{name} raised {type(bad).__name__} on the prompt {prompts[0].id}: {bad}", code=1) from bad
-    synchronize(device)
-    seconds = (time.perf_counter() - start) / len(batch)
-    check_generated(images, name, prompts)
-    rgb = to_uint8(images.detach().to("cpu").float()).permute(0, 2, 3, 1).contiguous().numpy()
-    return rgb, seconds
-
-
-def _save_png(rgb: Any, path: Path, within: Path) -> None:
-    from PIL import Image
-
-    if not path.parent.resolve().is_relative_to(within.resolve()):
-        raise NotWritten(f"{path.parent} is a link to a folder outside {within}: remove it")
-    encoded = io.BytesIO()
-    Image.fromarray(rgb).save(encoded, "PNG", compress_level=1)
-    write_atomic(path, encoded.getvalue())
-
-
-def _row(sample: Sample, rgb: Any) -> dict[str, Any]:
-    """One line of samples.jsonl, without its costs."""
-    prompt = sample.prompt
-    row: dict[str, Any] = {
-        "id": sample.id,
-        "prompt": prompt.id,
-        "sample": sample.number,
-        "seed": sample.seed,
-        "text": prompt.text,
-        "label": prompt.label,
-        "rewritten": prompt.rewritten,
-        "file": sample.file,
-        "sha256": rgb_sha256(rgb),
-        "size": [int(rgb.shape[0]), int(rgb.shape[1])],
-    }
-    if not rgb.any():
-        row["black"] = True
-    if prompt.metadata:
-        row["metadata"] = dict(prompt.metadata)
-    return row
+def _append(out: Path, drawn: DrawnBatch) -> None:
+    """A batch's pictures, then its lines, whoever drew it."""
+    for place, picture in drawn.pictures.items():
+        if not (out / place).parent.resolve().is_relative_to(out.resolve()):
+            raise NotWritten(f"{(out / place).parent} is a link to a folder outside {out}: remove it")
+        write_atomic(out / place, picture)
+    append(out / SAMPLES, "".join(dumps(row) + "\n" for row in drawn.rows).encode())

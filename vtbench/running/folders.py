@@ -31,6 +31,7 @@ from vtbench.scoring.loading import Metrics, load_metrics
 from vtbench.scoring.remarks import stated_profiles
 from vtbench.scoring.scores import Asked, Sides, Tally, scores_of, tally
 from vtbench.types.errors import VtbenchError
+from vtbench.types.item import Item
 from vtbench.types.metric import ImageMetric, RowMetric, SetMetric
 from vtbench.types.version import VERSION
 
@@ -106,17 +107,19 @@ def score(
     icc: str | None = None,
     progress: Tick | None = None,
     say: Say | None = None,
+    through: Through | None = None,
 ) -> Scored:
     """Every metric of every candidate folder against the reference folder. icc: "srgb" converts pictures by the colour
-    profiles that they state. say: takes a sentence on the disk that it takes, before it begins.
+    profiles that they state. say: takes a sentence on the disk that it takes, before it begins. through: what sends the
+    pictures through the metrics; by default this process.
 
     The reference side (features, statistics, stages of networks) is computed once. Raises VtbenchError if the folders
     do not pair; unreadable files are named in `bad` and left out of every candidate.
     """
     names = registry.metric_names(metrics or DEFAULT)
-    original, systems = _opened(reference, candidates)
-    ready = _without_tokens(load_metrics(names, device))
-    view = View.parse("native", "native", icc)
+    pairs = Pairs.opened(reference, candidates, icc)
+    original, systems, view = pairs.original, pairs.systems, pairs.view
+    ready = without_tokens(load_metrics(names, device))
     asked = Asked(TASK, ready, view.protocol, view.fingerprint())
     with tempfile.TemporaryDirectory(prefix="vtbench-") as scratch, contextlib.ExitStack() as stack:
         say_disk_use(say, ready, len(original.items) * (1 + len(systems)), Path(scratch))
@@ -127,19 +130,8 @@ def score(
             Writer(folder, ready, place, Keeping(reference=place is places[0]), device=device)
             for folder, place in zip(folders, places, strict=True)
         ]
-        lanes = [
-            pipeline.Lane(str(path), None, writer, side)
-            for side, (path, writer) in enumerate(zip(candidates, writers, strict=True), 1)
-        ]
         items = original.items
-        sources = [stream.source_of(original, view), *(partners(s.suite, s.items, view) for s in systems)]
-        pipeline.run(
-            lanes,
-            _all_or_none(stream.batches(sources, items, BATCH)),
-            pipeline.Pace(BATCH, 0),
-            device=device,
-            tick=counting(progress, len(items)),
-        )
+        (through or _here(device))(pairs, ready, writers, counting(progress, len(items)))
         out = [
             _candidate(path, asked, folder, _sides(place, places[0]), original)
             for path, folder, place in zip(candidates, folders, places, strict=True)
@@ -161,6 +153,44 @@ def say_disk_use(say: Say | None, metrics: Metrics, images: int, folder: Path) -
 def noted(opened: Iterable[tuple[Path, Suite | ImageSet]]) -> list[str]:
     """The notes on what was opened, each with its path, and once."""
     return list(dict.fromkeys(f"{path}: {note}" for path, images in opened for note in images.notes))
+
+
+def _here(device: str) -> Through:
+    """This process's pipeline."""
+
+    def run(pairs: Pairs, _: Metrics, writers: Sequence[Writer], tick: Callable[[int], None]) -> None:
+        batches = pairs.batches(pairs.original.items)
+        pipeline.run(pairs.lanes(writers), batches, pipeline.Pace(BATCH, 0), device=device, tick=tick)
+
+    return run
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The originals and the candidates, paired by name."""
+
+    original: Suite
+    systems: Sequence[SavedPictures]
+    view: View
+
+    @classmethod
+    def opened(cls, reference: Path, candidates: Sequence[Path], icc: str | None) -> Pairs:
+        return cls(*_opened(reference, candidates), View.parse("native", "native", icc))
+
+    def lanes(self, sinks: Sequence[pipeline.Sink]) -> list[pipeline.Lane]:
+        """One lane a candidate."""
+        ends = enumerate(zip(self.systems, sinks, strict=True), 1)
+        return [pipeline.Lane(str(system.folder), None, sink, side) for side, (system, sink) in ends]
+
+    def batches(self, items: Sequence[Item]) -> Iterator[pipeline.Batch]:
+        """All sides of these items; an item that cannot be read on one side is left out of all."""
+        sources = [stream.source_of(self.original, self.view)]
+        sources += [partners(s.suite, s.items, self.view) for s in self.systems]
+        return _all_or_none(stream.batches(sources, items, BATCH))
+
+
+Through = Callable[[Pairs, Metrics, Sequence[Writer], Callable[[int], None]], None]
+"""Sends pairs through metrics, and has the writers, one a candidate, append what became of them."""
 
 
 def _opened(reference: Path, candidates: Sequence[Path]) -> tuple[Suite, list[SavedPictures]]:
@@ -188,7 +218,7 @@ def _whole(sides: tuple[Original, ...]) -> tuple[Original, ...]:
     return sides if why is None else (replace(sides[0], rgb=None, why=why), *sides[1:])
 
 
-def _without_tokens(metrics: Metrics) -> Metrics:
+def without_tokens(metrics: Metrics) -> Metrics:
     """Metrics that read tokens are unavailable where there are none."""
     kinds = ImageMetric | SetMetric | RowMetric
     return metrics.without({n: NO_TOKENS for n, m in metrics.ready.items() if not isinstance(m, kinds)})

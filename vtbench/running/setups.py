@@ -13,14 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from vtbench.images import stream
-from vtbench.models.load import Loaded
+from vtbench.images.prompts import open_prompts
+from vtbench.models.devices import check_device
+from vtbench.models.load import Loaded, load
 from vtbench.results import provenance
 from vtbench.results.files import plain
 from vtbench.running import pipeline
+from vtbench.running.draw import Order
 from vtbench.running.engine import lane_of, originals_of, overlaps, sources_of
 from vtbench.running.evaluate import job_of, loaded_tokenizer
+from vtbench.running.folders import BATCH, Pairs, without_tokens
 from vtbench.running.job import Job
 from vtbench.running.request import Request
+from vtbench.running.sampling import DrawnBatch, drawn_batch
 from vtbench.running.writer import Keeping, Measurer
 from vtbench.scoring import feature_cache
 from vtbench.scoring.loading import Metrics, load_metrics
@@ -38,6 +43,7 @@ PARTS = {
     "suite": "the images' contents",
     "view": "the view",
     "device": "the kind of device",
+    "prompts": "the prompts",
 }
 """Parts of a run's question, in words."""
 
@@ -60,6 +66,18 @@ class Setup:
     opened: Callable[[], Sequence[str]] = tuple
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """What a worker draws: `draw(first, end, warm_up)` gives the batch of these of the order's images."""
+
+    device: str
+    device_facts: Mapping[str, Any]
+    draw: Callable[[int, int, bool], DrawnBatch]
+    batch: int
+    in_all: int
+    opened: Callable[[], Sequence[str]] = tuple
+
+
 def surroundings() -> dict[str, Any]:
     """What must be alike on every machine of a run: vtbench and the packages that decide numbers."""
     return {"vtbench": VERSION, "packages": provenance.packages()}
@@ -70,11 +88,16 @@ def request_order(request: Request) -> dict[str, Any]:
     return {f.name: plain(getattr(request, f.name)) for f in fields(request) if f.name not in NOT_SENT}
 
 
-def set_up(order: Mapping[str, Any], loaded: dict[str, Any]) -> Setup:
+def set_up(order: Mapping[str, Any], loaded: dict[str, Any]) -> Setup | Sampling:
     """loaded: the model of the last order, kept for the next question to it. Raises VtbenchError where this worker
     cannot take part."""
     _check_versions(order)
-    return _evaluation(order, loaded)
+    verbs: dict[str, Callable[[], Setup | Sampling]] = {
+        "evaluate": lambda: _evaluation(order, loaded),
+        "score": lambda: _pairs(order),
+        "generate": lambda: _sampling(order),
+    }
+    return verbs[order["verb"]]()
 
 
 def _check_versions(order: Mapping[str, Any]) -> None:
@@ -118,6 +141,60 @@ def _evaluation(order: Mapping[str, Any], loaded: dict[str, Any]) -> Setup:
         job.seed,
         overlaps(job, metrics),
         lambda: _opened(job),
+    )
+
+
+def _pairs(order: Mapping[str, Any]) -> Setup:
+    """Folders of pictures beside their originals."""
+    device = order["device"]
+    check_device(device, "float32")
+    pairs = Pairs.opened(Path(order["reference"]), [Path(path) for path in order["candidates"]], order["icc"])
+    contents = [pairs.original.hash, *(system.suite.hash for system in pairs.systems)]
+    for path, ours, theirs in zip([order["reference"], *order["candidates"]], contents, order["contents"], strict=True):
+        if ours != theirs:
+            raise VtbenchError(
+                f"its pictures in {path} are not those that the command sees: give all machines the same"
+            )
+    metrics = without_tokens(load_metrics(order["metrics"], device))
+    _check_metrics(order["unavailable"], metrics)
+    items = pairs.original.items
+    return Setup(
+        device,
+        provenance.device_facts(device),
+        [Measurer(metrics, Keeping(reference=not k), device=device) for k in range(len(pairs.systems))],
+        pairs.lanes,
+        lambda first, end: pairs.batches(items[first:end]),
+        BATCH,
+        0,
+    )
+
+
+def _sampling(order: Mapping[str, Any]) -> Sampling:
+    """A generator, and every image of the order."""
+    asked, device = order["asked"], order["device"]
+    paths = {name: Path(asked[name]) for name in ("checkpoint", "tokenizer_checkpoint") if asked[name]}
+    loaded = load(
+        asked["model"],
+        asked["options"],
+        device=device,
+        dtype=order["dtype"],
+        generator=True,
+        prefix=asked["prefix"],
+        **paths,
+    )
+    prompts = open_prompts(asked["suite"], rewritten=asked["rewritten"])
+    wanted = Order(prompts, order["per_prompt"], order["seed"], order["batch"], device, order["dtype"])
+    samples = wanted.checked(loaded).samples()
+    check_question(order["question"], plain(wanted.question(loaded)))
+    _check_count(order["images"], len(samples))
+    opened = loaded.system.opened
+    return Sampling(
+        device,
+        provenance.device_facts(device),
+        lambda first, end, warm_up: drawn_batch(loaded, samples[first:end], device, warm_up=warm_up),
+        order["batch"],
+        len(samples),
+        lambda: () if opened is None else opened.paths,
     )
 
 

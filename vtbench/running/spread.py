@@ -39,7 +39,7 @@ def _silent(_: str) -> None:
     """For callers that watch nothing."""
 
 
-class _LargestMemory(Memory):
+class LargestMemory(Memory):
     """Of a run by workers: the most that one of them took."""
 
     workers: Sequence[Mapping[str, Any]] = ()
@@ -57,13 +57,13 @@ class Spread(Engine):
     def __init__(self, cluster: Cluster, say: Say, ask: Ask | None = None) -> None:
         self.cluster, self.say, self.ask = cluster, say, ask
         self._crew: RayCrew | None = None
-        self._memory: _LargestMemory | None = None
+        self._memory: LargestMemory | None = None
 
     def asked(self, ask: Ask) -> Spread:
         return Spread(self.cluster, self.say, ask)
 
     def memory(self, job: Job) -> Memory:
-        self._memory = _LargestMemory(job.device)
+        self._memory = LargestMemory(job.device)
         return self._memory
 
     def ready(self, job: Job, start: Start) -> Start:

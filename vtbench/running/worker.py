@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from vtbench.images import ahead
+from vtbench.models.isolation import isolated
 from vtbench.models.memory import Memory
 from vtbench.running import pipeline
-from vtbench.running.setups import Setup, set_up
+from vtbench.running.setups import Sampling, Setup, set_up
 from vtbench.types.errors import RAISED, VtbenchError
 from vtbench.types.foreign import cause
 
@@ -43,7 +44,7 @@ class Worker:
     def __init__(self) -> None:
         self._order = 0
         self._one_order = threading.Lock()
-        self._bench: Bench | None = None
+        self._bench: Bench | Easel | None = None
         self._loaded: dict[str, Any] = {}
         self._memory: Memory | None = None
 
@@ -61,7 +62,7 @@ class Worker:
                 _surroundings(order)
                 setup = set_up(order, self._loaded)
                 self._memory = Memory.begin(setup.device)
-                self._bench = Bench(setup)
+                self._bench = Easel(setup) if isinstance(setup, Sampling) else Bench(setup)
         except VtbenchError as bad:
             return {**where, "refused": str(bad), "code": bad.code}
         except RAISED as bad:
@@ -221,6 +222,31 @@ class Bench:
             self._all_read = one is None
             if one is not None:
                 one[0].answer.set_result({"back": True})
+
+
+class Easel:
+    """One order of a generator: one batch at a time, whoever asks."""
+
+    def __init__(self, sampling: Sampling) -> None:
+        self.sampling = sampling
+        self._one_at_a_time = threading.Lock()
+        self._warm = sampling.in_all <= sampling.batch
+
+    def measure(self, first: int, end: int) -> dict[str, Any]:
+        with self._one_at_a_time:
+            warm_up, self._warm = not self._warm, True
+            try:
+                drawn = isolated()(self.sampling.draw)(first, end, warm_up)
+            except VtbenchError as bad:
+                return {"why": str(bad), "code": bad.code}
+            except BaseException as bad:
+                return {"why": cause(bad), "code": 1}
+            return {"outcomes": [drawn], "opened": self.sampling.opened()}
+
+    def close(self) -> None:
+        """Waits for the batch that is being drawn."""
+        with self._one_at_a_time:
+            pass
 
 
 @dataclass(frozen=True)
