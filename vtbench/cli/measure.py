@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -194,7 +194,7 @@ def score(
         from vtbench.running import folders
         from vtbench.running import sets as image_sets
 
-        more = {"device": device, "icc": icc, "progress": tick, "say": complain}
+        more: dict[str, Any] = {"device": device, "icc": icc, "progress": tick, "say": complain}
         if ray is not None:
             from vtbench.running import spread_folders
 

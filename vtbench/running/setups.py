@@ -180,7 +180,8 @@ def _sampling(order: Mapping[str, Any]) -> Sampling:
         dtype=order["dtype"],
         generator=True,
         prefix=asked["prefix"],
-        **paths,
+        checkpoint=paths.get("checkpoint"),
+        tokenizer_checkpoint=paths.get("tokenizer_checkpoint"),
     )
     prompts = open_prompts(asked["suite"], rewritten=asked["rewritten"])
     wanted = Order(prompts, order["per_prompt"], order["seed"], order["batch"], device, order["dtype"])
