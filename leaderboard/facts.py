@@ -11,6 +11,7 @@ from vtbench.leaderboard.words import compact, number, short
 from vtbench.reporting import runs as records
 from vtbench.reporting.measured import value
 from vtbench.reporting.runs import question, system
+from vtbench.reporting.training_data import data_set, run_has_seen
 from vtbench.reporting.values import finite, listed
 from vtbench.results.record import Run
 
@@ -52,17 +53,13 @@ def _trained(run: Run, context: Context) -> Cell:
     sets = [short(name, 60) for name in listed(records.model_card(run).get("trained_on"))]
     if not sets:
         return Cell()
-    suite = records.section(run, "suite").get("dataset")
-    seen = [name for name in sets if suite and _key(name) == _key(str(suite))]
-    if seen:
-        return Cell(f"⚠ {seen[0]}", title=f"trained on the data set that these images are of: {', '.join(sets)}")
+    answer, dataset = run_has_seen(run), str(records.section(run, "suite").get("dataset"))
+    if answer in ("trained on these", "same data set"):
+        name = next((name for name in sets if data_set(name) == data_set(dataset)), short(dataset, 60))
+        what = "the very images" if answer == "trained on these" else "the data set that these images are of"
+        return Cell(f"⚠ {name}", title=f"trained on {what}: {', '.join(sets)}")
     more = f" +{len(sets) - 1}" if len(sets) > 1 else ""
     return Cell(short(sets[0], 18) + more, title=f"trained on {', '.join(sets)}")
-
-
-def _key(name: str) -> str:
-    """What names of one data set have in common: ImageNet-1k, ImageNet (ILSVRC 2012)."""
-    return re.sub(r"[^a-z]", "", re.split(r"[-\s,(0-9]", name.lower().replace("open images", "openimages"))[0])
 
 
 def _date(run: Run, context: Context) -> Cell:
