@@ -28,9 +28,20 @@ def _metric_card(name: str, stated: Mapping[str, Any]) -> MetricCard:
     return MetricCard(**{**unstated, **known, "name": name})
 
 
+@once
+def _cards(run: Run) -> dict[str, MetricCard]:
+    """Those that were asked for."""
+    return {}
+
+
 def metric_card(run: Run, metric: str) -> MetricCard | None:
-    facts = section(run, "metrics").get(metric)
-    return _metric_card(metric, facts) if isinstance(facts, Mapping) else None
+    cards = _cards(run)
+    if metric not in cards:
+        facts = section(run, "metrics").get(metric)
+        if not isinstance(facts, Mapping):
+            return None
+        cards[metric] = _metric_card(metric, facts)
+    return cards[metric]
 
 
 def _score(stated: Score) -> Score:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import fields
@@ -36,4 +37,10 @@ def whole_number(value: Any) -> int | None:
 
 def known_fields(of: type, stated: Mapping[str, Any]) -> dict[str, Any]:
     """What a section says of a dataclass' fields; a later version may say more."""
-    return {f.name: stated[f.name] for f in fields(of) if f.name in stated}
+    known = stated.keys()
+    return {name: stated[name] for name in _names(of) if name in known}
+
+
+@functools.cache
+def _names(of: type) -> tuple[str, ...]:
+    return tuple(f.name for f in fields(of))

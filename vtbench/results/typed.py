@@ -44,7 +44,8 @@ class Record(BaseModel):
 
     def keys(self) -> KeysView[str]:
         """The keys that were stated, in the order of the fields, then the unknown ones."""
-        stated = [f.alias or n for n, f in type(self).model_fields.items() if n in self.model_fields_set]
+        fields = self.model_fields_set
+        stated = [key for key, name in _keys_of(type(self)).items() if name in fields]
         return dict.fromkeys([*stated, *(self.__pydantic_extra__ or {})]).keys()
 
     def __contains__(self, key: object) -> bool:
@@ -65,6 +66,12 @@ class Record(BaseModel):
 
 
 Mapping.register(Record)
+
+
+@functools.cache
+def _keys_of(record: type[Record]) -> dict[str, str]:
+    """The field of every key."""
+    return {f.alias or n: n for n, f in record.model_fields.items()}
 
 
 @functools.lru_cache(maxsize=1024)
