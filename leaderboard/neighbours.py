@@ -18,9 +18,9 @@ from vtbench.reporting.runs import identity, system
 from vtbench.results.record import Run
 from vtbench.types.errors import VtbenchError
 
-PAIRS = 8
+PAIRS = 6
 """Of one task: on a longer front those that are furthest apart in what decides are shown."""
-METRICS = 4
+METRICS = 3
 """Of one pair: the metric that decides, then those that the task lists first."""
 
 
