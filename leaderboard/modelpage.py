@@ -84,7 +84,12 @@ def figures(sections: Sequence[tuple[Section, Sequence[Run]]], site: Site) -> li
     """For every task the model's own points of the metric that decides there; a single point is no curve."""
     context = site.context
     out = []
+    drawn = set()
     for section, members in sections:
+        # Tasks that ask the same metric of the same pictures have one curve.
+        if section.asked in drawn:
+            continue
+        drawn.add(section.asked)
         own = replace(section.group, runs=members)
         metrics = [section.by] if section.by else []
         faded = {identity(run) for run in own.runs if context.banner is None and not records.is_ranked(run)}
