@@ -8,7 +8,7 @@ OLDEST := .venv-oldest
 QUICK := $(addprefix tests/, types statistics results images metrics cli/test_surface.py \
 	running/test_quickstart_numbers.py test_layers.py)
 
-.PHONY: demo test check lint pages release oldest clean
+.PHONY: demo test check lint faults pages release oldest clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -38,6 +38,11 @@ lint: $(VENV)/.test
 	$(BIN)/typos
 
 check: lint test
+
+# By hand: kills, damaged files and hostile folders by the thousand, an hour or two; writes the table of
+# docs/reliability.md. One case again: python tests/faults/survey.py --only KIND --seed S --case N.
+faults: $(VENV)/.test
+	$(BIN)/python tests/faults/survey.py
 
 # What is written from the cards: every address of a download.
 pages: $(BIN)/python
