@@ -36,9 +36,13 @@ def whole(folder: Path) -> int:
 
 
 def hostile_run(seed: int, number: int, folder: Path) -> Path:
-    """A damaged run; its markup marks the page that runs it."""
+    """A damaged run, or every third one with markup in every text; the markup marks a page that runs it."""
     rng = random.Random(f"{seed} run {number}")
     kind = KINDS[number % len(KINDS)]
+    if number % 3 == 0:
+        shutil.copytree(seeds()[kind], folder)
+        _mark_every_text(folder, f"{number:064x}")
+        return folder
     damaged_run(kind, rng.randrange(1 << 30), folder)
     for name in ("run.json", "rows.jsonl", "scores.jsonl", "samples/samples.json"):
         path = folder / name
@@ -46,6 +50,25 @@ def hostile_run(seed: int, number: int, folder: Path) -> Path:
             data = path.read_bytes()
             path.write_bytes(data.replace(b"alert(1)", MARK.encode()).replace(b"alert(2)", MARK.encode()))
     return folder
+
+
+def _mark_every_text(folder: Path, identifier: str) -> None:
+    """Where a record may hold any text. It is of an id of its own, so that it is read beside the whole run."""
+    evil = MARKUP.replace("alert(1)", MARK).replace("alert(2)", MARK)
+
+    def marked(value: object, key: str = "") -> object:
+        if isinstance(value, dict):
+            return {k: marked(v, k) for k, v in value.items()}
+        if isinstance(value, list):
+            return [marked(v, key) for v in value]
+        return f"{value}{evil}" if isinstance(value, str) and key not in ("status", "metric", "better") else value
+
+    for name in ("run.json", "rows.jsonl", "scores.jsonl"):
+        text = (folder / name).read_text()
+        parts = text.splitlines() if name.endswith("l") else [text]
+        (folder / name).write_text("".join(json.dumps(marked(json.loads(part))) + "\n" for part in parts))
+    info = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**info, "id": identifier}))
 
 
 def case(seed: int, number: int, folder: Path) -> str:
@@ -116,9 +139,10 @@ def browsed(program: str, index: Path, folder: Path) -> int:
     bait.write_text(f'<!doctype html><html><body><p title="{evil}</body></html>')
     assert ran(program, bait, folder / "profile"), "the browser does not run the markup where it may"
     documents = sorted(index.parent.rglob("*.html"))
-    # The first of every folder, and those that show the markup itself.
+    # The first ones, and those that show the markup itself.
     marked = [path for path in documents if "data-ran" in path.read_text(encoding="utf-8")]
-    chosen = list(dict.fromkeys([*documents[:3], *marked[:12]]))
+    chosen = list(dict.fromkeys([*documents[:3], *marked[:9]]))
+    assert marked, "no document shows the markup: nothing was tried"
     for document in chosen:
         assert not ran(program, document, folder / "profile"), f"{document.name} ran a run's markup"
     return len(chosen)

@@ -64,7 +64,7 @@ def case(seed: int, number: int, folder: Path) -> str:
     for _ in range(rng.randint(1, 2)):
         place = rng.randrange(len(lines))
         line = lines[place]
-        if rng.random() < 0.6:
+        if line and rng.random() < 0.6:
             lines[place] = {**line, rng.choice(sorted(line)): rng.choice(VALUES)}
         else:
             changed = struck(line, rng)

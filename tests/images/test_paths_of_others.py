@@ -16,7 +16,7 @@ import pytest
 from image_files import encoded, picture
 
 from vtbench.images.opening import open_path, open_suite
-from vtbench.models.load import _pictures_of
+from vtbench.models.again import _pictures_of
 from vtbench.results.record import read_run
 from vtbench.tasks.geneval import detect
 from vtbench.types.errors import VtbenchError

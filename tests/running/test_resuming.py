@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -20,80 +19,8 @@ from support import BAD_ADAPTERS as FILE
 from support import evaluate, stable
 
 import vtbench
-from vtbench.results.record import read_run
 from vtbench.types.errors import VtbenchError
 from vtbench.types.tokens import Latents
-
-
-def test_twenty_kills_leave_the_same_rows(images: Path, tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "vtbench",
-        "evaluate",
-        f"{FILE}@slow",
-        "--images",
-        str(images),
-        "--view",
-        "native",
-        "--task",
-        "compression",
-        "--batch-size",
-        "3",
-    ]
-    whole = evaluate("slow", images, tmp_path / "whole", batch_size=3).runs[0].path
-    dice = random.Random(0)
-    kills = 0
-    while kills < 20:
-        environment = {**os.environ, "SLOW": "0.15"}
-        running = subprocess.Popen(
-            [*command, "--out", str(tmp_path / "killed")],
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        folders = list((tmp_path / "killed").glob("*"))
-        # Most of the time is start-up; wait until it writes, then kill at a random moment.
-        deadline = time.monotonic() + 60
-        before = (folders[0] / "rows.jsonl").stat().st_size if folders and (folders[0] / "rows.jsonl").exists() else 0
-        while time.monotonic() < deadline and running.poll() is None:
-            found = list((tmp_path / "killed").glob("*/rows.jsonl"))
-            if found and found[0].stat().st_size != before:
-                break
-            time.sleep(0.01)
-        time.sleep(dice.random() * 0.2)
-        if running.poll() is not None:
-            # It came to its end before the kill: tear the last line as a kill in mid-write would, and go on.
-            torn = next((tmp_path / "killed").glob("*/rows.jsonl"))
-            info = torn.parent / "run.json"
-            state = json.loads(info.read_text())
-            state["status"] = "running"
-            info.write_text(json.dumps(state))
-            data = torn.read_bytes()
-            torn.write_bytes(data[: dice.randrange(len(data))])
-        else:
-            running.send_signal(signal.SIGKILL)
-            running.wait()
-        kills += 1
-    assert (
-        subprocess.run([*command, "--out", str(tmp_path / "killed")], capture_output=True, check=False).returncode == 0
-    )
-    (folder,) = (tmp_path / "killed").glob("*")
-    assert folder.name == whole.name
-    assert stable(folder) == stable(whole)
-    ours, theirs = (
-        {
-            s["metric"]: s["value"]
-            for s in read_run(p).scores
-            if s["task"] == "compression"
-            and "second" not in s["unit"]
-            and "second" not in s["metric"]
-            and s["metric"] != "peak-memory"
-        }
-        for p in (folder, whole)
-    )
-    assert ours == theirs
-    assert json.loads((folder / "run.json").read_text())["status"] == "complete"
 
 
 def test_a_limited_run_goes_on(images: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -165,7 +166,8 @@ def _differs(part: str, actual: str, stated: str | None) -> str:
 
 def gone(item: Item, path: Path, bad: OSError) -> BadImage:
     """The sentence for an item whose bytes cannot be had."""
-    if path.is_symlink():
+    # A name that is too long is no link, and asking for it is refused as reading it was.
+    if os.path.islink(path):
         return BadImage(f"{item.id} is a link that leads to no file that can be read ({bad.strerror or bad}): mend it")
     advice = "was it removed?" if isinstance(bad, FileNotFoundError) else "mend its rights"
     return BadImage(f"{item.id} cannot be read ({bad.strerror or bad}): {advice}")

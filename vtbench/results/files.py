@@ -121,6 +121,35 @@ def flushed(path: Path) -> None:
         os.fsync(written.fileno())
 
 
+FLUSHED_ALONE = 64
+"""So many files of a folder are flushed one by one; more are flushed with all that the system holds."""
+
+
+def settled(folder: Path) -> None:
+    """Has on the disk what was written below `folder`, its files and their names: a power cut takes none of it."""
+    try:
+        files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+        if len(files) > FLUSHED_ALONE and hasattr(os, "sync"):
+            os.sync()
+            return
+        for path in files:
+            flushed(path)
+        for place in {path.parent for path in files}:
+            flushed_names(place)
+    except OSError as bad:
+        raise disk_error(bad, folder) from bad
+
+
+def flushed_names(folder: Path) -> None:
+    """Has the names in a folder on the disk, where the system can: a file keeps its new name then."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
 def write_json(path: Path, value: Any) -> None:
     write_atomic(path, json.dumps(plain(value), ensure_ascii=False, indent=1, allow_nan=False) + "\n")
 

@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import IO, Any
 
 from vtbench.results.config import CONFIG, write_config
-from vtbench.results.files import disk_error, dumps, read_lines, write_atomic, write_json
+from vtbench.results.files import (
+    disk_error,
+    dumps,
+    flushed_names,
+    read_lines,
+    settled,
+    write_atomic,
+    write_json,
+)
 from vtbench.results.holding import Held, sweep
 from vtbench.results.record import RunInfo, Score, read_info
 from vtbench.types.errors import VtbenchError
@@ -68,7 +76,13 @@ class RunFolder:
         return read_info(path) if path.exists() else None
 
     def write_info(self, info: RunInfo) -> None:
+        """run.json. A record that says that the run is finished is the last that reaches the disk: a power cut may cost
+        a run its last batches, a finished run nothing."""
+        if info.finished:
+            settled(self.path)
         write_json(self.path / INFO, info.as_dict())
+        if info.finished:
+            flushed_names(self.path)
 
     def write_config(self, settings: Mapping[str, Any]) -> None:
         """How this question is asked again; nothing where nobody else can (an object of somebody's process)."""

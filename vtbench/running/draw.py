@@ -30,7 +30,7 @@ from vtbench.results.drawings import (
     read_drawing_record,
     read_samples,
 )
-from vtbench.results.files import NotWritten, append, dumps, own_files, plain, write_atomic, write_json
+from vtbench.results.files import NotWritten, append, dumps, flushed, own_files, plain, write_atomic, write_json
 from vtbench.results.folder import RunFolder
 from vtbench.results.record import IDENTITY_RULE, SCHEMA
 from vtbench.results.typed import validated
@@ -144,6 +144,7 @@ def draw(
         rows = tuple(read_samples(out))
         black = [row.file for row in rows if row.black]
         info |= {"status": "complete", "black": black, "peak_memory": memory.most()}
+        flushed(out / SAMPLES)
         write_json(out / RECORD, info)
     return Drawing(out, rows, validated(DrawingRecord, plain(info), f"{out / RECORD}"))
 
