@@ -1,7 +1,6 @@
-"""Finds models, tasks and metrics: built-ins by listing a folder, plug-ins by entry point, a file by path@name.
+"""Finds models, reducers, tasks and metrics: built-ins in folders, plug-ins by entry point, a file by path@name.
 
-Importing an adapter imports no torch, so listing is quick. Two of one name are an error; an unknown name offers near
-ones; a plug-in that cannot be imported is reported, and hides nothing else.
+Importing an adapter imports no torch. Two of one name are an error; a plug-in that cannot be imported is reported.
 """
 
 from __future__ import annotations
@@ -19,12 +18,11 @@ from vtbench.types.cards import Adopting, Card, Family, Wrapping
 from vtbench.types.errors import VtbenchError, near
 from vtbench.types.names import FileRegistry, Registry, Source
 from vtbench.types.plugins import file_of, is_path_and_name, module_of, path_and_name, plugins
+from vtbench.types.reduction import ReducerCard
 from vtbench.types.secrets import secret
 from vtbench.types.task import Task
 
-ENTRY_POINTS = "vtbench.adapters"
-METRIC_PLUGINS = "vtbench.metrics"
-TASK_PLUGINS = "vtbench.tasks"
+ENTRY_POINTS, METRIC_PLUGINS, TASK_PLUGINS = "vtbench.adapters", "vtbench.metrics", "vtbench.tasks"
 """Groups of entry points: each names a module with FAMILY, METRICS or TASK."""
 
 
@@ -41,8 +39,8 @@ class Entry:
     """The model that this one wraps, whose adapter and weights decide its numbers too."""
 
 
-NOT_WALKED = ("networks", "fits", "suites", "prompts", "geneval")
-"""Folders that hold nothing to register: networks import torch, fits, suites and prompts are data, geneval a scorer."""
+NOT_WALKED = ("networks", "reducers", "fits", "suites", "prompts", "geneval")
+"""Networks import torch, reducers have a list of their own, fits, suites and prompts are data, geneval is a scorer."""
 
 
 def _modules(package: str) -> list[ModuleType]:
@@ -261,6 +259,14 @@ def default_tasks(*, images_given: bool, generators: bool) -> list[Task]:
     that the user gave."""
     fitting = [t for _, t in tasks().items() if bool(t.prompts) == generators and t.runs_by_default(images_given)]
     return sorted(fitting, key=lambda t: (t.order, t.name))
+
+
+@functools.cache
+def reducers() -> FileRegistry[ReducerCard]:
+    registry = FileRegistry("reducer", "reducers", "REDUCERS", lambda m: [(c.name, c) for c in m.REDUCERS])
+    for module in _modules("vtbench.adapters.reducers"):
+        registry.add_module(module, Source.of_builtin(module))
+    return registry
 
 
 @functools.cache

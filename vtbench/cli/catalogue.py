@@ -191,12 +191,25 @@ def metrics() -> list[dict[str, Any]]:
     return [*out, *_broken(registry.metrics().broken)]
 
 
+def reducers() -> list[dict[str, Any]]:
+    """ "rule": proved by parity (`vtbench adapter parity`), and not attached to a model yet."""
+    out = []
+    for name, card in registry.reducers().items():
+        facts = {k: v for k, v in vars(card).items() if k != "rules"}
+        acts, state = ", ".join(card.stages), "no code" if card.no_code else "rule only"
+        out.append(
+            {**facts, "name": name, "acts": acts, "question": "read" if card.query_aware else "", "state": state}
+        )
+    return out
+
+
 LISTS: Mapping[str, Callable[[], list[dict[str, Any]]]] = {
     "models": models,
     "families": families,
     "suites": suites,
     "tasks": tasks,
     "metrics": metrics,
+    "reducers": reducers,
 }
 """What `vtbench list` knows; every entry has a name, a state and what it needs."""
 

@@ -15,6 +15,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "suites": ("name", "n", "state", "needs"),
     "tasks": ("name", "version", "title", "suites", "view", "state"),
     "metrics": ("name", "version", "unit", "better", "kind", "state", "needs"),
+    "reducers": ("name", "acts", "output", "training", "question", "state", "title"),
 }
 """{list: the facts of an entry that its table shows}"""
 NUMBERS = ("tokens", "bit/px", "n", "version")

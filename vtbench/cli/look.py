@@ -17,7 +17,7 @@ from vtbench.types.errors import VtbenchError, near
 
 
 def list_(
-    what: Annotated[str, typer.Argument(help="models, families, suites, tasks or metrics.")] = "models",
+    what: Annotated[str, typer.Argument(help="models, families, suites, tasks, metrics or reducers.")] = "models",
     pattern: Annotated[
         str | None, typer.Argument(help="Only what has this in its name, alias, family or title; * and ? for a name.")
     ] = None,

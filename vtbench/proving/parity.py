@@ -13,6 +13,7 @@ from pathlib import Path
 from vtbench.models.isolation import isolated
 from vtbench.proving.fixtures import Report, check_generator, check_shapes, check_tokenizer, read_arrays, read_facts
 from vtbench.proving.parity_generators import GeneratorCheck
+from vtbench.proving.parity_reducers import WHAT, check_reducer
 from vtbench.proving.parity_rules import check_rule, rule_of
 from vtbench.proving.parity_tokenizers import TokenizerCheck
 from vtbench.types.errors import VtbenchError
@@ -41,6 +42,9 @@ def _check(path: Path, report: Report) -> None:
         GeneratorCheck(facts, read_arrays(path), report).run()
         return
     arrays = read_arrays(path)
+    if facts.get("what") == WHAT:
+        check_reducer(facts, arrays, report)
+        return
     rule = rule_of(facts)
     if rule is not None:
         check_shapes(facts, arrays)

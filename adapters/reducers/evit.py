@@ -1,0 +1,80 @@
+"""EViT: in some blocks only the patches that the CLS token attends to go on
+(youweiliang/evit at 5ca95a7, evit.py:178-272 and helpers.py:7-73)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from vtbench.adapters.reducers._selection import best, rest
+from vtbench.types.reduction import ReducerCard
+
+
+def _block(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping[str, Any]) -> Mapping[str, Any]:
+    """One whole block: attention, its residual, the choice, then the MLP. Kept rows stand by falling attention."""
+    import torch
+    from torch.nn.functional import gelu, layer_norm, linear
+
+    x, heads, eps = inputs["x"], params["heads"], params["norm_eps"]
+    batch, count, width = x.shape
+
+    def norm(name: str, value: torch.Tensor) -> torch.Tensor:
+        return layer_norm(value, (width,), weights[f"{name}.weight"], weights[f"{name}.bias"], eps)
+
+    def dense(name: str, value: torch.Tensor) -> torch.Tensor:
+        return linear(value, weights[f"{name}.weight"], weights.get(f"{name}.bias"))
+
+    q, k, v = dense("attn.qkv", norm("norm1", x)).reshape(batch, count, 3, heads, -1).permute(2, 0, 3, 1, 4)
+    attention = (q @ k.transpose(2, 3) / math.sqrt(q.shape[-1])).softmax(dim=-1)
+    x = x + dense("attn.proj", (attention @ v).transpose(1, 2).flatten(2))
+    row = attention[:, :, 0, 1:].mean(dim=1)
+    out: dict[str, Any] = {"cls_attn": row}
+    rate = params["keep_rate"]
+    left = math.ceil(rate * (count - 1)) if params.get("tokens") is None else params["tokens"]
+    if left < count - 1:
+        kept = best(row, left)
+        rows = [x[:, :1], torch.stack([one[1 + index] for one, index in zip(x, kept, strict=True)])]
+        if params["fuse_token"]:
+            dropped = [rest(count - 1, index) for index in kept]
+            pairs = zip(x, row, dropped, strict=True)
+            rows.append(torch.stack([(one[1 + d] * a[d][:, None]).sum(dim=0, keepdim=True) for one, a, d in pairs]))
+        x, out["kept"] = torch.cat(rows, dim=1), kept
+    out["n_tokens"] = x.shape[1] - 1
+    hidden = gelu(dense("mlp.fc1", norm("norm2", x)))
+    return out | {"y": x + dense("mlp.fc2", hidden)}
+
+
+def keep_rate(at: int, epoch: int, warm: int, last: int, each: int, base: float) -> float:
+    """The training's keep rate at iteration `at`: 1 in the first `warm` epochs, `base` from epoch `last` on, a cosine
+    between; `each`: iterations an epoch."""
+    if epoch < warm:
+        return 1.0
+    if epoch >= last:
+        return base
+    run = each * (last - warm)
+    return base + (1.0 - base) * 0.5 * (math.cos(math.pi * (at - each * warm) / run) + 1.0)
+
+
+def _rates(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping[str, Any]) -> Mapping[str, Any]:
+    names = ("iters", "epoch", "warmup_epochs", "total_epochs", "iters_per_epoch", "base_keep_rate")
+    return {"cases": [keep_rate(*(case[n] for n in names)) for case in params["cases"]]}
+
+
+REDUCERS = (
+    ReducerCard(
+        "evit",
+        "EViT: the CLS token's attention in blocks 3, 6 and 9",
+        ("vit",),
+        "select and merge",
+        training="trained",
+        needs=("cls attention of the block",),
+        positions="lost: rows stand by falling attention",
+        knob="keep rate",
+        licence="Apache-2.0",
+        code="https://github.com/youweiliang/evit",
+        commit="5ca95a7cf4a8",
+        note="works untrained as well; with fusing, one more token holds the weighted sum of the dropped ones",
+        rules={"evit": _block, "evit-schedule": _rates},
+    ),
+)

@@ -1,0 +1,82 @@
+"""FasterVLM and its successor VisPruner: attention of the CLS token at the tower's last layer but one.
+
+Theia-4869/FasterVLM at f5d5f12, llava/model/llava_arch.py:141-157; Theia-4869/VisPruner at aefa01a, :141-186.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from vtbench.adapters.reducers._selection import best, in_place
+from vtbench.types.reduction import ReducerCard
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ROUND = 8
+"""VisPruner removes so many tokens at a time."""
+
+
+def _fastervlm(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"kept": in_place(best(inputs["cls_attn_heads"].mean(dim=1), params["keep"]))}
+
+
+def vispruner(attention: Tensor, x: Tensor, keep: int, ratio: float) -> Tensor:
+    """int64 (keep,), in raster order, of one image: `attention` (N,) of the CLS token, features x (N, C).
+
+    int(keep * ratio) tokens by attention; of the others, rounds drop those at even places of a list that are most like
+    one at an odd place. A round leaves the even ones by descending likeness before the odd ones, and so decides
+    the next.
+    """
+    import torch
+    from torch.nn.functional import normalize
+
+    order = best(attention, len(attention))
+    important, left = int(keep * ratio), order[int(keep * ratio) :]
+    target = keep - important
+    while len(left) > target:
+        drop = min(ROUND, len(left) - target)
+        first, second = left[::2], left[1::2]
+        unit = normalize(x[left], dim=-1)
+        likeness = (unit[::2] @ unit[1::2].T).amax(dim=-1)
+        left = torch.cat([first[best(likeness, len(first))[drop:]], second])
+    return in_place(torch.cat([order[:important], left]))
+
+
+def _vispruner(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping[str, Any]) -> Mapping[str, Any]:
+    import torch
+
+    pairs = zip(inputs["cls_attn"], inputs["x"], strict=True)
+    kept = [vispruner(a, x, params["keep"], params["important_ratio"]) for a, x in pairs]
+    return {"kept": torch.stack(kept)}
+
+
+REDUCERS = (
+    ReducerCard(
+        "fastervlm",
+        "FasterVLM: the most attended tokens",
+        ("tower",),
+        "select",
+        needs=("cls attention of layer -2",),
+        positions="renumbered",
+        knob="count",
+        licence="Apache-2.0",
+        code="https://github.com/Theia-4869/FasterVLM",
+        commit="f5d5f12037e1",
+        rules={"fastervlm": _fastervlm},
+    ),
+    ReducerCard(
+        "vispruner",
+        "VisPruner: attended tokens, and unlike ones among the rest",
+        ("tower",),
+        "select",
+        needs=("cls attention of layer -2", "features"),
+        positions="renumbered",
+        knob="count; share of important tokens (0.5)",
+        licence="Apache-2.0",
+        code="https://github.com/Theia-4869/VisPruner",
+        commit="aefa01adc7c7",
+        rules={"vispruner": _vispruner},
+    ),
+)

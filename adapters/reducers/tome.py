@@ -1,0 +1,130 @@
+"""ToMe: token merging by bipartite matching of keys (facebookresearch/ToMe at af95e4b, tome/merge.py:18-239 and
+tome/utils.py:80-105)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from vtbench.types.reduction import ReducerCard
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def matching(metric: Tensor, r: int, *, cls: bool, distill: bool = False) -> tuple[Tensor, Tensor, int]:
+    """(row of the output into which every token goes, int64 (N,); the row from which upstream's unmerge takes it; rows
+    of the output) for one image, metric (N, D).
+
+    Even places each find their most similar odd place; the r of the greatest likeness merge into it. The output is the
+    even places that stay, in the raster's order behind a class token and else by falling likeness, then the odd ones. A
+    class token never merges, a distillation token is nobody's target; it stands second, which unmerge does not regard.
+    """
+    import torch
+    from torch.nn.functional import normalize
+
+    count = len(metric)
+    r = min(r, (count - int(cls) - int(distill)) // 2)
+    unit = normalize(metric, dim=-1)
+    scores = unit[::2] @ unit[1::2].T
+    if cls:
+        scores[0] = -math.inf
+    if distill:
+        scores[:, 0] = -math.inf
+    value, target = scores.max(dim=-1)
+    order = value.sort(descending=True, stable=True).indices
+    staying, going = order[r:], order[:r]
+    if cls:
+        staying = staying.sort().values
+    targets = torch.arange(scores.shape[1])
+    back = torch.empty(count, dtype=torch.int64)
+    back[2 * staying] = torch.arange(len(staying))
+    back[2 * targets + 1] = len(staying) + targets
+    back[2 * going] = len(staying) + target[going]
+    rows = back.clone()
+    if distill:
+        # The class token, the distillation token, then the other even and the other odd places.
+        behind = torch.where(back == len(staying), 1, torch.where(back < len(staying), back + 1, back))
+        rows = torch.where(back == 0, 0, behind)
+    return rows, back, count - r
+
+
+def merged(x: Tensor, size: Tensor, rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """(means weighted by size (count, C), sizes (count, 1)) of tokens (N, C) that stand for size (N, 1) patches."""
+    from torch.nn.functional import one_hot
+
+    share = one_hot(rows, count).to(x.dtype)
+    sizes = share.T @ size
+    return share.T @ (x * size) / sizes, sizes
+
+
+def _soft(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping[str, Any]) -> Mapping[str, Any]:
+    import torch
+
+    x, ones = inputs["x"], torch.ones_like(inputs["x"][..., :1])
+    tokens: dict[str, list[Any]] = {n: [] for n in ("tokens", "size", "map", "tokens_plain_mean", "unmerged")}
+    for i, metric in enumerate(inputs["metric"]):
+        rows, back, count = matching(metric, params["r"], cls=params["class_token"], distill=params["distill_token"])
+        size = inputs["size"][i] if "size" in inputs else ones[i]
+        weighted, sizes = merged(x[i], size, rows, count)
+        plain, _ = merged(x[i], ones[i], rows, count)
+        for name, value in zip(tokens, (weighted, sizes, rows, plain, weighted[back]), strict=True):
+            tokens[name].append(value)
+    return {name: torch.stack(each) for name, each in tokens.items()}
+
+
+def _kth(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Every k-th token is a target of all others; what is left of N / k is dropped."""
+    import torch
+    from torch.nn.functional import normalize
+
+    k = params["k"]
+    tokens, unmerged = [], []
+    for metric, x in zip(inputs["metric"], inputs["x"], strict=True):
+        whole = len(x) // k * k
+        place = torch.arange(whole)
+        targets, others = place[place % k == k - 1], place[place % k != k - 1]
+        unit = normalize(metric, dim=-1)
+        rows = torch.empty(whole, dtype=torch.int64)
+        rows[targets] = torch.arange(len(targets))
+        rows[others] = (unit[others] @ unit[targets].T).argmax(dim=-1)
+        means, _ = merged(x[:whole], torch.ones_like(x[:whole, :1]), rows, len(targets))
+        tokens.append(means)
+        unmerged.append(means[rows])
+    return {"tokens": torch.stack(tokens), "unmerged": torch.stack(unmerged)}
+
+
+def schedule(layers: int, r: int | list[int] | tuple[int, float]) -> list[int]:
+    """Tokens merged in every block: the same r; r and how it falls (-1: linearly from 2 r to 0); or a list, filled up
+    with 0."""
+    if isinstance(r, int):
+        return [r] * layers
+    if isinstance(r, list):
+        return r + [0] * (layers - len(r))
+    count, bend = r
+    least = int(count * (1.0 - bend))
+    step = (2 * count - least - least) / (layers - 1)
+    return [int(least + step * i) for i in range(layers)]
+
+
+def _schedules(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping[str, Any]) -> Mapping[str, Any]:
+    cases = params["cases"]
+    return {"cases": [schedule(c["layers"], tuple(c["r"]) if c["kind"] == "tuple" else c["r"]) for c in cases]}
+
+
+REDUCERS = (
+    ReducerCard(
+        "tome",
+        "ToMe: merging by bipartite matching in every block",
+        ("vit",),
+        "merge",
+        needs=("keys of every block",),
+        positions="none: a map says where every token went",
+        knob="r, tokens a block",
+        licence="CC-BY-NC-4.0",
+        code="https://github.com/facebookresearch/ToMe",
+        commit="af95e4b1befa",
+        rules={"tome": _soft, "tome-kth": _kth, "tome-schedule": _schedules},
+    ),
+)

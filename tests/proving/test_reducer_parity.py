@@ -1,0 +1,132 @@
+"""Upstream's reducers against our rules, and that the checker can fail.
+
+The fixtures in tests/parity_reduction hold the inputs and outputs of upstream's own functions (each names the commit).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support import command
+
+from vtbench import registry
+from vtbench.proving.parity import check_fixture
+
+FIXTURES = Path(__file__).parents[1] / "parity_reduction"
+NAMES = sorted(p.stem for p in FIXTURES.glob("*.json"))
+LATER = (
+    *("centerclip-inter", "centerclip-kmedoids", "dtop", "dynamic-vlm", "dynamicvit", "echoingpixels-rope"),
+    *("echoingpixels-topk", "glimpseprune-mask", "llama-vid", "ppe", "stvit", "stvit-block", "tokenfuser"),
+    *("tokenlearner", "tokenlearner-v11", "tome-vit", "tower-attention", "tower-hiprune", "tower-hired"),
+    *("tower-visionzip", "tower-vscan", "trajvit-pool", "vflowopt-importance", "vflowopt-recycle", "vqtoken-attn"),
+    *("vqtoken-kmeans", "vwt-inter", "vwt-intra", "xt-nested"),
+)
+"""Methods of `../shared` that have no rule yet: they are NOT TESTED."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ours_equals_upstream(name: str) -> None:
+    report = check_fixture(FIXTURES / f"{name}.json")
+    assert report.ok, report.line()
+
+
+def test_all_shared_fixtures(shared: Path) -> None:
+    paths = sorted((shared / "reduction" / "parity").glob("*.json"))
+    reports = {p: check_fixture(p) for p in paths if p.stem.split("__")[0] not in LATER}
+    assert len(reports) >= 45
+    assert [r.line() for r in reports.values() if not r.ok] == []
+    for path in (p for p in paths if p not in reports):
+        assert "no reducer has a rule" in check_fixture(path).line(), "it has one now: take it out of LATER"
+
+
+def test_every_rule_has_a_fixture_here_or_is_a_table() -> None:
+    methods = {m for _, card in registry.reducers().items() for m in card.rules}
+    whole_tables = {"btp", "btp-spatial-init", "evit-schedule", "hiprune", "tome-schedule", "uniform-sampling"}
+    assert methods - {n.split("__")[0] for n in NAMES} == whole_tables, "those are read from ../shared"
+
+
+@pytest.fixture
+def changed(tmp_path: Path) -> Callable[..., Path]:
+    """A copy of a fixture, its facts and arrays changed by two functions."""
+
+    def make(
+        name: str,
+        facts: Callable[[dict[str, Any]], object] = lambda _: None,
+        arrays: Callable[[dict[str, Any]], object] = lambda _: None,
+    ) -> Path:
+        path = tmp_path / f"{name}.json"
+        read = json.loads((FIXTURES / f"{name}.json").read_text())
+        facts(read)
+        path.write_text(json.dumps(read))
+        with np.load(FIXTURES / f"{name}.npz") as archive:
+            table = {key: archive[key].copy() for key in archive.files}
+        arrays(table)
+        np.savez(path.with_suffix(".npz"), **table)
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_another_output_is_found(changed: Callable[..., Path], name: str) -> None:
+    """One index more, or a hundredth of the spread, in any one output."""
+
+    def other(array: Any) -> Any:
+        if array.dtype == bool:
+            return ~array
+        if array.dtype.kind == "i":
+            return array + 1
+        array.flat[0] += 0.01 * np.abs(array).max()
+        return array
+
+    outputs = json.loads((FIXTURES / f"{name}.json").read_text())["outputs"]
+    for key in (o["array"] for o in outputs.values() if isinstance(o, dict)):
+        path = changed(name, arrays=lambda a, key=key: a.update({key: other(a[key])}))
+        assert not check_fixture(path).ok, key
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("visionzip__d5-c3-odd", {"contextual": 2}),
+        ("vispruner__k16-r0.5", {"important_ratio": 0.25}),
+        ("tome__distill", {"r": 6}),
+        ("fourier-vlm__9x7to4x5", {"norm": None}),
+        ("hired__two-images", {"alpha": 0.3}),
+        ("fastv__k18", {"sys": 4}),
+        ("sparsevlm-rank__r64-l6", {"layer": 15}),
+        ("pyramiddrop__stage0", {"rank_layer": "layers.1"}),
+        ("evit__keep0.5-fuse", {"fuse_token": False}),
+    ],
+)
+def test_another_parameter_is_found(changed: Callable[..., Path], name: str, change: dict[str, Any]) -> None:
+    assert not check_fixture(changed(name, facts=lambda f: f["params"].update(change))).ok
+
+
+def test_what_does_not_fit_is_said(changed: Callable[..., Path]) -> None:
+    for facts, sentence in (
+        (lambda f: f.update(method="no-such"), "no reducer has a rule for the method 'no-such'"),
+        (lambda f: f.pop("outputs"), "lacks outputs or params"),
+        (lambda f: f["inputs"]["attn_last"].update(array="in_else"), "the NPZ holds no array in_else"),
+        (lambda f: f["outputs"].clear(), "lists no outputs"),
+    ):
+        report = check_fixture(changed("fastv__k18", facts=facts))
+        assert not report.ok
+        assert sentence in report.line()
+
+
+def test_reducers_are_listed_with_what_is_known() -> None:
+    code, out, _ = command("list", "reducers", "--json")
+    assert code == 0
+    by_name = {entry["name"]: entry for entry in json.loads(out)}
+    assert by_name["fastv"]["query_aware"] is True
+    assert by_name["pvc"]["state"] == "no code"
+    for name, card in registry.reducers().items():
+        assert bool(card.rules) != bool(card.no_code), name
+        assert card.code or card.no_code, name
+        assert not card.code or card.commit or card.no_code, name
