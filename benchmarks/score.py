@@ -142,7 +142,7 @@ def peak(folder: Path, size: int, device: str) -> dict[str, Any]:
     from vtbench.models.isolation import isolated
     from vtbench.running.folders import BATCH as OURS
 
-    with isolated(), torch.inference_mode():
+    with isolated(), torch.no_grad():
         products = []
         for side in (512, 1024, 2048):
             a, b = (torch.randn(side, side, device=device) for _ in range(2))

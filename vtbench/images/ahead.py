@@ -40,7 +40,10 @@ def readers() -> int:
     16. No number depends on it."""
     text = os.environ.get(VARIABLE, "").strip()
     if not text:
-        return min(max(THREADS, cores() - 1), MOST_READERS)
+        # torchrun says how many of its processes share this machine, and binds none of them to cores.
+        ranks = os.environ.get("LOCAL_WORLD_SIZE", "")
+        share = max(1, int(ranks)) if ranks.isascii() and ranks[:9].isdigit() else 1
+        return min(max(THREADS, cores() // share - 1), MOST_READERS)
     if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= LIMIT:
         raise VtbenchError(f"{VARIABLE} is {text!r}: give the number of images that are read at a time, 1 to {LIMIT}")
     return int(text)

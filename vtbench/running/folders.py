@@ -22,6 +22,7 @@ from vtbench.models.isolation import isolated
 from vtbench.models.pictures import SavedPictures
 from vtbench.results.folder import RunFolder
 from vtbench.results.html import paragraphs, scores_html
+from vtbench.results.kept_rows import KeptRows
 from vtbench.results.record import Score, by_metric
 from vtbench.running import pipeline
 from vtbench.running.writer import Keeping, Writer
@@ -51,10 +52,10 @@ class Candidate:
 
     path: str
     scores: list[Score]
-    rows: list[dict[str, Any]]
+    rows: Sequence[dict[str, Any]]
 
     def as_dict(self) -> dict[str, Any]:
-        return {"path": self.path, "scores": by_metric(self.scores), "rows": self.rows}
+        return {"path": self.path, "scores": by_metric(self.scores), "rows": list(self.rows)}
 
     def __repr__(self) -> str:
         images = f" of {len(self.rows)} images" if self.rows else ""
@@ -252,7 +253,8 @@ def _candidate(
 ) -> Candidate:
     seen = tally(folder.read_rows(), asked.metrics.per_image())
     result = scores_of(asked, folder.read_rows, seen, items=original.items, sides=sides)
-    return Candidate(str(path), result.scores, [_shown(r, asked.metrics.wanted) for r in folder.read_rows()])
+    rows = KeptRows(_shown(r, asked.metrics.wanted) for r in folder.read_rows())
+    return Candidate(str(path), result.scores, rows)
 
 
 def _shown(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:

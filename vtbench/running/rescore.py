@@ -56,10 +56,9 @@ def add_metrics(path: Path, names: Sequence[str] | None, *, device: str = "cpu",
         job = _job(run, loaded, wanted, device, Path(scratch))
         fresh = _drawn_again(job, loaded.drawn) if loaded.drawn is not None else read_run(run_job(job))
         with RunFolder(path) as folder:
-            rows = {row.item: row.as_dict() for row in fresh.rows()}
             new = _new(run, fresh, wanted)
             stay = {*info.metrics} - {*new}
-            folder.replace_rows(_joined(folder.read_rows(), rows, path, new, stay))
+            folder.replace_rows(_joined(_beside(folder.read_rows(), fresh), path, new, stay))
             folder.write_scores(_scores(run, new, wanted))
             folder.write_info(_record(info, fresh.info, new))
     return read_run(path)
@@ -105,18 +104,27 @@ def _drawn_again(job: Job, folder: Path) -> Run:
     return read_run(job.folder())
 
 
+def _beside(rows: Iterator[dict[str, Any]], fresh: Run) -> Iterator[tuple[dict[str, Any], Mapping[str, Any]]]:
+    """Each row with the fresh one of its image, {} where there is none; in one order, as they are written, no more than
+    one of them is in memory."""
+    waiting: dict[str, dict[str, Any]] = {}
+    others = (row.as_dict() for row in fresh.rows())
+    for row in rows:
+        while row["item"] not in waiting and (other := next(others, None)) is not None:
+            waiting[other["item"]] = other
+        yield row, waiting.pop(row["item"], {})
+
+
 def _joined(
-    rows: Iterator[dict[str, Any]],
-    fresh: Mapping[str, Mapping[str, Any]],
+    rows: Iterator[tuple[dict[str, Any], Mapping[str, Any]]],
     path: Path,
     new: Mapping[str, Score],
     stay: Set[str],
 ) -> Iterator[dict[str, Any]]:
-    """The run's rows with the values of the metrics that are `new`, none of whose old ones stay, and of what those are
-    made from; what the record states of metrics that `stay` is not touched. An original that is another picture by now
-    is refused."""
-    for row in rows:
-        other = fresh.get(row["item"], {})
+    """The run's rows, each beside its fresh one, with the values of the metrics that are `new`, none of whose old ones
+    stay, and of what those are made from; what the record states of metrics that `stay` is not touched. An original
+    that is another picture by now is refused."""
+    for row, other in rows:
         before, now = row.get("sha256"), other.get("sha256")
         if before and now and before != now:
             raise VtbenchError(f"{row['item']} is another picture than the one that {path} scored: run evaluate again")

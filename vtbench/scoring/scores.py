@@ -241,7 +241,27 @@ def _of_tokens(name: str, metric: TokenMetric, tokens: Sequence[Tokens | None] |
 
 
 def _of_rows(name: str, metric: RowMetric, rows: Rows, items: Sequence[Any]) -> SetValue:
-    return finish(name, lambda: metric.finish(list(rows()), items))
+    return finish(name, lambda: metric.finish(_Rows(rows), items))
+
+
+class _Rows(Sequence[Mapping[str, Any]]):
+    """A run's rows as a list, read from its file as often as somebody goes through them; kept only for one who asks for
+    them out of order."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self._kept: list[Mapping[str, Any]] | None = None
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        return iter(self._rows() if self._kept is None else self._kept)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __getitem__(self, index: Any) -> Any:
+        if self._kept is None:
+            self._kept = list(self._rows())
+        return self._kept[index]
 
 
 def _of_sides(asked: Asked, metric: SetMetric, seen: Tally, sides: SidesOf | None) -> Score:
