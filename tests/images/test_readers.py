@@ -177,11 +177,26 @@ def test_small_runs_start_no_process() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cores", "variable", "count"), [(1, "", 2), (2, "", 2), (8, "", 7), (64, "", 16), (8, "3", 3), (2, " 40 ", 40)]
+    ("cores", "variable", "ranks", "count"),
+    [
+        (1, "", "", 2),
+        (2, "", "", 2),
+        (8, "", "", 7),
+        (64, "", "", 16),
+        (8, "3", "", 3),
+        (2, " 40 ", "8", 40),
+        (64, "", "8", 7),
+        (8, "", "8", 2),
+        (8, "", "0", 7),
+        (8, "", "many", 7),
+    ],
 )
-def test_readers_follow_the_machine(cores: int, variable: str, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readers_follow_the_machine(
+    cores: int, variable: str, ranks: str, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(ahead, "cores", lambda: cores)
     monkeypatch.setenv(ahead.VARIABLE, variable)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", ranks)
     assert ahead.readers() == count
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from vtbench import registry
-from vtbench.metrics import _on_device
+from vtbench.metrics import _on_device, _pixels
 from vtbench.types.item import Item
 from vtbench.types.metric import Batch, ImageMetric, Reference
 
@@ -97,6 +97,15 @@ def test_opencv_is_kept_on_a_cpu() -> None:
     for name in ("psnr", "ssim", "delta-e"):
         measured(name, batch)
     assert {"bytes", "planes"} <= {*batch.kept}
+
+
+def test_several_images_at_a_time_are_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = []
+    for threads in (1, 3):
+        monkeypatch.setattr(_pixels, "_threads", lambda threads=threads: threads)
+        monkeypatch.setattr(_pixels, "_pool", _pixels._Pool())
+        values.append({name: measured(name, batch_of("odd sides", "cpu")) for name in NAMES})
+    assert values[0] == values[1]
 
 
 @pytest.mark.parametrize("count", [1, 2, 19, 20, 21, 400])

@@ -2,9 +2,9 @@
 
 A child is `python -c` with this process's `sys.path`, and never runs the caller's own script (as multiprocessing's
 spawn does). It speaks over two pipes and nothing else, so that a kill leaves nothing behind in /dev/shm, and it ends
-when its pipe does: with its parent, however that ends. It leads a session of its own, so that Ctrl-C reaches the parent
-alone, which then ends it. A child that is killed is replaced, and its image read again; one that two children died of
-is a failed image, not the end of a run.
+when its pipe does: with its parent, however that ends. It leads a process group of its own, so that Ctrl-C reaches the
+parent alone, which then ends it. A child that is killed is replaced, and its image read again; one that two children
+died of is a failed image, not the end of a run.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ class _Child:
                     stderr=subprocess.DEVNULL,
                     bufsize=0,
                     env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-                    start_new_session=True,
+                    process_group=0,
                 )
             self._send(self._task)
             self._receive(time.monotonic() + STARTS)

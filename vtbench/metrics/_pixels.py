@@ -57,16 +57,21 @@ def lumas(batch: Batch) -> list[tuple[Any, Any]]:
 
 def each(batch: Batch, key: Any, measure: Callable[[int], Any]) -> list[Any]:
     """`measure(k)` for every image of the batch, shared under `key` with the metrics that read the same thing. Several
-    at a time, as many as are read at a time: OpenCV and numpy leave Python's lock while they count."""
+    at a time where there are cores for it: OpenCV and numpy leave Python's lock while they count."""
 
     def of_all() -> list[Any]:
-        threads = min(readers(), cores(), MOST, len(batch))
-        if threads < 2:
+        if min(_threads(), len(batch)) < 2:
             return [measure(k) for k in range(len(batch))]
         return list(_pool.get().map(measure, range(len(batch))))
 
     results: list[Any] = batch.once(key, of_all)
     return results
+
+
+def _threads() -> int:
+    """How many images are measured at a time: one core is the model's. On two cores, two at a time took more of the
+    processor for the same images than one."""
+    return max(1, min(readers(), cores() - 1, MOST))
 
 
 class _Pool:
@@ -80,7 +85,7 @@ class _Pool:
     def get(self) -> ThreadPoolExecutor:
         with self._lock:
             if self._threads is None or self._process != os.getpid():
-                self._threads = ThreadPoolExecutor(min(readers(), cores(), MOST), thread_name_prefix="pixels")
+                self._threads = ThreadPoolExecutor(_threads(), thread_name_prefix="pixels")
                 self._process = os.getpid()
             return self._threads
 
