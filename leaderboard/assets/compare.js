@@ -84,7 +84,10 @@
     const scroll = element("div", null, "scroll");
     Object.assign(scroll, { tabIndex: 0, role: "region", ariaLabel: "Differences: " + question.task + ", " + question.where });
     scroll.append(table);
-    section.append(scroll, images);
+    section.append(scroll);
+    const more = [...new Set([...one.left_out, ...two.left_out])];
+    if (more.length) section.append(element("p", "Left to vtbench compare, since a page cannot hold so many values: " + more.join(", ") + ".", "how"));
+    section.append(images);
     const [line, metric, found] = lines.find(([, m]) => m.better && m.unit !== "bit/px") || lines[0];
     most(metric, found, line.querySelector("button"));
     return section;

@@ -67,8 +67,8 @@ class Chromium:
         """What `return …` in `code` gives."""
         return self.driver.execute_script(code, *arguments)
 
-    def wait(self, code: str, seconds: float = 10.0) -> Any:
-        """The first true value that `code` returns."""
+    def wait(self, code: str, seconds: float = 60.0) -> Any:
+        """The first true value that `code` returns; other tests may keep every core busy."""
         from selenium.webdriver.support.ui import WebDriverWait
 
         return WebDriverWait(self.driver, seconds, 0.05).until(lambda driver: driver.execute_script(code), code)

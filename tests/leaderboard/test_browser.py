@@ -210,6 +210,23 @@ def test_a_comparison_in_the_page_is_that_of_the_library(metric: str, browser: C
     assert browser.find("#results table").text.startswith("Metric")
 
 
+def test_names_of_markup_are_compared_as_text(browser: Chromium, lab: Path) -> None:
+    one, two = run_of(lab, "evil"), run_of(lab, "long")
+    browser.complaints()
+    browser.open(lab / "site" / "compare.html", f"a={system_key(one)}&b={system_key(two)}")
+    browser.wait("return document.querySelectorAll('#results table').length")
+    chosen = browser.js("return document.getElementById('a').selectedOptions[0].textContent")
+    assert chosen.startswith('"><script>')
+    assert browser.js("return document.querySelectorAll('main script, img[src=x]').length") == 0
+    assert browser.js("return document.title").startswith('"><script>')
+    # An address that somebody made up names no file, and is said to be wrong.
+    browser.open(lab / "site" / "compare.html", "a=../../../etc/passwd&b=%3Cimg%20src=x%3E")
+    browser.wait("return !document.getElementById('trouble').hidden")
+    assert "not here" in browser.find("#trouble").text
+    assert [c for c in browser.complaints() if "SEVERE" in c] == []
+    assert not [a for a in browser.requests() if "passwd" in a.partition("#")[0]]
+
+
 def test_images_that_differ_most_open_in_the_slider(browser: Chromium, lab: Path) -> None:
     one, two = run_of(lab, "jpeg-10"), run_of(lab, "jpeg-90")
     browser.open(lab / "site" / "compare.html", f"a={system_key(one)}&b={system_key(two)}")

@@ -13,8 +13,10 @@ from made_runs import score
 from site_pages import EVIL, block_of, data_of
 
 from vtbench import leaderboard
-from vtbench.leaderboard import addresses, runpage
+from vtbench.leaderboard import addresses, imagevalues, runpage
+from vtbench.leaderboard.context import Context
 from vtbench.reporting.image_values import RowValues
+from vtbench.reporting.runs import question
 from vtbench.results.record import read_run
 
 PSNR = [30.0, 25.0, 41.0, 28.0, None, 26.0]
@@ -84,6 +86,20 @@ def test_rows_too_large_for_a_page_stay_with_their_run(tmp_path: Path, monkeypat
     run = read_run(with_claims(tmp_path / "a", [], 30.0))
     monkeypatch.setattr(runpage, "LARGEST_ROWS", 100)
     assert set(runpage.own_records(run)) == {"run.json", "scores.jsonl"}
+
+
+def test_more_values_than_a_page_can_hold_are_left_to_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {"psnr": PSNR, "ssim": [0.9] * 6}
+    made_runs.write(tmp_path / "a", values=values, scores=[score("psnr", 30.0), score("ssim", 0.9)])
+    run = read_run(tmp_path / "a")
+    for most, named, left in ((60_000, ["psnr", "ssim"], []), (7, ["psnr"], ["ssim"]), (5, [], ["psnr", "ssim"])):
+        monkeypatch.setattr(imagevalues, "MOST_VALUES", most)
+        (of,) = imagevalues.values_of([run], Context([run], {}, {}), {question(run): "q"}, {}, [], {})["runs"]
+        assert [metric["name"] for metric in of["metrics"]] == named
+        assert of["left_out"] == left
+        assert len(of["items"]) == (6 if named else 0)
 
 
 @pytest.mark.parametrize(
