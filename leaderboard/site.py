@@ -25,11 +25,10 @@ from vtbench.reporting.versions import of_newest
 from vtbench.results.files import disk_error
 from vtbench.results.holding import Held, sweep
 from vtbench.results.record import Run
+from vtbench.results.sites import MARKER
 from vtbench.types.errors import VtbenchError
 from vtbench.types.foreign import reading
 
-MARKER = "vtbench-site.json"
-"""Its presence says that a folder is a site of ours and may be replaced."""
 SITE_SCHEMA = 1
 PATIENCE = 30.0
 """Seconds that a build waits for another that is writing the same site."""

@@ -29,7 +29,6 @@ READERS = {
 """What a reader has in place of a word in capitals."""
 DONE = (
     "list",
-    "view",
     "compare",
     "new",
     "runs list",
@@ -37,7 +36,6 @@ DONE = (
     "cache list",
     "cache prune",
     "suite freeze",
-    "leaderboard build",
     "geneval score",
     "geneval prompts",
     "adapter manifest",

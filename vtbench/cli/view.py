@@ -32,7 +32,8 @@ def view(
 
         one = _only_run(run)
         index = leaderboard.build([one], out or one.with_name(f"{one.name}.page"))
-    pages = sorted((index.parent / "runs").glob("*.html"))
+    # The page of the run's system has all that the run says; the index is that of many.
+    pages = sorted((index.parent / "model").glob("*.html"))
     page = pages[0] if len(pages) == 1 else index
     wanted = out is None and not no_open and not as_json
     opened = wanted and _in_browser(page)

@@ -19,6 +19,7 @@ from pydantic import Field
 
 from vtbench.results.files import LARGEST_RECORD, own_files, read_json
 from vtbench.results.html import scores_html
+from vtbench.results.sites import outside_sites
 from vtbench.results.typed import Pair, Record, read_records, validated
 from vtbench.types.errors import VtbenchError
 from vtbench.types.foreign import reading
@@ -341,10 +342,8 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
             out.append(path)
             continue
         # A pattern finds links that lead nowhere too: whoever reads them says so.
-        below = sorted(p.parent for p in path.glob("**/run.jso[n]")) if path.is_dir() else []
+        below = outside_sites(sorted(p.parent for p in path.glob("**/run.jso[n]")), path) if path.is_dir() else []
         if not below:
-            raise VtbenchError(
-                f"{path} holds no run (no run.json at or below it): give the --out folder of an evaluation"
-            )
+            raise VtbenchError(f"{path} holds no run (no run.json at or below it): give the --out of an evaluation")
         out.extend(below)
     return list(dict.fromkeys(out))
