@@ -165,6 +165,12 @@ def against(kind: str, target: Tensor, mask: Tensor | None = None) -> Objective:
     return loss
 
 
+def _in_order(draws: list[Tensor]) -> Callable[[tuple[int, ...]], Tensor]:
+    """Recorded draws, one a call."""
+    left = iter(draws)
+    return lambda shape: next(left).reshape(shape)
+
+
 def _painted_over(optimiser: TokenOptimiser, every: int | None, target: Tensor, known: Tensor | None) -> Reset | None:
     """Every so many iterations: the tokens of the decoded image with the known pixels of `target` put into it."""
     if not every:
@@ -198,8 +204,8 @@ class TokenOpt(TiTok):
         for run, stated in fixture.runs("loss", "init", "tokens", "ids", "image", marks=("num_iter",)).items():
             sampling.known(stated, *names, *_REPLAYED)
             settings = Settings(**{name: value for name, value in stated.items() if name in names})
-            draws = iter(fixture.draws(run) if f"noise_{run}" in a else ())
-            optimiser = TokenOptimiser(self, settings, lambda shape, draws=draws: next(draws).reshape(shape))
+            draws = fixture.draws(run) if f"noise_{run}" in a else []
+            optimiser = TokenOptimiser(self, settings, _in_order(draws))
             with torch.inference_mode(False), torch.no_grad():
                 known = a["mask"].clone() if stated.get("mask") == "mask" else None
                 target = a["target"].clone()

@@ -174,6 +174,22 @@ def test_by_its_adapter(model: str, name: str, options: dict[str, Any], nfe: int
             generator.generate([Prompt(id="a", label=1)], [1])
 
 
+@pytest.mark.parametrize("fixture", ["maskgen__vq", "maskgen__kl"])
+def test_maskgen_without_a_score_or_a_tied_head(fixture: str) -> None:
+    """The pooled text alone conditions; a head of its own is as large as the codebook."""
+    config = json.loads((GENERATOR_FIXTURES / f"{fixture}.json").read_text())["config"]
+    config["model"]["maskgen"] |= {
+        "micro_condition": False,
+        "weight_tying": False if fixture == "maskgen__vq" else None,
+    }
+    network = fill_(build_network(registry.family("maskgen"), config)).requires_grad_(False)
+    text = Text(*(random_tensor(2, n, 40, seed=n) for n in (5, 1)))
+    steps = {"num_sample_steps" if fixture == "maskgen__vq" else "num_iter": 2}
+    with torch.inference_mode():
+        low, high = (network.generate(text, text, Seeded([1, 2]), aesthetic_score=s, **steps) for s in (1.0, 9.0))
+    assert torch.equal(low, high)
+
+
 def test_guidance_of_one_is_none() -> None:
     """D-AR with "1,1" and "0.5" leaves the null half out; DiT at most 1 too."""
     run = _generate("d-ar", _network("d-ar"))

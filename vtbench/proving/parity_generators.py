@@ -98,8 +98,7 @@ class GeneratorCheck:
     def _stated(self, name: str) -> float:
         """The limit that the file has for an array, of upstream's own run in float64; 0 where it has none."""
         stated = (self.facts.get("tolerance") or {}).get(name)
-        good = isinstance(stated, int | float) and not isinstance(stated, bool) and stated >= 0
-        return float(stated) if good else 0.0
+        return float(stated) if isinstance(stated, int | float) and stated >= 0 else 0.0
 
     def filled_network(self) -> Any:
         """The network, filled as the fixture's was; what does not fit is written into the report."""

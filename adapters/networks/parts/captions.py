@@ -62,7 +62,8 @@ class Conditioned(nn.Module):
         self.dim, self.depth = g.integer("decoder_embed_dim"), g.integer("decoder_depth")
         self.heads, self.length = g.integer("decoder_num_heads"), self.vq.integer("num_latent_tokens")
         self.text_width = self.vq.integer("text_embed_dim", 768)
-        self.micro = g.integer("micro_condition_embed_dim", 256) if g.flag("micro_condition", True) else 0
+        width = g.integer("micro_condition_embed_dim", 256)
+        self.micro = width if g.flag("micro_condition", True) else 0
         self.score = g.number("sample_aesthetic_score", 6.0)
         for key in _VQ_MODEL:
             self.vq.any(key)
