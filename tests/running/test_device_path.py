@@ -5,6 +5,9 @@ No GPU is needed: `sent` is replaced by a copy that is counted, and the torch fo
 
 from __future__ import annotations
 
+import contextlib
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -139,7 +142,31 @@ def test_a_model_on_the_cpu_gets_its_pixels_there(crossing: Crossing) -> None:
     assert isinstance(sink.works[0].parts[0].output.encode_seconds, float)
 
 
-def test_one_at_a_time_works_on_a_device() -> None:
-    with devices.turn("cpu"), devices.turn("cuda"), devices.turn("cuda:1"):
-        pass
-    assert devices.sent(torch.zeros(1, 3, 2, 2), "cpu").device.type == "cpu"
+def test_a_metric_that_asks_the_model_again_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the device's turn when it asks, and the model's own thread wants that turn too."""
+    card = Card(name="halves", family="test", kind="discrete", title="Halves", sizes=Multiple(1))
+    model = Halves(card)
+    model.device = "cuda"
+    system = ModelSystem(model, "resize")
+    monkeypatch.setattr(system, "_encode_and_decode", lambda *_: time.sleep(0.001))
+    images, asked = torch.zeros(1, 3, 4, 4), []
+
+    def ask(within: Any) -> None:
+        for _ in range(30):
+            with within():
+                time.sleep(0.001)
+                asked.append(system.produce(images, [0], []))
+
+    turns = (lambda: devices.turn("cuda"), contextlib.nullcontext)
+    threads = [threading.Thread(target=ask, args=(turn,), daemon=True) for turn in turns]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(asked) == 60
+
+
+def test_elsewhere_nothing_is_sent() -> None:
+    images = torch.zeros(1, 3, 2, 2, dtype=torch.uint8)
+    assert devices.sent(images, "cpu") is images
+    assert devices.sent(images, "mps") is images

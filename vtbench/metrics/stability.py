@@ -187,7 +187,8 @@ class Stable(ImageMetric):
             return [Value(None, why=NO_MODEL)] * len(batch)
         stability: Stability = batch.once(
             "stability",
-            lambda: measure_stability(batch.subject, batch.reference.images, batch.seeds, batch.reference.items),
+            # On the processor, where JPEG and noise are made; the model fetches what it is asked about.
+            lambda: measure_stability(batch.subject, batch.reference.images.cpu(), batch.seeds, batch.reference.items),
         )
         return stability.values[self.card.name]
 

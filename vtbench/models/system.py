@@ -106,7 +106,8 @@ class ModelSystem(System):
         import torch
 
         service = serve(self.card.sizes, int(images.shape[2]), int(images.shape[3]), self.fit)
-        with self._one_at_a_time, turn(self.device), torch.no_grad(), noting(self.opened):
+        # The device first: a metric that asks the model again has its turn on the device already.
+        with turn(self.device), self._one_at_a_time, torch.no_grad(), noting(self.opened):
             if isinstance(self.model, ClosedSystem):
                 return self._reconstruct(self.model, images, seeds, service)
             return self._encode_and_decode(self.model, images, seeds, service, count_macs)
@@ -114,7 +115,7 @@ class ModelSystem(System):
     def _reconstruct(self, model: ClosedSystem, images: torch.Tensor, seeds: Sequence[int], service: Service) -> Output:
         import torch
 
-        fitted = service.to_model(images)
+        fitted = service.to_model(self._fetched(images))
         start = time.perf_counter()
         answers = model.reconstruct(fitted, list(seeds))
         seconds = time.perf_counter() - start
@@ -133,7 +134,7 @@ class ModelSystem(System):
     ) -> Output:
         import torch
 
-        fitted = service.to_model(images.to(self.device) if self.device.startswith("cuda") else images)
+        fitted = service.to_model(self._fetched(images))
         # Tiles of one image share its seed.
         tiles = fitted.shape[0] // images.shape[0]
         tile_seeds = [s for s in seeds for _ in range(tiles)] if tiles > 1 else list(seeds)
@@ -172,6 +173,11 @@ class ModelSystem(System):
             cost={name: float(value) * tiles for name, value in model.cost().items()},
             no_pixels=no_pixels,
         )
+
+    def _fetched(self, images: torch.Tensor) -> torch.Tensor:
+        """The images where the model takes them. What is no CUDA device fetches for itself, as it always has."""
+        cuda = self.device.startswith("cuda")
+        return images.to(self.device) if cuda or images.device.type == "cuda" else images
 
     def _ask(self, model: Tokenizer, images: torch.Tensor, seeds: Sequence[int]) -> Any:
         """What `encode` returns, with the budget of the options where it takes one."""
