@@ -126,7 +126,7 @@ def test_a_models_name_as_that_of_a_file(name: str, plain: bool) -> None:
     assert len(key) < 80
 
 
-def test_names_that_look_like_anothers_file_have_their_own() -> None:
+def test_a_name_that_looks_like_the_file_of_another_has_its_own() -> None:
     """A name may be chosen so that it reads like what another one is turned into."""
     turned = addresses.model_key("a b")
     assert len({addresses.model_key(name) for name in ("a b", turned, "a-b", "A b", "a  b")}) == 5
