@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,17 @@ class _Actor:
                 return answer
 
         return Call
+
+
+@pytest.fixture(autouse=True)
+def as_it_was() -> Iterator[None]:
+    """A worker of this process works where the command does, and with its settings: undone after each test."""
+    folder, environment = os.getcwd(), dict(os.environ)
+    yield
+    os.chdir(folder)
+    for name in [name for name in os.environ if name not in environment]:
+        del os.environ[name]
+    os.environ.update(environment)
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ EXTRAS: Mapping[str, Mapping[str, str]] = {
     },
     "rd": {"bjontegaard": "bjontegaard"},
     "webdataset": {"webdataset": "webdataset"},
+    "ray": {"ray": "ray"},
     "formats": {"pillow_heif": "pillow-heif", "pillow_jxl": "pillow-jxl-plugin"},
     "compressai": {
         "compressai": "compressai",
@@ -43,6 +44,7 @@ ENABLES = {
     "offline": "OCR without a download: the text task runs offline",
     "rd": "BD-rate and BD-PSNR",
     "webdataset": "suites in webdataset tar shards",
+    "ray": "workers of a cluster: evaluate, score and generate with --ray",
     "formats": "images in HEIF (.heic) and JPEG XL (.jxl), the codec JPEG XL",
     "compressai": "learned codecs: bmshj2018, mbt2018, cheng2020",
 }

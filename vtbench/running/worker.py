@@ -60,7 +60,7 @@ class Worker:
                 self._order = order["number"]
                 self._end()
                 _surroundings(order)
-                setup = set_up(order, self._loaded)
+                setup = isolated()(set_up)(order, self._loaded)
                 self._memory = Memory.begin(setup.device)
                 self._bench = Easel(setup) if isinstance(setup, Sampling) else Bench(setup)
         except VtbenchError as bad:
