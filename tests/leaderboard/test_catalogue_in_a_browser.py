@@ -39,7 +39,7 @@ def test_filters_and_the_address_that_keeps_them(browser: Chromium, page: Path) 
     )
     browser.open(page, "find=show-o")
     assert browser.js(SHOWN) == 0
-    assert "9.26" in browser.find("section[aria-labelledby=elsewhere] tbody").text
+    assert "9.26" in browser.find("#elsewhere ~ .scroll tbody").text
     browser.open(page, "find=titok&disputed=1")
     assert browser.js(SHOWN) == 1
     browser.open(page, "kind=generator&find=nothing-like-this")
@@ -76,3 +76,14 @@ def test_print_cuts_nothing(browser: Chromium, page: Path) -> None:
         assert browser.js("return getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     finally:
         browser.media()
+
+
+def test_axe_finds_nothing_serious(browser: Chromium, page: Path) -> None:
+    from axe_core_python.selenium import Axe
+
+    browser.open(page, "find=dc-ae")
+    # What is hidden takes it minutes and shows it nothing.
+    browser.js("for (const hidden of document.querySelectorAll('tr[hidden], tbody[hidden]')) hidden.remove()")
+    answer = Axe().run(browser.driver, options={"resultTypes": ["violations"]})
+    serious = [v for v in answer["violations"] if v["impact"] in ("serious", "critical")]
+    assert [(v["id"], [node["html"][:200] for node in v["nodes"]]) for v in serious] == []
