@@ -11,6 +11,7 @@ from chromium import Chromium, chromium
 from vtbench import leaderboard
 
 SHOWN = "return [...document.querySelectorAll('#cards tr[id]')].filter((row) => row.offsetHeight).length"
+READY = "return document.readyState === 'complete' && !document.querySelector('#catalogue').hidden"
 CUT = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
@@ -27,9 +28,15 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "published.html"
 
 
+def shown(browser: Chromium, page: Path, state: str = "") -> int:
+    """How many models stand there once the filters of an address are read."""
+    browser.open(page, state)
+    browser.wait(READY)
+    return int(browser.js(SHOWN))
+
+
 def test_filters_and_the_address_that_keeps_them(browser: Chromium, page: Path) -> None:
-    browser.open(page)
-    everything = browser.js(SHOWN)
+    everything = shown(browser, page)
     assert everything > 300
     browser.find("#catalogue [name=find]").send_keys("RQVAE")
     assert browser.wait("return document.querySelector('.shown').textContent.startsWith('6 of ')")
@@ -37,16 +44,12 @@ def test_filters_and_the_address_that_keeps_them(browser: Chromium, page: Path) 
     assert (
         browser.js("return [...document.querySelectorAll('#claims tbody')].filter((b) => b.offsetHeight).length") == 0
     )
-    browser.open(page, "find=show-o")
-    assert browser.js(SHOWN) == 0
+    assert shown(browser, page, "find=show-o") == 0
     assert "9.26" in browser.find("#elsewhere ~ .scroll tbody").text
-    browser.open(page, "find=titok&disputed=1")
-    assert browser.js(SHOWN) == 1
-    browser.open(page, "kind=generator&find=nothing-like-this")
-    assert browser.js(SHOWN) == 0
+    assert shown(browser, page, "find=titok&disputed=1") == 1
+    assert shown(browser, page, "kind=generator&find=nothing-like-this") == 0
     assert browser.js("return document.querySelector('.nothing').offsetHeight") > 0
-    browser.open(page, "kind=no-such-kind")
-    assert browser.js(SHOWN) == everything
+    assert shown(browser, page, "kind=no-such-kind") == everything
     assert browser.complaints() == []
     assert not [address for address in browser.requests() if address.startswith("http")]
 
@@ -81,7 +84,7 @@ def test_print_cuts_nothing(browser: Chromium, page: Path) -> None:
 def test_axe_finds_nothing_serious(browser: Chromium, page: Path) -> None:
     from axe_core_python.selenium import Axe
 
-    browser.open(page, "find=dc-ae")
+    assert shown(browser, page, "find=dc-ae") > 1
     # What is hidden takes it minutes and shows it nothing.
     browser.js("for (const hidden of document.querySelectorAll('tr[hidden], tbody[hidden]')) hidden.remove()")
     answer = Axe().run(browser.driver, options={"resultTypes": ["violations"]})
