@@ -44,9 +44,10 @@ check: lint test
 faults: $(VENV)/.test
 	$(BIN)/python tests/faults/survey.py
 
-# What is written from the cards: every address of a download.
+# What is written from the cards: every address of a download, and what README counts.
 pages: $(BIN)/python
 	$(BIN)/python -m benchmarks.downloads > docs/downloads.md
+	$(BIN)/python -m benchmarks.supported
 
 release: pages
 	$(BIN)/python -m vtbench.results.provenance
