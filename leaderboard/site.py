@@ -51,8 +51,14 @@ def _files_of_good(paths: Sequence[Path], left_out: dict[Path, str]) -> dict[str
     while runs := read_runs(paths, left_out):
         rows = RowValues()
         bad = {run.path: why for run in runs if (why := _why_unreadable(run, rows)) is not None}
-        if not bad:
-            return site_files(runs, rows)
+        try:
+            if not bad:
+                return site_files(runs, rows)
+        except Exception:
+            bad = {run.path: why for run in runs if (why := _why_not_shown(run)) is not None}
+            # What no run's own facts explain is a fault of ours.
+            if not bad:
+                raise
         # A copy of a good run may have stood in its place: all are read again without those at fault.
         left_out.update(bad)
     if paths:
@@ -61,15 +67,20 @@ def _files_of_good(paths: Sequence[Path], left_out: dict[Path, str]) -> dict[str
 
 
 def _why_unreadable(run: Run, rows: RowValues) -> str | None:
-    """Why a run's own data cannot be shown; None where they can. What goes wrong later is no fault of the run: its
-    record was read as typed fields, and what those leave open every page reads as text.
+    """Why the values of a run's images, which `rows` keeps, cannot be read; None where they can."""
+    try:
+        with reading(run.path, "a run", DAMAGED):
+            rows.read(run)
+    except VtbenchError as bad:
+        return str(bad)
+    return None
 
-    rows: keeps the values of its images.
-    """
+
+def _why_not_shown(run: Run) -> str | None:
+    """Why what a run's record says of itself cannot be shown, though each field is of its type; None where it can."""
     try:
         with reading(run.path, "a run", DAMAGED):
             runpage.facts(run, labels([run], {}))
-            rows.read(run)
     except VtbenchError as bad:
         return str(bad)
     return None

@@ -37,6 +37,14 @@ def browser() -> Iterator[Chromium]:
         yield opened
 
 
+def show(browser: Chromium, page: Path, fragment: str = "", width: int = 1440) -> None:
+    """Opens a page and waits for its script."""
+    browser.open(page, fragment, width)
+    browser.wait(
+        "return document.readyState === 'complete' && document.querySelector('form.controls output').textContent"
+    )
+
+
 def column(browser: Chromium, key: str) -> list[str]:
     """The texts of a column in the order shown."""
     code = """const table = document.querySelector('table.one');
@@ -65,7 +73,7 @@ def choose(browser: Chromium, name: str, value: Any) -> str:
 
 
 def test_a_first_click_sorts_the_best_first_and_the_address_keeps_it(site: Path, browser: Chromium) -> None:
-    browser.open(site / "index.html")
+    show(browser, site / "index.html")
     for key, first in (("psnr", "highest"), ("lpips-alex", "lowest")):
         head = f"th[data-c={key}]"
         click(browser, f"{head} .sort")
@@ -81,12 +89,12 @@ def test_a_first_click_sorts_the_best_first_and_the_address_keeps_it(site: Path,
     values = [float(v) for v in column(browser, "lpips-alex") if v]
     assert values == sorted(values, reverse=True)
     kept = browser.js("return location.hash.slice(1)")
-    browser.open(site / "index.html", kept)
+    show(browser, site / "index.html", kept)
     assert [float(v) for v in column(browser, "lpips-alex") if v] == values
 
 
 def test_filters_count_and_stand_in_the_address(site: Path, browser: Chromium) -> None:
-    browser.open(site / "index.html")
+    show(browser, site / "index.html")
     everything = len(browser.js(SHOWN))
     assert choose(browser, "kind", "discrete").startswith(f"{len(browser.js(SHOWN))} of {everything} shown")
     kinds = browser.js(SHOWN + ".map((row) => row.dataset.k)")
@@ -103,13 +111,13 @@ def test_filters_count_and_stand_in_the_address(site: Path, browser: Chromium) -
     click(browser, "form.controls [name=clear]")
     assert len(browser.js(SHOWN)) == everything
     assert browser.js(STATE) == ""
-    browser.open(site / "index.html", "kind=codec&ranked=1&q=quality%2010")
+    show(browser, site / "index.html", "kind=codec&ranked=1&q=quality%2010")
     assert 0 < len(browser.js(SHOWN)) < everything
     assert browser.js("return document.querySelector('form.controls [name=kind]').value") == "codec"
 
 
 def test_columns_and_the_metric_of_the_plot_are_chosen(site: Path, browser: Chromium) -> None:
-    browser.open(site / "task" / "reconstruction.html")
+    show(browser, site / "task" / "reconstruction.html")
     visible = "return [...document.querySelectorAll('th[data-c]')].filter((h) => !h.hidden).map((h) => h.dataset.c)"
     before = browser.js(visible)
     assert "psnr" in before
@@ -120,9 +128,9 @@ def test_columns_and_the_metric_of_the_plot_are_chosen(site: Path, browser: Chro
     browser.js(code, "psnr")
     assert set(browser.js(visible)) == {*before, "peak-memory"} - {"psnr"}
     kept = browser.js("return location.hash.slice(1)")
-    browser.open(site / "task" / "reconstruction.html", kept)
+    show(browser, site / "task" / "reconstruction.html", kept)
     assert set(browser.js(visible)) == {*before, "peak-memory"} - {"psnr"}
-    browser.open(site / "index.html")
+    show(browser, site / "index.html")
     drawn = "return [...document.querySelectorAll('figure.choice')].filter((f) => !f.hidden).map((f) => f.dataset.m)"
     assert browser.js(drawn) == ["psnr"]
     choose(browser, "m", "ssim")
@@ -133,7 +141,7 @@ def test_columns_and_the_metric_of_the_plot_are_chosen(site: Path, browser: Chro
 def test_up_to_eight_pins_have_colour_and_a_name(site: Path, browser: Chromium) -> None:
     from selenium.webdriver.common.keys import Keys
 
-    browser.open(site / "index.html")
+    show(browser, site / "index.html")
     browser.find("table.one tbody tr:nth-child(2) th a").send_keys("p")
     click(browser, "table.one tbody tr:nth-child(4) .pin")
     names = "return [...document.querySelectorAll('.choice:not([hidden]) .plot .name.mine')].map((n) => n.textContent)"
@@ -153,7 +161,7 @@ def test_up_to_eight_pins_have_colour_and_a_name(site: Path, browser: Chromium) 
 @pytest.mark.parametrize("width", [390, 820, 1440])
 def test_pages_fit_every_width(site: Path, browser: Chromium, width: int) -> None:
     for page in ("index.html", "task/reconstruction.html"):
-        browser.open(site / page, width=width)
+        show(browser, site / page, width=width)
         assert browser.js("return document.documentElement.scrollWidth") <= width, page
         rows = browser.js(SHOWN + ".map((row) => row.getBoundingClientRect().height)")
         if width == 390:
@@ -170,7 +178,7 @@ def test_pages_fit_every_width(site: Path, browser: Chromium, width: int) -> Non
 def test_nothing_is_fetched_and_no_policy_is_broken(site: Path, browser: Chromium) -> None:
     browser.complaints(), browser.requests()
     for page in ("index.html", "task/reconstruction.html", "task/generation.html"):
-        browser.open(site / page)
+        show(browser, site / page)
         assert browser.js("return document.title") != "run", "markup in a title stays text"
         assert browser.complaints() == []
         assert {address.split(":")[0] for address in browser.requests()} <= {"file", "about"}
@@ -190,7 +198,7 @@ def test_all_of_it_is_there_without_scripts(site: Path, browser: Chromium) -> No
 
 
 def test_print_is_light_and_cuts_nothing(site: Path, browser: Chromium) -> None:
-    browser.open(site / "index.html", width=720)
+    show(browser, site / "index.html", width=720)
     try:
         browser.media("print", dark=True)
         assert browser.js("return getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
