@@ -1,8 +1,8 @@
 """The site of a made leaderboard: seconds and memory of its build, bytes, elements and heights of its pages.
 
 `python benchmarks/site.py [--models 100] [--tasks 5] [--images 12]`: writes runs (tests/synthetic_runs.py), builds
-their site in a process of its own, and opens its first pages in Chromium, where there is one. The runs hold no pictures,
-so that what is measured is the pages.
+their site in a process of its own, and opens its first pages in Chromium, where there is one. The runs hold no
+pictures, so that what is measured is the pages.
 """
 
 from __future__ import annotations
