@@ -64,8 +64,8 @@ def height(page: Path, width: int) -> int | None:
             frame.as_uri(),
         ]
         ran = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    found = re.search(r"height (\d+)", ran.stdout)
-    return int(found[1]) if found else None
+    stated = re.search(r"height (\d+)", ran.stdout)
+    return int(stated[1]) if stated else None
 
 
 def main() -> None:
