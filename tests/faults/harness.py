@@ -23,7 +23,9 @@ TESTS = Path(__file__).resolve().parents[1]
 SEED = 20261128
 """Of the quick part, and of the long one unless another is given."""
 SECONDS = 20.0
-"""That a case may take: what hangs is stopped, and has not survived."""
+"""Of processor time that a case may take, and ten times as many by the clock, as a machine may be busy: what hangs is
+stopped, and has not survived."""
+BUSY = 10
 MEMORY = 2 << 30
 """Bytes of addresses that a case may take beyond what the process has when it begins."""
 
@@ -85,7 +87,7 @@ def _in_child(kind: Kind, numbers: Sequence[int], seed: int, folder: Path) -> It
     left = list(numbers)
     while left:
         report = folder / f"report-{left[0]}"
-        _forked(lambda: _try_all(kind, left, seed, folder, report), kind.seconds * len(left))  # noqa: B023
+        _forked(lambda: _try_all(kind, left, seed, folder, report), BUSY * kind.seconds * len(left))  # noqa: B023
         lines = [json.loads(line) for line in report.read_text().splitlines()]
         for line in lines:
             if "word" in line:
@@ -129,12 +131,13 @@ def _try_all(kind: Kind, numbers: Sequence[int], seed: int, folder: Path, report
     taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY, taken + MEMORY))
     signal.signal(signal.SIGALRM, _too_long)
+    signal.signal(signal.SIGPROF, _too_long)
     with report.open("a", buffering=1) as lines:
         for number in numbers:
             lines.write(json.dumps({"number": number}) + "\n")
             word, why = "", None
             try:
-                signal.setitimer(signal.ITIMER_REAL, kind.seconds)
+                _limit(kind.seconds)
                 place = folder / f"{kind.name}-{number}"
                 place.mkdir()
                 word = kind.case(seed, number, place)
@@ -143,10 +146,15 @@ def _try_all(kind: Kind, numbers: Sequence[int], seed: int, folder: Path, report
                 where = traceback.extract_tb(bad.__traceback__)[-1]
                 why += f" ({Path(where.filename).name} line {where.lineno})"
             finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
+                _limit(0)
             lines.write(json.dumps({"number": number, "word": word, "why": why}) + "\n")
             if why is None:
                 _remove(place)
+
+
+def _limit(seconds: float) -> None:
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    signal.setitimer(signal.ITIMER_REAL, BUSY * seconds)
 
 
 def _too_long(*_: object) -> None:
