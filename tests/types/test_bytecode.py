@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
 
+from vtbench.types import bytecode
 from vtbench.types.bytecode import is_stale
 
 ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
@@ -53,3 +56,11 @@ def test_what_python_would_not_take_is_no_trouble(change: str, tmp_path: Path) -
     if change == "damaged":
         next((tmp_path / "__pycache__").iterdir()).write_bytes(b"short")
     assert not is_stale(path, path.read_bytes())
+
+
+def test_the_standard_library_is_known_without_importing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From Python 3.13 on, sysconfig imports a file to answer, and every import asks: vtbench did not begin there."""
+    monkeypatch.setattr(sysconfig, "get_path", lambda *_: pytest.fail("asked while it imports"))
+    bytecode._standard_library.cache_clear()
+    assert bytecode.is_library(Path(json.__file__))
+    assert not bytecode.is_library(Path(bytecode.__file__))

@@ -13,7 +13,6 @@ import importlib.util
 import marshal
 import os
 import sys
-import sysconfig
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType
@@ -33,7 +32,8 @@ def is_library(path: Path) -> bool:
 
 @functools.cache
 def _standard_library() -> str:
-    return sysconfig.get_path("stdlib")
+    # Not by sysconfig, which from Python 3.13 on imports a file to answer: whether that is a library's is asked here.
+    return os.path.dirname(os.path.abspath(os.__file__))
 
 
 @functools.cache
