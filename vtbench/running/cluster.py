@@ -34,6 +34,8 @@ SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    # A machine that does much else takes longer than Ray's half minute.
+    "RAY_gcs_server_port_wait_time_s": "120",
     # Ray puts workers behind everything else on their machine; here they are what it works for.
     "RAY_worker_niceness": "0",
 }
@@ -199,7 +201,11 @@ def _init(ray: Any, address: str, scratch: Path | None, workers: int | None) -> 
         raise
     except BaseException as bad:
         # Ray raises whatever its parts raise: ConnectionError, RuntimeError, ValueError, grpc's own.
-        advice = "look for a full disk or too little memory" if scratch else "start it with `ray start --head`"
+        advice = (
+            "is the machine too busy, its disk full, its memory short?"
+            if scratch
+            else "start it with `ray start --head`"
+        )
         raise VtbenchError(f"--ray {address}: there is no cluster of Ray to use ({cause(bad)}): {advice}") from bad
 
 
