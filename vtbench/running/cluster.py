@@ -7,6 +7,7 @@ others by a token that nobody else knows, without the dashboard and without Ray'
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
 import shutil
@@ -116,7 +117,7 @@ def _ray_at(ray: Any, address: str, workers: int | None) -> Iterator[None]:
     scratch = Path(_scratch()) if address == "local" else None
     token = scratch is not None and not any(name in os.environ for name in TOKEN)
     if token:
-        os.environ[TOKEN[0]] = secrets.token_hex(32)
+        os.environ[TOKEN[0]] = _token()
     try:
         _init(ray, address, scratch, workers)
         with _terminated_as_interrupted():
@@ -125,9 +126,17 @@ def _ray_at(ray: Any, address: str, workers: int | None) -> Iterator[None]:
         with contextlib.suppress(Exception):
             ray.shutdown()
         if token:
-            os.environ.pop(TOKEN[0], None)
+            # Ray sets its mode there too, and a second cluster would then want a token of the user's.
+            for name in TOKEN:
+                os.environ.pop(name, None)
         if scratch is not None:
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+@functools.cache
+def _token() -> str:
+    """This process's: Ray remembers the first one that it is told."""
+    return secrets.token_hex(32)
 
 
 @contextlib.contextmanager
