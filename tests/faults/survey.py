@@ -101,7 +101,11 @@ def pages(seed: int, count: int) -> tuple[int, tuple[str, ...]]:
 def servers(seed: int) -> tuple[int, tuple[str, ...]]:
     begun = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", SERVERS], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "pytest", "-o", "addopts=", "-q", SERVERS],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     last = (done.stdout.strip().splitlines() or ["nothing"])[-1]
     print(last, flush=True)
