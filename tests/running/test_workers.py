@@ -414,3 +414,25 @@ def test_generate_by_workers_draws_what_one_process_draws(tmp_path: Path, local:
     (tmp_path / "two" / "samples.jsonl").write_bytes(b"".join(keep))
     assert command(*words, tmp_path / "two", "--ray", "auto", "--workers", "2")[0] == 0
     assert {p: (tmp_path / "two" / p).read_bytes() for p in pictures[0]} == pictures[0]
+
+
+def test_a_second_cluster_in_one_process_has_the_token_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray remembers the first token that it is told, and leaves its mode behind as if the user had set it."""
+    seen: list[str] = []
+
+    class Closed(Ray):
+        def init(self, **more: Any) -> None:
+            seen.append(os.environ["RAY_AUTH_TOKEN"])
+            os.environ["RAY_AUTH_MODE"] = "token"
+            super().init(**more)
+
+    for name in clusters.TOKEN:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(clusters, "library", lambda: Closed(object, {"CPU": 2.0}))
+    for _ in range(2):
+        with connected("local", 1, "cpu"):
+            pass
+        assert not any(name in os.environ for name in clusters.TOKEN)
+    assert len(seen) == 2
+    assert len(set(seen)) == 1
+    assert len(seen[0]) == 64
