@@ -83,7 +83,8 @@ def do(command: str, folder: Path, scratch: Path) -> Done:
 
 def shortened(said: str) -> str:
     """A command's output as the page shows it."""
-    lines = [line.rstrip()[:140] for line in said.strip().splitlines()]
+    # What pip says of its own places is of this machine alone.
+    lines = [line.rstrip()[:140] for line in said.strip().splitlines() if not line.startswith("WARNING: ")]
     if len(lines) > LINES:
         lines = [*lines[: LINES - LAST], f"… {len(lines) - LINES} lines …", *lines[-LAST:]]
     return "\n".join(lines)
@@ -111,7 +112,7 @@ def steps(folder: Path, scratch: Path, seconds: float) -> Iterator[tuple[str, st
     yield "Beside JPEG", "", journey(PAGE)
 
 
-def page(stages: list[tuple[str, str, list[Done]]]) -> str:
+def page(stages: list[tuple[str, str, list[Done]]], note: str = "") -> str:
     """The recording as Markdown."""
     machine = f"{os.cpu_count()} cores, no GPU, Python {platform.python_version()}, {platform.system()}"
     out = [
@@ -122,6 +123,7 @@ def page(stages: list[tuple[str, str, list[Done]]]) -> str:
         f"an empty cache, `VTBENCH_OFFLINE=1`; {machine}. Outputs are shortened, times are those of the clock. Every "
         "command is",
         "one of [README.md](../README.md).",
+        *(["", note] if note else []),
         "",
         "| stage | seconds |",
         "|---|---|",
@@ -139,13 +141,14 @@ def page(stages: list[tuple[str, str, list[Done]]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60, help="of training")
+    parser.add_argument("--note", default="", help="a sentence on the machine, such as what else it did")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         stages = []
         for stage in steps(Path(scratch) / "vtbench", Path(scratch), args.seconds):
             print(stage[0], f"{sum(one.seconds for one in stage[2]):.0f} s", file=sys.stderr)
             stages.append(stage)
-        print(page(stages), end="")
+        print(page(stages, args.note), end="")
 
 
 if __name__ == "__main__":

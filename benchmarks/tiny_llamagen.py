@@ -97,7 +97,7 @@ def main() -> None:
         if time.perf_counter() - begin > args.seconds:
             break
     torch.save({"model": net.state_dict(), "steps": steps}, args.out)
-    print(f"{steps} steps in {time.perf_counter() - begin:.0f} s, loss {float(loss):.3f}: {args.out}")
+    print(f"{steps} steps in {time.perf_counter() - begin:.0f} s, loss {loss.item():.3f}: {args.out}")
 
 
 if __name__ == "__main__":

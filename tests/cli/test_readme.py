@@ -21,13 +21,14 @@ from PIL import Image
 from support import ROOT, command, parsed
 
 from benchmarks import tiny_llamagen
-from benchmarks.first_hour import with_runs
+from benchmarks.first_hour import MINE, PAGE, TRAIN, journeys, with_runs
 from benchmarks.supported import ROW, count
 from vtbench.cli.catalogue import LISTS
 from vtbench.metrics import inception
 from vtbench.proving.pictures import photograph
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+HOUR = (ROOT / "docs" / "first_hour.md").read_text(encoding="utf-8")
 BLOCKS = "".join(re.findall(r"^```sh\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL))
 LINES = [line.split(" #")[0].strip() for line in BLOCKS.splitlines() if line.strip() and not line.startswith("make ")]
 RUNS = ROOT / "tests" / "data" / "runs_schema1" / "runs"
@@ -196,3 +197,32 @@ def test_the_picture_is_small() -> None:
     assert (ROOT / "docs" / "page.webp").stat().st_size < 150_000
     with Image.open(ROOT / "docs" / "page.webp") as picture:
         assert picture.width >= 1000
+
+
+# -- the recorded first hour -------------------------------------------------------------------------------------------
+
+
+def test_the_recording_is_of_this_readme() -> None:
+    """Every command of it is README's, word for word but for the runs' names."""
+    done = re.findall(r"^\$ (.*)$", HOUR, re.MULTILINE)
+    of_readme = [line for number in (MINE, PAGE) for line in journeys(TEXT)[number]]
+    typed = [line for line in done if line.startswith("vtbench ")]
+    assert len(typed) == len(of_readme)
+    for line, wanted in zip(typed, of_readme, strict=True):
+        pattern = re.escape(wanted)
+        for name in ("RUN_A", "RUN_B", "RUN"):
+            pattern = re.sub(rf"\b{name}\b", r"out/mine/\\S+", pattern)
+        assert re.fullmatch(pattern, line), (
+            f"{line}: README has {wanted}; python -m benchmarks.first_hour > docs/first_hour.md"
+        )
+        parsed(*words_of(line))
+    rest = [line for line in done if line not in typed]
+    assert [line.split()[:2] for line in rest] == [["git", "clone"], ["make", "demo"], TRAIN.split()[:2]]
+    assert rest[2] == TRAIN
+
+
+def test_the_recording_names_no_machine() -> None:
+    assert not re.search(r"/(?:tmp|work|root|home|Users|var)/", HOUR)
+    seconds = re.findall(r"^\| (.*?) \| (\d+) \|$", HOUR, re.MULTILINE)
+    assert len(seconds) >= 6
+    assert abs(sum(int(s) for _, s in seconds[:-1]) - int(seconds[-1][1])) <= len(seconds)
