@@ -40,7 +40,16 @@ def test_every_file_of_the_four_folders_is_one_family() -> None:
         *FOLDERS,
         "networks",
         "fits",
+        "reducers",
     }
+
+
+def test_reducers_have_a_list_of_their_own() -> None:
+    """A file of reducers is no family of models, and each of them has at least one."""
+    files = {p.stem for p in (ADAPTERS / "reducers").glob("*.py") if not p.name.startswith("_")}
+    modules = {m.rpartition(".")[2] for m in registry.names_of_modules("vtbench.adapters.reducers")}
+    assert files == modules
+    assert {Path(str(registry.reducers().source(n).file)).stem for n, _ in registry.reducers().items()} == files
 
 
 @pytest.mark.parametrize("family", [f for f in registry.families().values() if f.network], ids=lambda f: f.name)
@@ -53,7 +62,7 @@ def test_the_network_of_a_family_lies_in_networks(family: object) -> None:
 
 def test_importing_all_adapters_imports_no_torch() -> None:
     code = (
-        "import sys; from vtbench import registry; assert registry.entries()\n"
+        "import sys; from vtbench import registry; assert registry.entries(); assert registry.reducers()\n"
         "print([m for m in ('torch', 'numpy', 'PIL', 'diffusers', 'transformers') if m in sys.modules])"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
