@@ -236,7 +236,10 @@ def _own(inventories: Sequence[Inventory], path: Path) -> Iterator[tuple[bool, M
 
 
 def _own_of(family: Family, infer: Any, inventories: Sequence[Inventory], path: Path) -> Match | None:
-    """The family's own configuration that the file is, by the first of its archs and roots that fits."""
+    """The family's own configuration that the file is, by the first of its archs and roots that fits; none where no
+    card states an arch to begin with."""
+    if all(card.arch is None for card in family.cards):
+        return None
     first = _first_with_arch(family)
     tried = set()
     for like in (card.arch for card in family.cards if card.arch is not None):
