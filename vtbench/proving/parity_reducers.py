@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 WHAT = "reducer fixture"
 SCALED = re.compile(r"every \*?\.?(\w+)\.weight (?:times|multiplied by) (\d+)")
 """How a fixture's words say that some weights are larger than the filling."""
+AS_SETS = "compare as sets"
+"""How a fixture's `meaning` says of positions that any members of a cluster may give them."""
 
 
 def check_reducer(facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]], report: Report) -> None:
@@ -53,6 +55,11 @@ def check_reducer(facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any,
 
     ours = evaluate(torch.float32, nullcontext())
     compared: dict[str, Array] = {}
+    for name in [n for n in recorded if AS_SETS in str((facts.get("meaning") or {}).get(n))]:
+        theirs = recorded.pop(name)
+        for whose, rows in (("our", ours.get(name)), ("upstream's", theirs)):
+            if not _members_positions(rows, _array(arrays, facts["inputs"][name]), ours["assign"][0].tolist()):
+                report.reasons.append(f"{whose} {name} are not those of members of our clusters")
     for name, theirs in recorded.items():
         if name not in ours:
             report.reasons.append(f"our rule gives no {name}")
@@ -66,6 +73,21 @@ def check_reducer(facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any,
     if compared:
         report.no_float64 = measure(compared, evaluate)
     report.judge(compared.items())
+
+
+def _members_positions(rows: torch.Tensor | None, triples: np.ndarray[Any, Any], cluster: list[int]) -> bool:
+    """Is every column of rows (3 * each, clusters) a list of `each` members' own triples (3, N), none of them twice
+    before all have stood there, and then the same again? Which members they are, upstream leaves to an unstable sort.
+    """
+    if rows is None or rows.ndim != 2 or rows.shape[0] % 3 or rows.shape[1] != max(cluster) + 1:
+        return False
+    for number, column in enumerate(rows.T.reshape(rows.shape[1], 3, -1).transpose(1, 2).tolist()):
+        members = [triples[:, i].tolist() for i, one in enumerate(cluster) if one == number]
+        first = column[: len(members)]
+        own = all(one in members for one in first) and len({tuple(one) for one in first}) == len(first)
+        if not own or any(one != column[i % len(members)] for i, one in enumerate(column)):
+            return False
+    return True
 
 
 def _rule(method: str) -> Rule:
