@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from vtbench.adapters.reducers._vit import clip_tower
 from vtbench.types.reduction import ReducerCard
 
 if TYPE_CHECKING:
@@ -44,7 +45,30 @@ def _adaptive(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Map
     return {"tokens": pooled(inputs["x"], (height, width))}
 
 
+def _whole(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the tower itself gives, which tells a fault of the tower from one of a reducer."""
+    import torch
+
+    tower, layers = clip_tower(params["arch"], weights), [0, 5, 8, 22]
+    return {
+        "cls_attention_layers": layers,
+        "cls_attention": torch.stack([tower.attention[layer][:, 0, 1:].mean(dim=0) for layer in layers]),
+        "received_attention_22": tower.attention[22].mean(dim=(0, 1)),
+        "features": tower.hidden[-2][None, 1:17],
+    }
+
+
 REDUCERS = (
+    ReducerCard(
+        "full",
+        "All tokens of the tower, whose attention and features reducers read",
+        ("tower",),
+        "select",
+        licence="Apache-2.0",
+        code="https://github.com/huggingface/transformers",
+        commit="v5.24.0",
+        rules={"tower-attention": _whole},
+    ),
     ReducerCard(
         "uniform",
         "Centres of equal segments of the raster",

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from vtbench.adapters.reducers.baselines import centres
 from vtbench.types.errors import VtbenchError
 from vtbench.types.reduction import ReducerCard
 
@@ -144,10 +145,7 @@ def _inter(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mappin
         return {"tokens": x.mean(dim=2).flatten(0, 1).transpose(0, 1)}
     segments = x[:, :, :, 1:].flatten(2, 3)
     if kind == "sparse_sampling":
-        total, count = segments.shape[2], params["clusters"]
-        tick = total / count
-        places = [int(tick / 2.0 + tick * i) if total > count else min(i, total) for i in range(count)]
-        chosen = segments[:, :, places]
+        chosen = segments[:, :, centres(segments.shape[2], params["clusters"])]
     elif kind in ("kmediods++", "spectral"):
         chosen = _clusters(segments.transpose(0, 1).flatten(0, 1), params, frames)
         chosen = chosen.unflatten(0, (after, len(x))).transpose(0, 1)

@@ -7,22 +7,17 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from vtbench.adapters.reducers.baselines import pooled
 from vtbench.types.reduction import ReducerCard
 
 
 def _pools(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping[str, Any]) -> Mapping[str, Any]:
     """x (frames of all videos, N, C) of a square grid. As upstream evaluates, without min_out_token_num."""
-    from torch.nn.functional import adaptive_avg_pool2d
-
     out, size = {}, params["in_token_num"]
-    side = math.isqrt(size)
     for i, video in enumerate(inputs["x"].split(params["frames"])):
         tokens = min(params["max_video_tokens"] // len(video), params["out_token_num"])
-        pooled = video
-        if tokens != size:
-            grid = video.transpose(1, 2).unflatten(2, (side, side))
-            pooled = adaptive_avg_pool2d(grid, max(1, int(math.sqrt(tokens)))).flatten(2).transpose(1, 2)
-        out[f"tokens_{i}"] = pooled
+        side = max(1, math.isqrt(tokens))
+        out[f"tokens_{i}"] = video if tokens == size else pooled(video, (side, side))
     return out
 
 

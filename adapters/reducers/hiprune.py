@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from vtbench.adapters.reducers._selection import best
+from vtbench.adapters.reducers._vit import clip_tower
 from vtbench.types.errors import VtbenchError
 from vtbench.types.reduction import ReducerCard
 
@@ -61,6 +62,15 @@ def _qwen(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping
     return {"kept": kept, "position_ids": places.expand(3, 1, -1).clone()}
 
 
+def _from_pixels(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping[str, Any]) -> Mapping[str, Any]:
+    """LLaVA's form behind a whole tower; object_layer counts from 1."""
+    tower, arch = clip_tower(params["arch"], weights), params["arch"]
+    layers = params["object_layer"] - 1, -2
+    middle, deep = (tower.attention[layer].mean(dim=(0, 1))[1:] for layer in layers)
+    width = arch["image_size"] // arch["patch_size"]
+    return {"kept": hiprune(middle, deep, params["retention"], params["alpha"], width)[0][None]}
+
+
 REDUCERS = (
     ReducerCard(
         "hiprune",
@@ -75,6 +85,6 @@ REDUCERS = (
         commit="6e83a1240874",
         deviates="neighbours wrap from row to row; on Qwen anchors can be chosen twice, so that fewer tokens remain "
         "than were asked for (24 of 27 in a fixture); a batch reads its first row",
-        rules={"hiprune": _llava, "hiprune-qwen": _qwen},
+        rules={"hiprune": _llava, "hiprune-qwen": _qwen, "tower-hiprune": _from_pixels},
     ),
 )

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vtbench.adapters.reducers._selection import best, in_place
+from vtbench.adapters.reducers._vit import clip_tower
 from vtbench.types.reduction import ReducerCard
 
 if TYPE_CHECKING:
@@ -72,6 +73,12 @@ def _llava(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mappin
     return {"kept": in_place(best(scores, int(len(scores) * params["rate"])))}
 
 
+def _from_pixels(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping[str, Any]) -> Mapping[str, Any]:
+    """LLaVA-1.5's form behind a whole tower."""
+    attention = clip_tower(params["arch"], weights).attention[-2][None, :, 0]
+    return {"kept": _llava({"attn_cls": attention}, params, weights)["kept"][None]}
+
+
 REDUCERS = (
     ReducerCard(
         "hired",
@@ -86,6 +93,6 @@ REDUCERS = (
         commit="502d6dd79a03",
         deviates="the map of the whole picture is cut into runs of the raster, not into the tiles' blocks; truncation "
         "spends less than the budget; LLaVA-1.5's form reads the first picture of a batch",
-        rules={"hired": _next, "hired-llava": _llava},
+        rules={"hired": _next, "hired-llava": _llava, "tower-hired": _from_pixels},
     ),
 )

@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from vtbench.adapters.reducers._layers import attend, dense, mlp, norm
+from vtbench.adapters.reducers._vit import picture
 from vtbench.types.reduction import ReducerCard
 
 if TYPE_CHECKING:
@@ -113,6 +115,44 @@ def _schedules(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Ma
     return {"cases": [schedule(c["layers"], tuple(c["r"]) if c["kind"] == "tuple" else c["r"]) for c in cases]}
 
 
+def _classify(x: Tensor, rs: list[int], params: Mapping[str, Any], weights: Mapping[str, Tensor]) -> tuple[Any, ...]:
+    """(logits (B, classes), sizes (B, T, 1), which tokens stand in each row (B, T, 1 + N)) of timm's ViT with a
+    class token; between attention and MLP of every block its number of `rs` is merged."""
+    import torch
+    from torch.nn.functional import one_hot
+
+    sizes = torch.ones_like(x[..., :1])
+    source = torch.eye(x.shape[1], dtype=x.dtype).expand(len(x), -1, -1)
+    for block, r in enumerate(rs):
+        own = f"blocks.{block}"
+        q, k, v = dense(norm(x, weights, f"{own}.norm1", 1e-6), weights, f"{own}.attn.qkv").chunk(3, dim=-1)
+        bias = sizes.log()[:, None, None, :, 0] if params["prop_attn"] else None
+        x = x + dense(attend(q, k, v, params["heads"], bias), weights, f"{own}.attn.proj")
+        each = []
+        for i, metric in enumerate(k.unflatten(-1, (params["heads"], -1)).mean(dim=2)):
+            rows, _, count = matching(metric, r, cls=True)
+            each.append((*merged(x[i], sizes[i], rows, count), one_hot(rows, count).to(x.dtype).T @ source[i]))
+        x, sizes, source = (torch.stack(parts) for parts in zip(*each, strict=True))
+        x = x + mlp(norm(x, weights, f"{own}.norm2", 1e-6), weights, f"{own}.mlp")
+    return dense(norm(x, weights, "norm", 1e-6)[:, 0], weights, "head"), sizes, source
+
+
+def _vit(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A whole ViT from the pixels on, its picture beside a fainter mirrored one. r applies in the last block too."""
+    import torch
+    from torch.nn.functional import conv2d
+
+    kernel = weights["patch_embed.proj.weight"]
+    image = picture(params["image_size"], kernel.dtype)
+    pixels = torch.cat([image, 0.7 * image.flip(-1)])
+    grid = conv2d(pixels, kernel, weights["patch_embed.proj.bias"], stride=params["patch"]).flatten(2).transpose(1, 2)
+    x = torch.cat([weights["cls_token"].expand(len(grid), -1, -1), grid], dim=1) + weights["pos_embed"]
+    r = tuple(params["r"]) if params["r_kind"] == "tuple" else params["r"]
+    reduced, sizes, source = _classify(x, schedule(params["depth"], r), params, weights)
+    full = _classify(x, [0] * params["depth"], params, weights)[0]
+    return {"logits_full": full, "logits_reduced": reduced, "source": source.to(torch.uint8), "sizes": sizes}
+
+
 REDUCERS = (
     ReducerCard(
         "tome",
@@ -125,6 +165,6 @@ REDUCERS = (
         licence="CC-BY-NC-4.0",
         code="https://github.com/facebookresearch/ToMe",
         commit="af95e4b1befa",
-        rules={"tome": _soft, "tome-kth": _kth, "tome-schedule": _schedules},
+        rules={"tome": _soft, "tome-kth": _kth, "tome-schedule": _schedules, "tome-vit": _vit},
     ),
 )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from vtbench.adapters.reducers._selection import best, in_place, rest
+from vtbench.adapters.reducers._vit import clip_tower
 from vtbench.types.reduction import ReducerCard
 
 if TYPE_CHECKING:
@@ -50,6 +51,14 @@ def _rule(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping
     return {"tokens": torch.stack([t for t, _ in pairs]), "kept": in_place(chosen), "all_indices": indices}
 
 
+def _from_pixels(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping[str, Any]) -> Mapping[str, Any]:
+    tower = clip_tower(params["arch"], weights)
+    tokens, chosen = visionzip(
+        tower.attention[-2][:, 0], tower.hidden[-2], tower.keys[-2], params["dominant"], params["contextual"]
+    )
+    return {"tokens": tokens[None], "kept": in_place(chosen)[None]}
+
+
 REDUCERS = (
     ReducerCard(
         "visionzip",
@@ -64,6 +73,6 @@ REDUCERS = (
         commit="3151f6df4fca",
         note="upstream's number of dominant tokens counts the CLS token, which goes on as well; a fine-tuned projector "
         "exists and is another system",
-        rules={"visionzip": _rule},
+        rules={"visionzip": _rule, "tower-visionzip": _from_pixels},
     ),
 )

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from vtbench.adapters.reducers._selection import best, in_place, rest
+from vtbench.adapters.reducers._vit import clip_tower
 from vtbench.adapters.reducers.pyramiddrop import ranked_by_the_last_token
 from vtbench.types.reduction import ReducerCard
 
@@ -60,6 +61,15 @@ def _tower(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mappin
     return {"kept": torch.stack(kept), "tokens": torch.stack(tokens)}
 
 
+def _from_pixels(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Behind a whole tower, with the identity for a projector."""
+    tower, side = clip_tower(params["arch"], weights), params["arch"]["image_size"] // params["arch"]["patch_size"]
+    shallow, deep = (tower.attention[layer][:, 0, 1:].mean(dim=0) for layer in (5, -2))
+    sizes = params["keep"], (side, side), params.get("window", 6), params.get("local_ratio", 0.5)
+    kept = vscan(shallow, deep, *sizes)
+    return {"kept": kept[None], "tokens": merged(tower.hidden[-2][1:], kept)[None]}
+
+
 REDUCERS = (
     ReducerCard(
         "vscan",
@@ -74,6 +84,6 @@ REDUCERS = (
         commit="a82450e1b5e1",
         note="the first stage does not read the question, the second does",
         deviates="windows get equal whole shares, so that fewer tokens than asked for remain (98 of 100)",
-        rules={"vscan-vit": _tower, "vscan-llm": ranked_by_the_last_token},
+        rules={"vscan-vit": _tower, "vscan-llm": ranked_by_the_last_token, "tower-vscan": _from_pixels},
     ),
 )
