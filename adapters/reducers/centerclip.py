@@ -61,10 +61,12 @@ def kmedoids(x: Tensor, k: int, params: Mapping[str, Any], limit: int) -> tuple[
     """(cluster of every token (B, N), medoids (B, k)) of x (B, N, C), `limit` rounds at most.
 
     Begins with the token of the greatest norm, then takes the one farthest from the chosen ones. An empty cluster's
-    medoid is token 0. Of equal sums the lowest position is taken.
+    medoid is token 0. Of equal sums the lowest position is taken. Reckoned in float32 whatever x is, as upstream does:
+    both members of a cluster of two are equally good, so that rounding decides.
     """
     import torch
 
+    x = x.float()
     if params.get("pre_norm"):
         x = x / (x.norm(dim=-1, keepdim=True) + EPS)
     parts = [_chunk(part, k, params, limit) for part in x.split(params.get("split_size", 8))]
@@ -74,13 +76,15 @@ def kmedoids(x: Tensor, k: int, params: Mapping[str, Any], limit: int) -> tuple[
 def embedded(x: Tensor, k: int, params: Mapping[str, Any], frames: int) -> Tensor:
     """Spectral: (B, N, k) rows of the k last left vectors of the normalised Laplacian of a graph of heat kernels.
 
-    Distances and norms do not depend on the vectors' signs, so that upstream's correction of them is left out.
+    Distances and norms do not depend on the vectors' signs, so that upstream's correction of them is left out. In
+    float32, in upstream's order of operations: all rows have nearly one norm, and the greatest is where clusters begin.
     """
     import torch
 
-    square = (x * x).sum(dim=-1)
-    squares = square[:, :, None] + square[:, None, :] - 2.0 * x @ x.transpose(1, 2)
-    graph = (-squares / (2.0 * params.get("spectral_sigma", 2.0) ** 2)).exp()
+    x = x.float()
+    square = x.pow(2).sum(dim=-1, keepdim=True)
+    squares = torch.baddbmm(square.transpose(1, 2), x, x.transpose(1, 2), alpha=-2) + square
+    graph = (-1.0 * squares / (2.0 * params.get("spectral_sigma", 2.0) ** 2)).exp()
     if params.get("spectral_graph", "HeatKernel") == "KNN":
         near = params.get("spectral_knn_k", 0)
         if near < 5:
@@ -88,8 +92,8 @@ def embedded(x: Tensor, k: int, params: Mapping[str, Any], frames: int) -> Tenso
         linked = graph >= graph.sort(dim=-1, descending=True).values[..., near - 1 : near]
         graph = graph * (linked | linked.transpose(1, 2))
     degree = graph.sum(dim=-1)
-    root = degree**-0.5
-    laplacian = root[:, :, None] * (torch.diag_embed(degree) - graph) * root[:, None, :]
+    root = torch.diag_embed(degree**-0.5)
+    laplacian = root @ (torch.diag_embed(degree) - graph) @ root
     left = torch.linalg.svd(laplacian, full_matrices=False).U[:, :, -k:]
     return left / (left.norm(dim=-1, keepdim=True) + EPS)
 

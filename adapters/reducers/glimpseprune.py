@@ -25,7 +25,7 @@ def remaining(logits: Tensor, grid: tuple[int, int], params: Mapping[str, Any]) 
     count = len(logits)
     keep = logits.sigmoid() > params["threshold"]
     share, least = params.get("max_remain_ratio"), params.get("min_remain_num")
-    if share is not None and int(keep.sum()) > share * count:
+    if share is not None and int(keep.sum()) / count > share:
         keep = torch.zeros_like(keep)
         keep[best(logits, int(share * count))] = True
     if least is not None and int(keep.sum()) < least:
