@@ -19,7 +19,7 @@ def _tokens(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mappi
 
     query, visual, kind = inputs["text_query"], inputs["visual"], params["compress_type"]
     keys = dense(visual, weights, "vlm_att_key_projector")
-    shares = (query @ keys.transpose(1, 2) / math.sqrt(keys.shape[-1])).softmax(dim=-1)
+    shares = (query @ keys.transpose(1, 2) / math.sqrt(visual.shape[-1])).softmax(dim=-1)
     context = dense((shares @ visual).mean(dim=1, keepdim=True), weights, "vlm_att_val_projector")
     if kind and kind.startswith("grid:"):
         side = int(visual.shape[1] ** 0.5)
