@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from vtbench.leaderboard.context import Context
 from vtbench.leaderboard.labels import Label
-from vtbench.reporting.ranking import Ranking
+from vtbench.reporting.ranking import Ranking, band_order
 from vtbench.reporting.runs import kind_order
 
 NAMED = 2
@@ -31,29 +31,31 @@ class Leader:
 def leaders(
     rankings: Mapping[str, Mapping[str, Ranking]], metrics: Sequence[str], context: Context
 ) -> dict[str, list[Leader]]:
-    """By metric, the kinds in order and their bands by rate; `rankings`: by kind and metric."""
+    """By metric, the bands by rate and in each the kinds in order; `rankings`: by kind and metric."""
     out: dict[str, list[Leader]] = {}
     for metric in metrics:
-        lines = []
+        lines: list[tuple[int, Leader]] = []
         for kind in sorted(rankings, key=lambda name: (kind_order(name), name)):
             ranking = rankings[kind].get(metric)
             lines += _of_kind(kind, ranking, context) if ranking else []
-        out[metric] = lines
+        out[metric] = [leader for _, leader in sorted(lines, key=lambda line: line[0])]
     return out
 
 
-def _of_kind(kind: str, ranking: Ranking, context: Context) -> list[Leader]:
+def _of_kind(kind: str, ranking: Ranking, context: Context) -> list[tuple[int, Leader]]:
+    """(place of the band by rate, its leader) of each band."""
     bands: dict[str, list[str]] = {}
     for run, place in ranking.places.items():
         bands.setdefault(place.band, []).append(run)
-    out = []
-    for band in sorted(bands, key=lambda name: _lowest(bands[name], context)):
+    out: list[tuple[int, Leader]] = []
+    for band in bands:
         ordered = sorted(bands[band], key=lambda run: ranking.places[run].rank)
         best = [run for run in ordered if ranking.places[run].best]
         if best:
             tied = [context.labels[run] for run in best[1:]]
             tested = ranking.places[best[0]].low is not None
-            out.append(Leader(kind, band, context.labels[best[0]], tied, len(ordered), tested))
+            place = band_order(_lowest(ordered, context)) if band else -1
+            out.append((place, Leader(kind, band, context.labels[best[0]], tied, len(ordered), tested)))
     return out
 
 
