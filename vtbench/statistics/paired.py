@@ -183,10 +183,11 @@ def bootstrap_ends(
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Holm's step-down adjustment (1979), in the order given; None stays None and does not count."""
-    known = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
+    known = np.array([i for i, p in enumerate(p_values) if p is not None], dtype=np.intp)
+    p = np.array([p for p in p_values if p is not None], dtype=np.float64)
+    order = np.argsort(p, kind="stable")
+    steps = np.minimum(1.0, np.arange(len(p), 0, -1) * p[order])
     out: list[float | None] = [None] * len(p_values)
-    highest = 0.0
-    for place, (p, index) in enumerate(known):
-        highest = max(highest, min(1.0, (len(known) - place) * p))
-        out[index] = highest
+    for index, adjusted in zip(known[order].tolist(), np.maximum.accumulate(steps).tolist(), strict=True):
+        out[index] = adjusted
     return out

@@ -15,9 +15,12 @@ from numpy.typing import NDArray
 
 from vtbench.statistics.intervals import BLOCK, SMALL, Floats, is_proportion, resample_sums
 from vtbench.statistics.paired import PLAIN, Scale, bonett_price, bootstrap_ends, sign_test
-from vtbench.statistics.permutation import FEWEST, exchange_sums, finest
+from vtbench.statistics.permutation import EXACT, FEWEST, exchange_sums, finest
 
 Places = NDArray[np.intp]
+AT_ONCE = 1 << 17
+"""Numbers of a block of pairs: a megabyte, which a processor holds near; larger ones come from memory again and again,
+and the system hands out and clears their pages every time."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +55,39 @@ class Systems:
         moves: Floats = self.scale.slope(centre) * self.weights * (self.values - centre) / self.weights.mean(0)
         return moves
 
+    @property
+    def exact(self) -> bool:
+        """Whether all exchanges are looked at."""
+        return self.n <= EXACT
+
     @cached_property
-    def exchanged(self) -> tuple[Floats, Floats]:
-        """Sums of w v and of w over the exchanged images of every draw, (draws, m) each."""
+    def moved(self) -> tuple[Floats, Floats]:
+        """Sums of w v and of w over the exchanged images of every draw, (m, draws) each.
+
+        Where all exchanges are looked at, half of them: the other half exchanges the images that these leave alone,
+        which only turns the difference round.
+        """
         both = np.concatenate([self.weights * self.values, self.weights], axis=1)
-        sums, weight = np.split(exchange_sums(both, self.resamples, self.seed), 2, axis=1)
-        return sums, weight
+        sums = exchange_sums(both, self.resamples, self.seed)
+        sums, weight = np.split(sums[: len(sums) // 2] if self.exact else sums, 2, axis=1)
+        return np.ascontiguousarray(sums.T), np.ascontiguousarray(weight.T)
+
+    @cached_property
+    def centred(self) -> Floats:
+        """Sums over the exchanged images less half of the sum over all, (m, draws): of one weight for all images, two
+        systems differ in a draw by twice the difference of theirs."""
+        return self.moved[0] - self.sums[0][:, None] / 2
+
+    @cached_property
+    def even(self) -> bool:
+        """Whether every image of every system weighs the same."""
+        return bool(np.ptp(self.weights) == 0)
+
+    @cached_property
+    def largest(self) -> Floats:
+        """Of each system's values the one furthest from 0, (m,)."""
+        extreme: Floats = np.abs(self.values).max(0)
+        return extreme
 
     @cached_property
     def resampled(self) -> tuple[Floats, NDArray[np.bool_]]:
@@ -125,25 +155,35 @@ def _tested(systems: Systems, a: Places, b: Places, level: float) -> Floats:
 
 def _permutation_p(systems: Systems, a: Places, b: Places) -> Floats:
     """`permutation_p` of every pair."""
-    (sums, total), (moved, weight) = systems.sums, systems.exchanged
-    shift = moved[:, b] - moved[:, a]
-    as_it_is = np.abs(systems.scores[a] - systems.scores[b])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        if systems.scale is PLAIN and np.ptp(systems.weights) == 0:
-            apart = np.abs((sums[a] - sums[b] + 2 * shift) / total[a])
-        else:
-            of, heavier = systems.scale.of, weight[:, b] - weight[:, a]
-            one = of((sums[a] + shift) / (total[a] + heavier))
-            two = of((sums[b] - shift) / (total[b] - heavier))
-            # Two infinite scores are equal.
-            apart = np.abs(np.nan_to_num(one - two, nan=0.0, posinf=np.inf, neginf=-np.inf))
-    # Sums in another order differ in their last digits; equal differences must count as equal.
-    largest = np.abs(systems.values).max(0)
-    scale = np.maximum(1.0, np.maximum(largest[a], largest[b]))
-    far = (apart >= as_it_is - np.maximum(1e-10 * as_it_is, 1e-13 * scale)).sum(0)
-    exact = len(moved) == 2**systems.n
-    p: Floats = far / len(moved) if exact else (far + 1) / (systems.resamples + 1)
+    draws = systems.moved[0].shape[1]
+    step = max(1, AT_ONCE // draws)
+    blocks = [slice(start, start + step) for start in range(0, len(a), step)]
+    far = np.concatenate([_far(systems, a[some], b[some]) for some in blocks] or [np.zeros(0)])
+    p: Floats = far / draws if systems.exact else (far + 1) / (systems.resamples + 1)
     return p
+
+
+def _far(systems: Systems, a: Places, b: Places) -> NDArray[np.intp]:
+    """How many draws set each pair at least as far apart as it is."""
+    (sums, total), (moved, weight) = systems.sums, systems.moved
+    as_it_is = np.abs(systems.scores[a] - systems.scores[b])
+    # Sums in another order differ in their last digits; equal differences must count as equal.
+    scale = np.maximum(1.0, np.maximum(systems.largest[a], systems.largest[b]))
+    least = as_it_is - np.maximum(1e-10 * as_it_is, 1e-13 * scale)
+    if systems.scale is PLAIN and systems.even:
+        apart = systems.centred[b]
+        apart -= systems.centred[a]
+        least *= total[a] / 2
+    else:
+        shift, heavier = moved[b] - moved[a], weight[b] - weight[a]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            apart = systems.scale.of((sums[a, None] + shift) / (total[a, None] + heavier))
+            apart -= systems.scale.of((sums[b, None] - shift) / (total[b, None] - heavier))
+        # Two infinite scores are equal.
+        apart[np.isnan(apart)] = 0.0
+    np.abs(apart, out=apart)
+    # A row at a time: numpy counts along an axis by turning truths into whole numbers first.
+    return np.array([np.count_nonzero(row) for row in apart >= least[:, None]], dtype=np.intp)
 
 
 def _student_p(systems: Systems, a: Places, b: Places) -> Floats:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vtbench.statistics.intervals import LEVEL, RESAMPLES, weighted
 from vtbench.statistics.paired import PLAIN, Scale, holm
@@ -65,26 +66,23 @@ def ranks(
     at = [names[m] for m in order]
     values, weights = (np.stack([pairs[m][k] for m in order], axis=1) for k in (0, 1))
     raw = pair_p(Systems(values, weights, scale, seed, draws), asked, level)
-    p = dict(zip(asked, holm(raw), strict=True))
-    apart = {pair for pair, adjusted in p.items() if adjusted is not None and adjusted < 1 - level}
-    return [_rank(place, at, float(value[m]), p, apart) for place, m in enumerate(order)]
+    adjusted = holm(raw)
+    apart = np.zeros((len(order), len(order)), dtype=bool)
+    apart[np.triu_indices(len(order), 1)] = [p is not None and p < 1 - level for p in adjusted]
+    # The pairs of the best come first.
+    of_best = [None, *adjusted[: len(order) - 1]]
+    return [_rank(place, at, float(value[m]), of_best[place], apart) for place, m in enumerate(order)]
 
 
-def _rank(
-    place: int,
-    names: Sequence[str],
-    value: float,
-    p: Mapping[tuple[int, int], float | None],
-    apart: set[tuple[int, int]],
-) -> Rank:
-    """The rank of the model at `place` (0 = best by value) of `names`."""
-    below = [other for other in range(place + 1, len(names)) if (place, other) in apart]
+def _rank(place: int, names: Sequence[str], value: float, p_best: float | None, apart: NDArray[np.bool_]) -> Rank:
+    """The rank of the model at `place` (0 = best by value) of `names`. apart[i, j], i < j: whether two are told apart."""
+    below = place + 1 + np.flatnonzero(apart[place, place + 1 :])
     return Rank(
         name=names[place],
         value=value,
-        low=1 + sum((other, place) in apart for other in range(place)),
+        low=1 + int(apart[:place, place].sum()),
         high=len(names) - len(below),
-        best=(0, place) not in apart,
-        p_best=p.get((0, place)),
-        apart_from=names[below[0]] if below else None,
+        best=not apart[0, place],
+        p_best=p_best,
+        apart_from=names[below[0]] if len(below) else None,
     )
