@@ -71,6 +71,12 @@ class Cell:
 
 def column(group: Group, metric: str) -> Column:
     """The metric as a column of the group; a metric without a card is described by its scores."""
+    if metric not in group.columns:
+        group.columns[metric] = _column(group, metric)
+    return group.columns[metric]
+
+
+def _column(group: Group, metric: str) -> Column:
     card = group.card(metric)
     scored = [stated for run in group.runs if (stated := score(run, metric)) is not None]
     described = card or (scored[0] if scored else None)

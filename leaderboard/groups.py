@@ -33,6 +33,8 @@ class Group:
     images: int | None
     runs: Sequence[Run]
     _cards: dict[str, MetricCard | None] = field(default_factory=dict, init=False, repr=False, compare=False)
+    columns: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Metrics as columns, as they were asked for (cells.column)."""
 
     @property
     def where(self) -> str:

@@ -44,7 +44,6 @@ def facts(of_groups: Mapping[str, Sequence[Run]], site: Site, kept: Callable[[],
     runs = [run for members in of_groups.values() for run in members]
     newest = _newest(runs)
     card = records.model_card(newest)
-    whole = {identity(run): run for run in site.runs}
     sections = [(s, of_groups[s.group.ident]) for s in site.sections if s.group.ident in of_groups]
     return {
         "name": records.model_name(newest),
@@ -56,7 +55,9 @@ def facts(of_groups: Mapping[str, Sequence[Run]], site: Site, kept: Callable[[],
         "figures": figures(sections, site),
         "claims": claims(runs, site),
         "settings": _settings(runs, site),
-        "tasks": [(s.group, [_block(run, whole[identity(run)], s, site, kept()) for run in r]) for s, r in sections],
+        "tasks": [
+            (s.group, [_block(run, site.by_id[identity(run)], s, site, kept()) for run in r]) for s, r in sections
+        ],
         "unfolded": len(runs) <= OPEN,
         "cite": citation(runs),
     }

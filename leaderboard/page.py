@@ -13,7 +13,7 @@ from vtbench.leaderboard import gallery
 from vtbench.leaderboard.context import Context
 from vtbench.leaderboard.groups import Group, group_runs
 from vtbench.leaderboard.sections import Section, section_of
-from vtbench.reporting.runs import system
+from vtbench.reporting.runs import identity, system
 from vtbench.results.record import Run
 
 
@@ -60,6 +60,11 @@ class Site:
     def samples(self) -> list[gallery.SampleSet]:
         """The pictures that runs kept, by suite and view."""
         return gallery.sample_sets(self.runs, self.pictures)
+
+    @cached_property
+    def by_id(self) -> dict[str, Run]:
+        """Runs as they were read by their id."""
+        return {identity(run): run for run in self.runs}
 
     @cached_property
     def by_system(self) -> dict[str, list[Run]]:

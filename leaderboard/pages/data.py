@@ -7,9 +7,9 @@ import importlib.util
 import io
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from vtbench.leaderboard.addresses import model_address
@@ -29,13 +29,15 @@ WHOLE = ("task_version", "images", "metric_version", "n", "missing", "limit", "s
 def pages(site: Site) -> list[Page | File]:
     out: list[Page | File] = [Page("data.html", "data.html.j2", partial(_facts, site))]
     if site.runs:
+        # The same lines in three files.
+        lines = cache(lambda: table.records(site.runs))
         out += [
-            File("data/scores.csv", lambda: scores_csv(site.runs)),
-            File("data/scores.json", lambda: as_json(table.records(site.runs))),
+            File("data/scores.csv", lambda: scores_csv(lines())),
+            File("data/scores.json", lambda: as_json(lines())),
             File("data/runs.json", lambda: as_json([records.record(run) for run in site.runs])),
         ]
         if has_parquet():
-            out.append(File("data/scores.parquet", lambda: scores_parquet(site.runs)))
+            out.append(File("data/scores.parquet", lambda: scores_parquet(lines())))
     return out
 
 
@@ -101,12 +103,12 @@ def superseded(runs: Sequence[Run]) -> list[tuple[str, int, str]]:
     return [(short(name, 60), len(of), ", ".join(sorted({str(v) for v in of}))) for name, of in sorted(seen.items())]
 
 
-def scores_csv(runs: Sequence[Run]) -> bytes:
-    """Every value, one line a run and metric."""
+def scores_csv(lines: Sequence[Mapping[str, Any]]) -> bytes:
+    """Every value, one line a run and metric. lines: reporting.table.records."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(table.COLUMNS)
-    writer.writerows([csv_cell(line[name]) for name in table.COLUMNS] for line in table.records(runs))
+    writer.writerows([csv_cell(line[name]) for name in table.COLUMNS] for line in lines)
     return text.getvalue().encode()
 
 
@@ -117,12 +119,11 @@ def csv_cell(value: Any) -> Any:
     return value
 
 
-def scores_parquet(runs: Sequence[Run]) -> bytes:
+def scores_parquet(lines: Sequence[Mapping[str, Any]]) -> bytes:
     """The same as a table of pyarrow's: numbers as float64 and int64, missing as null, all else as text."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    lines = table.records(runs)
     columns = {}
     for name in table.COLUMNS:
         values = [line[name] for line in lines]

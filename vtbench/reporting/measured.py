@@ -71,7 +71,7 @@ def value(run: Run, metric: str) -> float | None:
 
 def metric_version(run: Run, metric: str) -> int:
     """The version of a metric in a run (0 where the run does not have it)."""
-    stated = run.score(metric)
+    stated = _by_metric(run).get(metric)
     return 0 if stated is None else stated.version
 
 
@@ -85,9 +85,9 @@ def measured_images(run: Run) -> int:
 
 def newest_version(runs: Iterable[Run], metric: str) -> int:
     """The newest version that a run has a number of; values of other versions are never compared with it."""
-    stated = [(s, lossless_images(run, metric)) for run in runs if (s := run.score(metric)) is not None]
-    valued = [s.version for s, lossless in stated if s.value is not None or lossless]
-    return max(valued or [s.version for s, _ in stated], default=0)
+    stated = [(run, s) for run in runs if (s := _by_metric(run).get(metric)) is not None]
+    valued = [s.version for run, s in stated if s.value is not None or lossless_images(run, metric)]
+    return max(valued or [s.version for _, s in stated], default=0)
 
 
 COST_UNITS = ("s/image", "image/s", "MiB", "parameters", "MAC/image", "evaluations/image")
@@ -96,7 +96,7 @@ COST_UNITS = ("s/image", "image/s", "MiB", "parameters", "MAC/image", "evaluatio
 def is_cost(run: Run, metric: str) -> bool:
     """Whether a score says what a system costs, not how good its pictures are. Neither costs nor the tokenizer's share
     of a generator's FID have a card; what was measured on pictures has a fingerprint, or at least a better end."""
-    stated = run.score(metric)
+    stated = _by_metric(run).get(metric)
     if stated is None or metric_card(run, metric) is not None or stated.fingerprint:
         return False
     return stated.unit in COST_UNITS or not stated.better

@@ -48,7 +48,7 @@ def read_runs(paths: Sequence[Path], left_out: dict[Path, str] | None = None) ->
             left_out[path] = str(bad)
             continue
         kept = best.get(identity(run))
-        if kept is None or progress > kept[0]:
+        if kept is None or (progress, _content(run)) > (kept[0], _content(kept[1])):
             best[identity(run)], order[identity(run)] = (progress, run), place
     return sorted((run for _, run in best.values()), key=lambda run: order[identity(run)])
 
@@ -64,10 +64,14 @@ def _whole(path: Path) -> Run:
 
 
 def _progress(run: Run) -> tuple[Any, ...]:
-    """Of two copies of one answer, the one that got further, or was renewed; a tie is broken by content alone."""
-    content = json.dumps([run.info, run.scores], sort_keys=True, default=str)
+    """Of two copies of one answer, the one that got further, or was renewed."""
     versions = sum(s.version for s in run.scores if s.value is not None)
-    return (is_complete(run), len(run.scores), versions, content)
+    return (is_complete(run), len(run.scores), versions)
+
+
+def _content(run: Run) -> str:
+    """Breaks a tie of two copies by content alone."""
+    return json.dumps([run.info, run.scores], sort_keys=True, default=str)
 
 
 def _order(run: Run) -> tuple[Any, ...]:

@@ -51,6 +51,9 @@ class Record(BaseModel):
     def __contains__(self, key: object) -> bool:
         return key in self.keys()
 
+    def __bool__(self) -> bool:
+        return bool(self.model_fields_set or self.__pydantic_extra__)
+
     def __len__(self) -> int:
         return len(self.keys())
 

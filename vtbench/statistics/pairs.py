@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,8 @@ from vtbench.statistics.paired import PLAIN, Scale, bonett_price, bootstrap_ends
 from vtbench.statistics.permutation import EXACT, FEWEST, exchange_sums, finest
 
 Places = NDArray[np.intp]
-AT_ONCE = 1 << 17
-"""Numbers of a block of pairs: a megabyte, which a processor holds near; larger ones come from memory again and again,
+AT_ONCE = 1 << 15
+"""Numbers of a block of pairs: 256 KiB, which a processor holds near; larger ones come from memory again and again,
 and the system hands out and clears their pages every time."""
 
 
@@ -157,14 +158,16 @@ def _permutation_p(systems: Systems, a: Places, b: Places) -> Floats:
     """`permutation_p` of every pair."""
     draws = systems.moved[0].shape[1]
     step = max(1, AT_ONCE // draws)
-    blocks = [slice(start, start + step) for start in range(0, len(a), step)]
-    far = np.concatenate([_far(systems, a[some], b[some]) for some in blocks] or [np.zeros(0)])
+    # The pairs of one system follow each other.
+    ends = [0, *(np.flatnonzero(np.diff(a)) + 1).tolist(), len(a)]
+    blocks = [slice(i, min(i + step, end)) for start, end in pairwise(ends) for i in range(start, end, step)]
+    far = np.concatenate([_far(systems, int(a[some.start]), b[some]) for some in blocks] or [np.zeros(0)])
     p: Floats = far / draws if systems.exact else (far + 1) / (systems.resamples + 1)
     return p
 
 
-def _far(systems: Systems, a: Places, b: Places) -> NDArray[np.intp]:
-    """How many draws set each pair at least as far apart as it is."""
+def _far(systems: Systems, a: int, b: Places) -> NDArray[np.intp]:
+    """How many draws set system `a` and each of `b` at least as far apart as they are."""
     (sums, total), (moved, weight) = systems.sums, systems.moved
     as_it_is = np.abs(systems.scores[a] - systems.scores[b])
     # Sums in another order differ in their last digits; equal differences must count as equal.
@@ -177,7 +180,7 @@ def _far(systems: Systems, a: Places, b: Places) -> NDArray[np.intp]:
     else:
         shift, heavier = moved[b] - moved[a], weight[b] - weight[a]
         with np.errstate(divide="ignore", invalid="ignore"):
-            apart = systems.scale.of((sums[a, None] + shift) / (total[a, None] + heavier))
+            apart = systems.scale.of((sums[a] + shift) / (total[a] + heavier))
             apart -= systems.scale.of((sums[b, None] - shift) / (total[b, None] - heavier))
         # Two infinite scores are equal.
         apart[np.isnan(apart)] = 0.0

@@ -75,7 +75,7 @@ def ranks(
 
 
 def _rank(place: int, names: Sequence[str], value: float, p_best: float | None, apart: NDArray[np.bool_]) -> Rank:
-    """The rank of the model at `place` (0 = best by value) of `names`. apart[i, j], i < j: whether two are told apart."""
+    """The rank of the model at `place` (0 = best by value) of `names`. apart[i, j], i < j: whether those are."""
     below = place + 1 + np.flatnonzero(apart[place, place + 1 :])
     return Rank(
         name=names[place],
