@@ -77,6 +77,7 @@ def worst(run: Run, metric: str, rows: RowValues) -> list[tuple[str, float]]:
     return sorted(values, key=lambda of: (of[1] if better == "higher" else -of[1], of[0]))[:WORST]
 
 
+@records.once
 def own_records(run: Run) -> dict[str, int]:
     """The records of the run's folder that the site holds too, in bytes; rows that are large stay where they are."""
     own_files(run.path, PARTS)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import glob
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from vtbench.leaderboard import content, runpage
@@ -39,11 +40,24 @@ def write_site(runs: Sequence[Path], out: Path, left_out: dict[Path, str]) -> Pa
     runs that no page can be made of, and why."""
     out = out.resolve()
     check_replaceable(out)
-    files = _files_of_good(runs, left_out)
+    with _uncollected():
+        files = _files_of_good(runs, left_out)
     with Held(out.with_name(f".{out.name}.lock"), out, PATIENCE):
         _clear_up(out)
         _swap_in(files, out)
     return out / "index.html"
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the search for circles: what a build makes it keeps, and every search walks through all of it."""
+    searched = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if searched:
+            gc.enable()
 
 
 def _files_of_good(paths: Sequence[Path], left_out: dict[Path, str]) -> dict[str, bytes]:
@@ -103,10 +117,10 @@ def _swap_in(files: Mapping[str, bytes], out: Path) -> None:
         raise disk_error(bad, out) from bad
     old: Path | None = None
     try:
+        for folder in dict.fromkeys((fresh / name).parent for name in files):
+            folder.mkdir(parents=True, exist_ok=True)
         for name, data in files.items():
-            path = fresh / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
+            (fresh / name).write_bytes(data)
         mask = os.umask(0)
         os.umask(mask)
         fresh.chmod(0o777 & ~mask)

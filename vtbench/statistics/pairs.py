@@ -166,16 +166,17 @@ def _permutation_p(systems: Systems, a: Places, b: Places) -> Floats:
     return p
 
 
-def _far(systems: Systems, a: int, b: Places) -> NDArray[np.intp]:
-    """How many draws set system `a` and each of `b` at least as far apart as they are."""
+def _far(systems: Systems, a: int, others: Places) -> NDArray[np.intp]:
+    """How many draws set system `a` and each of `others` at least as far apart as they are."""
     (sums, total), (moved, weight) = systems.sums, systems.moved
+    # Systems that follow each other need not be copied first.
+    b = slice(others[0], others[-1] + 1) if (np.diff(others) == 1).all() else others
     as_it_is = np.abs(systems.scores[a] - systems.scores[b])
     # Sums in another order differ in their last digits; equal differences must count as equal.
     scale = np.maximum(1.0, np.maximum(systems.largest[a], systems.largest[b]))
     least = as_it_is - np.maximum(1e-10 * as_it_is, 1e-13 * scale)
     if systems.scale is PLAIN and systems.even:
-        apart = systems.centred[b]
-        apart -= systems.centred[a]
+        apart = systems.centred[b] - systems.centred[a]
         least *= total[a] / 2
     else:
         shift, heavier = moved[b] - moved[a], weight[b] - weight[a]
