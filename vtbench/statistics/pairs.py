@@ -161,7 +161,9 @@ def _permutation_p(systems: Systems, a: Places, b: Places) -> Floats:
     # The pairs of one system follow each other.
     ends = [0, *(np.flatnonzero(np.diff(a)) + 1).tolist(), len(a)]
     blocks = [slice(i, min(i + step, end)) for start, end in pairwise(ends) for i in range(start, end, step)]
-    far = np.concatenate([_far(systems, int(a[some.start]), b[some]) for some in blocks] or [np.zeros(0)])
+    far = np.concatenate(
+        [_far(systems, int(a[some.start]), b[some]) for some in blocks] or [np.zeros(0, dtype=np.intp)]
+    )
     p: Floats = far / draws if systems.exact else (far + 1) / (systems.resamples + 1)
     return p
 
