@@ -43,6 +43,8 @@ def shared() -> Path:
 def one_fit_a_process() -> Iterator[None]:
     """The built-in generator is fitted while loading, seconds each time; here the search for nearest patches is
     answered from its own earlier answer to the same bytes, so that a process of tests pays once."""
+    from torch.utils._python_dispatch import _get_current_dispatch_mode
+
     from vtbench.adapters.networks.parts import patches
 
     real = patches.nearest
@@ -50,6 +52,9 @@ def one_fit_a_process() -> Iterator[None]:
 
     @functools.wraps(real)
     def nearest(rows: torch.Tensor, book: torch.Tensor, block: int = 16384) -> torch.Tensor:
+        if _get_current_dispatch_mode() is not None:
+            # Whoever counts operations is answered by them.
+            return real(rows, book, block)
         key = blake2b(rows.contiguous().numpy().tobytes() + b"|" + book.contiguous().numpy().tobytes()).digest()
         if key not in answers:
             answers[key] = real(rows, book, block)

@@ -121,7 +121,7 @@ def test_a_log_gets_a_line_for_every_finished_job(capsys: pytest.CaptureFixture[
 def test_a_terminal_gets_one_bar_for_the_job_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = io.StringIO()
     terminal = rich_console.Console(file=shown, force_terminal=True, width=100, color_system=None)
-    monkeypatch.setattr(rich_console, "Console", lambda **_: terminal)
+    monkeypatch.setattr(progress_bars, "console", lambda: terminal)
     with progress_bars.progress() as update:
         update("jpeg", "detail", 0, 4)
         update("jpeg", "detail", 3, 4)

@@ -117,6 +117,9 @@ def test_branch_becomes_a_commit(dataset: Path, monkeypatch: pytest.MonkeyPatch)
     sha = "c" * 40
 
     class Hub:
+        def __init__(self, endpoint: str | None = None) -> None:
+            self.endpoint = endpoint
+
         def dataset_info(self, name: str, revision: str, timeout: float) -> Any:
             asked.append((name, revision))
             return type("Info", (), {"sha": sha})()

@@ -57,7 +57,9 @@ def test_a_spec_becomes_a_system_with_its_identity(spec: str, options: dict[str,
     assert {k: str(loaded.identity["options"][k]) for k in options} == options
     assert loaded.identity["weights"] == [f["sha256"] for f in loaded.weights["files"]]
     assert len(loaded.identity["adapter"]) == 64
-    assert loaded.facts == {"spec": spec, "checkpoint": None}
+    own_code = [{"file": "bad_adapters.py"}] if "@" in spec else []
+    assert [{"file": c["file"]} for c in loaded.facts.get("code", [])] == own_code
+    assert {k: v for k, v in loaded.facts.items() if k != "code"} == {"spec": spec, "checkpoint": None}
     assert loaded.system.produce(grey(), [0], []).kind == kind
 
 

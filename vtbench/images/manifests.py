@@ -77,7 +77,7 @@ def manifest_lines(path: Path) -> Iterator[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            entry = loads(line)
+            entry = loads(line, names=("item", "file"))
         except (ValueError, RecursionError) as bad:
             raise VtbenchError(
                 f"{path.name} line {number} is not JSON ({cause(bad)}): the manifest is damaged"

@@ -196,16 +196,26 @@ def _shown(text: str) -> str:
     return text if len(text) <= 40 else f"{text[:37]}…"
 
 
-def loads(text: str | bytes) -> Any:
+def loads(text: str | bytes, *, names: tuple[str, ...] = ()) -> Any:
     """JSON as its standard says, of a depth and in characters that can be written again: NaN and Infinity, numbers that
-    no float holds, and halves of characters (lone surrogates) raise ValueError, deep nesting RecursionError."""
+    no float holds, and halves of characters (lone surrogates) raise ValueError, deep nesting RecursionError.
+
+    names: keys of an object under which a file's name may stand that is no UTF-8, as os.fsdecode gives it.
+    """
     text = text if isinstance(text, str) else text.decode()
     value = json.loads(text, parse_constant=_no_constant, parse_float=_finite, parse_int=_whole)
     if text.count("{") + text.count("[") > DEEPEST:
         _refuse_deep(value)
     if "\\u" in text:
-        json.dumps(value, ensure_ascii=False).encode()
+        _refuse_halves(value, names)
     return value
+
+
+def _refuse_halves(value: Any, names: tuple[str, ...]) -> None:
+    kept = {k: v for k, v in value.items() if k in names} if isinstance(value, dict) else {}
+    rest = {k: v for k, v in value.items() if k not in kept} if kept else value
+    json.dumps(rest, ensure_ascii=False).encode()
+    json.dumps(kept, ensure_ascii=False).encode(errors="surrogateescape")
 
 
 def _refuse_deep(value: Any) -> None:

@@ -43,7 +43,8 @@ RANGES = (
     Range(r"(\w+_)?temperature", 0),
     # The scale of guidance: 0 is none to some samplers, 1 to others.
     Range(r"cfg|(\w+_)?cfg_scale|(\w+_)?guidance(_scale)?", 0),
-    Range(r"(guidance_scale|scale)_pow", 0),
+    Range(r"(guidance_scale|scale|guidance_decay_scale)_pow", 0),
+    Range(r"guidance_interval_(min|max)", 0, 1),
     # 0 keeps all; more than there are keeps all, too.
     Range(r"(\w+_)?top_?k", 0),
     Range(r"(\w+_)?(top|min|typical)_?p", 0, 1),
