@@ -6,6 +6,7 @@ One cluster of this machine for the whole file. What takes no Ray is in test_han
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import os
 import signal
@@ -142,6 +143,8 @@ def test_an_interrupted_command_leaves_no_process_and_the_next_one_goes_on(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A suite that runs behind a shell inherits that Ctrl-C is ignored.
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     try:
         while process.poll() is None and not any(f.stat().st_size for f in tmp_path.glob("out/*/rows.jsonl")):
