@@ -54,8 +54,8 @@ def _of_kind(kind: str, ranking: Ranking, context: Context) -> list[tuple[int, L
         if best:
             tied = [context.labels[run] for run in best[1:]]
             tested = ranking.places[best[0]].low is not None
-            place = band_order(_lowest(ordered, context)) if band else -1
-            out.append((place, Leader(kind, band, context.labels[best[0]], tied, len(ordered), tested)))
+            by_rate = band_order(_lowest(ordered, context)) if band else -1
+            out.append((by_rate, Leader(kind, band, context.labels[best[0]], tied, len(ordered), tested)))
     return out
 
 
