@@ -45,8 +45,8 @@ def _table(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> Iterator[s
 
 
 def _metrics() -> Iterator[str]:
-    by_themselves = [one for one in TABLE.values() if one.comes_by_itself]
-    others = [one for one in TABLE.values() if not one.comes_by_itself]
+    by_themselves = [one for one in sorted(TABLE.values(), key=lambda w: w.name) if one.comes_by_itself]
+    others = [one for one in sorted(TABLE.values(), key=lambda w: w.name) if not one.comes_by_itself]
     yield f"## Networks of metrics\n\nAt their first use, or by `vtbench fetch --metrics` ({len(by_themselves)}):\n"
     yield from _table(("name", "address", "MB", "sha256", "licence"), [_metric(one) for one in by_themselves])
     yield f"By hand, or with a package ({len(others)}; `vtbench doctor --json` says how):\n"
