@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -122,3 +123,24 @@ def run(command: list[str], *, checkout: Path = ROOT, environment: Mapping[str, 
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return ran.stdout
+
+
+def changed_fixtures(folder: Path, copies: Path) -> Callable[..., Path]:
+    """Makes copies of the parity fixtures in `folder`, their facts and arrays changed by two functions."""
+
+    def make(
+        name: str,
+        facts: Callable[[dict[str, Any]], object] = lambda _: None,
+        arrays: Callable[[dict[str, Any]], object] = lambda _: None,
+    ) -> Path:
+        path = copies / f"{name}.json"
+        read = json.loads((folder / f"{name}.json").read_text())
+        facts(read)
+        path.write_text(json.dumps(read))
+        with np.load(folder / f"{name}.npz") as archive:
+            table = {key: archive[key].copy() for key in archive.files}
+        arrays(table)
+        np.savez(path.with_suffix(".npz"), **table)
+        return path
+
+    return make

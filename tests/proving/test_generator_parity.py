@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support import changed_fixtures
 
 from vtbench import registry
 from vtbench.adapters.networks.speculative import nearest_codes
@@ -44,24 +45,7 @@ def test_every_family_has_a_fixture_here() -> None:
 
 @pytest.fixture
 def changed(tmp_path: Path) -> Callable[..., Path]:
-    """A copy of a fixture, its facts and arrays changed by two functions."""
-
-    def make(
-        name: str,
-        facts: Callable[[dict[str, Any]], object] = lambda _: None,
-        arrays: Callable[[dict[str, Any]], object] = lambda _: None,
-    ) -> Path:
-        path = tmp_path / f"{name}.json"
-        read = json.loads((FIXTURES / f"{name}.json").read_text())
-        facts(read)
-        path.write_text(json.dumps(read))
-        with np.load(FIXTURES / f"{name}.npz") as archive:
-            table = {key: archive[key].copy() for key in archive.files}
-        arrays(table)
-        np.savez(path.with_suffix(".npz"), **table)
-        return path
-
-    return make
+    return changed_fixtures(FIXTURES, tmp_path)
 
 
 @pytest.fixture

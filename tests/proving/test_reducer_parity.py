@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import command
+from support import changed_fixtures, command
 
 from vtbench import registry
 from vtbench.proving.parity import check_fixture
@@ -42,24 +42,7 @@ def test_every_rule_has_a_fixture_here_or_is_a_table() -> None:
 
 @pytest.fixture
 def changed(tmp_path: Path) -> Callable[..., Path]:
-    """A copy of a fixture, its facts and arrays changed by two functions."""
-
-    def make(
-        name: str,
-        facts: Callable[[dict[str, Any]], object] = lambda _: None,
-        arrays: Callable[[dict[str, Any]], object] = lambda _: None,
-    ) -> Path:
-        path = tmp_path / f"{name}.json"
-        read = json.loads((FIXTURES / f"{name}.json").read_text())
-        facts(read)
-        path.write_text(json.dumps(read))
-        with np.load(FIXTURES / f"{name}.npz") as archive:
-            table = {key: archive[key].copy() for key in archive.files}
-        arrays(table)
-        np.savez(path.with_suffix(".npz"), **table)
-        return path
-
-    return make
+    return changed_fixtures(FIXTURES, tmp_path)
 
 
 @pytest.mark.parametrize("name", NAMES)
