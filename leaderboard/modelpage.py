@@ -72,7 +72,10 @@ def card_facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
         out.append(("alphabets", f"{alphabets[0]} × {len(alphabets)} books" if same else in_words(alphabets)))
     sources = card.get("sources")
     if isinstance(sources, Mapping) and sources:
-        stated_in = "; ".join(f"{str(name).replace('_', ' ')}: {source}" for name, source in sources.items())
+        facts_of: dict[str, list[str]] = {}
+        for name, source in sources.items():
+            facts_of.setdefault(str(source), []).append(str(name).replace("_", " "))
+        stated_in = "; ".join(f"{', '.join(names)}: {source}" for source, names in facts_of.items())
         out.append(("stated in", short(stated_in, 600)))
     return out
 

@@ -15,6 +15,7 @@ from site_pages import EVIL, block_of, data_of
 from vtbench import leaderboard
 from vtbench.leaderboard import addresses, imagevalues, runpage
 from vtbench.leaderboard.context import Context
+from vtbench.leaderboard.modelpage import card_facts
 from vtbench.reporting.image_values import RowValues
 from vtbench.reporting.runs import question
 from vtbench.results.record import read_run
@@ -130,3 +131,8 @@ def test_a_name_that_looks_like_the_file_of_another_has_its_own() -> None:
     """A name may be chosen so that it reads like what another one is turned into."""
     turned = addresses.model_key("a b")
     assert len({addresses.model_key(name) for name in ("a b", turned, "a-b", "A b", "a  b")}) == 5
+
+
+def test_facts_of_one_source_name_it_once() -> None:
+    card = {"sources": {"licence": "LICENSE", "trained_on": "README:3", "weights": "LICENSE"}}
+    assert card_facts(card) == [("stated in", "licence, weights: LICENSE; trained on: README:3")]
