@@ -54,17 +54,19 @@ def farthest(distances: Tensor, count: int, chosen: list[int]) -> list[int]:
     return out
 
 
-def last_row(features: Tensor, weights: Mapping[str, Tensor], layer: str, heads: int, row: int, base: float) -> Tensor:
+def last_row(
+    features: Tensor, weights: Mapping[str, Tensor], layer: str, heads: int, row: int, base: float, eps: float = 1e-5
+) -> Tensor:
     """(heads, L): the causal attention of the position `row` of a LLaMA layer, recomputed from its input norm, q, k and
     rotary positions 0 … L - 1.
 
-    features (L, C): the hidden states that go into the layer. eps 1e-5.
+    features (L, C): the hidden states that go into the layer; eps: that of the norm.
     """
     import torch
     from torch.nn.functional import rms_norm, softmax
 
     length, width = features.shape
-    states = rms_norm(features, (width,), weights[f"{layer}.input_layernorm.weight"], 1e-5)
+    states = rms_norm(features, (width,), weights[f"{layer}.input_layernorm.weight"], eps)
     q, k = (
         (states @ weights[f"{layer}.self_attn.{name}_proj.weight"].T).reshape(length, heads, -1).transpose(0, 1)
         for name in ("q", "k")

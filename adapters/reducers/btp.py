@@ -85,10 +85,11 @@ def _schedule(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Map
     if len(chosen) < FIRST:
         chosen = set(diverse(x, FIRST - len(chosen), sorted(chosen)))
     first = sorted(chosen)
-    x = inputs["hidden_7"][0, start : start + len(first)]
+    # As upstream, which takes FIRST tokens for the picture's even where the union holds more.
+    x = inputs["hidden_7"][0, start : start + FIRST]
     part = int(SECOND * 0.9)
     # As upstream: what both choose stands twice, so that fewer tokens differ than are fed.
-    both = diverse(x, int(SECOND * 0.1), None) + attended(row(7, len(first)), part, int(part * 1.5), SECOND)
+    both = diverse(x, int(SECOND * 0.1), None) + attended(row(7, FIRST), part, int(part * 1.5), SECOND)
     second = sorted(diverse(x, SECOND - len(both), both))
     last = len(second) // 3
     third = sorted(attended(row(15, len(second)), last, int(last * 1.2), last))

@@ -73,6 +73,21 @@ def kmedoids(x: Tensor, k: int, params: Mapping[str, Any], limit: int) -> tuple[
     return torch.cat([a for a, _ in parts]), torch.cat([m for _, m in parts])
 
 
+def near_in_place_and_time(tokens: int, frames: int) -> Tensor:
+    """bool (N, N) of a segment's tokens: no further apart than upstream's kernels, of 9 places (19 from 100 tokens a
+    frame on) by 7 frames."""
+    import torch
+
+    side, reach = int(tokens**0.5), 4 if tokens < 100 else 9
+    place = torch.arange(tokens * frames)
+    time, row, column = place // tokens, place % tokens // side, place % tokens % side
+
+    def close(one: Tensor, most: int) -> Tensor:
+        return (one[:, None] - one).abs() <= most
+
+    return close(time, 3) & close(row, reach) & close(column, reach)
+
+
 def embedded(x: Tensor, k: int, params: Mapping[str, Any], frames: int) -> Tensor:
     """Spectral: (B, N, k) rows of the k last left vectors of the normalised Laplacian of a graph of heat kernels.
 
@@ -91,6 +106,8 @@ def embedded(x: Tensor, k: int, params: Mapping[str, Any], frames: int) -> Tenso
             near = 5 * frames + (0 if params["tokens_before"] < 100 else 5)
         linked = graph >= graph.sort(dim=-1, descending=True).values[..., near - 1 : near]
         graph = graph * (linked | linked.transpose(1, 2))
+    if params.get("spectral_spatial_temporal_graph"):
+        graph = graph * near_in_place_and_time(params["tokens_before"], frames).to(graph.dtype)
     degree = graph.sum(dim=-1)
     root = torch.diag_embed(degree**-0.5)
     laplacian = root @ (torch.diag_embed(degree) - graph) @ root
@@ -136,7 +153,8 @@ def _shifted(x: Tensor, *, classes: bool) -> Tensor:
 
 
 def _inter(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping[str, Any]) -> Mapping[str, Any]:
-    """x (1 + grid, B * frames, C) -> tokens (1 + k, B * segments, C); the class token is the mean of its frames'."""
+    """x (1 + grid, B * frames, C) -> tokens (1 + k, B * segments, C); the class token is the mean of its frames', each
+    times a learned factor if there is one. residual: the mean of a segment's frames, which the caller adds."""
     import torch
 
     before, after, kind = params["frames_before"], params["frames_after"], params["algorithm"]
@@ -145,20 +163,23 @@ def _inter(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mappin
         return {"tokens": _shifted(x, classes=kind == "token_shift").flatten(0, 1).transpose(0, 1)}
     frames = before // after
     x = x.unflatten(1, (after, frames))
+    residual = x.mean(dim=2).flatten(0, 1).transpose(0, 1)
     if kind == "pooling":
-        return {"tokens": x.mean(dim=2).flatten(0, 1).transpose(0, 1)}
-    segments = x[:, :, :, 1:].flatten(2, 3)
+        return {"tokens": residual, "residual": residual}
+    segments, classes = x[:, :, :, 1:].flatten(2, 3), x[:, :, :, 0]
     if kind == "sparse_sampling":
         chosen = segments[:, :, centres(segments.shape[2], params["clusters"])]
     elif kind in ("kmediods++", "spectral"):
         chosen = _clusters(segments.transpose(0, 1).flatten(0, 1), params, frames)
-        chosen = chosen.unflatten(0, (after, len(x))).transpose(0, 1)
+        chosen = chosen.unflatten(0, (after, len(x))).transpose(0, 1) + weights.get("cluster_embed", 0.0)
+        if "cls_multiplier" in weights:
+            classes = classes * weights["cls_multiplier"].reshape(after, frames, 1)
     else:
         raise VtbenchError(
             f"CenterCLIP knows no algorithm {kind!r}: take kmediods++, spectral, pooling, sparse_sampling"
         )
-    tokens = torch.cat([x[:, :, :, 0].mean(dim=2, keepdim=True), chosen], dim=2)
-    return {"tokens": tokens.flatten(0, 1).transpose(0, 1)}
+    tokens = torch.cat([classes.mean(dim=2, keepdim=True), chosen], dim=2)
+    return {"tokens": tokens.flatten(0, 1).transpose(0, 1), "residual": residual}
 
 
 REDUCERS = (

@@ -4,30 +4,43 @@ modeling_llama_self.py:572-643; DART's own repository is not there)."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vtbench.adapters.reducers._selection import best
 from vtbench.types.reduction import ReducerCard
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-def _rule(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping[str, Any]) -> Mapping[str, Any]:
-    """hidden (1, L, C); states (1, heads, L, d), what the layer hands over by head. kept: from the picture's first
-    token on."""
-    import torch
+
+def dart(hidden: Tensor, states: Tensor, start: int, count: int, pivots: tuple[int, int], each: int) -> list[int]:
+    """Kept places, from the picture's first token on, ascending. hidden (L, C); states (heads, L, d), what the layer
+    hands over by head; pivots: how many of the picture's `count` tokens from `start` on and of the text behind them, by
+    the sum of magnitudes; each: so many tokens, the least like it, does every pivot add, as long as there are any left.
+    """
     from torch.nn.functional import normalize
 
-    start, count = params["start"], params["image_tokens"]
-    norms = inputs["states"][0].transpose(0, 1).flatten(1).abs().sum(dim=-1)
-    image = (best(norms[start : start + count], params["pivot_image"]) + start).tolist()
-    text = (best(norms[start + count : start + count + params["text"]], params["pivot_text"]) + start + count).tolist()
-    unit = normalize(inputs["hidden"][0], dim=-1)
+    norms = states.transpose(0, 1).flatten(1).abs().sum(dim=-1)
+    image = (best(norms[start : start + count], pivots[0]) + start).tolist()
+    text = (best(norms[start + count :], pivots[1]) + start + count).tolist()
+    unit = normalize(hidden, dim=-1)
     chosen = set(image)
     # As upstream: pivots in the order in which Python lists a set of them.
     for pivot in list(set(image + text)):
-        open_ = torch.tensor([i for i in range(start, start + count) if i not in chosen])
-        likeness = unit[open_] @ unit[pivot]
-        chosen |= set(open_[best(-likeness, params["per_pivot"])].tolist())
-    return {"kept": torch.tensor(sorted(i - start for i in chosen))[None]}
+        left = [i for i in range(start, start + count) if i not in chosen]
+        if not left:
+            break
+        likeness = unit[left] @ unit[pivot]
+        chosen |= {left[i] for i in best(-likeness, each).tolist()}
+    return sorted(i - start for i in chosen)
+
+
+def _rule(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping[str, Any]) -> Mapping[str, Any]:
+    import torch
+
+    sizes = params["start"], params["image_tokens"], (params["pivot_image"], params["pivot_text"]), params["per_pivot"]
+    rows = zip(inputs["hidden"], inputs["states"], strict=True)
+    return {"kept": torch.tensor([dart(hidden, states, *sizes) for hidden, states in rows])}
 
 
 REDUCERS = (

@@ -45,20 +45,20 @@ def _block(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mappin
     return out | {"y": x + dense("mlp.fc2", hidden)}
 
 
-def keep_rate(at: int, epoch: int, warm: int, last: int, each: int, base: float) -> float:
+def keep_rate(at: int, epoch: int, warm: int, last: int, each: int, base: float, top: float = 1.0) -> float:
     """The training's keep rate at iteration `at`: 1 in the first `warm` epochs, `base` from epoch `last` on, a cosine
-    between; `each`: iterations an epoch."""
+    from `top` between; `each`: iterations an epoch."""
     if epoch < warm:
         return 1.0
     if epoch >= last:
         return base
     run = each * (last - warm)
-    return base + (1.0 - base) * 0.5 * (math.cos(math.pi * (at - each * warm) / run) + 1.0)
+    return base + (top - base) * 0.5 * (math.cos(math.pi * (at - each * warm) / run) + 1.0)
 
 
 def _rates(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping[str, Any]) -> Mapping[str, Any]:
     names = ("iters", "epoch", "warmup_epochs", "total_epochs", "iters_per_epoch", "base_keep_rate")
-    return {"cases": [keep_rate(*(case[n] for n in names)) for case in params["cases"]]}
+    return {"cases": [keep_rate(*(case[n] for n in names), case.get("max_keep_rate", 1.0)) for case in params["cases"]]}
 
 
 REDUCERS = (

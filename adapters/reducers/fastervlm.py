@@ -35,6 +35,7 @@ def vispruner(attention: Tensor, x: Tensor, keep: int, ratio: float) -> Tensor:
     order = best(attention, len(attention))
     important, left = int(keep * ratio), order[int(keep * ratio) :]
     target = keep - important
+    left = left if target else left[:0]
     while len(left) > target:
         drop = min(ROUND, len(left) - target)
         first, second = left[::2], left[1::2]

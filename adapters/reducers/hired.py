@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vtbench.adapters.reducers._selection import best, in_place
 from vtbench.adapters.reducers._vit import clip_tower
+from vtbench.types.errors import VtbenchError
 from vtbench.types.reduction import ReducerCard
 
 if TYPE_CHECKING:
@@ -42,10 +43,18 @@ def budgets(first: Tensor, grid: tuple[int, int], rate: float, alpha: float) -> 
     count, tiles = len(first), grid[0] * grid[1]
     budget = int((tiles + 1) * count * rate)
     whole = min(int(budget * alpha), count)
+    parts = min(budget - whole, tiles * count)
+    if parts <= 0:
+        return [whole, *[0] * tiles]
+    if not int(count * (1 - alpha)):
+        raise VtbenchError(
+            f"HiRED: alpha {alpha} leaves no place of the whole picture by which {parts} tokens could be shared out "
+            f"among {tiles} tiles: give a smaller alpha"
+        )
     chosen = torch.zeros(count)
     chosen[best(first, int(count * (1 - alpha)))] = 1
     shares = chosen.reshape(tiles, -1).sum(dim=1)
-    spent = (shares / shares.sum() * (budget - whole)).tolist()
+    spent = (shares / shares.sum() * parts).tolist()
     return [whole, *(min(int(s), count) for s in spent)]
 
 

@@ -23,7 +23,8 @@ def ranked_by_the_last_token(
     start, now = params["image_start"], params["image_tokens_now"]
     row = start + now + params["text_after"] - 1
     layer = str(params["rank_layer"]).split()[0]
-    attention = last_row(features, weights, layer, params["heads"], row, params["rotary_base"]).mean(dim=0)
+    sizes = params["heads"], row, params["rotary_base"], params.get("norm_eps", 1e-5)
+    attention = last_row(features, weights, layer, *sizes).mean(dim=0)
     kept = in_place(best(attention[start : start + now], params["keep"]))
     embeds = torch.cat([features[:start], features[start + kept], features[start + now :]])
     return {"kept": kept, "embeds": embeds[None]}

@@ -22,12 +22,16 @@ def matching(metric: Tensor, r: int, *, cls: bool, distill: bool = False) -> tup
     Even places each find their most similar odd place; the r of the greatest likeness merge into it. The output is the
     even places that stay, in the raster's order behind a class token and else by falling likeness, then the odd ones. A
     class token never merges, a distillation token is nobody's target; it stands second, which unmerge does not regard.
+    Where nothing merges, rows stay put.
     """
     import torch
     from torch.nn.functional import normalize
 
     count = len(metric)
     r = min(r, (count - int(cls) - int(distill)) // 2)
+    if r <= 0:
+        places = torch.arange(count)
+        return places, places, count
     unit = normalize(metric, dim=-1)
     scores = unit[::2] @ unit[1::2].T
     if cls:
@@ -82,6 +86,8 @@ def _kth(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping[
     from torch.nn.functional import normalize
 
     k = params["k"]
+    if k <= 1:
+        return {"tokens": inputs["x"], "unmerged": inputs["x"]}
     tokens, unmerged = [], []
     for metric, x in zip(inputs["metric"], inputs["x"], strict=True):
         whole = len(x) // k * k

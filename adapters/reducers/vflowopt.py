@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -42,10 +41,11 @@ def _importance(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: M
 
 
 def _cells(grids: list[tuple[int, int]], m: float) -> list[tuple[int, int, int]]:
-    """The cell of side m (not whole) in which every token lies, grid by grid."""
-    return [
-        (g, math.floor(r / m), math.floor(c / m)) for g, (h, w) in enumerate(grids) for r in range(h) for c in range(w)
-    ]
+    """The cell of side m (not whole) in which every token lies, grid by grid; divided in float32, as upstream."""
+    import torch
+
+    line = (torch.arange(max(map(max, grids))).float() / m).floor().long().tolist()
+    return [(g, line[r], line[c]) for g, (h, w) in enumerate(grids) for r in range(h) for c in range(w)]
 
 
 def _recycle(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -103,3 +103,20 @@ def test_reducers_are_listed_with_what_is_known() -> None:
         assert bool(card.rules) != bool(card.no_code), name
         assert card.code or card.no_code, name
         assert not card.code or card.commit or card.no_code, name
+
+
+def test_where_upstream_gives_no_number_neither_may_we(changed: Callable[..., Path]) -> None:
+    """VFlowOpt without a token that receives enough: the mean of no rows."""
+    name = "vflowopt-importance__t1.5-a0.3"
+
+    def path(of: slice) -> Path:
+        return changed(
+            name,
+            facts=lambda f: f["params"].update(t=1e6),
+            arrays=lambda a: a["out_importance"].__setitem__(of, np.nan),
+        )
+
+    assert check_fixture(path(slice(None))).ok
+    report = check_fixture(path(slice(0, 1)))
+    assert not report.ok
+    assert "no number in other places" in report.line()

@@ -65,13 +65,16 @@ def check_reducer(facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any,
             report.reasons.append(f"our rule gives no {name}")
         elif tuple(ours[name].shape) != tuple(theirs.shape):
             report.reasons.append(f"{name} is {tuple(ours[name].shape)}, upstream's {tuple(theirs.shape)}")
+        elif not torch.equal(ours[name].isnan(), theirs.isnan()):
+            report.reasons.append(f"{name} has no number in other places than upstream's")
         else:
-            compared[name] = Array(theirs, _limit(facts, name, theirs), ours[name])
+            number = _numbers(theirs)
+            compared[name] = Array(number, _limit(facts, name, number), _numbers(ours[name]))
     for name, value in plain.items():
         if not _alike(ours.get(name), value):
             report.reasons.append(f"{name} is {ours.get(name)!r}, upstream's {value!r}")
     if compared:
-        report.no_float64 = measure(compared, evaluate)
+        report.no_float64 = measure(compared, lambda *how: {n: _numbers(a) for n, a in evaluate(*how).items()})
     report.judge(compared.items())
 
 
@@ -88,6 +91,16 @@ def _members_positions(rows: torch.Tensor | None, triples: np.ndarray[Any, Any],
         if not own or any(one != column[i % len(members)] for i, one in enumerate(column)):
             return False
     return True
+
+
+def _numbers(output: Any) -> Any:
+    """An array with 0 for NaN, which upstream gives where a method defines nothing. Whether both have it in the same
+    places is asked before."""
+    import torch
+
+    if not isinstance(output, torch.Tensor) or not output.is_floating_point():
+        return output
+    return torch.where(output.isnan(), 0.0, output)
 
 
 def _rule(method: str) -> Rule:
