@@ -56,9 +56,11 @@ def download(card: Card, weight: Weights) -> Path:
 
     Raises VtbenchError if nobody released the file, Unavailable if the network is forbidden or fails.
     """
-    earlier = cached(weight)
-    if earlier is not None:
-        return earlier
+    return cached(weight) or fetch(card, weight)
+
+
+def fetch(card: Card, weight: Weights) -> Path:
+    """The file of a card, downloaded now; raises as `download` does."""
     if weight.hub is None and weight.url is None:
         raise VtbenchError(
             f"{card.name} needs {weight.file}, which is no released file: give it with --checkpoint FILE"
