@@ -161,12 +161,13 @@ def build(files: ModelFiles, cls: Any, config: Any, dtype: str, attention: str, 
     """(the network with all its weights in it, names in the file that it does not have). Raises VtbenchError where a
     parameter has none, or one of another shape: transformers itself would draw it at random and say so in a warning."""
     import torch
-    from transformers.utils import logging
+    from transformers.utils import logging as library_logging
 
     tensors = files.tensors()
     # Its bar and its tables of names: what matters of them is said below.
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
+    said: Any = library_logging
+    said.disable_progress_bar()
+    said.set_verbosity_error()
     try:
         network, info = cls.from_pretrained(
             None,
