@@ -9,6 +9,7 @@ from vtbench.types.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from vtbench.api import check, compare, evaluate, list_models, load, read_runs, score
+    from vtbench.running.monitor import Monitor
     from vtbench.types.adapter import ClosedSystem, Generator, Prompt, Tokenizer
     from vtbench.types.cards import Card, Family, Fixed, Multiple, Published, Weights
     from vtbench.types.conditions import Conditions
@@ -22,6 +23,7 @@ compile_own_files()
 
 _NAMES = {
     "api": ("check", "compare", "evaluate", "list_models", "load", "read_runs", "score"),
+    "running.monitor": ("Monitor",),
     "types.adapter": ("ClosedSystem", "Generator", "Prompt", "Tokenizer"),
     "types.cards": ("Card", "Family", "Fixed", "Multiple", "Published", "Weights"),
     "types.conditions": ("Conditions",),
@@ -55,6 +57,7 @@ __all__ = [
     "ImageMetric",
     "Latents",
     "MetricCard",
+    "Monitor",
     "Multiple",
     "Prompt",
     "Published",

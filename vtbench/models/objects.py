@@ -85,7 +85,7 @@ def of_object(
     if device is not None:
         check_device(device, "float32")
     modules = held_modules(tokenizer)
-    model = _model_of(tokenizer, options)
+    model = model_of(tokenizer, options)
     name = name_of(getattr(model, "tokenizer", unwrapped(tokenizer)))
     object_state.refuse_unready(name, modules)
     own = object_state.own_modules(unwrapped(tokenizer), modules)
@@ -98,7 +98,8 @@ def of_object(
     return ObjectModel(model, lies or device or "cpu", computes or "float32", digest)
 
 
-def _model_of(tokenizer: Any, options: Mapping[str, str]) -> Tokenizer | ClosedSystem:
+def model_of(tokenizer: Any, options: Mapping[str, str]) -> Tokenizer | ClosedSystem:
+    """What an object is asked by; refuses a class, a generator, and what has no encode and decode."""
     if isinstance(tokenizer, type):
         raise VtbenchError(f"{tokenizer.__name__} is a class: give an object of it, {tokenizer.__name__}(…)")
     inner = unwrapped(tokenizer)
