@@ -16,6 +16,7 @@ from vtbench.images.folders import FolderSuite, matches, open_folder, open_glob,
 from vtbench.images.hub import REMOTE, is_saved_to_disk, open_hub, open_rows
 from vtbench.images.kinds import Kind, head_of, is_npz, kind_of, packing
 from vtbench.images.manifests import ManifestSuite, builtin_suites, open_builtin, open_manifest
+from vtbench.images.questions import holds_questions, open_questions
 from vtbench.images.selection import normal, suffixes
 from vtbench.images.sets import ImageSet, set_of_suite
 from vtbench.images.shards import open_shards
@@ -102,7 +103,7 @@ def open_path(path: Path) -> Suite:
     if path.is_dir():
         return open_rows([path], str(path)) if is_saved_to_disk(path) else open_folder(path)
     if is_folder_or_manifest(path):
-        return open_manifest(path)
+        return open_questions(path) if holds_questions(path) else open_manifest(path)
     if path.suffix == ".tar":
         return open_shards(str(path))
     kind = kind_of(path)
