@@ -78,7 +78,7 @@ def webp_cases() -> Iterator[Case]:
 
 
 def jpeg2000_cases() -> Iterator[Case]:
-    for bits in (1, 4, 8, 10, 12, 16):
+    for bits in (1, 4, 8, 9, 10, 12, 16):
         for colour, alpha, values in kinds(bits):
 
             def make(_: int, values: Samples = values, bits: int = bits) -> Iterator[bytes]:
@@ -87,6 +87,13 @@ def jpeg2000_cases() -> Iterator[Case]:
                     yield bytes(imagecodecs.jpeg2k_encode(flat(values), level=0, **how))
 
             yield Case("JPEG 2000", bits, colour, alpha, "lossless, file and codestream", make, by("jpeg2k_decode"))
+
+
+def jpeg2000_in_space(space: int) -> bytes:
+    """A file of three components that says so of its colours, by the number of an enumerated space."""
+    data = bytes(imagecodecs.jpeg2k_encode(samples(8, 3), level=0, codecformat="jp2", mct=False))
+    place = data.index(b"colr") + 7
+    return data[:place] + space.to_bytes(4, "big") + data[place + 4 :]
 
 
 def avif_cases() -> Iterator[Case]:

@@ -24,19 +24,21 @@ TEXT = """# Which files are read, and how
 `python -m benchmarks.images.page > docs/images.md` writes this page; `tests/images/test_format_matrix.py` holds it
 to what is read today.
 
-One rule makes uint8 RGB of every file: the orientation that its metadata states is applied; alpha is laid on white;
-grey is repeated; palettes are looked up; CMYK is converted by Pillow's plain formula; samples of more than 8 bits
-keep their high byte (AVIF, whose decoder rounds, aside), fewer are spread over 0 to 255; of several frames the
-first. Sizes are compared after decoding.
+One rule makes uint8 RGB of every file: the orientation that its metadata states is applied; colours and alpha are
+the samples that the file names so; alpha is laid on white; grey is repeated; palettes are looked up; CMYK is
+converted by Pillow's plain formula; samples of more than 8 bits keep their high byte (AVIF, whose decoder rounds,
+aside), fewer are spread over 0 to 255; of several frames the first. Sizes are compared after decoding.
 
 - **Colour profiles are not applied**, as everywhere in the field. A profile that is not sRGB in effect stands in
   the row's flags (`profile`), pairs whose sides state different ones are remarked beside their scores, and `--icc
   srgb` (evaluate, score, explain) converts by littleCMS: relative colorimetric, black point compensated, at 8 bits,
-  before transparency is laid on white. The choice is part of the view (`256+srgb`) and of every fingerprint. A
-  PNG's cICP, gAMA and cHRM are named; they are not converted, and refused under `--icc srgb`.
+  before transparency is laid on white. The choice is part of the view (`256+srgb`) and of every fingerprint. What
+  is stated in other words is named, not converted, and refused under `--icc srgb`: a PNG's cICP, gAMA and cHRM, the
+  code points of an AVIF or HEIC (nclx), Adobe RGB by Exif, ROMM RGB of a JPEG 2000.
 - **Damaged or large metadata is no damaged picture**: Exif that is none, texts above 1 MiB, profiles of megabytes,
   wrong checksums of chunks that decide no pixel. The pixels are read, and the flag `ignored` says what was left
-  alone. A wrong checksum of IHDR, PLTE, tRNS or IDAT, or zlib's own, is an error of that image.
+  alone. A wrong checksum of IHDR, PLTE, tRNS or IDAT, or zlib's own, is an error of that image, and so is a pixel
+  that names a colour behind the end of its palette.
 - **Damage that no checksum shows**: JPEG, WebP, AVIF, JPEG 2000, JPEG XL, BMP, PPM, GIF and TIFF (but for Deflate at
   8 or 16 bits, whose checksum counts) keep none over their pixels, so that a damaged file may decode to other pixels
   in silence. A manifest is the remedy: `vtbench suite freeze DIR --out SUITE.jsonl` writes the sha256 of every file
@@ -44,13 +46,14 @@ first. Sizes are compared after decoding.
   is an error of that image.
 - **A picture whose alpha is 0 everywhere** is refused: there is nothing of it to compare.
 - **Refused by name**: floating-point, signed and 32-bit samples (their range is not stated), CIE L\\*a\\*b\\*,
-  colour filter arrays; files that are no regular files, of more than 1 GiB, or of more than 268,435,456 pixels.
+  colour filter arrays, JPEG 2000 in other enumerated spaces than sRGB, grey, sYCC and CMYK; files that are no regular
+  files, of more than 1 GiB, or of more than 268,435,456 pixels.
 - TIFF of grey with alpha in planes or of 16 bits, compressed by LZW, Zstandard, PackBits or LZMA, and JPEG 2000 of
   grey with alpha above 8 bits need imagecodecs (extra `images`); HEIC and JPEG XL the extra `formats`.
 
-"turned": in all eight orientations. "difference": the largest of any sample of any file of the line from what the
-second decoder's samples are by the same rule, in grey levels; 1 is a rounding. Lossy formats are given up to a
-bound that holds for every version of their decoders.
+Every PNG is written row by row and interlaced. "turned": in all eight orientations. "difference": the largest of any
+sample of any file of the line from what the second decoder's samples are by the same rule, in grey levels; 1 is a
+rounding. Lossy formats are given up to a bound that holds for every version of their decoders.
 """
 
 
@@ -117,6 +120,7 @@ def refusals() -> Iterator[tuple[str, str]]:
     """(what, the sentence) of files that are refused."""
     clear = np.zeros((4, 4, 4), np.uint8)
     files = {f"TIFF, {kind}": tiffs.refused(kind) for kind in REFUSED}
+    files["JPEG 2000, CIE L*a*b*"] = others.jpeg2000_in_space(14)
     files["PNG, alpha 0 everywhere"] = others.plain(Image.fromarray(clear), "PNG")
     for what, data in files.items():
         try:

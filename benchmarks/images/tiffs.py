@@ -46,7 +46,7 @@ def tiff_case(colour: str, alpha: str, bits: int, separate: bool) -> Case:
                     planarconfig=None if values.shape[2] == 1 else "separate" if separate else "contig",
                     extrasamples=extra,
                     compression=compression,
-                    predictor=compression in ("zlib", "lzw") and number % 2 == 1,
+                    predictor=compression in ("zlib", "lzw", "zstd") and (number + (tiles is None)) % 2 == 0,
                     tile=tiles,
                     rowsperstrip=None if tiles else 7,
                     byteorder="<>"[number % 2],

@@ -19,10 +19,14 @@ _XMP = re.compile(rb"tiff:Orientation(?:=\"|>)([0-9])")
 
 def of_image(image: Image.Image) -> tuple[int, bool]:
     """(orientation, whether the Exif block could be read) of an opened image: from Exif, else from XMP; 1 where nothing
-    sensible is stated."""
+    sensible is stated, and where the decoder has turned the picture already."""
     block = image.info.get("exif")
     # Of a JPEG the plug-in has parsed it before, and is silent about one that is none.
     readable = not block or block.removeprefix(b"Exif\0\0")[:4] in _TIFF
+    if image.format == "JXL" and not getattr(image, "jpeg", False):
+        # The codestream states it, and what metadata say beside it counts for nothing (ISO 18181-2); a JPEG that was
+        # packed into the file comes out of the plug-in as it was.
+        return 1, readable
     try:
         return valid(image.getexif().get(TAG)), readable
     except Exception:

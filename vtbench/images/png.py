@@ -273,6 +273,9 @@ def decoded(parsed: Parsed, name: str) -> Image.Image:
     image = _plain(parsed)
     if parsed.colour == PALETTE:
         image.load()
+        count = sum(len(chunk.body) // 3 for chunk in parsed.critical if chunk.kind == b"PLTE")
+        if int(image.getextrema()[1]) >= count:  # type: ignore[arg-type]
+            raise _damaged(name, f"its pixels name colours behind the {count} of its palette")
         return image if parsed.transparent is None else image.convert("RGBA")
     if parsed.transparent is None:
         image.load()

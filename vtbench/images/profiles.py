@@ -10,6 +10,7 @@ import io
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from vtbench.images.boxes import code_points
 from vtbench.images.limits import BadImage
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ _STEPS = 9
 """Levels a channel at which profiles are compared."""
 _MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 """Pillow's mode by the signature of a profile's colour space (ICC.1, 7.2.6)."""
+_UNSTATED, _BT709, _SRGB_CURVE = 2, 1, 13
+"""Code points of ITU-T H.273: nothing is said; sRGB's primaries; sRGB's transfer."""
+_EXIF, _COLOUR_SPACE, _INTEROPERABILITY = 0x8769, 0xA001, 0xA005
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +52,22 @@ def stated(statement: bytes | str | None) -> tuple[Profile | None, bool]:
         return Profile(statement), True
     profile = _read(statement)
     return (None if profile is None or profile.is_srgb else profile), profile is not None
+
+
+def in_other_words(image: Image.Image, data: bytes) -> str | None:
+    """What a file without an ICC profile says of its colours, where that is not sRGB: a HEIF or AVIF by code points,
+    others by Exif, as cameras mark Adobe RGB (the colour space 2, or none and the interoperability index R03 of JEITA
+    CP-3461). `image`: the file, opened."""
+    points = code_points(data) if data[4:8] == b"ftyp" else None
+    if points is not None and not (points[0] in (_BT709, _UNSTATED) and points[1] in (_SRGB_CURVE, _UNSTATED)):
+        return f"nclx {points[0]}/{points[1]}"
+    try:
+        exif = image.getexif()
+        space, index = exif.get_ifd(_EXIF).get(_COLOUR_SPACE), exif.get_ifd(_INTEROPERABILITY).get(1)
+    except Exception:
+        # A block that is no TIFF, or damaged: Pillow raises whatever its parser stumbles over.
+        return None
+    return "Adobe RGB, as Exif says" if space == 2 or (space == 0xFFFF and str(index)[:3] == "R03") else None
 
 
 def differ(one: Profile | None, other: Profile | None) -> bool:

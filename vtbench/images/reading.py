@@ -154,8 +154,10 @@ def _stored(data: bytes, name: str) -> _Stored:
     if header is not None:
         return _Stored(netpbm.decoded(data, header, name))
     stream = jp2.stream_of(io.BytesIO(data)) if data.startswith(jp2.MARKS) else None
-    if stream is not None and (set(stream.depths) != {8} or stream.palette_depth > 8):
-        return _Stored(jp2.decoded(data, stream, name), profile=stream.icc)
+    if stream is not None:
+        jp2.check(stream, name)
+    if stream is not None and not stream.plain:
+        return _Stored(jp2.decoded(data, stream, name), profile=stream.profile)
     if data.startswith(jxl.MARKS) and (stated := jxl.size_of(data)):
         within_limit(*stated, name)
     image, readable = _opened(data)
@@ -168,13 +170,11 @@ def _stored(data: bytes, name: str) -> _Stored:
             f"{name} states {size[0]} x {size[1]} pixels, has {image.width} x {image.height}: replace or remove it"
         )
     turn, known = orientation.of_image(image)
-    icc = image.info.get("icc_profile") if stream is None else stream.icc
-    return _Stored(
-        jxl.mended(image) if image.format == "JXL" else image,
-        turn,
-        icc,
-        [] if readable and known else ["Exif (damaged)"],
-    )
+    ignored = [] if readable and known else ["Exif (damaged)"]
+    if stream is not None:
+        return _Stored(jp2.arranged(image, stream), turn, stream.profile, ignored)
+    profile = image.info.get("icc_profile") or profiles.in_other_words(image, data)
+    return _Stored(jxl.mended(image) if image.format == "JXL" else image, turn, profile, ignored)
 
 
 def _opened(data: bytes) -> tuple[Image.Image, bool]:

@@ -34,6 +34,8 @@ _NAMES = {6: "YCbCr", 8: "CIE L*a*b*", 9: "ICC L*a*b*", 10: "ITU L*a*b*", 32803:
 _BY_LIBTIFF = (0, 1, 2, 3, 5, 6)
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, RGB_PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
 UNASSOCIATED, ASSOCIATED = 2, 1
+UNSIGNED, UNDEFINED = 1, 4
+"""Of SampleFormat; what its writer did not know is read as if it stated nothing (TIFF 6.0, section 19)."""
 _SAMPLES = {2: "signed integers", 3: "floating-point samples", 5: "complex integers", 6: "complex numbers"}
 
 
@@ -58,7 +60,7 @@ class Page:
 
     def refusal(self) -> str | None:
         """What keeps the samples from being pixels, whoever decodes them."""
-        if self.format != 1:
+        if self.format not in (UNSIGNED, UNDEFINED):
             what = _SAMPLES.get(self.format, f"samples of format {self.format}")
             bits = "" if self.format in (3, 6) else f"{self.depth}-bit "
             return f"holds {bits}{what}, whose range is not stated: save it with 8 or 16 bits"
@@ -94,15 +96,16 @@ class Page:
         return self.compression in _DECODERS and importlib.util.find_spec("imagecodecs") is not None
 
     @property
-    def alpha(self) -> int | None:
-        """UNASSOCIATED or ASSOCIATED where the first extra sample is alpha. Four samples of RGB without the tag are
-        taken as unassociated, as Pillow takes them."""
+    def alpha(self) -> tuple[int, int] | None:
+        """(sample, UNASSOCIATED or ASSOCIATED) of the first extra sample that is alpha. Four samples of RGB without the
+        tag are taken as unassociated, as Pillow takes them."""
         colours = _COLOURS.get(self.photometric, 3)
         if self.samples <= colours:
             return None
         if self.extra is None:
-            return UNASSOCIATED if self.photometric == RGB and self.samples == 4 else None
-        return self.extra[0] if self.extra and self.extra[0] in (UNASSOCIATED, ASSOCIATED) else None
+            return (colours, UNASSOCIATED) if self.photometric == RGB and self.samples == 4 else None
+        kinds = zip(range(colours, self.samples), self.extra, strict=False)
+        return next(((k, kind) for k, kind in kinds if kind in (UNASSOCIATED, ASSOCIATED)), None)
 
     def described(self) -> str:
         what = {0: "grey", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK"}.get(self.photometric)
@@ -171,12 +174,16 @@ def decoded(data: bytes, name: str) -> tuple[Image.Image, Page]:
         if page.ours:
             samples = _samples(file, page, data, name)
             return _image(page, samples, file.pages[0].tags.valueof(320), name), page
+        colours = file.pages[0].tags.valueof(320)
     if page.pillow_errs:
         raise BadImage(
             f"{name} is a TIFF of {page.described()}, which needs the package imagecodecs: {how_to_install('images')}, "
             "or save it without compression"
         )
-    return _by_pillow(data, page, name), replace(page, orientation=1)
+    image = _by_pillow(data, page, name)
+    if image.mode == "P":
+        image.putpalette(_palette(page, colours, name).tobytes())
+    return image, replace(page, orientation=1)
 
 
 def _samples(file: Any, page: Page, data: bytes, name: str) -> Samples:
@@ -254,13 +261,7 @@ def _image(page: Page, samples: Samples, colours: Any, name: str) -> Image.Image
     from PIL import Image
 
     if page.photometric == RGB_PALETTE:
-        table = np.asarray(colours if colours is not None else (), np.uint16)
-        if table.size != 3 << page.depth:
-            raise BadImage(
-                f"{name} cannot be read as an image (a TIFF whose palette has {table.size} values): save it anew"
-            )
-        # Pillow, and libtiff's own viewer, keep the high byte.
-        return Image.fromarray((table.reshape(3, -1) >> 8).astype(np.uint8).T[samples[..., 0]])
+        return Image.fromarray(_palette(page, colours, name)[samples[..., 0]])
     values = samples if page.depth == 8 else (samples >> 8).astype(np.uint8)
     count = _COLOURS[page.photometric]
     colour = 255 - values[..., :1] if page.photometric == WHITE_IS_ZERO else values[..., :count]
@@ -269,9 +270,23 @@ def _image(page: Page, samples: Samples, colours: Any, name: str) -> Image.Image
         return Image.fromarray(np.ascontiguousarray(colour if count > 1 else colour[..., 0]), modes[count])
     if page.photometric == CMYK:
         raise BadImage(f"{name} is a TIFF of CMYK with alpha, which is not read: save it as RGB")
-    alpha = values[..., count : count + 1]
+    sample, kind = page.alpha
+    alpha = values[..., sample : sample + 1]
     whole = np.concatenate([np.broadcast_to(colour, (*colour.shape[:2], 3)), alpha], axis=2)
-    return Image.fromarray(whole, "RGBa" if page.alpha == ASSOCIATED else "RGBA").convert("RGBA")
+    return Image.fromarray(whole, "RGBa" if kind == ASSOCIATED else "RGBA").convert("RGBA")
+
+
+def _palette(page: Page, colours: Any, name: str) -> Samples:
+    """uint8 (2^depth, 3): the high bytes, unless no value is above 255, which libtiff takes for a palette of bytes
+    (tif_getimage.c, checkcmap): its writer did not scale them."""
+    import numpy as np
+
+    table = np.asarray(colours if colours is not None else (), np.uint16)
+    if table.size != 3 << page.depth:
+        raise BadImage(
+            f"{name} cannot be read as an image (a TIFF whose palette has {table.size} values): save it anew"
+        )
+    return (table >> 8 * int(table.max() > 255)).astype(np.uint8).reshape(3, -1).T
 
 
 def _by_pillow(data: bytes, page: Page, name: str) -> Image.Image:
