@@ -17,7 +17,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("metrics", "proving"),
     ("scoring",),
     ("running",),
-    ("explaining", "api"),
+    ("explaining", "publishing", "api"),
     ("cli",),
 )
 """A file imports from floors below its own, or from its own package; never up, never sideways."""

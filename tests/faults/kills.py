@@ -25,6 +25,7 @@ from vtbench.images.prompts import open_prompts
 from vtbench.models.load import Loaded, load
 from vtbench.results.files import read_lines
 from vtbench.results.record import read_run
+from vtbench.results.sums import SUMS, differences, read_sums
 from vtbench.running import rescore
 from vtbench.running.draw import Order, draw
 from vtbench.running.merge import merge
@@ -65,6 +66,13 @@ def _rows_are_whole(inputs: Path, place: Path) -> None:
     there, wanted = _stable(path), _stable(next((inputs / "evaluate" / "out").glob("jpeg--*")))
     assert there == wanted[: len(there)]
     assert run.info.status == "running" or len(there) == len(wanted)
+    _sums_hold(path)
+
+
+def _sums_hold(path: Path) -> None:
+    """Whatever is killed, the sums that stand there are those of the files."""
+    sums = read_sums(path)
+    assert sums is None or differences(path, sums) == []
 
 
 def _score(inputs: Path, place: Path) -> None:
@@ -75,6 +83,7 @@ def _scores_stay(inputs: Path, place: Path) -> None:
     before = read_run(next((inputs / "evaluate" / "out").glob("jpeg--*")))
     after = read_run(next(place.glob("out/*/run.json")).parent)
     assert after.info.finished
+    _sums_hold(after.path)
     assert {s.metric for s in before.scores} <= {s.metric for s in after.scores}
     assert [row.values["psnr"] for row in before.rows()] == [row.values["psnr"] for row in after.rows()]
 
@@ -231,6 +240,9 @@ def _content(place: Path) -> dict[str, Any]:
         elif path.name in ("run.json", "generate.json"):
             info = json.loads(path.read_text())
             out[name] = [info["id"], info["status"], info.get("n"), sorted(info.get("metrics", ()))]
+        elif path.name == SUMS:
+            _sums_hold(path.parent)
+            out[name] = sorted(read_sums(path.parent) or {})
         else:
             out[name] = path.read_bytes()
     return out

@@ -55,7 +55,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Measures image tokenizers and the generators built on them: numbers that can be repeated.",
 )
-leaderboard_app = typer.Typer(no_args_is_help=True, help="Build the static leaderboard page from runs.")
+leaderboard_app = typer.Typer(no_args_is_help=True, help="Results on a page: build, show and publish it.")
 adapter_app = typer.Typer(no_args_is_help=True, help="For authors of adapters: parity with upstream, parameter names.")
 geneval_app = typer.Typer(no_args_is_help=True, help="GenEval: verdicts on detections, the detector, the prompts.")
 runs_app = typer.Typer(cls=ListedByDefault, help="Which runs there are, and which scores are out of date; delete one.")

@@ -7,7 +7,20 @@ from typing import Any, NamedTuple
 
 import typer
 
-from vtbench.cli import authors, correlation, fetch, geneval, housekeeping, look, measure, new, study, suites, view
+from vtbench.cli import (
+    authors,
+    correlation,
+    fetch,
+    geneval,
+    housekeeping,
+    look,
+    measure,
+    new,
+    publish,
+    study,
+    suites,
+    view,
+)
 from vtbench.cli.apps import (
     JsonPathOfOld,
     adapter_app,
@@ -130,7 +143,14 @@ GROUPS = (
         "leaderboard",
         leaderboard_app,
         READ,
-        (Verb("build", study.leaderboard_build, ("vtbench leaderboard build out --out site",)),),
+        (
+            Verb("build", study.leaderboard_build, ("vtbench leaderboard build out --out site",)),
+            Verb("verify", publish.verify, ("vtbench leaderboard verify RUN", "vtbench leaderboard verify out")),
+            Verb("submit", publish.submit, ("vtbench leaderboard submit RUN",)),
+            Verb("add", publish.add, ("vtbench leaderboard add SUBMISSION.zip --to runs",)),
+            Verb("diff", publish.diff, ("vtbench leaderboard diff OLD NEW",)),
+            Verb("serve", publish.serve, ("vtbench leaderboard serve site",)),
+        ),
     ),
     Group(
         "suite",

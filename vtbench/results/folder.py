@@ -23,13 +23,14 @@ from vtbench.results.files import (
 )
 from vtbench.results.holding import Held, sweep
 from vtbench.results.record import RunInfo, Score, read_info
+from vtbench.results.sums import SUMS, read_sums, write_sums
 from vtbench.types.errors import VtbenchError
 
 ROWS, SCORES, INFO = "rows.jsonl", "scores.jsonl", "run.json"
 TOKENS = ("tokens.bin", "tokens.idx")
 FEATURES = "features"
 """The folder of features below a run's."""
-FILES = frozenset((INFO, ROWS, SCORES, CONFIG, *TOKENS, "lock"))
+FILES = frozenset((INFO, ROWS, SCORES, CONFIG, *TOKENS, SUMS, "lock"))
 """The files that a run's folder holds."""
 LITTER = (".rows.", *(f".{name}." for name in (*sorted(FILES), "generate.json", "samples.jsonl")))
 """How files begin that are written beside their place and renamed."""
@@ -43,6 +44,8 @@ class RunFolder:
         self.path = path
         self._held = Held(path / "lock", path)
         self._rows: IO[bytes] | None = None
+        self._changes = self._finished = False
+        self._sums: dict[str, str] = {}
 
     def __enter__(self) -> RunFolder:
         self._held.take()
@@ -53,9 +56,36 @@ class RunFolder:
             part.unlink(missing_ok=True)
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._close_rows()
-        self._held.drop()
+    def __exit__(self, kind: object = None, *_: object) -> None:
+        try:
+            self._close_rows()
+            if kind is None and self._lacks_sums():
+                write_sums(self.path, self._sums)
+        finally:
+            self._held.drop()
+
+    def _change(self, *names: str, everything: bool = False) -> None:
+        """Before files are written. The sums of a finished run go before the first change to it: a kill from here on
+        leaves none, and none that do not fit. Those of files that are not written again stay what they were, so that
+        new metrics do not vouch for a picture that was changed in between."""
+        if not self._changes:
+            self._changes = True
+            with contextlib.suppress(VtbenchError):
+                self._sums = read_sums(self.path) or {}
+            (self.path / SUMS).unlink(missing_ok=True)
+        for name in self._sums.copy() if everything else names:
+            self._sums.pop(name, None)
+
+    def _lacks_sums(self) -> bool:
+        """Whether a run is finished and states no sums: one that this writer finished, or one that was killed then."""
+        if self._changes:
+            return self._finished
+        if not (self.path / INFO).is_file() or os.path.lexists(self.path / SUMS):
+            return False
+        with contextlib.suppress(VtbenchError):
+            info = self.info()
+            return info is not None and info.finished
+        return False
 
     def _close_rows(self) -> None:
         if self._rows is not None:
@@ -78,6 +108,8 @@ class RunFolder:
     def write_info(self, info: RunInfo) -> None:
         """run.json. A record that says that the run is finished is the last that reaches the disk: a power cut may cost
         a run its last batches, a finished run nothing."""
+        self._change(INFO)
+        self._finished = info.finished
         if info.finished:
             settled(self.path)
         write_json(self.path / INFO, info.as_dict())
@@ -87,13 +119,16 @@ class RunFolder:
     def write_config(self, settings: Mapping[str, Any]) -> None:
         """How this question is asked again; nothing where nobody else can (an object of somebody's process)."""
         if settings:
+            self._change(CONFIG)
             write_config(self.path, settings)
 
     def write_scores(self, scores: Sequence[Score]) -> None:
+        self._change(SCORES)
         write_atomic(self.path / SCORES, "".join(dumps(s.as_dict()) + "\n" for s in scores))
 
     def clear(self) -> None:
         """Removes rows, scores, tokens and features: the images go through the model once more."""
+        self._change(everything=True)
         self._close_rows()
         for name in (ROWS, SCORES, *TOKENS):
             (self.path / name).unlink(missing_ok=True)
@@ -143,6 +178,7 @@ class RunFolder:
 
     def append_rows(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """One write for one batch."""
+        self._change(ROWS)
         text = "".join(dumps(r) + "\n" for r in rows).encode()
         try:
             if self._rows is None:
@@ -155,6 +191,7 @@ class RunFolder:
 
     def replace_rows(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Writes all rows anew beside the old ones and swaps (used when metrics are added to a finished run)."""
+        self._change(ROWS)
         self._close_rows()
         name = ""
         try:

@@ -106,7 +106,7 @@ def score_drawn(
         if "fid" in metrics.wanted:
             # The tokenizer's share is one of FID.
             scores += [marked(s, unread) for s in _share(asked, reference, scores, total)]
-    return [*scores, *cost_scores(job.task.name, _costs(info, seen))]
+    return [*scores, *cost_scores(job.task.name, costs_of_drawn(info, seen))]
 
 
 class _References:
@@ -185,7 +185,7 @@ def _share(asked: Asked, reference: _References, scores: Sequence[Score], n: int
     ]
 
 
-def _costs(info: RunInfo, seen: Tally) -> Costs:
+def costs_of_drawn(info: RunInfo, seen: Tally) -> Costs:
     """Time to image, network evaluations and whatever else the generator counts, memory, parameters."""
     return Costs(
         seen.n,
