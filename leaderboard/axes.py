@@ -9,8 +9,8 @@ from typing import Literal
 
 from markupsafe import escape
 
-LEFT, RIGHT, TOP, BOTTOM = 58.0, 14.0, 14.0, 46.0
-"""Margins of the plotted area in pixels."""
+LEFT, RIGHT, TOP, BOTTOM = 66.0, 14.0, 32.0, 46.0
+"""Margins of the plotted area in pixels. The title of the y axis lies above it, where no tick's label is."""
 TICK_GAP = 34
 """Least distance in pixels between two labelled ticks of the x axis."""
 LABEL_HEIGHT, LETTER = 13.0, 6.2
@@ -117,8 +117,7 @@ class Axes:
         yield (
             f'<text class="label" x="{(LEFT + right) / 2:.0f}" y="{self.frame.height - 8}" text-anchor="middle">'
             f"{escape(self.frame.x_title)} (log scale)</text>"
-            f'<text class="label" transform="translate(14 {(TOP + bottom) / 2:.0f}) rotate(-90)" '
-            f'text-anchor="middle">{escape(self.frame.y_title)}</text>'
+            f'<text class="label" x="4" y="{TOP - 13:.0f}">{escape(self.frame.y_title)}</text>'
         )
 
     def level(self, value: float, title: str) -> str:

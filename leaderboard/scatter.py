@@ -13,7 +13,7 @@ from vtbench.leaderboard.marks import COLOURS, marker
 from vtbench.leaderboard.words import DIRECTIONS, number
 
 WIDTH, HEIGHT = 760, 380
-LEFT, RIGHT, TOP, BOTTOM = 64.0, 176.0, 14.0, 48.0
+LEFT, RIGHT, TOP, BOTTOM = 64.0, 176.0, 32.0, 48.0
 """Margins in pixels; at the right stand the names of the families."""
 SHAPES = ("circle", "square", "triangle", "diamond", "cross")
 LONGEST = 22
@@ -64,8 +64,7 @@ def scatter(points: Sequence[Mapping[str, Any]], x: Axis, y: Axis, ident: str) -
         f'<path class="axis" d="M{LEFT:.1f} {TOP:.1f}V{bottom:.1f}H{right:.1f}"/>'
         f'<text class="label" x="{(LEFT + right) / 2:.1f}" y="{HEIGHT - 8}" text-anchor="middle">'
         f"{escape(x.words())}</text>"
-        f'<text class="label" transform="translate(16 {(TOP + bottom) / 2:.1f}) rotate(-90)" text-anchor="middle">'
-        f"{escape(y.words())}</text>"
+        f'<text class="label" x="4" y="{TOP - 13:.1f}">{escape(y.words())}</text>'
     )
     for place, family in enumerate(dict.fromkeys(str(p["family"]) for p in points)):
         out.append(f'<g class="k{place % COLOURS}">')

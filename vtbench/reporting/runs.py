@@ -46,7 +46,16 @@ def kind_order(kind: str) -> int:
 
 def section(run: Run, name: str) -> Mapping[str, Any]:
     """A section of run.json; empty where the file has none (older or partial runs)."""
-    return mapping(run.info.get(name))
+    known = _sections(run)
+    if name not in known:
+        known[name] = mapping(run.info.get(name))
+    return known[name]
+
+
+@once
+def _sections(run: Run) -> dict[str, Mapping[str, Any]]:
+    """Those that were asked for, by name."""
+    return {}
 
 
 def record(run: Run) -> dict[str, Any]:

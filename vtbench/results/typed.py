@@ -37,10 +37,12 @@ class Record(BaseModel):
         return _field_of(cls, key)
 
     def get(self, key: str, default: Any = None) -> Any:
-        try:
-            return self[key]
-        except KeyError:
-            return default
+        # A page asks this a million times: no exception where a key is not there.
+        extra = self.__pydantic_extra__
+        if extra and key in extra:
+            return extra[key]
+        name = _field_of(type(self), key)
+        return default if name is None else getattr(self, name)
 
     def keys(self) -> KeysView[str]:
         """The keys that were stated, in the order of the fields, then the unknown ones."""
