@@ -144,12 +144,12 @@ class GroupTable:
     def _best(self, of: Mapping[str, Ranking], metric: str) -> frozenset[str]:
         """The bands in which a best value of quality is worth marking: not all that stand there are tied."""
         result = of.get(metric)
-        # Pooled PSNR may decide the rank in place of PSNR; the values in this column are then not what was ranked.
+        # Pooled errors or fewer images may decide the rank; the values in this column are then not what was ranked.
         if result is None or result.metric != metric or is_price(self.group.card(metric)):
             return frozenset()
         by_band: dict[str, list[bool]] = {}
         for place in result.places.values():
-            by_band.setdefault(place.band, []).append(place.best)
+            by_band.setdefault(place.band, []).append(place.best or not place.as_scored)
         return frozenset(band for band, best in by_band.items() if not all(best))
 
     def _deciding(self, run: Run) -> Ranking | None:

@@ -147,7 +147,8 @@ def why_not(detector: Detector, colours: Colours | None) -> str | None:
     if not detector.checkpoint.official:
         return (
             f"{detector.checkpoint.file} has the names of mmdet's detector, but the sha256 "
-            f"{detector.checkpoint.sha256[:8]}… and not {mmdet.SHA256}…: not comparable with a published GenEval"
+            f"{detector.checkpoint.sha256[:8]}… and not {'… or '.join(mmdet.RELEASED)}…: not comparable with a "
+            "published GenEval"
         )
     unverified = None if colours is None else colours.record["unverified"]
     return None if unverified is None else str(unverified)

@@ -7,8 +7,9 @@ layers/transformer/detr_layers.py). Three things are stored otherwise: queries, 
 one matrix, those of the decoder's self-attention too, and the columns that merge four patches by channel rather than by
 patch.
 
-The released file is known by the first eight digits of its sha256, which stand in its name as mmdet's
-tools/model_converters/publish_model.py writes it, in the address of GenEval's own evaluation/download_models.sh.
+A released file is known by the first eight digits of its sha256, which stand in its name as mmdet's
+tools/model_converters/publish_model.py writes it, in the address of GenEval's own evaluation/download_models.sh: that
+of mmdet 2 since its commit c04898e (July 2024), that of mmdet 3 before, of one training (20220504_001756).
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-FILE = "mask2former_swin-s-p4-w7-224_8xb2-lsj-50e_coco_20220504_001756-c9d0c4f2.pth"
-SHA256 = "c9d0c4f2"
+FILE = "mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco_20220504_001756-743b7d99.pth"
+FILE_OF_MMDET_3 = "mask2former_swin-s-p4-w7-224_8xb2-lsj-50e_coco_20220504_001756-c9d0c4f2.pth"
+RELEASED = tuple(name.removesuffix(".pth").rpartition("-")[2] for name in (FILE, FILE_OF_MMDET_3))
+"""The first digits of their sha256."""
 SWIN = {"embed_dim": 96, "depths": [2, 2, 18, 2], "num_heads": [3, 6, 12, 24], "window_size": 7}
 SHORT, LONG, MULTIPLE = 800, 1333, 32
 """Sides in pixels that a picture is scaled to fit, and what both are padded to a multiple of."""
@@ -128,8 +131,8 @@ class Checkpoint:
 
     @property
     def official(self) -> bool:
-        """Whether it is the file that the reference downloads, by the digits of its hash that are published."""
-        return self.sha256.startswith(SHA256)
+        """Whether it is a file that the reference downloads, by the digits of its hash that are published."""
+        return self.sha256.startswith(RELEASED)
 
 
 def to_transformers(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -80,6 +80,15 @@ READ = [
     ('a sign "Route 66" and a sign "Route 67"', "Route 66 Route 67"),
     ('a 7" single titled "45"', "45"),
     ('a 12″ record "A", 5′10″ tall', "A"),
+    ('3½" disk labelled "GAMES"', "GAMES"),
+    # as pages, tables and programs write marks
+    ("a sign that says &quot;OPEN&quot;, a dog&#39;s &ldquo;SHUT&rdquo;", "OPEN SHUT"),
+    ("&laquo;OUVERT&raquo; &amp; caf&eacute;", "OUVERT"),
+    ("a sign that says &#x2018;OPEN&#8217;", "OPEN"),
+    (r"a sign that says \u201cOPEN\u201d", "OPEN"),
+    (r"a sign \u300c営業中\u300d", "営業中"),
+    ('a sign that says ""OPEN"" and ""SHUT""', "OPEN SHUT"),
+    ('a sign that says """24 h"""', "24 h"),
     # between signs, spaces and nothing
     ('**"OPEN"**, ("SHUT"):"NOW"', "OPEN SHUT NOW"),
     ('a sign " OPEN " here', "OPEN"),
@@ -110,6 +119,7 @@ UNCLEAR = [
     "a 'vintage' poster that says \"SALE\"",
     "a ‘vintage’ poster that says “SALE”",
     'a terminal with `ls` and a label "HOME"',
+    "en skylt ’ÖPPET’ och “STÄNGT”",
     # once or twice, nothing, all of it
     'sign "OPEN" and the word "OPEN" in red',
     'a sign that says ""',

@@ -271,7 +271,7 @@ def test_the_score_says_whose_weights_they_are(tmp_path: Path, monkeypatch: pyte
     assert len(boxes) == 100
     assert all(0 <= x1 <= x2 <= 56 and 0 <= y1 <= y2 <= 40 for x1, y1, x2, y2 in boxes)
     # The file that the reference downloads is known by its hash alone, whatever it is called.
-    monkeypatch.setattr(mmdet, "SHA256", kept["detector"]["sha256_file"][:8])
+    monkeypatch.setattr(mmdet, "RELEASED", (kept["detector"]["sha256_file"][:8],))
     done = detected(images.parents[1], weights, out)
     assert done.output.splitlines()[0] == "geneval"
     assert json.loads((tmp_path / "cases.jsonl.record.json").read_text())["why"] is None
@@ -279,13 +279,19 @@ def test_the_score_says_whose_weights_they_are(tmp_path: Path, monkeypatch: pyte
 
 def test_a_colour_classifier_of_the_users_is_no_geneval() -> None:
     class Released:
-        checkpoint = mmdet.Checkpoint({}, "x.pth", mmdet.SHA256 + "0" * 56)
+        checkpoint = mmdet.Checkpoint({}, "x.pth", mmdet.RELEASED[0] + "0" * 56)
 
     class Mine:
         record = {"unverified": "unverified weights (clip from mine.pt)"}  # noqa: RUF012
 
     assert why_not(Released(), None) is None  # type: ignore[arg-type]
     assert why_not(Released(), Mine()) == "unverified weights (clip from mine.pt)"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("digits", ["743b7d99", "c9d0c4f2", "c9d0c4f3"])
+def test_the_files_that_the_reference_has_named(digits: str) -> None:
+    """evaluation/download_models.sh of GenEval: mmdet 3's file until July 2024, since then mmdet 2's."""
+    assert mmdet.Checkpoint({}, "mine.pth", digits + "0" * 56).official == (digits != "c9d0c4f3")
 
 
 def test_one_detector_at_a_time(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ single marks beside words in double ones (a 'vintage' sign that says "OPEN").
 
 from __future__ import annotations
 
+import html
 import re
 import string
 from collections.abc import Mapping, Sequence
@@ -67,6 +68,16 @@ _HEBREW = re.compile("[\u05d0-\u05ea]")
 """Letters between which a straight mark is part of an abbreviation."""
 
 
+_ENTITY = re.compile(
+    r"&(?:quot|apos|[lr][sd]quo|[sb]dquo|[lr]aquo|[lr]saquo|#(?:34|39|171|187|x2[27]|xab|xbb|82[12]\d|x201[89a-f]));",
+    re.I,
+)
+"""Quotation marks as HTML writes them, and as JSON escapes them."""
+_CODE = re.compile(r"\\+u(00(?:22|27|ab|bb)|20(?:1[89a-f]|39|3a)|30(?:0[c-f]|1[d-f]))", re.I)
+_DOUBLED = re.compile(r'(?<!["\w])("{2,3})(?=[^"\s])([^"]+)(?<=[^"\s])\1(?!["\w])')
+"""Marks that a table or a program has doubled: ""OPEN\""."""
+
+
 class Unclear(Exception):
     """Why the quotations of a prompt cannot be told for certain."""
 
@@ -105,7 +116,7 @@ def quotation(meta: Mapping[str, object] | None) -> Quotation:
 
 def quoted(prompt: str) -> list[str]:
     """The quoted strings, as they stand, in order. Raises Unclear where the marks can be read in two ways or none."""
-    prompt = visible(prompt).strip()
+    prompt = _as_meant(visible(prompt).strip())
     marks = _marks(prompt)
     out: list[str] = []
     stray: list[_Mark] = []
@@ -132,6 +143,13 @@ def quoted(prompt: str) -> list[str]:
     if stray and any(mark.apostrophe for mark in opened):
         raise Unclear(f"the prompt holds the mark {stray[0].sign} without its partner ({_around(prompt, stray[0])})")
     return out
+
+
+def _as_meant(prompt: str) -> str:
+    """The prompt with the marks that a page, a table or a program wrote in its own way."""
+    plain = _ENTITY.sub(lambda m: html.unescape(m[0]), prompt)
+    plain = _CODE.sub(lambda m: chr(int(m[1], 16)), plain)
+    return _DOUBLED.sub(r'"\2"', plain)
 
 
 @dataclass(frozen=True)
@@ -188,10 +206,13 @@ def _end(prompt: str, marks: Sequence[_Mark], here: int) -> int | None:
         candidates = _partners(prompt, marks, here)
     else:
         before = prompt[max(0, mark.start - 4) : mark.start].rstrip()
-        if mark.sign in _MEASURES and before[-1:].isdigit() and not mark.opens:
+        if mark.sign in _MEASURES and before[-1:].isnumeric() and not mark.opens:
             return None
         if mark.sign == "\N{RIGHT SINGLE QUOTATION MARK}":
-            # It opens in Swedish only, where it cannot be told from an apostrophe.
+            # It opens in Swedish only, where it cannot be told from an apostrophe: unless it stands before a word, and
+            # one behind a word follows.
+            if mark.opens and not _ELISION.match(prompt, mark.end) and _likenesses(prompt, marks, here):
+                raise Unclear(f"the prompt may quote between two {mark.sign}, or hold two apostrophes ({around})")
             return None
         if mark.apostrophe and mark.closes and mark.before.isalpha() and not mark.opens:
             return None
@@ -222,7 +243,7 @@ def _short(text: str) -> str:
 
 def _weak(prompt: str, mark: _Mark) -> bool:
     """Whether what may close here may be an apostrophe, or feet or inches, instead: more text follows."""
-    measure = mark.sign in _MEASURES and mark.before.isdigit()
+    measure = mark.sign in _MEASURES and mark.before.isnumeric()
     apostrophe = mark.apostrophe and mark.before in ("s", "S")
     return (measure or apostrophe) and _MORE.match(prompt, mark.end) is not None
 

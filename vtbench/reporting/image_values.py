@@ -115,6 +115,17 @@ class ImageValues:
             if value is not None or place in column.lossless
         }
 
+    def lossless(self, metric: str) -> bool:
+        """Whether any image came back identical by this metric."""
+        return metric in self.columns and bool(self.columns[metric].lossless)
+
+    def errors_of(self, metric: str) -> dict[str, tuple[float, float]]:
+        """item -> (mean squared error in grey levels squared behind a PSNR, what it is pooled by)."""
+        known = self.of_all(metric)
+        pixels = dict(zip(self.items, self.pixels, strict=True))
+        weights = pool_weights(metric, [pixels[item] for item in known])
+        return {item: (squared_error(psnr), w) for (item, (psnr, _)), w in zip(known.items(), weights, strict=True)}
+
     def errors(self) -> dict[str, tuple[float, float]]:
         """item -> (mean squared error in grey levels squared, pixels): `mse` of the rows, else from PSNR."""
         pixels = dict(zip(self.items, self.pixels, strict=True))

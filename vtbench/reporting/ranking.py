@@ -7,9 +7,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from vtbench.reporting.image_values import DECIBELS, RowValues
+from vtbench.reporting.image_values import DECIBELS, ImageValues, RowValues
 from vtbench.reporting.measured import all_lossless, lossless_images, metric_version, newest_version, score, value
-from vtbench.reporting.runs import curve_key, identity, is_ranked
+from vtbench.reporting.runs import curve_key, identity, is_ranked, suite_images
 from vtbench.results.record import Run
 from vtbench.statistics.paired import PLAIN
 from vtbench.statistics.ranks import Rank, ranks
@@ -55,6 +55,8 @@ class Place:
     """Adjusted paired p against the best by value; None for the best, and where nothing was tested."""
     apart_from: str | None = None
     """The id of the first run further down from which it is told apart."""
+    as_scored: bool = True
+    """Whether the order is that of the scores, and not that of the images that all share, or of pooled errors."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,9 @@ def ranking(
     """Places of the ranked runs of one question and kind under `metric`, each within its band of `rates`.
 
     rates: bits per pixel by run id; without any, all stand in one band. Runs that are not ranked, runs without a value,
-    and runs that are alone have no place. Systems whose images all come back identical stand first in PSNR. Every pair
-    is tested on the same images where the runs hold per-image values (vtbench.statistics.ranks); otherwise only equal
+    and runs that are alone have no place. Systems whose images all come back identical stand first in PSNR. Where the
+    runs hold per-image values, every pair is tested on the images that all have a value for, and places are those of
+    these images; where some come back identical, of pooled errors (vtbench.statistics.ranks). Otherwise only equal
     values tie, and `how` says so.
     """
     able = [r for r in runs if is_ranked(r)]
@@ -112,10 +115,12 @@ def ranking(
             where = f"at {band}" if band else "here"
             alone |= dict.fromkeys(keys, f"no other ranked system of this kind {where}")
         else:
-            ordered = [run for _, run in members]
-            tests, how = _paired(ordered, decider, better, rows or RowValues())
-            places |= _places(members, tests, band)
-            said[how] = None
+            tested = _paired([run for _, run in members], decider, better, rows or RowValues())
+            if tested.others:
+                alone |= dict.fromkeys(keys, tested.how)
+                continue
+            places |= _places(_in_order(members, tested), tested, band)
+            said[tested.how] = None
     how = "; ".join([*(["within bands of rate"] if "" not in bands else []), *said]) if said else ""
     return Ranking(decider, places, how, better, alone)
 
@@ -139,15 +144,36 @@ def _goodness(run: Run, metric: str, better: str) -> float | None:
     if metric in ("psnr", "psnr-pooled") and all_lossless(run):
         return math.inf
     number = value(run, metric)
+    if number is None and better == "higher" and 0 < (suite_images(run) or 0) <= lossless_images(run, metric):
+        return math.inf
     return None if number is None else -number if better == "lower" else number
 
 
-def _places(scored: Sequence[tuple[float, Run]], tests: Mapping[str, Rank], band: str) -> dict[str, Place]:
+@dataclass(frozen=True)
+class _Tests:
+    """Ranks by run id (empty where nothing was tested), and in words how. `goodness`: by run id what places go by in
+    place of the scores; `others`: whether the systems have values of so different images that none can be placed."""
+
+    how: str
+    ranks: Mapping[str, Rank] = field(default_factory=dict)
+    goodness: Mapping[str, float] = field(default_factory=dict)
+    others: bool = False
+
+
+def _in_order(members: Sequence[tuple[float, Run]], tests: _Tests) -> list[tuple[float, Run]]:
+    """The members of a band by what was tested, the best first, equals by id."""
+    if not tests.goodness:
+        return list(members)
+    anew = [(tests.goodness[identity(run)], run) for _, run in members]
+    return sorted(anew, key=lambda pair: (-pair[0], identity(pair[1])))
+
+
+def _places(scored: Sequence[tuple[float, Run]], tests: _Tests, band: str) -> dict[str, Place]:
     """Places by run id of the systems of one band, in their order."""
     numbers = [number for number, _ in scored]
     places = {}
     for number, run in scored:
-        test = tests.get(identity(run))
+        test = tests.ranks.get(identity(run))
         places[identity(run)] = Place(
             rank=1 + numbers.index(number),
             of=len(scored),
@@ -158,31 +184,55 @@ def _places(scored: Sequence[tuple[float, Run]], tests: Mapping[str, Rank], band
             high=test.high if test else None,
             p=test.p_best if test else None,
             apart_from=test.apart_from if test else None,
+            as_scored=not tests.goodness,
         )
     return places
 
 
-def _paired(ordered: Sequence[Run], metric: str, better: str, rows: RowValues) -> tuple[Mapping[str, Rank], str]:
-    """Ranks by run id from tests on the images that every run has a value for; empty where there are none."""
+def _paired(ordered: Sequence[Run], metric: str, better: str, rows: RowValues) -> _Tests:
+    """Tests on the images that every run has a value for."""
+    read = [rows.read(run) for run in ordered]
     pooled = metric == "psnr-pooled"
-    per_image = [rows.errors(run) if pooled else rows.of(run, metric) for run in ordered]
+    # A PSNR of parts, or after cycles, has none where nothing differs: there, as for pictures, errors are pooled.
+    lossless = not pooled and any(values.lossless(metric) for values in read)
+    per_image = [
+        values.errors() if pooled else values.errors_of(metric) if lossless else values.of(metric) for values in read
+    ]
     shared = [item for item in per_image[0] if all(item in other for other in per_image[1:])]
+    if not all(per_image) or max(map(len, per_image)) < 2:
+        return _Tests(f"{UNTESTED}: the runs hold no per-image values of this metric to pair")
     if len(shared) < 2:
-        return {}, f"{UNTESTED}: the runs hold no per-image values of this metric to pair"
-    if any(len(other) != len(shared) for other in per_image):
-        # The scores are over different images, so the order by value need not be the order on the shared ones.
-        return {}, f"{UNTESTED}: the systems have values for different images"
+        return _Tests("its values are of other images than those of the other systems", others=True)
     table = {
         identity(run): ([of_item[i][0] for i in shared], [of_item[i][1] for i in shared])
         for run, of_item in zip(ordered, per_image, strict=True)
     }
-    in_order = ranks(table, better="lower" if pooled else better, scale=DECIBELS if pooled else PLAIN)
+    errors = pooled or lossless
+    in_order = ranks(table, better="lower" if errors else better, scale=DECIBELS if errors else PLAIN)
+    alike = all(len(other) == len(shared) for other in per_image)
+    which = f"same {len(shared)} images" if alike else f"{len(shared)} images that all have a value for"
+    which += ", by pooled errors, as some images come back identical" if lossless else ""
+    how = (
+        f"every pair tested on the {which}, p adjusted by Holm over the pairs; a place is the range of ranks that the "
+        "tests leave open"
+    )
+    by_id = {rank.name: rank for rank in in_order}
+    if lossless or not alike:
+        if not all(_says_its_score(run, metric, values) for run, values in zip(ordered, read, strict=True)):
+            return _Tests(f"{UNTESTED}: the per-image values are not those of the scores")
+        sign = -1 if errors or better == "lower" else 1
+        return _Tests(how, by_id, {rank.name: sign * rank.value for rank in in_order})
     values = {identity(run): value(run, metric) for run in ordered}
     if [values[rank.name] for rank in in_order] != list(values.values()):
         # The rows do not say what the scores say (another reduction, or rows of another time): no pair to trust.
-        return {}, f"{UNTESTED}: the per-image values put the systems in another order"
-    how = (
-        f"every pair tested on the same {len(shared)} images, p adjusted by Holm over the pairs; a place is the range "
-        "of ranks that the tests leave open"
-    )
-    return {rank.name: rank for rank in in_order}, how
+        return _Tests(f"{UNTESTED}: the per-image values put the systems in another order")
+    return _Tests(how, by_id)
+
+
+def _says_its_score(run: Run, metric: str, values: ImageValues) -> bool:
+    """Whether the mean of a run's rows is its score."""
+    own, stated = list(values.of(metric).values()), value(run, metric)
+    total = math.fsum(weight for _, weight in own)
+    if stated is None or total <= 0:
+        return stated is None
+    return math.isclose(math.fsum(v * weight for v, weight in own) / total, stated, rel_tol=1e-6, abs_tol=1e-9)
