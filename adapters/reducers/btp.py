@@ -7,8 +7,10 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from vtbench.adapters.reducers._schedules import layers_of
 from vtbench.adapters.reducers._selection import best, cosine_distances, farthest
-from vtbench.types.reduction import ReducerCard
+from vtbench.types.errors import VtbenchError
+from vtbench.types.reduction import Cut, Needs, Reducer, ReducerCard, Reduction, TowerView
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,6 +48,31 @@ def attended(row: Tensor, select: int, extra: int, early: int) -> list[int]:
     return first + [i for i in top if i >= early][: select - len(first)]
 
 
+def early(x: Tensor, row: Tensor, grid: tuple[int, int], count: int) -> list[int]:
+    """First stage: half of `count` spread over the grid, some that are unlike, some that are attended, and more unlike
+    ones where these coincide. x (N, C), row (N,). As upstream, more than `count` where they do not."""
+    part = int(count * 0.3)
+    chosen = {*spread(*grid, count // 2), *diverse(x, part, None)}
+    chosen |= set(attended(row, part, int(part * 3.7), count))
+    if len(chosen) < count:
+        chosen = set(diverse(x, count - len(chosen), sorted(chosen)))
+    return sorted(chosen)
+
+
+def middle(x: Tensor, row: Tensor, count: int) -> list[int]:
+    """Second stage: a tenth that is unlike, the rest attended. As upstream, what both choose stands twice, so that
+    fewer tokens differ than are fed."""
+    part = int(count * 0.9)
+    unlike = int(count * 0.1)
+    both = (diverse(x, unlike, None) if unlike else []) + attended(row, part, int(part * 1.5), count)
+    return sorted(diverse(x, count - len(both), both) if len(both) < count else both)
+
+
+def late(row: Tensor, count: int) -> list[int]:
+    """Third stage: attended ones alone."""
+    return sorted(attended(row, count, int(count * 1.2), count))
+
+
 def _spatial(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping[str, Any]) -> Mapping[str, Any]:
     import torch
 
@@ -77,22 +104,11 @@ def _schedule(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Map
         attention: Tensor = inputs[f"attn_last_{layer}"][0].mean(dim=0)
         return attention[start : start + now]
 
-    x = inputs["hidden_4"][0, start : start + count]
     side = math.isqrt(count)
-    part = int(FIRST * 0.3)
-    chosen = {*spread(side, side, FIRST // 2), *diverse(x, part, None)}
-    chosen |= set(attended(row(4, count), part, int(part * 3.7), FIRST))
-    if len(chosen) < FIRST:
-        chosen = set(diverse(x, FIRST - len(chosen), sorted(chosen)))
-    first = sorted(chosen)
+    first = early(inputs["hidden_4"][0, start : start + count], row(4, count), (side, side), FIRST)
     # As upstream, which takes FIRST tokens for the picture's even where the union holds more.
-    x = inputs["hidden_7"][0, start : start + FIRST]
-    part = int(SECOND * 0.9)
-    # As upstream: what both choose stands twice, so that fewer tokens differ than are fed.
-    both = diverse(x, int(SECOND * 0.1), None) + attended(row(7, FIRST), part, int(part * 1.5), SECOND)
-    second = sorted(diverse(x, SECOND - len(both), both))
-    last = len(second) // 3
-    third = sorted(attended(row(15, len(second)), last, int(last * 1.2), last))
+    second = middle(inputs["hidden_7"][0, start : start + FIRST], row(7, FIRST), SECOND)
+    third = late(row(15, len(second)), len(second) // 3)
     places = torch.cat([torch.arange(start), torch.arange(start + count, start + count + text)])
     after_7 = torch.tensor(first)[second]
     return {
@@ -102,6 +118,47 @@ def _schedule(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Map
         "kept_23": torch.zeros(0, dtype=torch.int64),
         "position_ids_final": places[None],
     }
+
+
+class BTP(Reducer):
+    """One schedule, whatever the budget: a half, a quarter and a twelfth of the picture's tokens, then none (288, 144,
+    48 and 0 of 576). Layers, counted from 0: 3, 6, 14 and 22 of 32, or those of the option."""
+
+    def __init__(self, card: ReducerCard, options: Mapping[str, Any] | None = None) -> None:
+        super().__init__(card, options)
+        self.layers = layers_of(self.options["layers"], "btp") or [layer - 1 for layer in LAYERS]
+        if len(self.layers) != len(LAYERS) or self.layers[0] < 1:
+            raise VtbenchError(
+                f"BTP's layers {self.options['layers']!r}: give {len(LAYERS)} of them, none of them 0, such as "
+                f"layers={'+'.join(str(layer - 1) for layer in LAYERS)}"
+            )
+        self.needs = Needs(rows=tuple(layer - 1 for layer in self.layers), text=True)
+
+    def schedule(self, depth: int, n: int, budget: int) -> list[tuple[int, Cut]]:
+        first = n // 2
+
+        def cut(stage: int, layer: int) -> Cut:
+            def of(view: TowerView) -> Reduction:
+                import torch
+
+                notes = (f"BTP has one schedule, from {n} tokens to none: the budget of {budget} is not read",)
+                row, x = view.image(view.rows[layer - 1]).mean(dim=0), view.features
+                if stage == 0 and view.grid is None:
+                    raise VtbenchError(
+                        f"BTP spreads tokens over a grid, and the picture's {n} tokens lie on none", code=1
+                    )
+                kept: list[int] = []
+                if stage == 0 and view.grid is not None:
+                    kept = early(x, row, view.grid, first)
+                elif stage == 1:
+                    kept = middle(x, row, min(n // 4, len(x)))
+                elif stage == 2:
+                    kept = late(row, len(x) // 3)
+                return Reduction(torch.tensor(kept, dtype=torch.int64), positions="original", fallbacks=notes)
+
+            return of
+
+        return [(layer, cut(stage, layer)) for stage, layer in enumerate(self.layers)]
 
 
 REDUCERS = (
@@ -123,5 +180,7 @@ REDUCERS = (
             "btp-attention": _attention,
             "btp": _schedule,
         },
+        build=BTP,
+        options={"layers": ""},
     ),
 )

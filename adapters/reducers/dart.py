@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from vtbench.adapters.reducers._selection import best
-from vtbench.types.reduction import ReducerCard
+from vtbench.types.errors import VtbenchError
+from vtbench.types.reduction import Cut, Needs, Reducer, ReducerCard, Reduction, TowerView
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,6 +44,34 @@ def _rule(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping
     return {"kept": torch.tensor([dart(hidden, states, *sizes) for hidden, states in rows])}
 
 
+class DART(Reducer):
+    """The budget is the number of image tokens from layer K on: the picture's pivots, and as many for each pivot,
+    so that a few fewer may remain. Pivots are chosen by the L1 norm of their keys in layer K - 1 (all heads)."""
+
+    def __init__(self, card: ReducerCard, options: Mapping[str, Any] | None = None) -> None:
+        super().__init__(card, options)
+        layer = self.options["layer"]
+        if layer < 1 or min(self.options["image_pivots"], self.options["text_pivots"]) < 1:
+            raise VtbenchError("DART's layer and numbers of pivots: give 1 or more of each")
+        self.needs = Needs(keys=(layer - 1,), hidden=(layer - 1,), text=True)
+
+    def schedule(self, depth: int, n: int, budget: int) -> list[tuple[int, Cut]]:
+        layer = self.options["layer"]
+
+        def cut(view: TowerView) -> Reduction:
+            import torch
+
+            image = min(self.options["image_pivots"], budget)
+            words = min(self.options["text_pivots"], view.suffix)
+            each = max(0, budget - image) // (image + words)
+            # All heads side by side, which is what upstream makes of them before it sums.
+            states = view.keys[layer - 1][None]
+            kept = dart(view.hidden[layer - 1], states, view.prefix, len(view), (image, words), each)
+            return Reduction(torch.tensor(kept), positions="original")
+
+        return [(layer, cut)]
+
+
 REDUCERS = (
     ReducerCard(
         "dart",
@@ -59,5 +88,7 @@ REDUCERS = (
         deviates="EPIC's released path uses FastV's rule under this name, and its faster variant keeps the most "
         "similar tokens; this is the readable loop",
         rules={"dart": _rule},
+        build=DART,
+        options={"layer": 2, "image_pivots": 4, "text_pivots": 4},
     ),
 )

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from vtbench.adapters.reducers._selection import best, in_place
-from vtbench.types.reduction import ReducerCard
+from vtbench.types.errors import VtbenchError
+from vtbench.types.reduction import Cut, Needs, Reducer, ReducerCard, Reduction, TowerView
 
 
 def _rule(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -19,6 +20,27 @@ def _rule(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping
     kept = in_place(best(row[start : start + count], params["rank"]))
     places = torch.cat([torch.arange(start), kept + start, torch.arange(start + count, len(row))])
     return {"kept": kept, "position_ids": places[None]}
+
+
+class FastV(Reducer):
+    """The budget is the number of image tokens from layer K on; layers before K have all of them."""
+
+    def __init__(self, card: ReducerCard, options: Mapping[str, Any] | None = None) -> None:
+        super().__init__(card, options)
+        if self.options["layer"] < 1:
+            raise VtbenchError(
+                f"FastV's layer {self.options['layer']}: it reads the attention of the layer before, so give 1 or more"
+            )
+        self.needs = Needs(rows=(self.options["layer"] - 1,), text=True)
+
+    def schedule(self, depth: int, n: int, budget: int) -> list[tuple[int, Cut]]:
+        layer = self.options["layer"]
+
+        def cut(view: TowerView) -> Reduction:
+            row = view.image(view.rows[layer - 1]).mean(dim=0)
+            return Reduction(in_place(best(row, budget)), positions="original")
+
+        return [(layer, cut)]
 
 
 REDUCERS = (
@@ -35,5 +57,7 @@ REDUCERS = (
         commit="d1659729b5bf",
         deviates="a batch is pruned by its first row; the variant that only masks saves nothing",
         rules={"fastv": _rule},
+        build=FastV,
+        options={"layer": 2},
     ),
 )

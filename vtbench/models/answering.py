@@ -1,0 +1,229 @@
+"""A vision-language model as a subject: one question on one picture, answered with all visual tokens and with fewer.
+
+Answers are greedy: the likeliest token each time, from the model's own distribution, whatever its
+generation_config.json says of temperature or penalties; both sides are asked alike. The prompt, the way of positions
+and the length of an answer are part of a run's question.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+from vtbench.images.rounding import to_uint8
+from vtbench.models.attach_decoder import Prefilled
+from vtbench.models.devices import check_device
+from vtbench.models.downloads import sha256_file
+from vtbench.models.language_files import BESIDE, OPTIONS, QUESTION, image_token, loaded, options_of, template_of
+from vtbench.models.llm_stage import rules_of
+from vtbench.models.picture_tokens import Pictured, reduced, row_of, too_many, whole
+from vtbench.models.sequence_cuts import Policy, Row
+from vtbench.models.tower_files import ModelFiles, library
+from vtbench.types.errors import RAISED, VtbenchError
+from vtbench.types.foreign import cause
+from vtbench.types.item import Item
+from vtbench.types.questions import Answer
+from vtbench.types.reading import Point, Rate, Reading, Subject
+from vtbench.types.reduction import Reducer, Reduction, Stage
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class VisionLanguage(Subject):
+    """A vision-language model with its processor."""
+
+    kind = "language model"
+    stages: tuple[Stage, ...] = ("tower", "projector", "llm")
+
+    def __init__(self, files: ModelFiles, device: str, dtype: str, options: Mapping[str, Any]) -> None:
+        """options: those of OPTIONS, each with a value. Raises VtbenchError where the files are no model of ours."""
+        check_device(device, dtype)
+        self.options = options_of({**OPTIONS, **options})
+        self.files, self.name, self.device, self.dtype = files, files.name, device, dtype
+        self.attached, self.processor, unexpected = loaded(files, device, dtype, str(self.options["attention"]))
+        self.template = template_of(self.processor, str(self.options["prompt"]), files)
+        beside = {name: sha256_file(files.folder / name) for name in BESIDE if (files.folder / name).is_file()}
+        asked = {**self.options, "prompt": self.template}
+        self.weights = files.record()
+        self.identity = {"tower": self.name, "files": files.sha256, "beside": beside, "options": asked}
+        self.facts = {
+            "name": self.name,
+            "spec": files.spec,
+            "class": type(self.attached.model).__name__,
+            "layers": len(self.attached.decoder.layers),
+            "sha256": files.sha256,
+            "library": f"transformers {library().__version__}",
+            "prompt": self.template,
+            "prompt_sha256": hashlib.sha256(self.template.encode()).hexdigest(),
+            "notes": [f"the weights hold {unexpected[0]} and others that the model does not read"]
+            if unexpected
+            else [],
+            **{name: value for name, value in self.options.items() if name != "prompt"},
+        }
+
+    def parameter_count(self) -> int | None:
+        return sum(p.numel() for p in self.attached.model.parameters())
+
+    # -- what makes sense ----------------------------------------------------------------------------------------------
+
+    def check(self, point: Point, items: Sequence[Item]) -> None:
+        card, needs = point.reducer.card, point.reducer.needs
+        if point.stage not in self.stages:
+            raise VtbenchError(
+                f"{card.name} acts at {point.stage}, and {self.name} is a language model that sees: tokens are cut at "
+                f"{', '.join(self.stages)}"
+            )
+        if needs.maps and self.options["attention"] != "eager":
+            raise VtbenchError(
+                f"{card.name} reads a whole attention map, which {self.options['attention']} does not give: give "
+                "--option attention=eager"
+            )
+        if point.keep is not None and point.keep < 1:
+            raise VtbenchError(f"--keep {point.keep}: give 1 or more")
+        silent = next((item.id for item in items if not item.meta.get("question")), None)
+        if silent is not None:
+            raise VtbenchError(
+                f"{self.name} answers questions, and {silent} has none: give --images QUESTIONS.jsonl, one "
+                '{"id", "image", "question", "answers"} a line'
+            )
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    def read(self, images: Tensor, point: Point, seeds: Sequence[int], items: Sequence[Item]) -> Reading:
+        import torch
+
+        with torch.inference_mode():
+            asked = [self.inputs(image, item) for image, item in zip(images, items, strict=True)]
+            pairs = list(zip(asked, seeds, strict=True))
+            full = [row_of(self.attached, one, whole(self.attached, one, seed), seed) for one, seed in pairs]
+            said: list[list[Reduction]] = [[] for _ in items]
+            cut = [self.cut_row(one, point, seed, heard) for (one, seed), heard in zip(pairs, said, strict=True)]
+            less, rows = [picture for picture, _ in cut], [row for _, row in cut]
+            full_state, full_texts = self.answered(full)
+            state, texts = self.answered(rows)
+        kl = divergence(full_state.logits, state.logits)
+        answers = [
+            Answer(
+                full_texts[k],
+                texts[k],
+                kl[k],
+                tuple(state.image_tokens[k]),
+                len(rows[k].embeds),
+                state.kv_bytes() // len(rows),
+                full_state.kv_bytes() // len(rows),
+            )
+            for k in range(len(rows))
+        ]
+        rates = [
+            _rate(less[k], state.image_tokens[k], len(rows[k].embeds), said[k], len(self.attached.decoder.layers))
+            for k in range(len(rows))
+        ]
+        why = "a language model is compared by its answers"
+        return Reading(
+            rates,
+            answers=answers,
+            why={name: why for name in ("features", "logits", "coverage", "dense")},
+            coverage=[None] * len(rows),
+            dense=[None] * len(rows),
+            labels=[None] * len(rows),
+        )
+
+    def inputs(self, image: Tensor, item: Item) -> dict[str, Any]:
+        """The processor's tensors of one prompt with its picture; image float32 (3, H, W) in [0, 1]."""
+        from PIL import Image
+
+        picture = Image.fromarray(to_uint8(image[None])[0].permute(1, 2, 0).cpu().contiguous().numpy())
+        question = str(item.meta["question"])
+        mark = image_token(self.processor)
+        if mark in question:
+            raise VtbenchError(f"question {item.id} holds {mark}, the model's own mark of a picture: reword it", code=1)
+        prompt = self.template.replace(QUESTION, question)
+        try:
+            batch = self.processor(images=picture, text=prompt, return_tensors="pt")
+        except RAISED as bad:
+            raise VtbenchError(
+                f"the processor of {self.name} refused question {item.id} ({cause(bad)})", code=1
+            ) from bad
+        inputs = {name: value.to(self.device) for name, value in batch.items() if hasattr(value, "to")}
+        inputs["pixel_values"] = inputs["pixel_values"].to(self.attached.model.dtype)
+        length = int(inputs["input_ids"].shape[1])
+        if length + int(self.options["answer_tokens"]) > self.attached.longest:
+            raise VtbenchError(
+                f"question {item.id} and its answer take {length + int(self.options['answer_tokens'])} tokens, and "
+                f"{self.name} reads {self.attached.longest}: give a shorter question",
+                code=1,
+            )
+        return inputs
+
+    def cut_row(
+        self, inputs: Mapping[str, Any], point: Point, seed: int, heard: list[Reduction]
+    ) -> tuple[Pictured, Row]:
+        """The reduced picture, and the prompt with it and with what cuts it inside the language model. heard: gets
+        every reduction that happens there."""
+        reducer, keep, count = point.reducer, point.keep, 0
+        policy = None if self.options["positions"] == "method" else cast(Policy, self.options["positions"])
+        if acts_before(point):
+            picture = reduced(
+                self.attached,
+                inputs,
+                reducer,
+                keep=keep,
+                projected=point.stage == "projector" or "tower" not in reducer.stages,
+                policy=policy,
+                seed=seed,
+            )
+        else:
+            picture = whole(self.attached, inputs, seed)
+        row, count = row_of(self.attached, inputs, picture, seed), len(picture.tokens)
+        if not acts_inside(point):
+            return picture, row
+        budget = count if keep is None else min(keep, count) if acts_before(point) else keep
+        if budget > count:
+            raise too_many(budget, count)
+        if budget == count and not acts_before(point):
+            # All are asked for: that is the model as it is, whatever a method's schedule is.
+            return picture, row
+        rules = rules_of(reducer, len(self.attached.decoder.layers), count, budget, policy, heard.append)
+        return picture, replace(row, rules=rules)
+
+    def answered(self, rows: Sequence[Row]) -> tuple[Prefilled, list[str]]:
+        """The prompts' states behind the prefill, and the greedy answers."""
+        decoder = self.attached.decoder
+        state = decoder.prefill(rows)
+        logits = state.logits
+        ids = decoder.greedy(state, self.attached.embed, int(self.options["answer_tokens"]), self.attached.stops())
+        state.logits = logits
+        return state, [str(self.processor.tokenizer.decode(one, skip_special_tokens=True)).strip() for one in ids]
+
+
+def acts_before(point: Point) -> bool:
+    """Whether the reducer acts on the tower's output at this point."""
+    return point.stage in ("tower", "projector") or (together(point.reducer) and point.stage == "llm")
+
+
+def acts_inside(point: Point) -> bool:
+    """Whether the reducer cuts between layers of the language model at this point."""
+    return point.stage == "llm" or together(point.reducer)
+
+
+def together(reducer: Reducer) -> bool:
+    """Whether a method acts at the tower's output and inside the language model both (VScan)."""
+    return "llm" in reducer.stages and bool(getattr(reducer, "together", False))
+
+
+def divergence(full: Tensor, reduced: Tensor) -> list[float]:
+    """KL(full || reduced) of logits (B, K), nats, by float64 softmax."""
+    import torch
+
+    one, two = (torch.log_softmax(x.double(), dim=-1) for x in (full, reduced))
+    return [max(0.0, float(v)) for v in (one.exp() * (one - two)).sum(dim=-1)]
+
+
+def _rate(picture: Pictured, by_layer: Sequence[int], prompt: int, said: Sequence[Reduction], depth: int) -> Rate:
+    doubled = max([picture.duplicates, *(r.duplicates for r in said)])
+    notes = tuple(dict.fromkeys((*picture.fallbacks, *(note for r in said for note in r.fallbacks))))
+    cut = tuple(by_layer) if len({*by_layer}) > 1 or (said and by_layer[0] != picture.of) else ()
+    return Rate(by_layer[-1] if said else by_layer[0], picture.of, doubled, cut, prompt, notes)

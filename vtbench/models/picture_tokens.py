@@ -1,0 +1,184 @@
+"""The picture's tokens as a language model gets them, whole or reduced, and the prompt's sequence with them in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from vtbench.models.attach_language import Attached
+from vtbench.models.cutting import at_hand, checked, placed
+from vtbench.models.llm_stage import policy_of, rows_kept
+from vtbench.models.sequence_cuts import Policy, Row
+from vtbench.models.tower_reading import answer
+from vtbench.types.errors import VtbenchError
+from vtbench.types.reduction import Needs, Reducer, Reduction, TowerView
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Pictured:
+    """The picture's tokens as the language model gets them: tokens (M, D); kept int64 (M,), whose place each takes, -1
+    for none; of: how many there are without any reduction."""
+
+    tokens: Tensor
+    kept: Tensor
+    of: int
+    grid: tuple[int, int] | None = None
+    policy: Policy = "original"
+    fallbacks: tuple[str, ...] = ()
+
+    @property
+    def duplicates(self) -> int:
+        places = self.kept[self.kept >= 0]
+        return int(len(places) - len(places.unique()))
+
+
+def whole(attached: Attached, inputs: Mapping[str, Any], seed: int) -> Pictured:
+    """All of the picture's tokens."""
+    return _Looked(attached, inputs, Needs(), seed).all()
+
+
+def reduced(
+    attached: Attached,
+    inputs: Mapping[str, Any],
+    reducer: Reducer,
+    *,
+    keep: int | None,
+    projected: bool,
+    policy: Policy | None,
+    seed: int,
+) -> Pictured:
+    """What a reducer leaves of them. projected: it acts behind the projector. keep: None for all. policy: of positions,
+    instead of the reducer's own. Raises VtbenchError (code 1) for more tokens than the picture has."""
+    looked = _Looked(attached, inputs, reducer.needs, seed)
+    count = len(looked.tokens)
+    if keep is not None and keep > count:
+        raise too_many(keep, count)
+    looked = looked.behind_the_projector(reducer.needs == Needs(), seed) if projected else looked
+    budgets = shares(looked.views, count if keep is None else keep)
+    answers = []
+    for view, share in zip(looked.views, budgets, strict=True):
+        near = handed(view)
+        answers.append(checked(answer(reducer, near, share), near, reducer.card.name))
+    return looked.packed(answers, projected, policy)
+
+
+def handed(view: TowerView) -> TowerView:
+    """The view as reducers take it, whose rules are written for the processor."""
+    tables = ("rows", "received", "keys", "queries", "hidden")
+    near = {name: {j: at_hand(x) for j, x in getattr(view, name).items()} for name in tables}
+    lead = None if view.lead is None else at_hand(view.lead)
+    return replace(view, features=at_hand(view.features), lead=lead, **near)
+
+
+def too_many(keep: int, count: int) -> VtbenchError:
+    """The sentence for a budget above the picture's tokens."""
+    return VtbenchError(f"--keep {keep}: the picture has {count} tokens in this model; give 1 to {count}", code=1)
+
+
+class _Looked:
+    """A picture as the tower sees it: a view a tile, and the whole sequence (tokens, and of which tile's token each is
+    made: sources, -1 for one of the model's own)."""
+
+    def __init__(self, attached: Attached, inputs: Mapping[str, Any], needs: Needs, seed: int) -> None:
+        self.attached = attached
+        self.views: Sequence[TowerView] = attached.look(inputs, needs, seed)
+        self.tokens, self.sources = attached.pack(inputs, [attached.project(view.features) for view in self.views])
+        self.grid = self.views[0].grid if len(self.views) == 1 else None
+
+    def all(self) -> Pictured:
+        import torch
+
+        count = len(self.tokens)
+        return Pictured(self.tokens, torch.arange(count, device=self.tokens.device), count, self.grid)
+
+    def behind_the_projector(self, alone: bool, seed: int) -> _Looked:
+        """The same with projected features. alone: the reducer reads nothing else, so that it sees the whole sequence
+        as one."""
+        import torch
+
+        if alone:
+            self.views = [TowerView(self.tokens, self.grid, seed=seed)]
+            self.sources = torch.arange(len(self.tokens), device=self.tokens.device)
+        else:
+            self.views = [replace(view, features=self.attached.project(view.features)) for view in self.views]
+        return self
+
+    def packed(self, answers: Sequence[Reduction], projected: bool, policy: Policy | None) -> Pictured:
+        """The tiles' reductions as one sequence."""
+        import torch
+
+        views, count = self.views, len(self.tokens)
+        kept = [rows_kept(r) for r in answers]
+        notes = tuple(dict.fromkeys(note for r in answers for note in r.fallbacks))
+        policy = policy or policy_of(answers[0])
+        selects = all(r.values is None for r in answers)
+        if len(views) > 1 and selects:
+            # Tiles are laid on one grid again: of the model's own tokens those go on in whose row something is left.
+            offsets = [sum(len(v) for v in views[:k]) for k in range(len(views))]
+            chosen = torch.cat([k + offset for k, offset in zip(kept, offsets, strict=True)]).to(self.sources.device)
+            places = with_row_ends(self.sources, torch.isin(self.sources, chosen))
+            return Pictured(self.tokens[places], places, count, None, policy, notes)
+        rows = [placed(r, v.features) for r, v in zip(answers, views, strict=True)]
+        tokens = torch.cat([row if projected else self.attached.project(row) for row in rows])
+        if len(views) > 1:
+            kept = [torch.full((len(tokens),), -1)]
+            notes = (*notes, "merged tokens of tiles lie on no grid: no ends of rows are marked")
+        same = selects and len(tokens) == count
+        return Pictured(tokens, torch.cat(kept).to(tokens.device), count, self.grid if same else None, policy, notes)
+
+
+def row_of(attached: Attached, inputs: Mapping[str, Any], picture: Pictured, seed: int) -> Row:
+    """The prompt's sequence with the picture's tokens in their place. Raises VtbenchError (code 1) where the prompt
+    holds another number of places than the picture has tokens."""
+    import torch
+
+    ids = inputs["input_ids"][0]
+    at = (ids == attached.placeholder).nonzero().flatten()
+    if len(at) != picture.of or not len(at) or int(at[-1] - at[0]) + 1 != len(at):
+        raise VtbenchError(
+            f"the prompt holds {len(at)} places for the picture's tokens and the tower gives {picture.of}: the "
+            "processor's configuration and the model's do not belong together",
+            code=1,
+        )
+    first, end = int(at[0]), int(at[-1]) + 1
+    words = attached.embed(ids)
+    embeds = torch.cat([words[:first], picture.tokens.to(words.dtype), words[end:]])
+    image = torch.zeros(len(embeds), dtype=torch.bool, device=embeds.device)
+    image[first : first + len(picture.tokens)] = True
+    places = attached.places(inputs)
+    following = int(places.max()) + 1
+    if picture.policy == "renumbered" and len(picture.tokens) != picture.of:
+        places = torch.arange(len(embeds), device=places.device).expand(*places.shape[:-1], -1).clone()
+        following = len(embeds)
+    elif bool((picture.kept < 0).any()):
+        raise VtbenchError("merged tokens have no position of their own: give --option positions=renumbered")
+    else:
+        own = places[..., first + picture.kept.to(places.device)]
+        places = torch.cat([places[..., :first], own, places[..., end:]], dim=-1)
+    return Row(embeds, places, image, following, picture.grid, seed)
+
+
+def shares(views: Sequence[TowerView], budget: int) -> list[int]:
+    """The budget by tiles, in proportion to their tokens; what does not divide goes to the first ones."""
+    count = sum(len(view) for view in views)
+    out = [budget * len(view) // count for view in views]
+    for k in range(budget - sum(out)):
+        out[k % len(out)] += 1
+    return [max(1, min(share, len(view))) for share, view in zip(out, views, strict=True)]
+
+
+def with_row_ends(sources: Tensor, chosen: Tensor) -> Tensor:
+    """int64: the places that go on, those of `chosen` bool (N,), and every row's end (source -1) whose row has one."""
+    import torch
+
+    ends = (sources < 0).nonzero().flatten().tolist()
+    out, begin = chosen.clone(), 0
+    for end in ends:
+        # The whole picture's tokens stand before the grid's first row, and have no end of their own.
+        out[end] = bool(chosen[begin:end].any())
+        begin = end + 1
+    return torch.nonzero(out).flatten()
