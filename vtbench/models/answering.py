@@ -65,7 +65,7 @@ class VisionLanguage(Subject):
         }
 
     def parameter_count(self) -> int | None:
-        return sum(p.numel() for p in self.attached.model.parameters())
+        return int(sum(p.numel() for p in self.attached.model.parameters()))
 
     # -- what makes sense ----------------------------------------------------------------------------------------------
 

@@ -87,7 +87,7 @@ class LanguageModel:
         import torch
 
         side, scaling = self.layers[layer].self_attn.head_dim, self.layers[layer].self_attn.scaling
-        q, k = (self.projected(name, layer, hidden).unflatten(-1, (-1, side)) for name in ("q_proj", "k_proj"))
+        q, k = (self.projected(name, layer, hidden).reshape(len(hidden), -1, side) for name in ("q_proj", "k_proj"))
         cos, sin = (t[0] for t in self.rotary(hidden[None], places.unsqueeze(-2)))
         q = _turned(q[queries].transpose(0, 1), cos[queries], sin[queries])
         k = _turned(k.transpose(0, 1), cos, sin)

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vtbench.models.attach import ARCHITECTURES, Blocks
+from vtbench.models.attach import ARCHITECTURES, Blocks, Seen
 from vtbench.models.attach_decoder import LanguageModel
 from vtbench.models.attach_qwen_tower import received_by_merged
 from vtbench.types.errors import VtbenchError
@@ -109,13 +109,14 @@ class Llava(Attached):
         depth, config = len(blocks), self.model.model.vision_tower.config
         at = self.model.config.vision_feature_layer % (depth + 1)
         x = blocks.embedded(pixels, native=True)
-        states, seen = [x], {}
+        states, seen = [x], dict[int, Seen]()
         for number in range(depth):
             x, seen[number] = blocks.through(number, x, _of_block(needs, number, depth))
             states.append(x)
         rows = {j: blocks.row(seen[j % depth]) for j in needs.rows}
-        # Of eager attention, which `through` has asked for where the reducer reads it.
-        received = {j: seen[j % depth].attention.mean(dim=(1, 2)) for j in needs.received}
+        received = {j: _there(seen[j % depth].attention).mean(dim=(1, 2)) for j in needs.received}
+        keys = {j: _there(seen[j % depth].k) for j in needs.keys}
+        queries = {j: _there(seen[j % depth].q) for j in needs.queries}
         features = states[at]
         side = config.image_size // config.patch_size
         views = []
@@ -127,8 +128,8 @@ class Llava(Attached):
                     prefix=self.prefix,
                     rows={j: row[tile] for j, row in rows.items()},
                     received={j: one[tile] for j, one in received.items()},
-                    keys={j: seen[j % depth].k[tile] for j in needs.keys},
-                    queries={j: seen[j % depth].q[tile] for j in needs.queries},
+                    keys={j: one[tile] for j, one in keys.items()},
+                    queries={j: one[tile] for j, one in queries.items()},
                     hidden={j: states[j % depth + 1][tile] for j in needs.hidden},
                     lead=features[tile, : self.prefix],
                     tiles=((side, side),) * len(pixels) if len(pixels) > 1 else (),
@@ -140,6 +141,13 @@ class Llava(Attached):
     def project(self, rows: Tensor) -> Tensor:
         out: Tensor = self.model.model.multi_modal_projector(rows[None])[0]
         return out
+
+
+def _there(seen: Tensor | None) -> Tensor:
+    """What a block was asked to show; `Blocks` refuses what it cannot."""
+    if seen is None:
+        raise VtbenchError("a block did not show what a reducer reads", code=1)
+    return seen
 
 
 def _of_block(needs: Needs, number: int, depth: int) -> Needs:
@@ -160,11 +168,12 @@ class LlavaNext(Llava):
         return out[: 1 + height * width]
 
     def _tiles(self, inputs: Mapping[str, Any]) -> tuple[int, int]:
-        from transformers.models.llava_next.modeling_llava_next import get_anyres_image_grid_shape
+        from transformers.models.llava_next import modeling_llava_next
 
         config = self.model.config
         size = inputs["image_sizes"][0]
-        height, width = get_anyres_image_grid_shape(size, config.image_grid_pinpoints, config.vision_config.image_size)
+        shape: Any = modeling_llava_next.get_anyres_image_grid_shape
+        height, width = shape(size, config.image_grid_pinpoints, config.vision_config.image_size)
         return int(height), int(width)
 
     def pack(self, inputs: Mapping[str, Any], tiles: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -202,7 +211,8 @@ class Qwen(Attached):
                 f"the method reads {'a CLS token' if needs.cls else lacking[0]} of the tower, and Qwen's has no CLS "
                 "token and merges its patches by four: give a LLaVA model, or a method that reads the tokens themselves"
             )
-        visual, received = self.model.model.visual, {}
+        visual: Any = self.model.model.visual
+        received: dict[int, Tensor] = {}
         grid = self._merged(inputs)
         if needs.received:
             features, received = received_by_merged(visual, inputs, needs.received)

@@ -33,7 +33,7 @@ class Pictured:
     @property
     def duplicates(self) -> int:
         places = self.kept[self.kept >= 0]
-        return int(len(places) - len(places.unique()))
+        return len(places) - len({*places.tolist()})
 
 
 def whole(attached: Attached, inputs: Mapping[str, Any], seed: int) -> Pictured:
@@ -69,7 +69,7 @@ def reduced(
 def handed(view: TowerView) -> TowerView:
     """The view as reducers take it, whose rules are written for the processor."""
     tables = ("rows", "received", "keys", "queries", "hidden")
-    near = {name: {j: at_hand(x) for j, x in getattr(view, name).items()} for name in tables}
+    near: dict[str, Any] = {n: {j: at_hand(x) for j, x in getattr(view, n).items()} for n in tables}
     lead = None if view.lead is None else at_hand(view.lead)
     return replace(view, features=at_hand(view.features), lead=lead, **near)
 
