@@ -252,14 +252,14 @@ def own_comparisons(path: Path) -> list[Comparison]:
 
 
 def _resizes(path: Path, before: Any, after: Any, on: str) -> list[Comparison]:
-    """rfid after other resizes, and sfid."""
+    """rfid and fid, which are one distance, after other resizes, and sfid."""
     theirs = _Inception(path)
     fidelity = version("torch-fidelity")
     why = "float32 network: rounding of features, in another order of sums"
     pillow = f"Pillow {version('pillow').split()[1]} bicubic on floats"
     cases: list[tuple[str, inception.Resize, Callable[[Any], Any], str]] = [
-        ("rfid-bilinear", "bilinear", _bilinear, "F.interpolate"),
-        ("rfid-clean", "clean", _clean, pillow),
+        ("rfid-bilinear, fid-bilinear", "bilinear", _bilinear, "F.interpolate"),
+        ("rfid-clean, fid-clean", "clean", _clean, pillow),
     ]
     out = []
     for name, resize, prepare, how in cases:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,37 @@ READ: dict[str, tuple[str, str, str]] = {
         "own/n.safetensors",
         "",
     ),
+    "safetensors by a name that is put together": (
+        adapter(
+            "from safetensors.torch import load_file\n",
+            "self.n",
+            "self.n = float(load_file(HERE / ('n' + '.safetensors'))['n'])",
+        ),
+        "n.safetensors",
+        "",
+    ),
+    "safetensors at import, by its own reader": (
+        adapter(
+            "from safetensors import safe_open\n"
+            "with safe_open(filename=str(HERE / ('n' + '.safetensors')), framework='pt') as f:\n"
+            "    LEVELS = float(f.get_tensor('n'))\n"
+        ),
+        "n.safetensors",
+        "",
+    ),
+    "TorchScript": (
+        adapter(load="self.n = float(torch.jit.load(str(HERE / ('n' + '.ts'))).n)", steps="self.n"),
+        "n.ts",
+        "",
+    ),
+    "onnxruntime in encode": (
+        adapter(
+            "import numpy as np\n",
+            "float(__import__('onnxruntime').InferenceSession(str(HERE / ('n' + '.onnx'))).run(None, {})[0])",
+        ),
+        "n.onnx",
+        "",
+    ),
 }
 """The same of what it reads and does not declare."""
 ASK = """
@@ -166,6 +198,20 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return cuts(tmp_path_factory.mktemp("pictures"), 2, ((24, 24),))
 
 
+def _onnx(value: float) -> bytes:
+    """A model without inputs whose output is this number (onnx.proto3: the fields by their numbers)."""
+
+    def part(number: int, content: bytes) -> bytes:
+        return bytes([number << 3 | 2, len(content)]) + content
+
+    kind = b"\xa0\x01\x01"  # AttributeProto.type (20): FLOAT
+    attribute = part(1, b"value_float") + b"\x15" + struct.pack("<f", value) + kind
+    node = part(2, b"y") + part(4, b"Constant") + part(5, attribute)
+    tensor = b"\x08\x01" + part(2, b"")  # float32, no dimension
+    graph = part(1, node) + part(2, b"g") + part(12, part(1, b"y") + part(2, part(1, tensor)))
+    return b"\x08\x08" + part(7, graph) + part(8, b"\x10\x0d")  # version 8 of the format, 13 of the operators
+
+
 def _write(folder: Path, name: str, text: str, levels: int) -> None:
     path = folder / name
     path.parent.mkdir(exist_ok=True)
@@ -180,6 +226,14 @@ def _write(folder: Path, name: str, text: str, levels: int) -> None:
         from safetensors.torch import save_file
 
         save_file({"n": torch.tensor([float(levels)])}, path)
+    elif path.suffix == ".ts":
+        import torch
+
+        module = torch.nn.Module()
+        module.register_buffer("n", torch.tensor(float(levels)))
+        torch.jit.script(module).save(str(path))
+    elif path.suffix == ".onnx":
+        path.write_bytes(_onnx(levels))
     else:
         path.write_text(text.format(levels))
     # As after rsync or an edit within a second: Python would take the bytecode that it kept for this file's.

@@ -43,6 +43,7 @@ class Lazy(Steps):
         (Lazy, {"object": True}, "is lazy, first.weight has no shape yet"),
         (lambda: Convolution().to("meta"), {}, "lies on the meta device"),
         (lambda: Convolution(), {"identity": " "}, "names nothing"),
+        (lambda: Convolution(), {"identity": 3}, "identity=3 names nothing"),
         (lambda: [Convolution(), Convolution()], {"identity": "a"}, "several objects need a call each"),
         (lambda: Convolution(), {"shard": (1, 2)}, "joined by its identity"),
         (lambda: None, {}, "is no tokenizer"),

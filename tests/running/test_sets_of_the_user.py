@@ -18,6 +18,8 @@ import torch
 from PIL import Image
 from support import command
 
+from vtbench import registry
+from vtbench.metrics import frechet
 from vtbench.metrics.inception import random_state
 from vtbench.running import sets
 from vtbench.types.errors import VtbenchError
@@ -148,6 +150,31 @@ def test_the_inception_score_needs_no_reference() -> None:
 def test_sets_of_different_n_are_compared() -> None:
     """Only pairs need equal n: a reference is another set."""
     assert scores(folder("ref", range(3)), folder("cand", range(5)), "--metrics", "fid")["fid"]["n"] == 5
+
+
+def test_a_distance_of_pairs_has_no_value_between_sets_of_different_n() -> None:
+    """rFID is of reconstructions and their originals; clean-fid's number of any two sets has a name of its own."""
+    folder("ref", range(3))
+    np.savez("s.npz", mu=np.zeros(2048), sigma=np.eye(2048), n=np.array(4))
+    result = scores("ref", folder("cand", range(2)), "--metrics", "rfid-clean,fid-clean")
+    assert (result["rfid-clean"]["value"], result["rfid-clean"]["n"]) == (None, 0)
+    assert "3 originals and 2 candidates could be read: fid-clean compares any two" in result["rfid-clean"]["why"]
+    assert result["fid-clean"]["n"] == 2
+    assert "4 originals and 2 candidates" in scores("s.npz", "cand", "--metrics", "rfid")["rfid"]["why"]
+    Path("ref/002.png").write_bytes(b"torn")
+    now = scores("ref", "cand", "--metrics", "rfid-clean,fid-clean", code=1)
+    assert now["rfid-clean"]["value"] == now["fid-clean"]["value"] is not None
+
+
+def test_sets_of_one_n_and_statistics_that_do_not_say_theirs_are_taken_for_pairs() -> None:
+    """Files of pytorch-fid hold no n."""
+    assert sets.no_pairs(frechet.rfid(), 3, 3) is None
+    assert sets.no_pairs(frechet.rfid(), None, 3) is None
+    assert sets.no_pairs(frechet.fid(), 4, 3) is None
+    for name, instead in frechet.OF_ANY_SETS.items():
+        pairs, any_two = (registry.metrics().get(n)() for n in (name, instead))
+        assert f"{instead} compares any two sets" in str(sets.no_pairs(pairs, 4, 3))
+        assert pairs.extractor().id == any_two.extractor().id
 
 
 def test_statistics_say_what_was_left_out_and_what_is_unreadable() -> None:

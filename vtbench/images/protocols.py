@@ -95,7 +95,7 @@ _ALL = (
         "clean-fid",
         fit("clean", "GaParmar/clean-fid cleanfid/resize.py: PIL bicubic; CenterCrop as torchvision"),
         "GaParmar/clean-fid e88c4d6 cleanfid/resize.py, mode clean: Pillow bicubic on floats",
-        metrics={"rfid": "rfid-clean", "fid": "rfid-clean"},
+        metrics={"rfid": "rfid-clean", "fid": "fid-clean"},
     ),
     _view("lanczos", "LANCZOS, then centre crop", "torchvision Resize(LANCZOS), CenterCrop on Pillow images"),
     _view(

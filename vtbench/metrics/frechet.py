@@ -31,6 +31,8 @@ LOW_RANK = 2048
 SMALL_SET = 10_000
 GROUPS = 10
 """Groups of the jackknife."""
+OF_ANY_SETS = {"rfid": "fid", "rfid-clean": "fid-clean", "rfid-bilinear": "fid-bilinear"}
+"""The same distance under the name that it has between sets that are no pairs."""
 
 
 def _root(covariance: Floats) -> Floats:
@@ -258,10 +260,24 @@ def fid() -> Frechet:
     return Frechet(_card("fid", "FID", _TF1, paired=False), wanted=50_000)
 
 
+def fid_clean() -> Frechet:
+    """FID of a set of images against a reference set, with clean-fid's resize."""
+    source = "clean-fid mode `clean`: Pillow bicubic on floats"
+    card = _card("fid-clean", "FID, clean-fid resize", source, "clean", of="fid", paired=False)
+    return Frechet(card, resize="clean", wanted=50_000)
+
+
+def fid_bilinear() -> Frechet:
+    """FID of a set of images against a reference set, with pytorch-fid's resize."""
+    source = "pytorch-fid: F.interpolate bilinear"
+    card = _card("fid-bilinear", "FID, pytorch-fid resize", source, "bilinear", of="fid", paired=False)
+    return Frechet(card, resize="bilinear", wanted=50_000)
+
+
 def sfid() -> Frechet:
     """FID of the first 7 channels of mixed_6/conv (Nash et al. 2021, arXiv:2103.03841), as ADM's evaluator takes it."""
     source = "guided-diffusion evaluations/evaluator.py: mixed_6/conv:0, first 7 channels; torch-fidelity's port"
     return Frechet(_card("sfid", "sFID", source, paired=False), output="spatial", wanted=50_000)
 
 
-METRICS = (rfid, rfid_clean, rfid_bilinear, fid, sfid)
+METRICS = (rfid, rfid_clean, rfid_bilinear, fid, fid_clean, fid_bilinear, sfid)

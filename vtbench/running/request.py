@@ -182,8 +182,10 @@ class Request:
                     f"identity={self.identity!r} names one object: a model that is given by name is known by its "
                     "files, and several objects need a call each"
                 )
-            if not self.identity.strip():
-                raise VtbenchError("identity='' names nothing: give the text by which you know this object again")
+            if not isinstance(self.identity, str) or not self.identity.strip():
+                raise VtbenchError(
+                    f"identity={self.identity!r} names nothing: give the text by which you know this object again"
+                )
         elif objects and self.shard is not None:
             raise VtbenchError(
                 "the shards of an object are joined by its identity: give identity='…', the same in every shard's call"

@@ -16,6 +16,7 @@ from vtbench import registry
 from vtbench.images.opening import open_set
 from vtbench.images.sets import BATCH, ImageSet
 from vtbench.images.views import View
+from vtbench.metrics.frechet import OF_ANY_SETS
 from vtbench.metrics.moments import Moments
 from vtbench.models.isolation import isolated
 from vtbench.results.folder import RunFolder
@@ -130,16 +131,31 @@ class _ReferenceSide:
         features = features if len(seen.good) == seen.n else features[seen.good]
         saved = self.statistics.get(name)
         if saved is not None:
-            untold = f"{self.origin.path.name} does not say whose features its statistics are: taken for those of "
-            return Sides(saved, features, note=untold + extractor.id if saved.extractor is None else None)
+            note = f"{self.origin.path.name} does not say whose features its statistics are: taken for those of "
+            why = no_pairs(metric, saved.n, len(features))
+            return Sides(saved, features, why, note + extractor.id if saved.extractor is None else None)
         if self.reads:
-            return Sides(self.sink.read(extractor.id), features)
+            theirs = self.sink.read(extractor.id)
+            return Sides(theirs, features, no_pairs(metric, len(theirs), len(features)))
         if not metric.needs_reference:
             return Sides(features[:0], features)
         why = self.why_not.get(name)
         return Sides(
             None, features, why=why or f"{self.origin.path.name} holds statistics only, and {name} needs its images"
         )
+
+
+def no_pairs(metric: SetMetric, reference: int | None, candidate: int) -> str | None:
+    """Why a distance of reconstructions and their originals has no value between sets of these sizes; None: of one
+    size, or statistics that do not say it."""
+    if not metric.card.paired or reference in (None, candidate):
+        return None
+    name = metric.card.name
+    instead = f"{OF_ANY_SETS[name]} compares any two sets" if name in OF_ANY_SETS else f"leave out {name}"
+    return (
+        f"{name} is of reconstructions and their originals, and {reference} originals and {candidate} candidates could "
+        f"be read: {instead}"
+    )
 
 
 def _candidate(

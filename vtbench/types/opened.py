@@ -1,7 +1,8 @@
 """Files that somebody's own code opens while it is imported, loaded or asked.
 
 What an adapter reads beside its code decides its numbers as the code does. Python tells of every file that it opens (an
-audit event). What compiled code opens by itself is not seen here: `results.named_files` looks for its names.
+audit event). What compiled code opens by itself is told of by `compiled_readers`, as far as it knows the library; for
+others `results.named_files` looks for the names.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from vtbench.types.compiled_readers import tell_of_them
 from vtbench.types.outside import outside
 
 _watching = threading.local()
@@ -50,6 +52,7 @@ def noting(opened: Opened | None) -> Iterator[None]:
     if not _hooks:
         _hooks.append(True)
         sys.addaudithook(_hook)
+        tell_of_them(_of_compiled_code)
     before = getattr(_watching, "opened", None)
     _watching.opened = opened
     try:
@@ -70,6 +73,10 @@ def _hook(event: str, arguments: Sequence[Any]) -> None:
             opened.note(os.fsdecode(path), writes=writes)
 
 
+def _of_compiled_code(path: Any) -> None:
+    _hook("compiled", (path,))
+
+
 def _of_open(arguments: Sequence[Any]) -> tuple[Any, bool]:
     """(path, mode, flags): made or emptied is written; what is only opened to be changed is read first."""
     flags = arguments[2] if isinstance(arguments[2], int) else 0
@@ -83,5 +90,7 @@ _PATHS: dict[str, Callable[[Sequence[Any]], tuple[Any, bool]]] = {
     "import": lambda arguments: (arguments[1], False),
     "ctypes.dlopen": lambda arguments: (arguments[0], False),
     "sqlite3.connect": lambda arguments: (arguments[0], False),
+    # No event of Python's: `_of_compiled_code`.
+    "compiled": lambda arguments: (arguments[0], False),
 }
 """Events that name a file -> (the path or anything else, whether it is written)."""
