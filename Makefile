@@ -2,13 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-FOLDERS := vtbench adapters tasks leaderboard tests benchmarks
+FOLDERS := vtbench adapters tasks leaderboard tests benchmarks docs
 OLDEST := .venv-oldest
 # What depends on other packages' numbers and needs no minute: types, metrics, images, results, layers, the command line.
 QUICK := $(addprefix tests/, types statistics results images metrics cli/test_surface.py \
 	running/test_quickstart_numbers.py test_layers.py)
 
-.PHONY: demo test check lint faults pages release oldest clean
+.PHONY: demo test check lint docs faults pages release oldest clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -22,6 +22,10 @@ $(VENV)/.test: $(BIN)/python pyproject.toml
 	$(BIN)/python -m pip install -q -e '.[test]'
 	$(BIN)/python -m pip install -q --no-deps 'compressai>=1.2.8'
 	touch $@ $(VENV)/.offline
+
+$(VENV)/.docs: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install -q -e '.[docs]'
+	touch $@
 
 demo: $(VENV)/.offline
 	$(BIN)/vtbench quickstart --out out/quick
@@ -37,7 +41,13 @@ lint: $(VENV)/.test
 	$(BIN)/mypy vtbench
 	$(BIN)/typos
 
-check: lint test
+# From scratch, without a network, strictly: a warning is an error, and every link inside the site leads somewhere.
+docs: $(VENV)/.docs
+	rm -rf build/docs
+	VTBENCH_OFFLINE=1 $(BIN)/python -m sphinx -W --keep-going -n -q -b html docs build/docs
+	$(BIN)/python -m benchmarks.links build/docs
+
+check: lint docs test
 
 # By hand: kills, damaged files and hostile folders by the thousand, an hour or two; writes the table of
 # docs/reliability.md. One case again: python tests/faults/survey.py --only KIND --seed S --case N.

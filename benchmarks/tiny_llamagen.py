@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from skimage import data
@@ -21,6 +22,7 @@ from torch.nn import functional as F
 
 from vtbench.adapters.networks.llamagen import LlamaGen
 from vtbench.adapters.networks.parts import archs
+from vtbench.types.tokens import Codes
 
 SIDE = 64
 BATCH = 4
@@ -34,6 +36,20 @@ def network() -> LlamaGen:
     """LlamaGen's VQ-16 with a quarter of the channels and 512 codes."""
     arch = archs.llamagen()
     return LlamaGen({**arch, "ch": 32, "num_res_blocks": 1, "quantizer": {**arch["quantizer"], "codebook_size": CODES}})
+
+
+class Tokenizer:
+    """The network as an object that vtbench measures while it is trained: images float32 (B, 3, H, W) in [0, 1]."""
+
+    def __init__(self, net: LlamaGen) -> None:
+        self.net = net
+
+    def encode(self, images: Tensor) -> Codes:
+        size = (int(images.shape[2]), int(images.shape[3]))
+        return Codes(self.net.encode(images * 2 - 1).tokens, (CODES,), size, self.net.grids(size))
+
+    def decode(self, tokens: Codes) -> Tensor:
+        return (self.net.decode(tokens.indices[..., 0], size=tokens.size) + 1) / 2
 
 
 def crops(generator: torch.Generator) -> Iterator[Tensor]:
@@ -75,18 +91,12 @@ def revive(net: LlamaGen, pixels: Tensor, used: Tensor, generator: torch.Generat
         used.zero_()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("out")
-    parser.add_argument("--seconds", type=float, default=60)
-    args = parser.parse_args()
-    torch.manual_seed(0)
+def train(net: LlamaGen, seconds: float, after: Callable[[int], Any] = lambda step: None) -> tuple[int, float]:
+    """Trains so long by the clock; `after` is called with every step, counted from 1. (steps, the last loss)"""
     generator = torch.Generator().manual_seed(0)
-    net = network().train()
-    optimizer = torch.optim.Adam(net.parameters(), 1e-3, betas=(0.5, 0.9))
+    optimizer = torch.optim.Adam(net.train().parameters(), 1e-3, betas=(0.5, 0.9))
     used = torch.zeros(CODES, dtype=torch.long)
     begin = time.perf_counter()
-    steps, loss = 0, torch.zeros(())
     for steps, pixels in enumerate(crops(generator), 1):
         if steps % REVIVED == 1:
             revive(net, pixels, used, generator)
@@ -94,10 +104,23 @@ def main() -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if time.perf_counter() - begin > args.seconds:
+        after(steps)
+        if time.perf_counter() - begin > seconds:
             break
+    return steps, loss.item()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out")
+    parser.add_argument("--seconds", type=float, default=60)
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    net = network()
+    begin = time.perf_counter()
+    steps, loss = train(net, args.seconds)
     torch.save({"model": net.state_dict(), "steps": steps}, args.out)
-    print(f"{steps} steps in {time.perf_counter() - begin:.0f} s, loss {loss.item():.3f}: {args.out}")
+    print(f"{steps} steps in {time.perf_counter() - begin:.0f} s, loss {loss:.3f}: {args.out}")
 
 
 if __name__ == "__main__":

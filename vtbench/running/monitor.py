@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, cast
 
 from vtbench.models.objects import asking, model_of
 from vtbench.models.training_loop import is_first_process, one_process_alone, random_numbers_kept
@@ -80,11 +80,6 @@ class Monitor:
     history: list[Measured]
     """All evaluations, in order; in the first process alone."""
 
-    def __new__(cls, *_: Any, **__: Any) -> Self:
-        loaded = tuple(name for name in LIGHTNING if hasattr(sys.modules.get(name), "Callback"))
-        own: Any = cls
-        return cast("Self", object.__new__(_callback_class(own, loaded)))
-
     def __init__(
         self,
         tokenizer: Any,
@@ -102,6 +97,7 @@ class Monitor:
         seed: int = 0,
         out: str | Path | None = None,
     ) -> None:
+        _become_callback(self)
         if isinstance(every, bool) or not isinstance(every, int) or every < 1:
             raise VtbenchError(f"every={every!r}: give the number of steps between two evaluations, 1 or more")
         if isinstance(tokenizer, str):
@@ -208,7 +204,16 @@ class Monitor:
 
 
 def _blank(cls: type[Monitor]) -> Monitor:
-    return cls.__new__(cls)
+    monitor = cls.__new__(cls)
+    _become_callback(monitor)
+    return monitor
+
+
+def _become_callback(monitor: Monitor) -> None:
+    """Makes it one of Lightning's callbacks, where Lightning is imported."""
+    loaded = tuple(name for name in LIGHTNING if hasattr(sys.modules.get(name), "Callback"))
+    own: Any = type(monitor)
+    monitor.__class__ = _callback_class(own, loaded)
 
 
 @functools.cache
