@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vtbench.leaderboard.words import ARROWS, anchor, short
-from vtbench.reporting.measured import metric_card, scores, value
+from vtbench.reporting.measured import RATE_UNITS, metric_card, scores, value
 from vtbench.reporting.runs import Question, protocol, question, suite_images, suite_name, task_title, view_name
 from vtbench.reporting.values import finite
 from vtbench.results.record import Run
@@ -15,8 +15,6 @@ from vtbench.types.metric import MetricCard
 
 TASK_ORDER = ("reconstruction", "detail", "text", "compression", "generation", "written")
 """How the page is read; tasks that are not named here follow by name."""
-RATE_UNITS = ("bit/px", "bit", "tokens", "x")
-"""Units of metrics that say what is paid, not what is got: they never decide a rank while another metric can."""
 
 
 @dataclass(frozen=True)

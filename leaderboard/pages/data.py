@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 import io
 import json
@@ -32,7 +31,7 @@ def pages(site: Site) -> list[Page | File]:
         # The same lines in three files.
         lines = cache(lambda: table.records(site.runs))
         out += [
-            File("data/scores.csv", lambda: scores_csv(lines())),
+            File("data/scores.csv", lambda: table.scores_csv(lines())),
             File("data/scores.json", lambda: as_json(lines())),
             File("data/runs.json", lambda: as_json([records.record(run) for run in site.runs])),
         ]
@@ -101,22 +100,6 @@ def superseded(runs: Sequence[Run]) -> list[tuple[str, int, str]]:
             stated = run.score(metric)
             seen.setdefault(metric, []).append(stated.version if stated else card and card.version)
     return [(short(name, 60), len(of), ", ".join(sorted({str(v) for v in of}))) for name, of in sorted(seen.items())]
-
-
-def scores_csv(lines: Sequence[Mapping[str, Any]]) -> bytes:
-    """Every value, one line a run and metric. lines: reporting.table.records."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(table.COLUMNS)
-    writer.writerows([csv_cell(line[name]) for name in table.COLUMNS] for line in lines)
-    return text.getvalue().encode()
-
-
-def csv_cell(value: Any) -> Any:
-    """Text that a spreadsheet would run as a formula gets a quote in front (OWASP, CSV injection)."""
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return f"'{value}"
-    return value
 
 
 def scores_parquet(lines: Sequence[Mapping[str, Any]]) -> bytes:

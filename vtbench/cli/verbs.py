@@ -10,6 +10,7 @@ import typer
 from vtbench.cli import (
     authors,
     correlation,
+    export,
     fetch,
     geneval,
     housekeeping,
@@ -112,6 +113,12 @@ VERBS = (
         "correlate",
         correlation.correlate,
         ("vtbench correlate --published --x rfid,psnr --best", "vtbench correlate RUN_A RUN_B --out correlation"),
+        READ,
+    ),
+    Verb(
+        "export",
+        export.export,
+        ("vtbench export RUN_A RUN_B --format latex --metrics psnr,ssim", "vtbench export out --format model-index"),
         READ,
     ),
     Verb("new", new.new, ("vtbench new tokenizer my-vq",), OWN),

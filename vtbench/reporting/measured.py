@@ -13,6 +13,8 @@ from vtbench.types.metric import MetricCard
 
 RATE = "bpp"
 """The rate that all kinds share: bits under a flat prior (a codec's own bitstream) per scored pixel."""
+RATE_UNITS = ("bit/px", "bit", "tokens", "x")
+"""Units of metrics that say what is paid, not what is got: they never decide a rank while another metric can."""
 SCORE_FIELDS = frozenset(Score.model_fields)
 
 

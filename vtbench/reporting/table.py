@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vtbench.reporting import runs as facts
@@ -82,3 +84,19 @@ def scores_table(runs: Iterable[Run]) -> pd.DataFrame:
     for name in ("value", "low", "high"):
         table[name] = table[name].astype("float64")
     return table
+
+
+def scores_csv(lines: Sequence[Mapping[str, Any]]) -> bytes:
+    """Every value, one line a run and metric. lines: as `records` gives them."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows([csv_cell(line[name]) for name in COLUMNS] for line in lines)
+    return text.getvalue().encode()
+
+
+def csv_cell(value: Any) -> Any:
+    """Text that a spreadsheet would run as a formula gets a quote in front (OWASP, CSV injection)."""
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return f"'{value}"
+    return value
