@@ -42,6 +42,14 @@ def _of_the_repository(app: Any, page: str, source: list[str]) -> None:
     source[0] = re.sub(r"\]\(\.\./([^)\s]+)\)", link, source[0])
 
 
+def _every_page(app: Any, page: str, source: list[str]) -> None:
+    """A page that index.md does not list yet stands at the end of its guides."""
+    if page == "index":
+        listed = {"index", *re.findall(r"^\w+$", source[0], re.MULTILINE)}
+        rest = "".join(f"{path.stem}\n" for path in sorted(app.srcdir.glob("*.md")) if path.stem not in listed)
+        source[0] = re.sub(r"(```\{toctree\}.*?)(?=```)", rf"\g<1>{rest}", source[0], count=1, flags=re.DOTALL)
+
+
 def _plain_docstring(app: Any, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
     """Our docstrings are plain text with `code` in backticks, not reStructuredText."""
     parts = re.split(r"(`[^`]+`)", "\n".join(lines))
@@ -59,6 +67,7 @@ def _without_signature(app: Any, what: str, name: str, *_: Any) -> tuple[str, No
 
 def setup(app: Any) -> None:
     app.connect("source-read", _of_the_repository)
+    app.connect("source-read", _every_page)
     app.connect("autodoc-process-docstring", _plain_docstring)
     app.connect("autodoc-process-signature", _without_signature)
     app.add_lexer("jsonl", JsonLexer)

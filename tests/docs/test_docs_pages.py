@@ -27,10 +27,12 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text_of(page), re.MULTILINE | re.DOTALL)
 
 
-def test_every_page_is_in_the_site() -> None:
+def test_the_index_names_pages_that_there_are_once() -> None:
+    """One that it does not name is put at the end of its guides (docs/conf.py), so that every page is in the site."""
     listed = [line for block in blocks("index.md", r"\{toctree\}") for line in block.splitlines()]
     pages = [line for line in listed if line and not line.startswith(":")]
-    assert sorted(pages) == sorted(path.stem for path in DOCS.glob("*.md") if path.stem != "index")
+    assert len(pages) == len(set(pages)) >= 17
+    assert all((DOCS / f"{page}.md").is_file() for page in pages)
 
 
 def test_the_reference_has_every_public_name() -> None:
