@@ -10,7 +10,7 @@ import pytest
 from support import ROOT, noise, run
 
 SCRIPT = """
-import json, os, sys
+import json, os, sys, threading
 folder, images = sys.argv[1:]
 import torch, torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
@@ -57,6 +57,20 @@ def trained(model, whole):
     return [(one.step, one.numbers.get(PSNR), one.failure) for one in monitor.history]
 
 
+wrong, done = [], threading.Event()
+
+
+def watch():
+    # As a thread that writes checkpoints beside the training.
+    while not done.wait(0.001):
+        try:
+            assert dist.get_world_size() == 2
+        except Exception as bad:
+            wrong.append(repr(bad))
+
+
+watcher = threading.Thread(target=watch)
+watcher.start()
 model = Asks()
 answers = {"asks": trained(model, False), "wrapped": trained(Asks(), True), "asks nobody": trained(AsksNobody(), True)}
 sharded = vtbench.Monitor(
@@ -64,6 +78,9 @@ sharded = vtbench.Monitor(
 )
 sharded(1)
 answers["sharded"] = [(one.step, None, one.failure) for one in sharded.history]
+done.set()
+watcher.join()
+assert not wrong, wrong[0]
 assert dist.get_world_size() == 2
 dist.barrier()
 dist.destroy_process_group()

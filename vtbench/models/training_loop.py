@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -52,24 +53,43 @@ def random_numbers_kept() -> Iterator[None]:
 
 @contextlib.contextmanager
 def one_process_alone(holder: Any) -> Iterator[None]:
-    """One process of several computes while the others do not: torch's default process group is hidden meanwhile.
+    """One process of several computes while the others do not: torch's default process group is hidden meanwhile, from
+    this thread and those that it begins (one that writes a checkpoint beside the training keeps it).
 
     A model that asks (`torch.distributed.is_initialized()`, as quantizers do that gather their statistics) is then
     alone and works; one that does not ask gets an error in place of waiting for processes that never come. Raises
     VtbenchError for an object whose weights lie in pieces on several processes, which one alone cannot read.
     """
     import torch.distributed as dist
+    from torch.distributed import distributed_c10d as c10d
 
     if not _in_group() or dist.get_world_size() == 1:
         yield
         return
     _refuse_sharded(holder)
-    group = dist.GroupMember.WORLD
-    dist.GroupMember.WORLD = None
+    # As torch's own tests put another world in its place (torch/testing/_internal/distributed/multi_threaded_pg.py).
+    world = c10d._world
+    c10d._world = _WithoutDefault(world)  # type: ignore[assignment]
     try:
         yield
     finally:
-        dist.GroupMember.WORLD = group
+        c10d._world = world
+
+
+class _WithoutDefault:
+    """torch's record of process groups, as threads see it that ran before: for this one, and new ones, no default."""
+
+    def __init__(self, world: Any) -> None:
+        before = {thread.ident for thread in threading.enumerate()} - {threading.get_ident()}
+        vars(self).update(world=world, before=before)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "default_pg" and threading.get_ident() not in self.before:
+            return None
+        return getattr(self.world, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self.world, name, value)
 
 
 def _refuse_sharded(holder: Any) -> None:
