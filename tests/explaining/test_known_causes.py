@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from scipy.signal import convolve2d
 from skimage.data import astronaut, chelsea, coffee
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
@@ -47,6 +48,28 @@ def pooled(pairs: list[Pair]) -> float:
     return float(10 * np.log10(255**2 / np.mean([((a.astype(float) - b) ** 2).mean() for a, b in pairs])))
 
 
+def by_batches(pairs: list[Pair]) -> float:
+    """The mean of the pooled PSNR of batches of two."""
+    return float(np.mean([pooled(pairs[i : i + 2]) for i in range(0, len(pairs), 2)]))
+
+
+def reflected_ssim(a: np.ndarray, b: np.ndarray) -> float:
+    """SSIM with a window around every pixel, as torchmetrics has it: Gaussian 11 x 11, reflected borders."""
+    g = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
+    window = np.outer(g, g) / g.sum() ** 2
+
+    def blur(plane: np.ndarray) -> np.ndarray:
+        return convolve2d(np.pad(plane, 5, mode="reflect"), window, mode="valid")
+
+    values = []
+    for x, y in ((a[..., c].astype(float), b[..., c].astype(float)) for c in range(3)):
+        mx, my = blur(x), blur(y)
+        vx, vy, c = blur(x * x) - mx**2, blur(y * y) - my**2, blur(x * y) - mx * my
+        c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+        values.append(((2 * mx * my + c1) * (2 * c + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2))).mean())
+    return float(np.mean(values))
+
+
 GAUSS = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "channel_axis": 2}
 METRIC_CAUSES: dict[str, tuple[str, str, Callable[[list[Pair]], float]]] = {
     "data range 2 on [0, 1]": (
@@ -60,6 +83,8 @@ METRIC_CAUSES: dict[str, tuple[str, str, Callable[[list[Pair]], float]]] = {
         lambda pairs: mean(peak_signal_noise_ratio, signed(pairs), data_range=1),
     ),
     "pooled": ("psnr", "psnr-pooled", pooled),
+    "pooled by batches": ("psnr", "psnr-batches-2", by_batches),
+    "SSIM to the borders": ("ssim", "ssim-reflect", lambda pairs: mean(reflected_ssim, pairs)),
     "luma": (
         "psnr",
         "psnr-y",

@@ -31,6 +31,16 @@ def test_times_memory_and_operations_by_hand() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("n", "middle", "late"), [(1, 0, 0), (2, 1, 1), (3, 1, 2), (10, 5, 9), (20, 10, 19), (21, 10, 19)]
+)
+def test_percentiles_are_times_that_were_taken(n: int, middle: int, late: int) -> None:
+    """The one that half, or 95 of 100, of the ordered times come before."""
+    times = [float(k) for k in reversed(range(n))]
+    values = {s.metric: s.value for s in cost_scores("a task", Costs(n, 1, {"encode": times}))}
+    assert (values["encode-seconds-p50"], values["encode-seconds-p95"]) == (middle, late)
+
+
 def test_what_is_not_known_is_null_with_its_reason() -> None:
     scores = {s.metric: s for s in cost_scores("a task", Costs(3, None, {"encode": []}, memory_what="not here"))}
     assert {s.value for s in scores.values()} == {None}

@@ -83,6 +83,12 @@ def test_an_image_under_the_least_size_never_arrives() -> None:
     assert values == [Value(None, why="said needs images of at least 9 px, this one has 8")] * 4
 
 
+def test_the_least_size_and_no_weight_are_allowed() -> None:
+    """The batch is 8 x 9: a metric of at least 8 px gets it; an image of weight 0 has its value."""
+    (value,) = measure("said", Says(lambda _: [Value(0.5, weight=0.0)], min_size=8), batch(1))
+    assert value == Value(0.5, 0.0)
+
+
 @pytest.mark.parametrize(
     ("answer", "words"),
     [

@@ -231,3 +231,11 @@ def test_the_warm_up_is_not_timed_and_costs_are_gathered() -> None:
     assert (seen.n, seen.missing, seen.good) == (3, 1, [0, 1])
     assert seen.times == {"encode": [1.0], "decode": []}
     assert seen.counts == {"nfe": [4.0, 6.0]}
+
+
+def test_rows_hold_what_a_metric_over_all_tokens_says_now() -> None:
+    """A value of an earlier run that does not exist any more is taken out, and rows that were not scored have none."""
+    rows = [{**row(f"{k}.png", 1.0), "values": {"one": 1.0, "of-tokens": 9.0}} for k in range(3)]
+    fresh = list(with_values(lambda: iter(rows), {"of-tokens": [None, 2.0]}, [0, 2]))
+    assert [r["values"] for r in fresh] == [{"one": 1.0}, {"one": 1.0}, {"one": 1.0, "of-tokens": 2.0}]
+    assert rows[0]["values"]["of-tokens"] == 9.0

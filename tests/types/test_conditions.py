@@ -169,3 +169,9 @@ def test_what_two_claims_share_is_what_both_state() -> None:
     assert one.in_common(two) == Conditions(size=256)
     assert one.contradicted_by({"dataset": "COCO 2017", "size": 256, "window": "gaussian"}) == ["dataset"]
     assert two.contradicted_by({"dataset": None}) == []
+
+
+def test_what_is_left_open_contradicts_nothing() -> None:
+    stated = Conditions(size=256, options=(("quality", 75),), other=("cropped by hand",))
+    assert stated.contradicted_by({"size": None, "options": (), "other": ()}) == []
+    assert stated.contradicted_by({"size": 512, "options": (("quality", 50),)}) == ["size", "options"]

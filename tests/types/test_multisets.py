@@ -24,6 +24,11 @@ def test_every_multiset_has_a_place_of_its_own(positions: int, alphabet: int) ->
     assert sorted(int.from_bytes(body, "big") for body in packed) == list(range(len(every)))
     for values, body in zip(every, packed, strict=True):
         assert multisets.from_bytes(body, positions, alphabet) == list(values)
+    # Behind the last one there is none, however many the bytes could count.
+    behind = len(every).to_bytes(max(1, multisets.size(positions, alphabet)), "big")
+    if len(behind) == multisets.size(positions, alphabet):
+        with pytest.raises(ValueError, match="behind the last"):
+            multisets.from_bytes(behind, positions, alphabet)
 
 
 def test_tokensets_code_takes_the_bytes_of_its_rate() -> None:

@@ -16,7 +16,7 @@ from vtbench.metrics.psnr import LOSSLESS, decibels, squared_error
 from vtbench.metrics.ssim import RANGE2, Window, ssim_card, terms
 from vtbench.types.conditions import PLAIN_NAMES
 from vtbench.types.errors import VtbenchError, near
-from vtbench.types.metric import Batch, ImageMetric, MetricCard, Value
+from vtbench.types.metric import Batch, ImageMetric, Metric, MetricCard, RowMetric, SetValue, Value
 
 OTHER_NETWORKS = {"lpips-alex": ("lpips-vgg", "lpips-squeeze")}
 """Metrics of ours that a plain name may mean without being conventions of one another."""
@@ -48,11 +48,48 @@ class _PSNR(ImageMetric):
         return [Value(decibels(e) + self.offset) if e > 0 else Value(None, why=LOSSLESS) for e in errors]
 
 
-class _SSIM(ImageMetric):
-    """SSIM over RGB with another peak (`level`, in grey levels), or of values in [-1, 1], whose means are signed."""
+class _PSNRByBatch(RowMetric):
+    """The mean of the pooled PSNR of every `batch` images in the suite's order."""
 
-    def __init__(self, name: str, title: str, source: str, window: Window, level: float, signed: bool) -> None:
-        self.window, self.level, self.signed = window, level, signed
+    inputs = ("mse",)
+
+    def __init__(self, batch: int) -> None:
+        self.batch = batch
+        self.card = MetricCard(
+            name=f"psnr-batches-{batch}",
+            title=f"PSNR pooled in batches of {batch}, then their mean",
+            version=1,
+            unit="dB",
+            better="higher",
+            kind="run",
+            source="a PSNR of every batch of a loader, averaged over batches (SEED-Voken evaluation_image.py)",
+            convention_of="psnr",
+            conventions={"reduction": f"batches of {batch}", "data_range": 1.0},
+        )
+
+    def finish(self, rows: Sequence[Mapping[str, Any]], items: Sequence[Any]) -> SetValue:
+        if len(rows) <= self.batch:
+            return SetValue(None, why=f"{len(rows)} images are no more than one batch of {self.batch}")
+        values = []
+        for first in range(0, len(rows), self.batch):
+            batch = rows[first : first + self.batch]
+            known = [(row["values"]["mse"], row["size"]) for row in batch if row["values"].get("mse") is not None]
+            pixels = sum(h * w for _, (h, w) in known)
+            error = sum(mse * h * w for mse, (h, w) in known) / pixels if pixels else 0.0
+            values += [decibels(error)] if error > 0 else []
+        if not values:
+            return SetValue(None, why=LOSSLESS)
+        return SetValue(sum(values) / len(values))
+
+
+class _SSIM(ImageMetric):
+    """SSIM over RGB with another peak (`level`, in grey levels), of values in [-1, 1], whose means are signed, or with
+    windows around every pixel, the picture reflected at its borders."""
+
+    def __init__(
+        self, name: str, title: str, source: str, window: Window, level: float, signed: bool, reflected: bool = False
+    ) -> None:
+        self.window, self.level, self.signed, self.reflected = window, level, signed, reflected
         kind = "gaussian" if window == "gauss11" else "uniform"
         self.card = ssim_card(
             name,
@@ -69,10 +106,16 @@ class _SSIM(ImageMetric):
     def _plane(self, x: Any, y: Any) -> float:
         if self.signed:
             x, y = x.astype("float64") - MIDDLE, y.astype("float64") - MIDDLE
+        if self.reflected:
+            import numpy as np
+
+            x, y = (np.pad(plane, 5, mode="reflect") for plane in (x, y))
         return float(terms(x, y, self.window, (self.level,))[0, 0])
 
 
-CONVENTIONS: Mapping[str, Callable[[], ImageMetric]] = {
+BATCHES = (2, 4, 8, 16, 32, 64)
+"""Sizes of a loader's batches that are tried."""
+CONVENTIONS: Mapping[str, Callable[[], Metric]] = {
     "psnr-range2": functools.partial(
         _PSNR,
         "psnr-range2",
@@ -89,6 +132,17 @@ CONVENTIONS: Mapping[str, Callable[[], ImageMetric]] = {
     ),
     "psnr-y": functools.partial(
         _PSNR, "psnr-y", "PSNR of BT.601 luma", "PSNR of the luma alone, as super-resolution reports it", colour="luma"
+    ),
+    **{f"psnr-batches-{size}": functools.partial(_PSNRByBatch, size) for size in BATCHES},
+    "ssim-reflect": functools.partial(
+        _SSIM,
+        "ssim-reflect",
+        "SSIM with windows around every pixel, Gaussian window",
+        "torchmetrics StructuralSimilarityIndexMeasure: the picture reflected at its borders, which count",
+        "gauss11",
+        255.0,
+        False,
+        True,
     ),
     "ssim-gauss-range2": functools.partial(
         _SSIM,
