@@ -6,6 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from vtbench.types.errors import VtbenchError
+from vtbench.types.reduction import TowerView
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -28,6 +31,34 @@ def rest(count: int, chosen: Tensor) -> Tensor:
     left = torch.ones(count, dtype=torch.bool)
     left[chosen.flatten()] = False
     return left.nonzero().flatten()
+
+
+def grid_for(grid: tuple[int, int], budget: int) -> tuple[int, int]:
+    """(height, width) of the grid with the most places, at most `budget`, whose shape is that of `grid` within a factor
+    of 4/3; where none is, of any shape."""
+    height, width = grid
+    fitting = [(h, min(width, budget // h)) for h in range(1, min(height, budget) + 1)]
+
+    def stretch(size: tuple[int, int]) -> float:
+        ratio = size[0] * width / (size[1] * height)
+        return max(ratio, 1 / ratio)
+
+    near = [size for size in fitting if stretch(size) <= 4 / 3 + 1e-9]
+    return max(near or fitting, key=lambda size: (size[0] * size[1], -stretch(size)))
+
+
+def on_grid(view: TowerView, name: str) -> tuple[int, int]:
+    """The grid of a view's tokens; refused where an earlier cut has left them without one."""
+    if view.grid is None:
+        raise VtbenchError(f"{name} needs tokens on a grid, and some of them are gone here: let it act first")
+    return view.grid
+
+
+def pairs(rows: Tensor, tokens: Tensor) -> Tensor:
+    """int64 (E, 2) of two vectors, as `Reduction.sources` has them."""
+    import torch
+
+    return torch.stack([rows, tokens], dim=1)
 
 
 def cosine_distances(x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What every table of reducers must hold beside them: tokens chosen without looking, and plain averages.
+"""What every table of reducers must hold beside them: tokens chosen without looking, plain averages, smaller pictures.
 
 uniform: the centres of equal segments of the raster, as CenterCLIP's token_sparse_sampling
 (mzhaoshuai/CenterCLIP at 886fe73, modules/cluster/cluster_utils.py:136-174).
@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from vtbench.adapters.reducers._selection import grid_for, on_grid, pairs
 from vtbench.adapters.reducers._vit import clip_tower
-from vtbench.types.reduction import ReducerCard
+from vtbench.types.reduction import Needs, Reducer, ReducerCard, Reduction, TowerView
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,16 +59,101 @@ def _whole(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mappin
     }
 
 
+class Full(Reducer):
+    """Nothing is dropped."""
+
+    def reduce(self, view: TowerView, budget: int, seed: int) -> Reduction:
+        import torch
+
+        return Reduction(kept=torch.arange(len(view)), positions="original")
+
+
+class Random(Reducer):
+    """Any tokens, in raster order; `draw` is the number of the throw, so that a spread can be had."""
+
+    def reduce(self, view: TowerView, budget: int, seed: int) -> Reduction:
+        import torch
+
+        # Far from each other, whatever the item's seed is: torch mixes all 64 bits.
+        generator = torch.Generator().manual_seed((seed + 0x9E3779B97F4A7C15 * int(self.options["draw"])) % 2**63)
+        return Reduction(kept=torch.randperm(len(view), generator=generator)[:budget].sort().values)
+
+
+class Uniform(Reducer):
+    def reduce(self, view: TowerView, budget: int, seed: int) -> Reduction:
+        import torch
+
+        return Reduction(kept=torch.tensor(centres(len(view), budget)))
+
+
+class Pooling(Reducer):
+    """To the grid of the most places that the budget allows."""
+
+    needs = Needs(grid=True)
+
+    def reduce(self, view: TowerView, budget: int, seed: int) -> Reduction:
+        import torch
+        from torch.nn.functional import adaptive_avg_pool2d
+
+        height, width = on_grid(view, self.card.name)
+        size = grid_for((height, width), budget)
+        planes = view.features.T.unflatten(1, (height, width))
+        values = adaptive_avg_pool2d(planes, size).flatten(1).T
+        # The windows of adaptive pooling, which overlap where sides do not divide.
+        tokens = torch.arange(height * width).reshape(height, width)
+        edges: list[Any] = []
+        for row in range(values.shape[0]):
+            (top, bottom), (left, right) = (
+                (k * side // count, -(-(k + 1) * side // count))
+                for k, side, count in zip(divmod(row, size[1]), (height, width), size, strict=True)
+            )
+            window = tokens[top:bottom, left:right].flatten()
+            edges.append(pairs(torch.full_like(window, row), window))
+        sources = torch.cat(edges)
+        counts = torch.bincount(sources[:, 0])
+        return Reduction(values=values, sources=sources, weights=1.0 / counts[sources[:, 0]])
+
+
+class Resize(Reducer):
+    """The picture itself, smaller: as many tokens for a tower that does less everywhere."""
+
+    def resized(self, grid: tuple[int, int], budget: int) -> tuple[int, int]:
+        return grid_for(grid, budget)
+
+
 REDUCERS = (
     ReducerCard(
         "full",
         "All tokens of the tower, whose attention and features reducers read",
         ("tower",),
         "select",
+        positions="original",
         licence="Apache-2.0",
         code="https://github.com/huggingface/transformers",
         commit="v5.24.0",
         rules={"tower-attention": _whole},
+        build=Full,
+    ),
+    ReducerCard(
+        "random",
+        "Tokens drawn without looking",
+        ("tower", "vit"),
+        "select",
+        positions="renumbered",
+        knob="count",
+        note="a table shows five draws",
+        build=Random,
+        options={"draw": 0},
+    ),
+    ReducerCard(
+        "resize",
+        "The picture resized to as many tokens",
+        ("input",),
+        "resize",
+        positions="those of the small picture",
+        knob="count",
+        note="the baseline that papers leave out: cheaper in every layer",
+        build=Resize,
     ),
     ReducerCard(
         "uniform",
@@ -79,16 +165,18 @@ REDUCERS = (
         commit="886fe7342956",
         licence="CC-BY-NC-4.0",
         rules={"uniform-sampling": _uniform},
+        build=Uniform,
     ),
     ReducerCard(
         "adaptive-pooling",
         "Adaptive average pooling of the grid",
-        ("tower", "projector"),
+        ("tower", "projector", "vit"),
         "merge",
         knob="height and width",
         code="https://github.com/NIneeeeeem/LangDC",
         commit="b7b598ea8c50",
         licence="CC-BY-4.0",
         rules={"adaptive-pooling": _adaptive},
+        build=Pooling,
     ),
 )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from vtbench.adapters.reducers._selection import cosine_distances, farthest
-from vtbench.types.reduction import ReducerCard
+from vtbench.types.reduction import Reducer, ReducerCard, Reduction, TowerView
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,6 +29,13 @@ def _rule(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping
     return {"selected": selected, "kept": selected.sort().values}
 
 
+class DivPrune(Reducer):
+    def reduce(self, view: TowerView, budget: int, seed: int) -> Reduction:
+        import torch
+
+        return Reduction(kept=torch.tensor(divprune(view.features, budget)).sort().values)
+
+
 REDUCERS = (
     ReducerCard(
         "divprune",
@@ -42,5 +49,6 @@ REDUCERS = (
         code="https://github.com/vbdi/divprune",
         commit="799e2d950aa0",
         rules={"divprune": _rule},
+        build=DivPrune,
     ),
 )

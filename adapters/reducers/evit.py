@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
 
-from vtbench.adapters.reducers._selection import best, rest
-from vtbench.types.reduction import ReducerCard
+from vtbench.adapters.reducers._selection import best, pairs, rest
+from vtbench.types.reduction import Cut, Needs, Reducer, ReducerCard, Reduction, TowerView
 
 
 def _block(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -45,7 +46,7 @@ def _block(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mappin
     return out | {"y": x + dense("mlp.fc2", hidden)}
 
 
-def keep_rate(at: int, epoch: int, warm: int, last: int, each: int, base: float, top: float = 1.0) -> float:
+def keep_rate(at: int, epoch: int, warm: int, last: int, each: int, base: float, *, top: float = 1.0) -> float:
     """The training's keep rate at iteration `at`: 1 in the first `warm` epochs, `base` from epoch `last` on, a cosine
     from `top` between; `each`: iterations an epoch."""
     if epoch < warm:
@@ -58,7 +59,37 @@ def keep_rate(at: int, epoch: int, warm: int, last: int, each: int, base: float,
 
 def _rates(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping[str, Any]) -> Mapping[str, Any]:
     names = ("iters", "epoch", "warmup_epochs", "total_epochs", "iters_per_epoch", "base_keep_rate")
-    return {"cases": [keep_rate(*(case[n] for n in names), case.get("max_keep_rate", 1.0)) for case in params["cases"]]}
+    return {
+        "cases": [keep_rate(*(case[n] for n in names), top=case.get("max_keep_rate", 1.0)) for case in params["cases"]]
+    }
+
+
+class EViT(Reducer):
+    """In three blocks (3, 6 and 9 of 12) by the same rate each; fuse: one of the tokens is the dropped ones' sum."""
+
+    needs = Needs(rows=(-1,), cls=True)
+    inside = True
+
+    def schedule(self, depth: int, n: int, budget: int) -> list[tuple[int, Cut]]:
+        blocks = sorted({min(depth - 1, depth * k // 4) for k in (1, 2, 3)})
+        targets = [max(budget, round(n * (budget / n) ** (k / len(blocks)))) for k in range(1, len(blocks) + 1)]
+        return [(block, functools.partial(self._cut, count)) for block, count in zip(blocks, targets, strict=True)]
+
+    def _cut(self, count: int, view: TowerView) -> Reduction:
+        import torch
+
+        row, fuse = view.image(view.rows[-1]).mean(dim=0), bool(self.options["fuse"])
+        if count >= len(view):
+            return Reduction(kept=torch.arange(len(view)), positions="original")
+        kept = best(row, count - fuse)
+        if not fuse:
+            return Reduction(kept=kept, positions="none")
+        dropped = rest(len(view), kept)
+        fused = (view.features[dropped] * row[dropped][:, None]).sum(dim=0, keepdim=True)
+        places = torch.cat([kept, torch.tensor([-1])])
+        sources = torch.cat([pairs(torch.arange(len(kept)), kept), pairs(torch.full_like(dropped, len(kept)), dropped)])
+        weights = torch.cat([torch.ones(len(kept)), row[dropped]])
+        return Reduction(places, torch.cat([view.features[kept], fused]), sources, weights, positions="none")
 
 
 REDUCERS = (
@@ -76,5 +107,7 @@ REDUCERS = (
         commit="5ca95a7cf4a8",
         note="works untrained as well; with fusing, one more token holds the weighted sum of the dropped ones",
         rules={"evit": _block, "evit-schedule": _rates},
+        build=EViT,
+        options={"fuse": True},
     ),
 )

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from vtbench.adapters.reducers._selection import best, in_place
-from vtbench.types.reduction import ReducerCard
+from vtbench.types.reduction import Needs, Reducer, ReducerCard, Reduction, TowerView
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,6 +53,21 @@ def _vispruner(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Ma
     return {"kept": torch.stack(kept)}
 
 
+class FasterVLM(Reducer):
+    needs = Needs(rows=(-2,), cls=True)
+
+    def reduce(self, view: TowerView, budget: int, seed: int) -> Reduction:
+        return Reduction(kept=in_place(best(view.image(view.rows[-2]).mean(dim=0), budget)))
+
+
+class VisPruner(Reducer):
+    needs = Needs(rows=(-2,), cls=True)
+
+    def reduce(self, view: TowerView, budget: int, seed: int) -> Reduction:
+        attention = view.image(view.rows[-2]).mean(dim=0)
+        return Reduction(kept=vispruner(attention, view.features, budget, float(self.options["important"])))
+
+
 REDUCERS = (
     ReducerCard(
         "fastervlm",
@@ -66,6 +81,7 @@ REDUCERS = (
         code="https://github.com/Theia-4869/FasterVLM",
         commit="f5d5f12037e1",
         rules={"fastervlm": _fastervlm},
+        build=FasterVLM,
     ),
     ReducerCard(
         "vispruner",
@@ -79,5 +95,7 @@ REDUCERS = (
         code="https://github.com/Theia-4869/VisPruner",
         commit="aefa01adc7c7",
         rules={"vispruner": _vispruner},
+        build=VisPruner,
+        options={"important": 0.5},
     ),
 )

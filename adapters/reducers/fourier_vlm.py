@@ -7,7 +7,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from vtbench.types.reduction import ReducerCard
+from vtbench.adapters.reducers._selection import grid_for, on_grid
+from vtbench.types.reduction import Needs, Reducer, ReducerCard, Reduction, TowerView
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,6 +57,17 @@ def _rule(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping
     return {"tokens": low_block(x, (h, w), (rh, rw), params["norm"]), "tokens_from_bf16": from_bf16}
 
 
+class FourierVLM(Reducer):
+    """The budget is a grid of the most places that it allows; norm: "ortho", or "none"."""
+
+    needs = Needs(grid=True)
+
+    def reduce(self, view: TowerView, budget: int, seed: int) -> Reduction:
+        grid = on_grid(view, self.card.name)
+        norm = None if self.options["norm"] == "none" else str(self.options["norm"])
+        return Reduction(values=low_block(view.features[None], grid, grid_for(grid, budget), norm)[0], positions="none")
+
+
 REDUCERS = (
     ReducerCard(
         "fourier-vlm",
@@ -69,5 +81,7 @@ REDUCERS = (
         commit="45ab4048753a",
         deviates="values grow with the change of size (2.0 at 24 x 24 to 12 x 12); upstream takes 16-bit input only",
         rules={"fourier-vlm": _rule},
+        build=FourierVLM,
+        options={"norm": "ortho"},
     ),
 )

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from vtbench.adapters.reducers._selection import best
+from vtbench.adapters.reducers._selection import best, on_grid
 from vtbench.adapters.reducers._vit import clip_tower
 from vtbench.types.errors import VtbenchError
-from vtbench.types.reduction import ReducerCard
+from vtbench.types.reduction import Needs, Reducer, ReducerCard, Reduction, TowerView
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,6 +71,21 @@ def _from_pixels(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: 
     return {"kept": hiprune(middle, deep, params["retention"], params["alpha"], width)[0][None]}
 
 
+class HiPrune(Reducer):
+    """LLaVA's form; the object layer counts from 1, as upstream does."""
+
+    def __init__(self, card: ReducerCard, options: Mapping[str, Any] | None = None) -> None:
+        super().__init__(card, options)
+        self.middle = int(self.options["object_layer"]) - 1
+        self.needs = Needs(received=(self.middle, -2), grid=True)
+
+    def reduce(self, view: TowerView, budget: int, seed: int) -> Reduction:
+        middle, deep = (view.image(view.received[layer]) for layer in (self.middle, -2))
+        width = on_grid(view, self.card.name)[1]
+        kept, _ = hiprune(middle, deep, budget, float(self.options["alpha"]), width)
+        return Reduction(kept=kept)
+
+
 REDUCERS = (
     ReducerCard(
         "hiprune",
@@ -86,5 +101,7 @@ REDUCERS = (
         deviates="neighbours wrap from row to row; on Qwen anchors can be chosen twice, so that fewer tokens remain "
         "than were asked for (24 of 27 in a fixture); a batch reads its first row",
         rules={"hiprune": _llava, "hiprune-qwen": _qwen, "tower-hiprune": _from_pixels},
+        build=HiPrune,
+        options={"alpha": 0.1, "object_layer": 9},
     ),
 )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from vtbench.adapters.reducers._selection import best, in_place
 from vtbench.adapters.reducers._vit import clip_tower
 from vtbench.types.errors import VtbenchError
-from vtbench.types.reduction import ReducerCard
+from vtbench.types.reduction import Needs, Reducer, ReducerCard, Reduction, TowerView
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -88,6 +88,15 @@ def _from_pixels(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: 
     return {"kept": _llava({"attn_cls": attention}, params, weights)["kept"][None]}
 
 
+class HiRED(Reducer):
+    """LLaVA-1.5's form, of one picture without tiles."""
+
+    needs = Needs(rows=(-2,), cls=True)
+
+    def reduce(self, view: TowerView, budget: int, seed: int) -> Reduction:
+        return Reduction(kept=in_place(best(view.image(view.rows[-2]).sum(dim=0), budget)))
+
+
 REDUCERS = (
     ReducerCard(
         "hired",
@@ -103,5 +112,6 @@ REDUCERS = (
         deviates="the map of the whole picture is cut into runs of the raster, not into the tiles' blocks; truncation "
         "spends less than the budget; LLaVA-1.5's form reads the first picture of a batch",
         rules={"hired": _next, "hired-llava": _llava, "tower-hired": _from_pixels},
+        build=HiRED,
     ),
 )

@@ -7,7 +7,9 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from vtbench.types.reduction import ReducerCard
+from vtbench.adapters.reducers._selection import on_grid, pairs
+from vtbench.types.errors import VtbenchError
+from vtbench.types.reduction import Needs, Reducer, ReducerCard, Reduction, TowerView
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +29,27 @@ def _rule(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping
     return {f"tokens_{scale}": nested(inputs["x"], scale) for scale in params["scales"]}
 
 
+class M3(Reducer):
+    """The operator; what M3 gains by training is in its own checkpoints."""
+
+    needs = Needs(grid=True)
+
+    def reduce(self, view: TowerView, budget: int, seed: int) -> Reduction:
+        import torch
+
+        height, width = on_grid(view, self.card.name)
+        if height != width:
+            raise VtbenchError(f"M3 pools square grids, and this one is {height} x {width}: take adaptive-pooling")
+        window = int(math.sqrt(height * width / budget))
+        values = nested(view.features[None], budget)[0]
+        side = height // window
+        tokens = torch.arange(height * width)
+        row, column = tokens // width // window, tokens % width // window
+        inside = (row < side) & (column < side)
+        sources = pairs((row * side + column)[inside], tokens[inside])
+        return Reduction(values=values, sources=sources, weights=torch.full((len(sources),), window**-2.0))
+
+
 REDUCERS = (
     ReducerCard(
         "m3",
@@ -40,5 +63,6 @@ REDUCERS = (
         code="https://github.com/mu-cai/matryoshka-mm",
         commit="ec30cd37f549",
         rules={"m3": _rule},
+        build=M3,
     ),
 )

@@ -7,9 +7,9 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from vtbench.adapters.reducers._selection import best, rest
+from vtbench.adapters.reducers._selection import best, pairs, rest
 from vtbench.types.errors import VtbenchError
-from vtbench.types.reduction import ReducerCard
+from vtbench.types.reduction import Needs, Reducer, ReducerCard, Reduction, TowerView
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +27,18 @@ def outliers(attention: Tensor) -> float:
     return float((values > high + 1.5 * (high - low)).mean())
 
 
+def chosen(attention: Tensor, keys: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """(the most attended tokens (count,), of each the others with the most similar keys (count, ALIKE))."""
+    import torch
+    from torch.nn.functional import normalize
+
+    kept = best(attention, count)
+    unit = normalize(keys, dim=-1)
+    likeness = unit[kept] @ unit.T
+    likeness[torch.arange(count), kept] = -math.inf
+    return kept, best(likeness, ALIKE)
+
+
 def prumerge(attention: Tensor, keys: Tensor, hidden: Tensor, count: int) -> Tensor:
     """(count + 1, C) of one image without its CLS token: kept tokens by falling attention, then the dropped ones' sum.
 
@@ -34,16 +46,11 @@ def prumerge(attention: Tensor, keys: Tensor, hidden: Tensor, count: int) -> Ten
     their attention; nothing is normalised.
     """
     import torch
-    from torch.nn.functional import normalize
 
     if len(hidden) <= ALIKE:
         raise VtbenchError(f"PruMerge adds the {ALIKE} most similar tokens to each: {len(hidden)} tokens are too few")
-    kept = best(attention, count)
+    kept, near = chosen(attention, keys, count)
     dropped = rest(len(hidden), kept)
-    unit = normalize(keys, dim=-1)
-    likeness = unit[kept] @ unit.T
-    likeness[torch.arange(count), kept] = -math.inf
-    near = best(likeness, ALIKE)
     added = (hidden[near] * attention[near][..., None]).sum(dim=1)
     left = (hidden[dropped] * attention[dropped][:, None]).sum(dim=0, keepdim=True)
     return torch.cat([hidden[kept] + added, left])
@@ -61,6 +68,30 @@ def _rule(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping
     return {"cls_attn": attention, "tokens": torch.stack([prumerge(a, b, h, count) for a, b, h in each])}
 
 
+class PruMerge(Reducer):
+    """adaptive: the number of outliers decides, as upstream does it, of this one picture; else the budget."""
+
+    needs = Needs(queries=(-1,), keys=(-1,), cls=True)
+
+    def reduce(self, view: TowerView, budget: int, seed: int) -> Reduction:
+        import torch
+
+        q, k = view.queries[-1], view.keys[-1]
+        attention = view.image(torch.softmax(q[0] @ k.T / math.sqrt(q.shape[-1]), dim=-1))
+        keys, count = view.image_rows(k), budget - 1
+        if self.options["adaptive"]:
+            count = int(len(view) * outliers(attention))
+        values = prumerge(attention, keys, view.features, count)
+        kept, near = chosen(attention, keys, count)
+        dropped = rest(len(view), kept)
+        rows = torch.arange(count)
+        edges = [pairs(rows, kept), pairs(rows.repeat_interleave(ALIKE), near.flatten())]
+        sources = torch.cat([*edges, pairs(torch.full_like(dropped, count), dropped)])
+        # A kept token stands for itself before it stands in another's sum.
+        weights = torch.cat([torch.full((count,), math.inf), attention[near.flatten()], attention[dropped]])
+        return Reduction(torch.cat([kept, torch.tensor([-1])]), values, sources, weights)
+
+
 REDUCERS = (
     ReducerCard(
         "prumerge",
@@ -76,5 +107,7 @@ REDUCERS = (
         deviates="attention is not split into heads; the adaptive ratio is taken over a whole batch, so that a row "
         "here is of one picture",
         rules={"prumerge": _rule},
+        build=PruMerge,
+        options={"adaptive": False},
     ),
 )

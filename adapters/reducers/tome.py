@@ -3,13 +3,15 @@ tome/utils.py:80-105)."""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from vtbench.adapters.reducers._layers import attend, dense, mlp, norm
+from vtbench.adapters.reducers._selection import pairs
 from vtbench.adapters.reducers._vit import picture
-from vtbench.types.reduction import ReducerCard
+from vtbench.types.reduction import Cut, Needs, Reducer, ReducerCard, Reduction, TowerView
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -159,6 +161,41 @@ def _vit(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping[
     return {"logits_full": full, "logits_reduced": reduced, "source": source.to(torch.uint8), "sizes": sizes}
 
 
+class ToMe(Reducer):
+    """As many tokens merge in every block as the budget asks for, or `r`; attention is proportional to sizes."""
+
+    needs = Needs(keys=(-1,))
+    inside = True
+    proportional = True
+
+    def schedule(self, depth: int, n: int, budget: int) -> list[tuple[int, Cut]]:
+        left, now, out = n - budget, n, []
+        for block in range(depth):
+            r = int(self.options["r"]) or -(-left // (depth - block))
+            r = min(r, now // 2)
+            out.append((block, functools.partial(self._cut, r)))
+            left, now = left - r, now - r
+        return [(block, cut) for block, cut in out if cut.args[0] > 0]
+
+    def _cut(self, r: int, view: TowerView) -> Reduction:
+        import torch
+
+        cls = view.prefix > 0
+        keys = view.keys[-1].unflatten(-1, (view.heads, -1)).mean(dim=1)
+        # Registers neither merge nor are merged into.
+        metric = torch.cat([keys[:1], view.image_rows(keys)]) if cls else view.image_rows(keys)
+        rows, _, count = matching(metric, r, cls=cls)
+        rows, count = (rows[1:] - 1, count - 1) if cls else (rows, count)
+        sizes = torch.ones(len(view)) if view.sizes is None else view.sizes
+        values, total = merged(view.features, sizes.to(view.features)[:, None], rows, count)
+        return Reduction(
+            values=values,
+            sources=pairs(rows, torch.arange(len(view))),
+            weights=sizes / total[:, 0][rows],
+            positions="none",
+        )
+
+
 REDUCERS = (
     ReducerCard(
         "tome",
@@ -172,5 +209,7 @@ REDUCERS = (
         code="https://github.com/facebookresearch/ToMe",
         commit="af95e4b1befa",
         rules={"tome": _soft, "tome-kth": _kth, "tome-schedule": _schedules, "tome-vit": _vit},
+        build=ToMe,
+        options={"r": 0},
     ),
 )

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from vtbench.adapters.reducers._selection import best, in_place, rest
+from vtbench.adapters.reducers._selection import best, in_place, pairs, rest
 from vtbench.adapters.reducers._vit import clip_tower
-from vtbench.types.reduction import ReducerCard
+from vtbench.types.reduction import Needs, Reducer, ReducerCard, Reduction, TowerView
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,22 +22,62 @@ def visionzip(attention: Tensor, hidden: Tensor, keys: Tensor, dominant: int, co
     A contextual token is a target's hidden state plus the mean of those assigned to it (the target not among them).
     """
     import torch
-    from torch.nn.functional import normalize
 
     chosen = best(attention.sum(dim=0)[1:], dominant)
     kept = in_place(chosen)
     others = rest(len(hidden) - 1, kept) + 1
-    step = max(1, len(others) // contextual) if contextual else len(others)
-    targets = torch.arange(0, len(others), step)[:contextual]
     rows = [hidden[:1], hidden[kept + 1]]
     if contextual:
-        unit = normalize(keys[others], dim=-1)
-        assigned = rest(len(others), targets)
-        nearest = (unit[assigned] @ unit[targets].T).argmax(dim=-1)
+        targets, assigned, nearest = assignment(keys[others], contextual)
         share = torch.nn.functional.one_hot(nearest, len(targets)).to(hidden.dtype)
         mean = share.T @ hidden[others[assigned]] / share.sum(dim=0).clamp(min=1)[:, None]
         rows.append(hidden[others[targets]] + mean)
     return torch.cat(rows), chosen
+
+
+def assignment(keys: Tensor, contextual: int) -> tuple[Tensor, Tensor, Tensor]:
+    """(targets, the others, the target of each) of the tokens that are not dominant, by the cosine of their keys."""
+    import torch
+    from torch.nn.functional import normalize
+
+    step = max(1, len(keys) // contextual)
+    targets = torch.arange(0, len(keys), step)[:contextual]
+    unit = normalize(keys, dim=-1)
+    assigned = rest(len(keys), targets)
+    return targets, assigned, (unit[assigned] @ unit[targets].T).argmax(dim=-1)
+
+
+class VisionZip(Reducer):
+    """`share` of the tokens are contextual: 30 of 192, 20 of 128, 10 of 64, as upstream has them."""
+
+    needs = Needs(rows=(-2,), keys=(-2,), cls=True)
+
+    def reduce(self, view: TowerView, budget: int, seed: int) -> Reduction:
+        import torch
+
+        contextual = min(round(budget * float(self.options["share"])), budget - 1)
+        dominant = budget - 1 - contextual
+        attention, keys = view.rows[-2], view.keys[-2].unflatten(-1, (view.heads, -1)).mean(dim=1)
+        row = torch.cat([attention[:, :1], view.image(attention)], dim=1)
+        own = torch.cat([keys[:1], view.image_rows(keys)])
+        assert view.lead is not None
+        hidden = torch.cat([view.lead[:1], view.features])
+        values, chosen = visionzip(row, hidden, own, dominant, contextual)
+        kept = in_place(chosen)
+        others = rest(len(view), kept)
+        places, edges = [torch.tensor([-1]), kept], [pairs(torch.arange(len(kept)) + 1, kept)]
+        weights = [torch.ones(len(kept))]
+        if contextual:
+            targets, assigned, nearest = assignment(own[1:][others], contextual)
+            first = 1 + len(kept)
+            count = torch.bincount(nearest, minlength=len(targets)).clamp(min=1)
+            places.append(others[targets])
+            edges += [
+                pairs(torch.arange(len(targets)) + first, others[targets]),
+                pairs(nearest + first, others[assigned]),
+            ]
+            weights += [torch.ones(len(targets)), 1.0 / count[nearest]]
+        return Reduction(torch.cat(places), values, torch.cat(edges), torch.cat(weights))
 
 
 def _rule(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -74,5 +114,7 @@ REDUCERS = (
         note="upstream's number of dominant tokens counts the CLS token, which goes on as well; a fine-tuned projector "
         "exists and is another system",
         rules={"visionzip": _rule, "tower-visionzip": _from_pixels},
+        build=VisionZip,
+        options={"share": 10 / 64},
     ),
 )

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from vtbench.adapters.reducers._selection import best, in_place, rest
+from vtbench.adapters.reducers._selection import best, in_place, on_grid, pairs, rest
 from vtbench.adapters.reducers._vit import clip_tower
 from vtbench.adapters.reducers.pyramiddrop import ranked_by_the_last_token
-from vtbench.types.reduction import ReducerCard
+from vtbench.types.errors import VtbenchError
+from vtbench.types.reduction import Needs, Reducer, ReducerCard, Reduction, TowerView
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,16 +38,23 @@ def vscan(shallow: Tensor, deep: Tensor, keep: int, grid: tuple[int, int], windo
     return torch.unique(torch.cat([local, best(left, keep - int(keep * ratio))]))
 
 
+def nearest(x: Tensor, kept: Tensor) -> Tensor:
+    """Which kept token each dropped one is most like, by the cosine."""
+    from torch.nn.functional import normalize
+
+    unit = normalize(x, dim=-1)
+    return (unit[rest(len(x), kept)] @ unit[kept].T).argmax(dim=-1)
+
+
 def merged(x: Tensor, kept: Tensor) -> Tensor:
     """(kept, C): every dropped token goes to the kept one of the greatest cosine; the mean of all, x (N, C)."""
     import torch
-    from torch.nn.functional import normalize, one_hot
+    from torch.nn.functional import one_hot
 
     dropped = rest(len(x), kept)
     if not len(dropped):
         return x[kept]
-    unit = normalize(x, dim=-1)
-    share = one_hot((unit[dropped] @ unit[kept].T).argmax(dim=-1), len(kept)).to(x.dtype)
+    share = one_hot(nearest(x, kept), len(kept)).to(x.dtype)
     total: torch.Tensor = (x[kept] + share.T @ x[dropped]) / (1 + share.sum(dim=0))[:, None]
     return total
 
@@ -70,6 +78,32 @@ def _from_pixels(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: 
     return {"kept": kept[None], "tokens": merged(tower.hidden[-2][1:], kept)[None]}
 
 
+class VScan(Reducer):
+    """The first stage. window: side of the windows of the local scan, 0 for a quarter of the grid's (6 of 24)."""
+
+    def __init__(self, card: ReducerCard, options: Mapping[str, Any] | None = None) -> None:
+        super().__init__(card, options)
+        self.shallow = int(self.options["shallow_layer"])
+        self.needs = Needs(rows=(self.shallow, -2), grid=True, cls=True)
+
+    def reduce(self, view: TowerView, budget: int, seed: int) -> Reduction:
+        import torch
+
+        grid = on_grid(view, self.card.name)
+        window = int(self.options["window"]) or min(grid) // 4
+        if not 1 <= window <= min(grid):
+            raise VtbenchError(f"VScan: windows of {window} on a grid of {grid[0]} x {grid[1]}: give another window")
+        shallow, deep = (view.image(view.rows[layer]).mean(dim=0) for layer in (self.shallow, -2))
+        kept = vscan(shallow, deep, budget, grid, window, float(self.options["local"]))
+        dropped = rest(len(view), kept)
+        row = nearest(view.features, kept)
+        sources = torch.cat([pairs(torch.arange(len(kept)), kept), pairs(row, dropped)])
+        weights = 1.0 / torch.bincount(sources[:, 0], minlength=len(kept))[sources[:, 0]]
+        left = tuple(side % window for side in grid)
+        said = (f"windows of {window} leave {left[0]} rows and {left[1]} columns out of the local scan",)
+        return Reduction(kept, merged(view.features, kept), sources, weights, fallbacks=said if any(left) else ())
+
+
 REDUCERS = (
     ReducerCard(
         "vscan",
@@ -85,5 +119,7 @@ REDUCERS = (
         note="the first stage does not read the question, the second does",
         deviates="windows get equal whole shares, so that fewer tokens than asked for remain (98 of 100)",
         rules={"vscan-vit": _tower, "vscan-llm": ranked_by_the_last_token, "tower-vscan": _from_pixels},
+        build=VScan,
+        options={"local": 0.5, "window": 0, "shallow_layer": 5},
     ),
 )

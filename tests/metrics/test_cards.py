@@ -9,10 +9,12 @@ from vtbench.metrics import detail
 
 SHARES = ("edge-f1", "haarpsi", "ms-ssim", "coverage-k5", "word-accuracy", "quote-exact", "quote-word-accuracy")
 SHARES = (*SHARES, "precision-", "recall-", "ned", "quote-ned", "ocr-empty", "ocr-overlong")
+SHARES = (*SHARES, "agreement", "accuracy", "flips-", "knn-", "linear-cka", "dense-nearest")
 BOUNDS = {
     **dict.fromkeys(SHARES, (0, 1)),
     # A correlation, or a cosine: also of what is turned round.
     **dict.fromkeys(("ssim", "clip-sim", "dino-sim", "coherent-gain"), (-1, 1)),
+    **dict.fromkeys(("centred-cosine", "coverage", "dense-correlation"), (-1, 1)),
     # One band may come back stronger than it was.
     "coherent-gain": (None, None),
     # As bytes are from 0 to 255.

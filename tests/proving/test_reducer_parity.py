@@ -100,8 +100,10 @@ def test_reducers_are_listed_with_what_is_known() -> None:
     assert by_name["fastv"]["query_aware"] is True
     assert by_name["pvc"]["state"] == "no code"
     for name, card in registry.reducers().items():
-        assert bool(card.rules) != bool(card.no_code), name
-        assert card.code or card.no_code, name
+        # What is nobody's method (tokens drawn without looking, a smaller picture) has no upstream, and says so.
+        own = name in ("random", "resize")
+        assert bool(card.rules) != bool(card.no_code or own), name
+        assert card.code or card.no_code or own, name
         assert not card.code or card.commit or card.no_code, name
 
 

@@ -21,8 +21,8 @@ from vtbench.cli.options import (
     JsonFile,
     MetricNames,
     MetricWeights,
-    Models,
     Option,
+    OptionalModels,
     Prefix,
     Ray,
     Readers,
@@ -30,10 +30,13 @@ from vtbench.cli.options import (
     TokenizerCheckpoint,
     Workers,
     accept,
+    counts_of,
     known,
     listed,
+    models_of,
     names_of,
     options_of,
+    reducers_of,
     shard_of,
     single,
     use_readers,
@@ -83,12 +86,31 @@ Config = Annotated[
         help="Options from a file, by their names here; a run's folder repeats it. What is typed beside comes first.",
     ),
 ]
+Reducers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--reducer",
+        metavar="NAME",
+        help="In place of models: a reducer of visual tokens, or all-baselines; may be repeated.",
+    ),
+]
+TowerSpec = Annotated[
+    str | None,
+    typer.Option(metavar="DIR|HUB_ID", help="Whose tokens are dropped: CLIP, SigLIP, DINOv2, ViT."),
+]
+Keep = Annotated[str | None, typer.Option(metavar="N[,N2…]", help="Tokens of a picture that go on; one run each.")]
+Baselines = Annotated[
+    bool,
+    typer.Option(
+        "--baselines/--no-baselines", help="Beside a reducer also full, random (5 draws), uniform, pooling, resize."
+    ),
+]
 PerPrompt = Annotated[int | None, typer.Option("--n", help="For generators: images for each prompt or class.")]
 
 
 def evaluate(
     ctx: typer.Context,
-    models: Models,
+    models: OptionalModels = None,
     config: Config = None,
     task: Tasks = None,
     images: Images = None,
@@ -117,9 +139,13 @@ def evaluate(
     json_file: JsonFile = None,
     ray: Ray = None,
     workers: Workers = None,
+    reducer: Reducers = None,
+    tower: TowerSpec = None,
+    keep: Keep = None,
+    baselines: Baselines = True,
 ) -> None:
-    """Evaluate tokenizers on images; prints the scores and where the results are."""
-    known(models)
+    """Evaluate tokenizers on images, or reducers of visual tokens; prints the scores and where the results are."""
+    models = models_of(models, otherwise=reducer or keep)
     from vtbench.running.request import Request
 
     # Options that are called as in a request go into it as they are.
@@ -136,6 +162,8 @@ def evaluate(
         "command": command_line(),
         "prompts": suite,
         "per_prompt": n,
+        "reducers": reducers_of(reducer),
+        "keep": counts_of(keep),
     }
     request = Request(**choices)
     _report(_measured(request), out, as_json, json_file)

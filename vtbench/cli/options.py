@@ -15,6 +15,10 @@ from vtbench.types.errors import VtbenchError
 Models = Annotated[
     list[str], typer.Argument(help="A registered name, path/to/file.py@name, or folder:DIR.", show_default=False)
 ]
+OptionalModels = Annotated[
+    list[str] | None,
+    typer.Argument(help="A registered name, path/to/file.py@name, or folder:DIR.", show_default=False),
+]
 Option = Annotated[
     list[str] | None,
     typer.Option(
@@ -111,6 +115,20 @@ def listed(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
+def counts_of(text: str | None) -> list[int]:
+    """--keep as numbers, each once."""
+    words = listed(text or "")
+    wrong = [word for word in words if not word.isdecimal() or len(word) > 9]
+    if wrong or (text is not None and not words):
+        raise VtbenchError(f"--keep {text!r} is no list of numbers of tokens: give them with commas, as in 192,128,64")
+    return list(dict.fromkeys(map(int, words)))
+
+
+def reducers_of(texts: list[str] | None) -> list[str]:
+    """--reducer, given once or several times, with commas or without."""
+    return list(dict.fromkeys(name for text in texts or () for name in listed(text)))
+
+
 def names_of(text: str | None) -> list[str] | None:
     """--metrics as names; None: the verb's own choice."""
     return listed(text) if text else None
@@ -149,6 +167,14 @@ def known(models: list[str]) -> None:
     for name in models:
         if name and not re.search(r"[:@/\\]", name):
             registry.model(name)
+
+
+def models_of(models: list[str] | None, *, otherwise: object) -> list[str]:
+    """The models, each known; refused where there are none and nothing is asked for in their place."""
+    if not models and not otherwise:
+        raise VtbenchError("nothing to evaluate: name a model (`vtbench list models`), or give --reducer and --tower")
+    known(models or [])
+    return list(models or ())
 
 
 def use_weights(texts: list[str] | None) -> None:

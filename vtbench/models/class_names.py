@@ -42,8 +42,6 @@ class Classes:
     """
 
     def __init__(self, stated: Sequence[str] | None, texts: tuple[Any, Path] | None, prompts: str) -> None:
-        if prompts not in PROMPTS:
-            raise VtbenchError(f"--option prompts={prompts}{near(prompts, PROMPTS)}: give one of {', '.join(PROMPTS)}")
         self.stated, self._model, self.prompts = stated, texts, prompts
         self._numbers: dict[str, int] = {}
         self._features: torch.Tensor | None = None

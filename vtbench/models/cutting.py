@@ -129,6 +129,7 @@ class Cuts:
     schedules: Sequence[Mapping[int, Cut]]
     seeds: Sequence[int]
     pictures: Sequence[Tensor]
+    heads: int = 1
 
     @property
     def needs(self) -> Needs:
@@ -214,6 +215,7 @@ def _cut(flow: Flow, sight: Sight | None, cuts: Cuts, image: int, number: int) -
         lead=at_hand(flow.x[: flow.prefix]),
         sizes=flow.sizes,
         pixels=cuts.pictures[image] if needs.pixels else None,
+        heads=cuts.heads,
         seed=cuts.seeds[image],
         layer=number,
         **({} if sight is None else sight.fields()),

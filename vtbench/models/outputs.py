@@ -11,6 +11,7 @@ from vtbench.images.rounding import extremes
 from vtbench.types.adapter import Prompt
 from vtbench.types.cards import Kind
 from vtbench.types.errors import VtbenchError
+from vtbench.types.reading import Reading
 from vtbench.types.tokens import Bitstream, Codes, Latents, Tokens, counted
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ class Output:
     kind: Kind | None = None
     cost: Mapping[str, float] = field(default_factory=dict)
     no_pixels: str | None = None
+    reading: Reading | None = None
+    """What a model understands of the pictures, of a system that drops tokens instead of giving pictures."""
 
     @property
     def without_picture(self) -> Mapping[int, str]:

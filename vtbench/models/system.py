@@ -43,6 +43,9 @@ class System(ABC):
     opened: Opened | None = None
     """What it opens while it works, of somebody's own code."""
 
+    dim: int | None = None
+    """How many features it pools of a picture, where it reads pictures; None where it does not."""
+
     @abstractmethod
     def produce(
         self, images: torch.Tensor, seeds: Sequence[int], items: Sequence[Item], *, count_macs: bool = False

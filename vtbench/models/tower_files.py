@@ -138,7 +138,8 @@ def _check_sizes(config: Mapping[str, Any], path: Path) -> None:
     for part in parts:
         for name, most in MOST.items():
             value = part.get(name)
-            if isinstance(value, bool) or not isinstance(value, int | None) or (value is not None and value > most):
+            numbers = value if isinstance(value, list) else [] if value is None else [value]
+            if any(isinstance(n, bool) or not isinstance(n, int) or n > most for n in numbers):
                 raise VtbenchError(f"{path / 'config.json'} states {name} {value!r}: wanted a number up to {most}")
 
 
@@ -155,6 +156,16 @@ def library() -> Any:
             f"installed: pip install 'transformers>={MAJOR},<{MAJOR + 1}'"
         )
     return transformers
+
+
+def configuration(files: ModelFiles, cls: Any) -> Any:
+    """The configuration as an object of its class, which refuses what it does not know."""
+    try:
+        return cls.from_dict(dict(files.config))
+    except RAISED as bad:
+        raise VtbenchError(
+            f"{files.folder / 'config.json'} is no configuration of such a model ({cause(bad)})"
+        ) from bad
 
 
 def build(files: ModelFiles, cls: Any, config: Any, dtype: str, attention: str, **more: Any) -> tuple[Any, list[str]]:
@@ -176,6 +187,8 @@ def build(files: ModelFiles, cls: Any, config: Any, dtype: str, attention: str, 
             dtype=getattr(torch, dtype),
             attn_implementation=attention,
             output_loading_info=True,
+            # So that it is listed below, instead of a table for a terminal.
+            ignore_mismatched_sizes=True,
             **more,
         )
     except RAISED as bad:
@@ -183,10 +196,13 @@ def build(files: ModelFiles, cls: Any, config: Any, dtype: str, attention: str, 
             f"{files.folder} cannot be loaded as {cls.__name__} ({cause(bad)}): its config.json and its weights do not "
             "belong together"
         ) from bad
-    lacking = sorted({*info["missing_keys"], *(one[0] for one in info.get("mismatched_keys", ()))})
-    if lacking:
-        raise VtbenchError(
-            f"{files.folder} lacks {lacking[0]}{f' and {len(lacking) - 1} more' if len(lacking) > 1 else ''} of "
-            f"{cls.__name__}: its config.json and its weights do not belong together"
-        )
+    lacking = sorted(info["missing_keys"])
+    other = sorted(str(one[0]) for one in info.get("mismatched_keys", ()))
+    for names, what in ((lacking, "lacks"), (other, "holds in another shape than its config.json says")):
+        if names:
+            more_of_them = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise VtbenchError(
+                f"{files.folder} {what} {names[0]}{more_of_them} of {cls.__name__}: its config.json and its weights do "
+                "not belong together"
+            )
     return network.eval().requires_grad_(False), sorted(info["unexpected_keys"])

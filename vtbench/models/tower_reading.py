@@ -117,6 +117,7 @@ class TowerSubject(Subject):
             [dict(schedule(point, len(tower.blocks), tower.tokens)) for _ in seeds],
             seeds,
             [picture.float() / 255 for picture in pictures],
+            tower.blocks.heads,
         )
         flows = started(tower.embedded(tower.pixels(pictures)), tower.prefix, done.grid)
         return _finished(tower, cut_through(tower.blocks, flows, cuts))

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from vtbench.models.attach import ARCHITECTURES, DEFAULT, PATCH_READERS, Architecture, Blocks, part
-from vtbench.models.class_names import Classes
+from vtbench.models.class_names import PROMPTS, Classes
 from vtbench.models.cutting import Sight, at_hand, whole
 from vtbench.models.devices import check_device
-from vtbench.models.tower_files import ModelFiles, build, library
+from vtbench.models.tower_files import ModelFiles, build, configuration, library
 from vtbench.models.tower_pixels import preparation
 from vtbench.types.errors import VtbenchError, near
 from vtbench.types.reduction import Needs, TowerView
@@ -43,11 +43,11 @@ class Tower:
     def __init__(self, files: ModelFiles, device: str, dtype: str, options: Mapping[str, Any]) -> None:
         """Raises VtbenchError where the files are no tower of ours."""
         check_device(device, dtype)
-        self.options = _checked({**OPTIONS, **options})
+        self.options = checked_options({**OPTIONS, **options})
         self.device, self.dtype, self.files, self.name = device, dtype, files, files.name
         transformers = library()
         self.class_name, self.architecture = _architecture(files)
-        config = getattr(transformers, self.architecture.config).from_dict(dict(files.config))
+        config = configuration(files, getattr(transformers, self.architecture.config))
         cls, more = getattr(transformers, self.class_name), self.architecture.build
         self.network, self.unread = build(files, cls, config, dtype, str(self.options["attention"]), **more)
         self.network.to(device)
@@ -156,6 +156,7 @@ class Tower:
                 self.prefix,
                 lead=at_hand(one[: self.prefix]),
                 pixels=picture.float() / 255 if needs.pixels else None,
+                heads=self.blocks.heads,
                 seed=seed,
                 **sight.fields(),
             )
@@ -178,7 +179,11 @@ def _architecture(files: ModelFiles) -> tuple[str, Architecture]:
     return DEFAULT[kind], ARCHITECTURES[DEFAULT[kind]]
 
 
-def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
+def checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a tower, unless one has a value that means nothing."""
+    if options.get("prompts") not in PROMPTS:
+        name = options.get("prompts")
+        raise VtbenchError(f"--option prompts={name}{near(str(name), PROMPTS)}: give one of {', '.join(PROMPTS)}")
     for name, value in options.items():
         values = VALUES.get(name)
         if values is not None and value not in values:

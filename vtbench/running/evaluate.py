@@ -25,6 +25,7 @@ from vtbench.running.engine import Ask, Engine, Start, originals_of
 from vtbench.running.evaluation import Evaluation
 from vtbench.running.job import Job
 from vtbench.running.question import costs_of, failures_recorded, finished, first_record, with_reads
+from vtbench.running.reduction import ReducerAsk
 from vtbench.running.request import Progress, Question, Request
 from vtbench.running.writer import Writer
 from vtbench.scoring import feature_cache
@@ -50,6 +51,8 @@ def evaluate(
     questions, target = request.questions(), request.folder()
     for question in questions:
         question.suite.identify(functools.partial(tell, question.spec, "hash"))
+    if request.reducers:
+        request.subjects.check(request.specs, [question.suite.items for question in questions])
     runs: list[Run] = []
     failures: dict[str, str] = {}
     combinations = request.combinations()
@@ -59,7 +62,7 @@ def evaluate(
             if runs or failures:
                 # A model that refers to itself would stay in memory beside the next, whose memory is measured.
                 gc.collect()
-            name = spec if isinstance(spec, str) else type(spec).__name__
+            name = str(spec) if isinstance(spec, str | ReducerAsk) else type(spec).__name__
             shown = name + "".join(f" {k}={v}" for k, v in options.items())
             try:
                 for run in _of_model(request, spec, options, questions, target, tell, say, engine):
@@ -100,6 +103,12 @@ def _of_model(
         for question in questions:
             job = job_of(request, loaded, question, target, request.settings(spec, options, question))
             yield generation.evaluate(job, request, tell, say)
+        return
+    if isinstance(spec, ReducerAsk):
+        loaded = request.subjects.loaded(spec)
+        for question in questions:
+            settings = request.settings(spec, options, question)
+            yield read_run(run(job_of(request, loaded, question, target, settings), tell, say, engine))
         return
     loaded = loaded_tokenizer(request, spec, options, engine.device or request.device)
     for number, question in enumerate(questions):
@@ -191,7 +200,7 @@ def _begin(job: Job, folder: RunFolder, say: Say, device: str) -> Start | None:
     batch = before.batch_size if before is not None and before.batch_size else job.batch_size
     if job.shard and batch != job.batch_size:
         raise VtbenchError(f"{folder.path} was begun with --batch-size {batch}: give the same for its shards")
-    metrics = load_metrics(job.task.metrics, device)
+    metrics = load_metrics(job.task.metrics, device).reading(job.loaded.system.dim)
     save, items = job.save, job.items()
     if before is not None:
         anew = set(before.unavailable) & set(metrics.ready) or not save <= set(before.save)
@@ -220,6 +229,7 @@ def _known(job: Job, folder: RunFolder, start: Start, say: Say) -> dict[str, Kep
     """What the cache has of the originals' features, by network; and before any image is read, what the run's own will
     take of the disk."""
     extractors, images = start.metrics.extractors(), len(job.items())
+    extractors = {name: one for name, one in extractors.items() if one.cached}
     if not extractors or not images:
         return {}
 
@@ -302,7 +312,7 @@ def _leave_features(job: Job, folder: RunFolder, start: Start, seen: Tally, know
     originals = originals_of(job, start.batch)
     images = [row.get("sha256") for row in folder.read_rows()]
     for name, extractor in extractors.items():
-        if name not in known:
+        if name not in known and extractor.cached:
             feature_cache.keep(originals, extractor, images, place.reference(extractor))
     if job.shard is None and "features" not in start.save:
         try:

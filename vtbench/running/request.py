@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import tempfile
@@ -15,8 +16,11 @@ from vtbench.images.opening import open_of_task, open_suite
 from vtbench.images.suite import Suite
 from vtbench.images.views import View
 from vtbench.metrics import weights
+from vtbench.models.devices import dtype_of
 from vtbench.models.named_code import note_choice
 from vtbench.results.files import plain
+from vtbench.running.reduction import TASK as REDUCERS_TASK
+from vtbench.running.reduction import ReducerAsk, Subjects, asks, check_reducers
 from vtbench.types.errors import VtbenchError
 from vtbench.types.task import Task
 
@@ -72,9 +76,15 @@ class Request:
     identity: str | None = None
     ray: str | None = None
     workers: int | None = None
+    reducers: Sequence[str] = ()
+    tower: str | None = None
+    keep: Sequence[int] = ()
+    baselines: bool = True
 
     @property
     def specs(self) -> list[Any]:
+        if self.reducers:
+            return list(asks(self.reducers, self.keep, self._every_option(), baselines=self.baselines))
         one = isinstance(self.models, str) or not isinstance(self.models, Sequence)
         return [self.models] if one else list(self.models)
 
@@ -99,13 +109,23 @@ class Request:
     def tokenizer_path(self) -> Path | None:
         return _path(self.tokenizer_checkpoint)
 
+    @functools.cached_property
+    def subjects(self) -> Subjects:
+        """The models whose tokens the reducers drop, loaded when they are asked for."""
+        return Subjects(str(self.tower), self.device or "cpu", dtype_of(self.dtype or "float32"))
+
     def combinations(self) -> list[dict[str, str]]:
-        """Every combination of the options' values, in the order given."""
+        """Every combination of the options' values, in the order given; those of reducers stand in the specs."""
+        return [{}] if self.reducers else self._every_option()
+
+    def _every_option(self) -> list[dict[str, str]]:
         lists = {k: [str(x) for x in v] if isinstance(v, list | tuple) else [str(v)] for k, v in self.options.items()}
         return [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
 
     def settings(self, spec: Any, options: Mapping[str, str], question: Question) -> dict[str, Any]:
         """Options of the command line that ask for this one run; empty where the model is an object."""
+        if isinstance(spec, ReducerAsk):
+            return self._settings_of_reducer(spec, question)
         if not isinstance(spec, str):
             return {}
         named = {registry.tasks().name_of(t): t for t in self.tasks or ()}
@@ -122,9 +142,23 @@ class Request:
                 out[option] = f"{value[0]}/{value[1]}" if attribute == "shard" else plain(value)
         return out
 
+    def _settings_of_reducer(self, ask: ReducerAsk, question: Question) -> dict[str, Any]:
+        """The same of one point of a reducer."""
+        out: dict[str, Any] = {"reducer": [ask.name], "tower": self.tower, "baselines": "no"}
+        out |= {"keep": str(ask.keep)} if ask.keep is not None else {}
+        out |= {"images": str(self.images)} if self.images is not None else {}
+        out |= {"option": ask.texts()} if ask.options else {}
+        for attribute in ("view", "limit", "device", "dtype", "batch_size", "protocol", "icc", "seed"):
+            value = getattr(self, attribute)
+            if value != getattr(Request, attribute, None):
+                out[OPTIONS[attribute]] = plain(value)
+        return out
+
     def chosen_tasks(self) -> list[Task]:
         """The tasks asked for, or those that are the default of such a request; each of the models' kind."""
         draws = self.draws
+        if self.reducers:
+            return [registry.tasks().get(REDUCERS_TASK)]
         if self.tasks:
             for spec in self.tasks:
                 note_choice(spec)
@@ -161,6 +195,8 @@ class Request:
                 raise VtbenchError("a generator takes no --limit, --shard or --save: --n says how many images a prompt")
         elif self.prompts or self.per_prompt or self.tokenizer_checkpoint:
             raise VtbenchError("--suite, --n and --tokenizer-checkpoint are for generators: leave them out")
+        if self.reducers or self.keep:
+            return self._checked_reducers()
         self._check_identity()
         self._check_workers()
         if self.out is not None and Path(self.out).exists() and not Path(self.out).is_dir():
@@ -171,6 +207,23 @@ class Request:
                 card = registry.model(spec).card
                 for combination in self.combinations():
                     registry.parse_options(card, combination)
+        return self
+
+    def _checked_reducers(self) -> Request:
+        """The same of a request for reducers, which are no models of the list."""
+        if not self.reducers:
+            raise VtbenchError("--keep is how many tokens a reducer keeps: give --reducer NAME, or leave it out")
+        if self.models:
+            raise VtbenchError(f"{self.models[0]} and --reducer were given together: evaluate them in two commands")
+        if self.tasks and [*self.tasks] != [REDUCERS_TASK]:
+            raise VtbenchError(f"--task {self.tasks[0]}: reducers have one task, {REDUCERS_TASK}")
+        if self.ray is not None or self.shard is not None:
+            raise VtbenchError("a reducer is measured by one process: leave out --ray and --shard")
+        if self.save or self.checkpoint or self.prefix or self.fit:
+            raise VtbenchError("a reducer has no --save, --checkpoint, --prefix or --fit: leave them out")
+        check_reducers(self.reducers, self.tower, self.keep, self._every_option())
+        if self.out is not None and Path(self.out).exists() and not Path(self.out).is_dir():
+            raise VtbenchError(f"--out {self.out} is a file: give a folder")
         return self
 
     def _check_identity(self) -> None:

@@ -26,7 +26,8 @@ from vtbench.scoring.features import FeaturePlace
 from vtbench.scoring.loading import Metrics
 from vtbench.types.errors import VtbenchError
 from vtbench.types.item import Item
-from vtbench.types.metric import Batch, Extractor, TokenMetric
+from vtbench.types.metric import Batch, Extractor, ReadFeatures, TokenMetric
+from vtbench.types.reading import Reading
 from vtbench.types.tokens import Codes, Tokens
 
 if TYPE_CHECKING:
@@ -106,7 +107,9 @@ class Measurer:
         candidate = self._pixels(part, first)
         bits = bits_of(output.tokens, len(part.positions))
         asked_again = self.system if isinstance(self.system, ModelSystem) else None
-        batch = Batch(part.reference, candidate, output.tokens, bits, asked_again, part.seeds, output.no_pixels)
+        batch = Batch(
+            part.reference, candidate, output.tokens, bits, asked_again, part.seeds, output.no_pixels, output.reading
+        )
         with turn(self.device):
             there = measure.measure_all({n: m for n, m in self.metrics.items() if not m.on_cpu}, batch)
             ceiling = self._ceiling(part)
@@ -161,6 +164,8 @@ class Measurer:
         flags = {**original.flags, **beside, **{n: v for n, v in part.output.record.items() if v}}
         if flags:
             row["flags"] = flags
+        if part.output.reading is not None:
+            row["read"] = read_of(part.output.reading, index)
         for key, value in (self.notes(original.item) if self.notes is not None else {}).items():
             row[key] = {**row[key], **value} if isinstance(row.get(key), dict) else value
 
@@ -180,6 +185,9 @@ class Measurer:
         """The network's features of both sides; zeros stay for images that could not be read."""
         import numpy as np
 
+        if isinstance(extractor, ReadFeatures):
+            self._read(name, part, outcome, extractor.dim)
+            return
         names = [o.item.id for o in part.originals]
         # Without pictures the candidates' records are zeros, and no metric reads them.
         pictures = part.output.no_pixels is None
@@ -194,6 +202,20 @@ class Measurer:
         for side, features in sides.items():
             records = of_network.setdefault(side, np.zeros((len(outcome.rows), extractor.dim), np.float32))
             records[list(part.positions)] = features
+
+    def _read(self, name: str, part: Part, outcome: Outcome, dim: int) -> None:
+        """What the system itself pooled, whole and reduced; zeros where it says why there is nothing."""
+        import numpy as np
+
+        reading = part.output.reading
+        of_network = outcome.features.setdefault(name, {})
+        for side in ("candidate", "reference"):
+            records = of_network.setdefault(side, np.zeros((len(outcome.rows), dim), np.float32))
+            if reading is None:
+                continue
+            value = reading.features if side == "reference" else reading.reduced_features
+            if value is not None:
+                records[list(part.positions)] = value.float().cpu().numpy()
 
     def _pictures(
         self, outcome: Outcome, index: int, original: Original, reference: torch.Tensor, candidate: torch.Tensor
@@ -271,6 +293,20 @@ class Writer(Measurer):
             target.write_bytes(picture)
         except OSError as bad:
             raise disk_error(bad, target) from bad
+
+
+def read_of(reading: Reading, index: int) -> dict[str, Any]:
+    """What an image's row says of its reading beside the metrics' values."""
+    rate = reading.rates[index]
+    name = reading.classes[index] if reading.classes else None
+    return {
+        "of": rate.of,
+        **({"class": name} if name is not None else {}),
+        **({"by_layer": list(rate.by_layer)} if rate.by_layer else {}),
+        **({"prefill": rate.prefill} if rate.prefill is not None else {}),
+        **({"fallbacks": list(rate.fallbacks)} if rate.fallbacks else {}),
+        **({"why": dict(reading.why)} if reading.why else {}),
+    }
 
 
 def bits_of(tokens: Tokens | None, images: int) -> np.ndarray[Any, Any] | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from vtbench import registry
 from vtbench.metrics import weights
 from vtbench.types.errors import Unavailable, VtbenchError
-from vtbench.types.metric import Extractor, ImageMetric, Metric, MetricCard, RowMetric, SetMetric
+from vtbench.types.metric import Extractor, ImageMetric, Metric, MetricCard, ReadingMetric, RowMetric, SetMetric
 from vtbench.types.outside import Ended, outside
 
 
@@ -44,6 +44,13 @@ class Metrics:
         """The same, with these metrics unavailable for these reasons."""
         ready = {n: m for n, m in self.ready.items() if n not in reasons}
         return Metrics(self.wanted, ready, {**self.unavailable, **reasons})
+
+    def reading(self, dim: int | None) -> Metrics:
+        """The same, for a system that pools `dim` features of a picture; None: for one that reads none."""
+        reads = {n: m for n, m in self.ready.items() if isinstance(m, ReadingMetric)}
+        for metric in reads.values():
+            metric.features.dim = dim or 0
+        return self if dim is not None else self.without(dict.fromkeys(reads, "no model reads these pictures"))
 
     def unverified(self) -> list[str]:
         """Metric networks that were given by path: their numbers are shown and never ranked."""

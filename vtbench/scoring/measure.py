@@ -104,6 +104,7 @@ def one_of(batch: Batch, index: int) -> Batch:
         batch.subject,
         batch.seeds[part],
         batch.no_pixels,
+        None if batch.reading is None else batch.reading.one(index),
     )
 
 

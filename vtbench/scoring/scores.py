@@ -23,7 +23,7 @@ from vtbench.scoring.measure import finish
 from vtbench.scoring.remarks import differing_profiles, marked
 from vtbench.statistics.intervals import mean_interval
 from vtbench.types.errors import VtbenchError
-from vtbench.types.metric import ImageMetric, MetricCard, RowMetric, SetMetric, SetValue, TokenMetric
+from vtbench.types.metric import ImageMetric, MetricCard, ReadingMetric, RowMetric, SetMetric, SetValue, TokenMetric
 from vtbench.types.tokens import Tokens
 
 Rows = Callable[[], Iterator[Mapping[str, Any]]]
@@ -180,10 +180,10 @@ def scores_of(
                 per_image[name] = value.per_image
             out.append(of_set(asked, metric.card, value, len(seen.good), seen.missing))
         elif isinstance(metric, SetMetric):
-            out.append(_of_sides(asked, metric, seen, sides))
+            out.append(_of_sides(asked, metric, seen, sides, rows, per_image))
         elif isinstance(metric, RowMetric):
             value = _of_rows(name, metric, rows, items)
-            if value.value is None and seen.no_pixels is not None:
+            if value.value is None and seen.no_pixels is not None and metric.reads_candidate:
                 value = dataclasses.replace(value, why=seen.no_pixels)
             out.append(of_set(asked, metric.card, value, len(seen.good), seen.missing))
         else:
@@ -264,12 +264,20 @@ class _Rows(Sequence[Mapping[str, Any]]):
         return self._kept[index]
 
 
-def _of_sides(asked: Asked, metric: SetMetric, seen: Tally, sides: SidesOf | None) -> Score:
+def _of_sides(
+    asked: Asked,
+    metric: SetMetric,
+    seen: Tally,
+    sides: SidesOf | None,
+    rows: Rows,
+    per_image: dict[str, Sequence[float | None]],
+) -> Score:
     n, missing = len(seen.good), seen.missing
     card = metric.card
     if sides is None:
         return asked.score(card, None, 0, seen.n, why="a metric of sets needs the features of two sets")
-    if seen.no_pixels is not None:
+    reads = isinstance(metric, ReadingMetric)
+    if seen.no_pixels is not None and not reads:
         return asked.score(card, None, 0, seen.n, why=seen.no_pixels)
     if n < 2:
         return asked.score(card, None, 0, missing, why=f"{n} images were scored; a set needs two")
@@ -277,10 +285,24 @@ def _of_sides(asked: Asked, metric: SetMetric, seen: Tally, sides: SidesOf | Non
     why = both.why or (too_few(both.reference) if metric.needs_reference else None)
     if why is not None:
         return asked.score(card, None, 0, missing, why=why)
-    value = finish(card.name, lambda: metric.finish(both.reference, both.candidate))
+    if isinstance(metric, ReadingMetric):
+        value = _of_reading(card.name, metric, both, rows)
+        if value.per_image is not None:
+            per_image[card.name] = value.per_image
+    else:
+        value = finish(card.name, lambda: metric.finish(both.reference, both.candidate))
     if both.note and value.value is not None:
         value = dataclasses.replace(value, warning="; ".join(filter(None, [value.warning, both.note])))
     return of_set(asked, card, value, n, missing)
+
+
+def _of_reading(name: str, metric: ReadingMetric, both: Sides, rows: Rows) -> SetValue:
+    """A number of what a model pools, with the class of every row that was scored."""
+    read = [row.get("read") or {} for row in rows() if "*" not in row["why"]]
+    why = next((why for one in read if (why := (one.get("why") or {}).get("features"))), None)
+    if why is not None:
+        return SetValue(None, why=why)
+    return finish(name, lambda: metric.finish_read(both.reference, both.candidate, [one.get("class") for one in read]))
 
 
 def too_few(reference: Any) -> str | None:

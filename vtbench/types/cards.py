@@ -12,7 +12,7 @@ from vtbench.types.errors import VtbenchError
 
 NAMED = 6
 """So many models of a family are named in a sentence."""
-Kind = Literal["codec", "continuous", "discrete", "closed", "generator"]
+Kind = Literal["codec", "continuous", "discrete", "closed", "generator", "reducer"]
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from vtbench.types.item import Item
+    from vtbench.types.reading import Reading
     from vtbench.types.tokens import Tokens
 
 
@@ -86,6 +87,8 @@ class Batch:
     seeds: Sequence[int] = ()
     no_pixels: str | None = None
     """Why the candidates are no pictures: those of a tokenizer that ends at features."""
+    reading: Reading | None = None
+    """What a model understands of the originals and of what stands for them; None where nobody asked one."""
     kept: dict[Any, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -140,6 +143,8 @@ class Extractor(ABC):
 
     id: str
     dim: int
+    cached: bool = True
+    """Whether features of originals are kept for the next model; False where they are another's business."""
 
     @abstractmethod
     def load(self, device: str = "cpu") -> None: ...
@@ -162,6 +167,39 @@ class SetMetric(Metric):
         """`reference`, `candidate`: float32 memory maps (n, dim), or vtbench.metrics.moments.Statistics."""
 
 
+class ReadFeatures(Extractor):
+    """What a system pools of pictures by itself (`Reading.features`): no network of a metric's. dim: the system's."""
+
+    id = "understanding"
+    dim = 0
+    cached = False
+
+    def load(self, device: str = "cpu") -> None:
+        pass
+
+    def extract(self, images: torch.Tensor) -> np.ndarray[Any, Any]:
+        raise NotImplementedError("the system itself has read the pictures")
+
+
+class ReadingMetric(SetMetric):
+    """Compares what a model pools of pictures, whole (`reference`) and reduced (`candidate`), row by row."""
+
+    needs_classes: bool = False
+
+    def __init__(self) -> None:
+        self.features = ReadFeatures()
+
+    def extractor(self) -> Extractor:
+        return self.features
+
+    @abstractmethod
+    def finish_read(self, reference: Any, candidate: Any, classes: Sequence[str | None]) -> SetValue:
+        """reference, candidate: float32 (n, dim), one row an image; classes: what it shows, where folders say so."""
+
+    def finish(self, reference: Any, candidate: Any) -> SetValue:
+        return self.finish_read(reference, candidate, [None] * len(reference))
+
+
 class TokenMetric(Metric):
     """A number over all tokens of a run."""
 
@@ -175,6 +213,8 @@ class RowMetric(Metric):
 
     inputs: tuple[str, ...] = ()
     """Metrics whose per-image values it reads."""
+    reads_candidate: bool = True
+    """False for a number that no picture of the model's goes into, which has a reason of its own where it is null."""
 
     @abstractmethod
     def finish(self, rows: Sequence[Mapping[str, Any]], items: Sequence[Item]) -> SetValue:

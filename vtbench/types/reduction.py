@@ -99,7 +99,7 @@ class TowerView:
     (height, width) with height * width = N, or None where tokens lie on none (after an earlier cut). The dicts are by
     the layers asked for, spelt as in `Needs`; their rows are a whole sequence of L = prefix + N + suffix tokens: prefix
     stand before the picture (CLS token and registers; in a language model what the prompt says first), suffix behind.
-    rows: (heads, L); received: (L,); keys, queries: (L, D); hidden: (L, C).
+    rows: (heads, L); received: (L,); keys, queries: (L, D), of which every head has D / heads; hidden: (L, C).
     lead: (prefix, C), those of the tokens before the picture that stand beside `features` in a tower. sizes: (N,), how
     many patches each token stands for. tiles, frames: the grids of the picture's parts, the whole picture first. text:
     (T, C), the question's embeddings as the language model gets them. pixels: float32 (3, H, W) in [0, 1]. seed: the
@@ -122,6 +122,7 @@ class TowerView:
     frames: Sequence[tuple[int, int]] = ()
     text: Tensor | None = None
     pixels: Tensor | None = None
+    heads: int = 1
     seed: int = 0
     layer: int | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -216,6 +217,8 @@ class Reducer(ABC):  # noqa: B024
     """Where a cut of `schedule` lies: before the block or layer, or (True) between a block's attention and its MLP."""
     proportional: bool = False
     """Whether attention behind a merge counts a token as often as the patches it stands for (ToMe)."""
+    together: bool = False
+    """Whether it acts at the tower's output and inside the language model, where there is one (VScan)."""
 
     def __init__(self, card: ReducerCard, options: Mapping[str, Any] | None = None) -> None:
         self.card = card

@@ -1,0 +1,367 @@
+"""Image towers of transformers, and reducers between their stages, on tiny random models that were saved to disk.
+
+The truth is the model's own forward, the same model with the dropped columns masked, and upstream's functions as the
+parity fixtures prove them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from tiny_towers import MAKERS, made_tower
+
+from vtbench import registry
+from vtbench.models.reduced import point_of
+from vtbench.models.tower_files import build, model_files
+from vtbench.models.tower_pixels import Preparation, preparation
+from vtbench.models.tower_reading import TowerSubject
+from vtbench.models.towers import Tower
+from vtbench.types.errors import VtbenchError
+from vtbench.types.item import Item
+from vtbench.types.reading import Point
+from vtbench.types.reduction import Needs, Reducer, ReducerCard, Reduction, TowerView
+
+SEEDS = [11, 12, 13]
+CARD = ReducerCard("chosen", "Chosen", ("tower", "vit"), "select")
+Opened = Callable[..., TowerSubject]
+
+
+class Chosen(Reducer):
+    """Every second token, the first of them left out."""
+
+    def reduce(self, view: TowerView, budget: int, seed: int) -> Reduction:
+        return Reduction(kept=torch.arange(1, len(view), 2)[:budget])
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Opened:
+    root = tmp_path_factory.mktemp("towers")
+
+    def of(kind: str, **options: Any) -> TowerSubject:
+        folder = root / kind
+        if not folder.exists():
+            made_tower(kind, folder)
+        return TowerSubject(Tower(model_files(str(folder)), "cpu", "float32", options))
+
+    return of
+
+
+def pictures(count: int = 3) -> torch.Tensor:
+    return torch.rand((count, 3, 24, 24), generator=torch.Generator().manual_seed(3))
+
+
+def read(subject: TowerSubject, point: Point, images: torch.Tensor | None = None, seeds: Sequence[int] = SEEDS) -> Any:
+    images = pictures() if images is None else images
+    return subject.read(images, point, seeds, [Item(f"{k}", None) for k in range(len(images))])
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("kind", MAKERS)
+def test_block_by_block_is_the_models_own_forward_to_the_bit(opened: Opened, kind: str, attention: str) -> None:
+    tower = opened(kind, attention=attention).tower
+    pixels = tower.pixels(tower.pictures(pictures()))
+    with torch.inference_mode():
+        own = (
+            tower.vision(pixels, interpolate_pos_encoding=True) if kind in ("clip", "siglip") else tower.vision(pixels)
+        )
+        whole = tower.whole(pixels)
+        features, logits = tower.head(whole.output)
+        answer = tower.network(pixels)
+    assert torch.equal(whole.output, own.last_hidden_state)
+    if logits is not None:
+        assert torch.equal(logits, answer.logits)
+    else:
+        assert torch.equal(features, answer.image_embeds if kind == "clip" else answer.pooler_output)
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("stage", ["input", "tower", "vit"])
+def test_keeping_all_changes_no_bit(opened: Opened, kind: str, stage: Any) -> None:
+    subject = opened(kind)
+    for reducer in (Chosen(CARD), registry.reducers().get("tome").build(registry.reducers().get("tome"), {})):  # type: ignore[misc]
+        out = read(subject, Point(reducer, 36, stage))
+        assert torch.equal(out.features, out.reduced_features)
+        assert [rate.tokens for rate in out.rates] == [36, 36, 36]
+        assert list(out.coverage) == pytest.approx([1.0] * 3)
+        assert all(torch.equal(one.full, one.filled) for one in out.dense)
+
+
+def masked(tower: Tower, pixels: torch.Tensor, block: int, kept: torch.Tensor) -> torch.Tensor:
+    """The full model's pooled features, all dropped places masked as keys from a block on."""
+    x = tower.embedded(pixels)
+    bias = x.new_full((1, 1, 1, x.shape[1]), -math.inf)
+    bias[..., : tower.prefix] = 0
+    bias[..., kept + tower.prefix] = 0
+    for number in range(len(tower.blocks)):
+        x = tower.blocks.blocks[number](x, bias if number >= block else None)
+    x = tower.blocks.finished(x)
+    return tower.head(torch.cat([x[:, : tower.prefix], x[:, kept + tower.prefix]], dim=1))[0]
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_choosing_inside_is_the_masked_full_model(opened: Opened, kind: str) -> None:
+    """In float64, where what is left is the order of sums: 1e-12 of values of the order 1."""
+    subject = opened(kind)
+    tower = subject.tower
+    tower.network.double()
+    tower.dtype = "float64"
+    seen = read(subject, Point(Chosen(CARD), 10, "vit", 2))
+    with torch.inference_mode():
+        expected = masked(tower, tower.pixels(tower.pictures(pictures())), 2, torch.arange(1, 21, 2))
+    assert [rate.by_layer for rate in seen.rates] == [(36, 36, 10, 10)] * 3
+    # What a reading holds is float32: half a step of it beside the order of the sums.
+    assert torch.allclose(seen.reduced_features, expected.float(), rtol=2**-23, atol=1e-7)
+    assert not torch.allclose(seen.reduced_features, seen.features, atol=1e-3)
+
+
+METHODS = ("random", "uniform", "adaptive-pooling", "resize", "visionzip", "hired", "hiprune", "vscan", "fastervlm")
+METHODS += ("vispruner", "prumerge", "divprune", "m3", "fourier-vlm", "tome", "evit")
+OPTIONS = {"hiprune": {"object_layer": "2"}, "vscan": {"shallow_layer": "1"}}
+COUNTS = {"vscan": {12}, "m3": {9}, "hiprune": {11, 12}}
+"""Where upstream's rule gives another number than the 12 asked for, the numbers it may give: VScan's 6 windows-wide
+share of a 6 x 6 grid is none of 36, M3's window is int(sqrt(36 / 12)) = 1 of 6."""
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_is_the_same_alone_and_in_a_batch(opened: Opened, name: str) -> None:
+    subject = opened("dinov2")
+    card = registry.reducers().get(name)
+    point = point_of(card, OPTIONS.get(name, {}), 12, subject)
+    subject.check(point, [])
+    together = read(subject, point)
+    alone = [read(subject, point, pictures()[k : k + 1], [SEEDS[k]]) for k in range(3)]
+    assert [rate.tokens for rate in together.rates] == [one.rates[0].tokens for one in alone]
+    assert all(1 <= rate.tokens <= 36 for rate in together.rates)
+    if name not in ("vscan", "m3", "hiprune"):
+        assert {rate.tokens for rate in together.rates} == {12}
+    for k, one in enumerate(alone):
+        if together.reduced_features is not None:
+            assert torch.allclose(together.reduced_features[k], one.reduced_features[0], atol=1e-5)
+        if together.coverage[k] is not None:
+            assert together.coverage[k] == pytest.approx(one.coverage[0], abs=1e-5)
+        if together.dense[k] is not None:
+            assert torch.allclose(together.dense[k].filled, one.dense[0].filled, atol=1e-5)
+
+
+def _timm(tower: Tower) -> dict[str, torch.Tensor]:
+    """The weights of transformers' ViT under timm's names, as the rule of ToMe's fixture wants them."""
+    out = {}
+    for number in range(len(tower.blocks)):
+        block = tower.blocks.blocks[number]
+        own = f"blocks.{number}"
+        for part in ("weight", "bias"):
+            projections = (block.attention.q_proj, block.attention.k_proj, block.attention.v_proj)
+            out[f"{own}.attn.qkv.{part}"] = torch.cat([getattr(one, part) for one in projections])
+            for name, module in {
+                "attn.proj": block.attention.o_proj,
+                "norm1": block.layernorm_before,
+                "norm2": block.layernorm_after,
+                "mlp.fc1": block.mlp.fc1,
+                "mlp.fc2": block.mlp.fc2,
+            }.items():
+                out[f"{own}.{name}.{part}"] = getattr(module, part)
+    for part in ("weight", "bias"):
+        out[f"norm.{part}"] = getattr(tower.vision.layernorm, part)
+        out[f"head.{part}"] = getattr(tower.network.classifier, part)
+    return out
+
+
+def test_tome_is_upstreams_whole_vit(opened: Opened) -> None:
+    """adapters/reducers/tome.py runs a whole ViT for its fixture; transformers' epsilon is 1e-12, timm's 1e-6."""
+    from vtbench.adapters.reducers.tome import _classify
+
+    subject = opened("vit")
+    tower = subject.tower
+    for module in tower.network.modules():
+        if isinstance(module, torch.nn.LayerNorm):
+            module.eps = 1e-6
+    tome = registry.reducers().get("tome")
+    point = point_of(tome, {"r": "4"}, 20, subject)
+    with torch.inference_mode():
+        x = tower.embedded(tower.pixels(tower.pictures(pictures())))
+        logits, sizes, _ = _classify(x, [4] * 4, {"prop_attn": True, "heads": 2}, _timm(tower))
+    seen = read(subject, point)
+    assert seen.rates[0].by_layer == (32, 28, 24, 20)
+    assert sizes.shape[1] == 21
+    assert torch.allclose(seen.reduced_logits, logits, atol=2e-5)
+
+
+def test_evit_is_upstreams_block(opened: Opened) -> None:
+    from vtbench.adapters.reducers.evit import _block
+
+    subject = opened("vit")
+    tower = subject.tower
+    weights = {n.removeprefix("blocks.1."): w for n, w in _timm(tower).items() if n.startswith("blocks.1.")}
+    evit = registry.reducers().get("evit")
+    assert evit.build is not None
+    reducer = evit.build(evit, {"fuse": True})
+
+    class Once(type(reducer)):  # type: ignore[misc]
+        def schedule(self, depth: int, n: int, budget: int) -> Any:
+            return [one for one in super().schedule(depth, n, budget) if one[0] == 1][:1]
+
+    seen = read(subject, Point(Once(evit, {"fuse": True}), 9, "vit"))
+    count = seen.rates[0].tokens
+    params = {"heads": 2, "norm_eps": tower.blocks.blocks[0].layernorm_before.eps, "keep_rate": 0.5}
+    with torch.inference_mode():
+        x = tower.blocks.blocks[0](tower.embedded(tower.pixels(tower.pictures(pictures()))))
+        y = _block({"x": x}, {**params, "tokens": count - 1, "fuse_token": True}, weights)["y"]
+        for block in tower.blocks.blocks[2:]:
+            y = block(y)
+        expected = tower.head(tower.blocks.finished(y))[1]
+    assert expected is not None
+    assert torch.allclose(seen.reduced_logits, expected, atol=2e-5)
+
+
+# -- what a tower is shown -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(40, 31), (24, 24), (17, 50), (9, 11)])
+def test_pictures_are_prepared_as_transformers_does(tmp_path: Path, size: tuple[int, int]) -> None:
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    stated = {
+        "size": {"shortest_edge": 26},
+        "crop_size": {"height": 24, "width": 24},
+        "image_mean": [0.5, 0.4, 0.3],
+        "image_std": [0.2, 0.3, 0.25],
+    }
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(stated))
+    default = Preparation(224, None, (224, 224), 3, (0, 0, 0), (1, 1, 1))
+    ours, note = preparation(tmp_path, default, 24)
+    picture = (torch.rand((3, *size), generator=torch.Generator().manual_seed(1)) * 255).byte()
+    theirs = CLIPImageProcessorPil(**stated)(Image.fromarray(picture.permute(1, 2, 0).numpy()), return_tensors="pt")
+    mine = ours.normalised(ours.pictures(picture[None].float() / 255), torch.float32, "cpu")
+    assert note is None
+    assert torch.allclose(mine, theirs["pixel_values"], atol=1e-5)
+
+
+# -- what makes no sense ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "texts", "keep", "sentence"),
+    [
+        ("hiprune", "dinov2", {"attention": "sdpa", "object_layer": "2"}, 9, "give --option attention=eager"),
+        ("hiprune", "dinov2", {}, 9, "hiprune reads layer 8, and dinov2 has 4, counted from 0"),
+        ("fastervlm", "siglip", {}, 9, "reads the CLS token, and siglip has none"),
+        ("uniform", "dinov2", {}, 37, "--keep 37: a picture is 36 tokens to dinov2"),
+        ("uniform", "dinov2", {}, 0, "--keep 0: a picture is 36 tokens"),
+        ("fastervlm", "dinov2", {"stage": "vit", "block": "0"}, 9, "give 1 to 3"),
+        ("uniform", "dinov2", {"block": "4"}, 9, "--option block=4: give 0 to 3"),
+        ("tome", "vit", {"block": "1"}, 9, "has a schedule of its own"),
+        ("uniform", "vit", {"stage": "llm"}, 9, "acts at tower or vit"),
+        ("divprune", "vit", {"stage": "tower", "block": "2"}, 9, "is for --option stage=vit"),
+        ("m3", "vit", {"stage": "vit", "block": "x"}, 9, "option block is 'x'; wanted a int"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    opened: Opened, name: str, kind: str, texts: dict[str, str], keep: int, sentence: str
+) -> None:
+    own = {k: v for k, v in texts.items() if k == "attention"}
+    subject = opened(kind, **own)
+    with pytest.raises(VtbenchError) as bad:
+        subject.check(point_of(registry.reducers().get(name), texts, keep, subject), [])
+    assert sentence in str(bad.value)
+
+
+def test_what_reads_the_question_is_refused_by_a_tower(opened: Opened) -> None:
+    class Asking(Chosen):
+        needs = Needs(text=True)
+
+    with pytest.raises(VtbenchError, match="reads the question, and dinov2 is an image tower"):
+        opened("dinov2").check(Point(Asking(CARD), 9, "tower"), [])
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        ([1, 2], "gave a list"),
+        (Reduction(), "neither kept nor values"),
+        (Reduction(kept=torch.tensor([0.0, 1.0])), "no int64 vector"),
+        (Reduction(kept=torch.tensor([0, 36])), "positions from 0 to 36"),
+        (Reduction(kept=torch.tensor([-1, 3])), "positions from -1 to 3"),
+        (Reduction(kept=torch.zeros(0, dtype=torch.int64)), "no token at all"),
+        (Reduction(values=torch.zeros(4, 31)), "values of the shape (4, 31)"),
+        (Reduction(values=torch.full((4, 32), math.nan)), "not finite"),
+        (Reduction(values=torch.zeros(4, 32), sources=torch.tensor([[4, 0]])), "name other rows"),
+    ],
+)
+def test_what_is_no_reduction_is_refused(opened: Opened, answer: Any, sentence: str) -> None:
+    class Wrong(Reducer):
+        def reduce(self, view: TowerView, budget: int, seed: int) -> Reduction:
+            return answer  # type: ignore[no-any-return]
+
+    with pytest.raises(VtbenchError) as bad:
+        read(opened("dinov2"), Point(Wrong(CARD), 9, "tower"))
+    assert sentence in str(bad.value)
+    assert bad.value.code == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda c: c.update(model_type="resnet", architectures=["ResNetModel"]), "to which no reducer is attached"),
+        (lambda c: c.pop("model_type"), "of the kind None"),
+        (lambda c: c.update(num_hidden_layers=10**9), "states num_hidden_layers 1000000000"),
+        (lambda c: c.update(num_hidden_layers=5), "lacks "),
+        (lambda c: c.update(hidden_size=48), "holds in another shape than its config.json says"),
+        (lambda c: c.update(patch_size=[4, 2]), "holds in another shape"),
+        (lambda c: c.update(image_size=[24, 20]), "holds in another shape"),
+        (lambda c: c.update(num_attention_heads="two"), "config.json"),
+    ],
+)
+def test_folders_that_are_no_tower_are_named(opened: Opened, tmp_path: Path, change: Any, sentence: str) -> None:
+    files = opened("dinov2").tower.files
+    folder = tmp_path / "changed"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes((files.folder / "model.safetensors").read_bytes())
+    config = json.loads((files.folder / "config.json").read_text())
+    change(config)
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(VtbenchError) as bad:
+        Tower(model_files(str(folder)), "cpu", "float32", {})
+    assert sentence in str(bad.value)
+
+
+def test_another_major_of_transformers_is_one_sentence(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    import transformers
+
+    files = opened("vit").tower.files
+    monkeypatch.setattr(transformers, "__version__", "4.57.1")
+    with pytest.raises(VtbenchError, match=r"transformers 5 \(tried on 5\.\d+\), and 4\.57\.1 is installed"):
+        Tower(files, "cpu", "float32", {})
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        ("no/such-model-of-anybodys", "VTBENCH_OFFLINE forbids the network"),
+        ("neither a folder", "neither a folder nor a hub id"),
+        ("../somewhere/else/deep", "neither a folder nor a hub id"),
+    ],
+)
+def test_places_without_a_tower(spec: str, sentence: str) -> None:
+    with pytest.raises(VtbenchError, match=sentence):
+        model_files(spec)
+
+
+def test_a_parameter_that_is_missing_is_never_drawn(opened: Opened) -> None:
+    """transformers would draw it at random, and say so in a warning."""
+    from transformers import ViTConfig, ViTForImageClassification
+
+    files = opened("vit").tower.files
+    lacking = replace(files)
+    tensors = files.tensors()
+    tensors.pop(next(name for name in tensors if name.endswith("classifier.bias")))
+    object.__setattr__(lacking, "tensors", lambda: tensors)
+    with pytest.raises(VtbenchError, match=r"lacks classifier\.bias of ViTForImageClassification"):
+        build(lacking, ViTForImageClassification, ViTConfig.from_dict(dict(files.config)), "float32", "eager")
