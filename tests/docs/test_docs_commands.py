@@ -17,7 +17,7 @@ TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULT
 EXTRAS = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
 LAUNCHERS = ("torchrun", "srun")
 """What starts a command of ours many times: its own words are not ours to check."""
-OTHERS = ("ray start", "ray stop", "git clone", "pre-commit install")
+OTHERS = ("ray start", "ray stop", "git clone", "git add", "git commit", "pre-commit install", "cp ", "hf upload")
 """Commands of other programs."""
 BLOCK = re.compile(r"^```(?:sh|console)\b[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"(?<!`)`((?:vtbench|python|make|pip) [^`]+)`(?!`)")
