@@ -22,7 +22,7 @@ from vtbench.publishing import archive
 from vtbench.publishing.archive import pack, unpack
 from vtbench.publishing.scrub import Scrubber, last_part
 from vtbench.publishing.submission import add, submit
-from vtbench.publishing.verify import verify
+from vtbench.publishing.verify import OTHER_CODE, verify
 from vtbench.results.files import read_lines
 from vtbench.results.sums import SUMS, as_text, read_sums, sum_of, write_sums
 from vtbench.types.errors import VtbenchError
@@ -371,3 +371,23 @@ def test_the_verbs(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert "no whole zip file" in err
     code, out, err = command("leaderboard", "verify", "repo")
     assert code == 0, out + err
+
+
+def test_a_run_of_another_version_enters_and_its_intervals_are_said_to_be_unchecked(run: Path, tmp_path: Path) -> None:
+    """Its values are those of its rows; who computed its intervals by other code may have been right."""
+    contents = _contents(submit(run, tmp_path / "s.zip").path)
+    info = json.loads(contents["run.json"])
+    info["provenance"]["code_sha256"] = "0" * 64
+    scores = [json.loads(line) for line in contents["scores.jsonl"].splitlines()]
+    next(s for s in scores if s["metric"] == "psnr").update(low=1.0)
+    other = {
+        **contents,
+        "run.json": json.dumps(info).encode(),
+        "scores.jsonl": "".join(json.dumps(s) + "\n" for s in scores).encode(),
+    }
+    added = add(_made_anew(tmp_path / "t.zip", other), tmp_path / "repo")
+    assert added.verification.verdict == "unchecked"
+    assert f"{OTHER_CODE}: psnr" in added.text()
+    own = {**other, "run.json": contents["run.json"]}
+    with pytest.raises(VtbenchError, match=r"psnr: low is 1\.0"):
+        add(_made_anew(tmp_path / "u.zip", own), tmp_path / "second")

@@ -181,10 +181,12 @@ def _add(file: Path, runs: Path, scratch: Path, known: Sequence[Run]) -> Added:
     inside.mkdir()
     sums = unpack(file, inside)
     verification = verify(inside)
-    if verification.wrong or verification.unchecked:
-        why = (*verification.wrong, *verification.unchecked)[0].replace(f"{inside}{os.sep}", "")
+    if verification.wrong:
+        why = verification.wrong[0].replace(f"{inside}{os.sep}", "")
         raise VtbenchError(f"{file} does not add up ({why}): it is not added")
     run = read_run(inside)
+    if not run.info.finished:
+        raise VtbenchError(f"{file} is of a run that is {run.info.status}: it is not added")
     _refuse_duplicate(run, sums, known, file)
     target = runs / folder_name(run)
     if os.path.lexists(target):

@@ -28,7 +28,7 @@ from vtbench.results.sums import SUMS, differences, files_below, read_sums
 from vtbench.types.errors import VtbenchError
 from vtbench.types.foreign import reading
 
-OTHER_CODE = "its value is as computed again; its interval is that of another version of the code"
+OTHER_CODE = "intervals are those of another version of the code, beside values that are as computed again"
 NO_SUMS = (
     f"it holds no {SUMS} (runs that older versions finished have none, nor has one that was killed as it finished): "
     "a changed digit that moves no score cannot be seen"
@@ -93,21 +93,31 @@ def verify(path: Path) -> Verification:
             wrong += contradictions(run)
             wrong += _stores(run)
             scores = list(scores_again(run))
+            wrong += _wrong_scores(run, scores, unchecked)
     except VtbenchError as bad:
         return Verification(path, wrong=(*wrong, str(bad)), unchecked=tuple(unchecked), files=files)
     not_again = {score.stated.metric: score.why for score in scores if score.anew is None and score.why is not None}
-    for score in scores:
-        sentence = unlike(score, ("value", "n", "missing"))
-        wrong += [sentence] if sentence else []
-        if sentence is None and (sentence := unlike_interval(score)) is not None:
-            if run.info.provenance.code_sha256 == code_digest():
-                wrong.append(sentence)
-            else:
-                not_again[score.stated.metric] = OTHER_CODE
     again = len(scores) - len(not_again)
     return Verification(
         path, run.name, run.info.id, tuple(wrong), tuple(unchecked), files, len(scores), again, not_again
     )
+
+
+def _wrong_scores(run: Run, scores: Sequence[Again], unchecked: list[str]) -> Iterator[str]:
+    """Sentences on scores that are not what was computed again. Intervals of code that is not this one's are no more
+    than noted in `unchecked`: another version may have computed them otherwise."""
+    others: list[str] = []
+    for score in scores:
+        sentence = unlike(score, ("value", "n", "missing"))
+        if sentence is not None:
+            yield sentence
+        elif (sentence := unlike_interval(score)) is not None:
+            if run.info.provenance.code_sha256 == code_digest():
+                yield sentence
+            else:
+                others.append(score.stated.metric)
+    if others:
+        unchecked.append(f"{OTHER_CODE}: {', '.join(others)}")
 
 
 def _files(path: Path, wrong: list[str], unchecked: list[str]) -> int:
