@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from vtbench.adapters.reducers._selection import best, in_place, on_grid, pairs, rest
 from vtbench.adapters.reducers._vit import clip_tower
-from vtbench.adapters.reducers.pyramiddrop import ranked_by_the_last_token
+from vtbench.adapters.reducers.pyramiddrop import by_own_row, ranked_by_the_last_token
 from vtbench.types.errors import VtbenchError
-from vtbench.types.reduction import Needs, Reducer, ReducerCard, Reduction, TowerView
+from vtbench.types.reduction import Cut, Needs, Reducer, ReducerCard, Reduction, TowerView
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,7 +79,11 @@ def _from_pixels(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: 
 
 
 class VScan(Reducer):
-    """The first stage. window: side of the windows of the local scan, 0 for a quarter of the grid's (6 of 24)."""
+    """The budget is of the first stage. window: side of the windows of the local scan, 0 for a quarter of the grid's (6
+    of 24). In a language model a second stage keeps the share `llm_keep` of these before layer `llm_layer`, counted
+    from 0 (0: half of the layers, 16 of 32), by the attention of the prompt's last token in that layer."""
+
+    together = True
 
     def __init__(self, card: ReducerCard, options: Mapping[str, Any] | None = None) -> None:
         super().__init__(card, options)
@@ -103,6 +107,13 @@ class VScan(Reducer):
         said = (f"windows of {window} leave {left[0]} rows and {left[1]} columns out of the local scan",)
         return Reduction(kept, merged(view.features, kept), sources, weights, fallbacks=said if any(left) else ())
 
+    def schedule(self, depth: int, n: int, budget: int) -> list[tuple[int, Cut]]:
+        share = float(self.options["llm_keep"])
+        if not 0 < share <= 1:
+            raise VtbenchError(f"VScan: llm_keep {share}: give a share above 0, up to 1 (1: no second stage)")
+        layer = int(self.options["llm_layer"]) or max(1, depth // 2)
+        return [] if share == 1 else [(layer, by_own_row(max(1, int(n * share))))]
+
 
 REDUCERS = (
     ReducerCard(
@@ -120,6 +131,6 @@ REDUCERS = (
         deviates="windows get equal whole shares, so that fewer tokens than asked for remain (98 of 100)",
         rules={"vscan-vit": _tower, "vscan-llm": ranked_by_the_last_token, "tower-vscan": _from_pixels},
         build=VScan,
-        options={"local": 0.5, "window": 0, "shallow_layer": 5},
+        options={"local": 0.5, "window": 0, "shallow_layer": 5, "llm_layer": 0, "llm_keep": 0.5},
     ),
 )

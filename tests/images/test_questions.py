@@ -39,6 +39,7 @@ def test_a_file_of_questions_is_a_suite(tmp_path: Path) -> None:
         "question": "Is there a cat?",
         "answers": ["yes"],
         "evaluator": "exact",
+        "evaluator_version": 1,
         "split": "popular",
     }
     assert question_of(suite.items[1]).choices == ("x", "y")
@@ -153,6 +154,7 @@ def test_gqa_and_textvqa_as_llava_asks_them(tmp_path: Path) -> None:
     suite = open_questions(path)
     assert suite.evaluator is None
     assert "answers are compared, not scored" in suite.notes[0]
+    assert suite.evaluator is None
 
 
 @pytest.mark.parametrize(

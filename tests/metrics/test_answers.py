@@ -16,7 +16,7 @@ def asked(*answers: str, choices: tuple[str, ...] = ()) -> Question:
 
 
 def test_every_name_has_its_evaluator() -> None:
-    assert tuple(ANSWER_EVALUATORS) == EVALUATORS
+    assert list(ANSWER_EVALUATORS) == list(EVALUATORS)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from vtbench.metrics import detail
 SHARES = ("edge-f1", "haarpsi", "ms-ssim", "coverage-k5", "word-accuracy", "quote-exact", "quote-word-accuracy")
 SHARES = (*SHARES, "precision-", "recall-", "ned", "quote-ned", "ocr-empty", "ocr-overlong")
 SHARES = (*SHARES, "agreement", "accuracy", "flips-", "knn-", "linear-cka", "dense-nearest")
+SHARES = (*SHARES, "answer-agreement", "answer-score", "answer-unparsed", "answer-f1")
 BOUNDS = {
     **dict.fromkeys(SHARES, (0, 1)),
     # A correlation, or a cosine: also of what is turned round.

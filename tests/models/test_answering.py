@@ -340,6 +340,25 @@ def test_dart_keeps_pivots_and_what_is_least_like_them(folders: dict[str, Path])
     assert set(sorted(others, key=lambda k: float(unit[k] @ unit[start]))[:2]) <= set(kept)
 
 
+def test_vscan_acts_twice(folders: dict[str, Path]) -> None:
+    """Merged behind the projector by the CLS token's attention; half of what is left goes before layer 2 of 4."""
+    subject = opened(folders["llava"])
+    reducer = method("vscan", shallow_layer=0, window=3)
+    chosen, made = row(subject, inputs := subject.inputs(picture(), item()), reducer, 16, "projector")
+    assert len(chosen.tokens) == 16
+    assert made.places.tolist() == list(range(len(made.embeds)))
+    state = subject.attached.decoder.prefill([made])
+    assert state.image_tokens == [[16, 16, 8, 8]]
+    first = int((inputs["input_ids"][0] == subject.attached.placeholder).nonzero()[0])
+    with torch.inference_mode():
+        out = subject.attached.decoder.decoder(inputs_embeds=made.embeds[None], output_attentions=True)
+    scores = out.attentions[2][0][:, -1].mean(dim=0)[first : first + 16]
+    kept = [k - first for k in state.cuts[0][2].sources.tolist() if first <= k < first + 16]
+    assert kept == best(scores, 8)
+    reading = subject.read(picture()[None], Point(reducer, 16, "projector"), [0], [item()])
+    assert (reading.rates[0].by_layer, reading.rates[0].tokens) == ((16, 16, 8, 8), 8)
+
+
 def test_btp_has_one_schedule(folders: dict[str, Path], tmp_path: Path) -> None:
     """Half, a quarter, a twelfth, none; what its second stage chooses twice is counted and said."""
     subject = opened(tiny.llava(tmp_path / "deep", layers=5))
@@ -372,6 +391,28 @@ def test_a_batch_is_its_parts_and_all_tokens_are_the_model_itself(subjects: dict
     assert [(a.text, a.kl) for a in whole_model.answers] == [(a.full, 0.0) for a in together.answers]
 
 
+@pytest.mark.parametrize("kind", ["llava", "qwen2", "qwen2.5"])
+def test_a_smaller_picture_is_a_baseline(folders: dict[str, Path], kind: str) -> None:
+    """Qwen reads it as any other picture, LLaVA with interpolated positions; at full size it is the model itself."""
+    subject = opened(folders[kind])
+    count, small = (36, 9) if kind == "llava" else (20, 4)
+    less = subject.read(picture()[None], Point(method("resize"), small, "input"), [0], [item()])
+    assert (less.rates[0].tokens, less.rates[0].of) == (small, count)
+    assert less.answers[0].by_layer == (small,) * 4
+    # Nine words around it, and two marks of Qwen's.
+    assert less.answers[0].prompt == 9 + small + 2 * (kind != "llava")
+    assert less.answers[0].kl > 1e-3
+    same = subject.read(picture()[None], Point(method("resize"), None, "input"), [0], [item()])
+    assert same.answers[0].kl == pytest.approx(0.0, abs=1e-12)
+    assert same.answers[0].text == same.answers[0].full
+
+
+def test_llava_next_is_not_resized(folders: dict[str, Path]) -> None:
+    subject = opened(folders["llava-next"])
+    with pytest.raises(VtbenchError, match="resize acts at input"):
+        subject.check(Point(method("resize"), 9, "input"), [item()])
+
+
 def test_divergence_is_scipys() -> None:
     from scipy.special import rel_entr, softmax
 
@@ -388,6 +429,11 @@ def test_positions_are_an_option_that_is_recorded(folders: dict[str, Path]) -> N
         point = Point(Fixed(positions="original"), 10, "tower")
         kl[way] = subject.read(picture()[None], point, [0], [item()]).answers[0].kl
     assert abs(kl["original"] - kl["renumbered"]) > 1e-4
+    # A method that numbers anew slices positions of three numbers; what it merges has none.
+    subject = opened(folders["qwen2"])
+    point = Point(Fixed(positions="renumbered"), 10, "tower")
+    assert subject.read(picture()[None], point, [0], [item()]).answers[0].kl == pytest.approx(kl["original"], abs=1e-9)
+    assert "positions of three numbers" in subject.facts["notes"][0]
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------
@@ -419,6 +465,8 @@ def test_models_and_options_that_cannot_be_read(folders: dict[str, Path]) -> Non
         subject.check(Point(Fixed(needs=Needs(received=(-2,))), 3), [item()])
     with pytest.raises(VtbenchError, match="acts at vit"):
         subject.check(Point(Fixed(), 3, "vit"), [item()])
+    with pytest.raises(VtbenchError, match="reads layer 8, and the tower has 3"):
+        subject.check(Point(Fixed(needs=Needs(rows=(8,))), 3), [item()])
     with pytest.raises(VtbenchError, match="--keep 0: give 1 or more"):
         subject.check(Point(Fixed(), 0), [item()])
     for stage in ("tower", "llm"):

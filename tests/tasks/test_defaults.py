@@ -109,5 +109,5 @@ def test_the_list_of_tasks_says_which_are_off(tmp_path: Path) -> None:
     states = {line["name"]: line["state"] for line in catalogue.tasks()}
     assert states == {
         **dict.fromkeys(("reconstruction", "detail", "text", "compression"), "ready"),
-        **dict.fromkeys(("generation", "stability", "written", "understanding"), "off by default"),
+        **dict.fromkeys(("generation", "stability", "written", "understanding", "answers"), "off by default"),
     }

@@ -47,6 +47,8 @@ class QuestionSuite(FolderSuite):
 
     def __init__(self, name: str, root: Path, questions: Sequence[Question], evaluator: str | None) -> None:
         super().__init__(name, root, [_item(question, evaluator) for question in questions])
+        if evaluator is not None:
+            self.notes.append(f"answers are scored by {EVALUATORS[evaluator]}")
         # Somebody else may have written the names, and may have put links behind them.
         self.within = root
         self.evaluator = evaluator
@@ -68,7 +70,8 @@ class QuestionSuite(FolderSuite):
 def _item(question: Question, evaluator: str | None) -> Item:
     meta: dict[str, Any] = {"question": question.text}
     if question.answers:
-        meta |= {"answers": list(question.answers), "evaluator": evaluator}
+        version = EVALUATORS[evaluator].version if evaluator is not None else None
+        meta |= {"answers": list(question.answers), "evaluator": evaluator, "evaluator_version": version}
     if question.choices:
         meta["choices"] = list(question.choices)
     if question.split is not None:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from vtbench.types.questions import Question
+from vtbench.types.questions import EVALUATORS, EvaluatorCard, Question
 
 
 @dataclass(frozen=True)
@@ -26,15 +26,10 @@ class Scored:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """`score` reads an answer to a question that has answers; `source`: whose rule it is; `trap`: what to know."""
+    """`score` reads an answer to a question that has answers."""
 
-    name: str
-    version: int
-    source: str
+    card: EvaluatorCard
     score: Callable[[str, Question], Scored]
-    trap: str = ""
-    of_set: Callable[[Sequence[tuple[Scored, Question]]], Mapping[str, float | None]] | None = None
-    """Further numbers of a set, by name (POPE's F1 and share of yes)."""
 
 
 # -- POPE --------------------------------------------------------------------------------------------------------------
@@ -184,26 +179,13 @@ def _choice(answer: str, question: Question) -> Scored:
     return Scored(float(choice in question.answers), choice is not None, choice or "")
 
 
-_ALL = (
-    Evaluator(
-        "pope",
-        1,
-        "LLaVA at c121f04, llava/eval/eval_pope.py",
-        _pope,
-        "whatever holds no No, not or no counts as yes, an empty answer too",
-        pope_numbers,
-    ),
-    Evaluator("pope-exact", 1, "the answer is yes or no and nothing else", _pope_exact, of_set=pope_numbers),
-    Evaluator("gqa", 1, "LLaVA at c121f04, scripts/convert_gqa_for_eval.py, and GQA's exact match", _gqa),
-    Evaluator(
-        "textvqa",
-        1,
-        "LLaVA at c121f04, llava/eval/m4c_evaluator.py",
-        _textvqa,
-        "whether the prompt brings OCR text is part of the question",
-    ),
-    Evaluator("exact", 1, "equal to one of the answers: small letters, single spaces, no mark at either end", _exact),
-    Evaluator("choice", 1, "the chosen option by its letter or its text", _choice),
-)
-ANSWER_EVALUATORS: Mapping[str, Evaluator] = {one.name: one for one in _ALL}
+_SCORES: Mapping[str, Callable[[str, Question], Scored]] = {
+    "pope": _pope,
+    "pope-exact": _pope_exact,
+    "gqa": _gqa,
+    "textvqa": _textvqa,
+    "exact": _exact,
+    "choice": _choice,
+}
+ANSWER_EVALUATORS: Mapping[str, Evaluator] = {name: Evaluator(card, _SCORES[name]) for name, card in EVALUATORS.items()}
 """By the names of `vtbench.types.questions.EVALUATORS`."""

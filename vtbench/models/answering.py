@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from vtbench.images.rounding import to_uint8
 from vtbench.models.attach_decoder import Prefilled
+from vtbench.models.cutting import layers_of
 from vtbench.models.devices import check_device
 from vtbench.models.downloads import sha256_file
 from vtbench.models.language_files import BESIDE, OPTIONS, QUESTION, image_token, loaded, options_of, template_of
@@ -26,17 +27,29 @@ from vtbench.types.foreign import cause
 from vtbench.types.item import Item
 from vtbench.types.questions import Answer
 from vtbench.types.reading import Point, Rate, Reading, Subject
-from vtbench.types.reduction import Reducer, Reduction, Stage
+from vtbench.types.reduction import Needs, Reducer, Reduction, Stage
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+REMEMBERED = 1 << 27
+"""Numbers of the full model's answers that are kept (512 MB as float32): 4,000 questions of a vocabulary of 32,000."""
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What the full model says: its text, logits (vocabulary,) of its first token, bytes of its cache."""
+
+    text: str
+    logits: Tensor
+    cache: int
 
 
 class VisionLanguage(Subject):
     """A vision-language model with its processor."""
 
     kind = "language model"
-    stages: tuple[Stage, ...] = ("tower", "projector", "llm")
+    stages: tuple[Stage, ...] = ("input", "tower", "projector", "llm")
 
     def __init__(self, files: ModelFiles, device: str, dtype: str, options: Mapping[str, Any]) -> None:
         """options: those of OPTIONS, each with a value. Raises VtbenchError where the files are no model of ours."""
@@ -44,6 +57,9 @@ class VisionLanguage(Subject):
         self.options = options_of({**OPTIONS, **options})
         self.files, self.name, self.device, self.dtype = files, files.name, device, dtype
         self.attached, self.processor, unexpected = loaded(files, device, dtype, str(self.options["attention"]))
+        if self.attached.shrinks == "no":
+            self.stages = self.stages[1:]
+        self._known: dict[str, _Known] = {}
         self.template = template_of(self.processor, str(self.options["prompt"]), files)
         beside = {name: sha256_file(files.folder / name) for name in BESIDE if (files.folder / name).is_file()}
         asked = {**self.options, "prompt": self.template}
@@ -58,9 +74,7 @@ class VisionLanguage(Subject):
             "library": f"transformers {library().__version__}",
             "prompt": self.template,
             "prompt_sha256": hashlib.sha256(self.template.encode()).hexdigest(),
-            "notes": [f"the weights hold {unexpected[0]} and others that the model does not read"]
-            if unexpected
-            else [],
+            "notes": _notes(self.attached.three, unexpected),
             **{name: value for name, value in self.options.items() if name != "prompt"},
         }
 
@@ -81,6 +95,10 @@ class VisionLanguage(Subject):
                 f"{card.name} reads a whole attention map, which {self.options['attention']} does not give: give "
                 "--option attention=eager"
             )
+        depth = self.attached.tower_depth
+        absent = sorted(layer for layer in layers_of(needs) if not -depth <= layer < depth)
+        if acts_before(point) and absent:
+            raise VtbenchError(f"{card.name} reads layer {absent[0]}, and the tower has {depth}, counted from 0")
         if point.keep is not None and point.keep < 1:
             raise VtbenchError(f"--keep {point.keep}: give 1 or more")
         silent = next((item.id for item in items if not item.meta.get("question")), None)
@@ -100,27 +118,21 @@ class VisionLanguage(Subject):
             pairs = list(zip(asked, seeds, strict=True))
             full = [row_of(self.attached, one, whole(self.attached, one, seed), seed) for one, seed in pairs]
             said: list[list[Reduction]] = [[] for _ in items]
-            cut = [self.cut_row(one, point, seed, heard) for (one, seed), heard in zip(pairs, said, strict=True)]
+            if point.stage == "input":
+                cut = [self.shrunk(*one, point) for one in zip(asked, images, items, seeds, strict=True)]
+            else:
+                cut = [self.cut_row(one, point, seed, heard) for (one, seed), heard in zip(pairs, said, strict=True)]
             less, rows = [picture for picture, _ in cut], [row for _, row in cut]
-            full_state, full_texts = self.answered(full)
+            before = self._whole(asked, full)
             state, texts = self.answered(rows)
-        kl = divergence(full_state.logits, state.logits)
+        kl = divergence(torch.stack([known.logits for known in before]).to(state.logits), state.logits)
+        parts = zip(before, texts, kl, state.image_tokens, rows, strict=True)
         answers = [
-            Answer(
-                full_texts[k],
-                texts[k],
-                kl[k],
-                tuple(state.image_tokens[k]),
-                len(rows[k].embeds),
-                state.kv_bytes() // len(rows),
-                full_state.kv_bytes() // len(rows),
-            )
-            for k in range(len(rows))
+            Answer(known.text, text, apart, tuple(counts), len(row.embeds), state.kv_bytes(k), known.cache)
+            for k, (known, text, apart, counts, row) in enumerate(parts)
         ]
-        rates = [
-            _rate(less[k], state.image_tokens[k], len(rows[k].embeds), said[k], len(self.attached.decoder.layers))
-            for k in range(len(rows))
-        ]
+        each = zip(less, state.image_tokens, rows, said, strict=True)
+        rates = [_rate(picture, counts, len(row.embeds), heard) for picture, counts, row, heard in each]
         why = "a language model is compared by its answers"
         return Reading(
             rates,
@@ -131,8 +143,47 @@ class VisionLanguage(Subject):
             labels=[None] * len(rows),
         )
 
-    def inputs(self, image: Tensor, item: Item) -> dict[str, Any]:
-        """The processor's tensors of one prompt with its picture; image float32 (3, H, W) in [0, 1]."""
+    def _whole(self, asked: Sequence[Mapping[str, Any]], rows: Sequence[Row]) -> list[_Known]:
+        """What the full model says; remembered, since every point of a table is compared with the same."""
+        names = [_name(inputs) for inputs in asked]
+        missing = [k for k, name in enumerate(names) if name not in self._known]
+        if missing:
+            state, texts = self.answered([rows[k] for k in missing])
+            for number, (k, text) in enumerate(zip(missing, texts, strict=True)):
+                self._known[names[k]] = _Known(text, state.logits[number].cpu(), state.kv_bytes(number))
+        out = [self._known[name] for name in names]
+        while sum(one.logits.numel() for one in self._known.values()) > REMEMBERED:
+            self._known.pop(next(iter(self._known)))
+        return out
+
+    def shrunk(
+        self, inputs: Mapping[str, Any], image: Tensor, item: Item, seed: int, point: Point
+    ) -> tuple[Pictured, Row]:
+        """The picture itself, smaller: the baseline that drops nothing."""
+        import torch
+        from torch.nn.functional import interpolate
+
+        attached = self.attached
+        (view,) = attached.look(inputs, Needs(), seed)
+        count, grid = len(view), view.grid
+        keep = count if point.keep is None else point.keep
+        if keep > count or grid is None:
+            raise too_many(keep, count)
+        size = point.reducer.resized(grid, keep)
+        if attached.shrinks == "pixels":
+            tokens = attached.small(inputs, size)
+            kept = torch.full((len(tokens),), -1, device=tokens.device)
+            picture = Pictured(tokens, kept, count, policy="renumbered")
+            return picture, row_of(attached, inputs, picture, seed)
+        pixels = size[0] * attached.side(), size[1] * attached.side()
+        less = interpolate(image[None].float(), pixels, mode="bicubic", antialias=True)[0].clamp(0, 1)
+        again = self.inputs(less, item, resized=False)
+        picture = whole(attached, again, seed)
+        return replace(picture, of=count), row_of(attached, again, picture, seed)
+
+    def inputs(self, image: Tensor, item: Item, *, resized: bool = True) -> dict[str, Any]:
+        """The processor's tensors of one prompt with its picture; image float32 (3, H, W) in [0, 1]. resized: to the
+        size that the processor chooses."""
         from PIL import Image
 
         picture = Image.fromarray(to_uint8(image[None])[0].permute(1, 2, 0).cpu().contiguous().numpy())
@@ -142,7 +193,8 @@ class VisionLanguage(Subject):
             raise VtbenchError(f"question {item.id} holds {mark}, the model's own mark of a picture: reword it", code=1)
         prompt = self.template.replace(QUESTION, question)
         try:
-            batch = self.processor(images=picture, text=prompt, return_tensors="pt")
+            more = {} if resized else {"do_resize": False}
+            batch = self.processor(images=picture, text=prompt, return_tensors="pt", **more)
         except RAISED as bad:
             raise VtbenchError(
                 f"the processor of {self.name} refused question {item.id} ({cause(bad)})", code=1
@@ -199,6 +251,21 @@ class VisionLanguage(Subject):
         return state, [str(self.processor.tokenizer.decode(one, skip_special_tokens=True)).strip() for one in ids]
 
 
+def _notes(three: bool, unexpected: Sequence[str]) -> list[str]:
+    out = [f"the weights hold {unexpected[0]} and others that the model does not read"] if unexpected else []
+    if three:
+        out.append("tokens that are chosen before the language model keep their positions of three numbers")
+    return out
+
+
+def _name(inputs: Mapping[str, Any]) -> str:
+    """sha256 of all that the processor gives of one prompt."""
+    digest = hashlib.sha256()
+    for name in sorted(inputs):
+        digest.update(name.encode() + inputs[name].cpu().float().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def acts_before(point: Point) -> bool:
     """Whether the reducer acts on the tower's output at this point."""
     return point.stage in ("tower", "projector") or (together(point.reducer) and point.stage == "llm")
@@ -222,7 +289,7 @@ def divergence(full: Tensor, reduced: Tensor) -> list[float]:
     return [max(0.0, float(v)) for v in (one.exp() * (one - two)).sum(dim=-1)]
 
 
-def _rate(picture: Pictured, by_layer: Sequence[int], prompt: int, said: Sequence[Reduction], depth: int) -> Rate:
+def _rate(picture: Pictured, by_layer: Sequence[int], prompt: int, said: Sequence[Reduction]) -> Rate:
     doubled = max([picture.duplicates, *(r.duplicates for r in said)])
     notes = tuple(dict.fromkeys((*picture.fallbacks, *(note for r in said for note in r.fallbacks))))
     cut = tuple(by_layer) if len({*by_layer}) > 1 or (said and by_layer[0] != picture.of) else ()

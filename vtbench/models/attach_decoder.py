@@ -38,10 +38,14 @@ class Prefilled:
     segments: list[Segment] = field(default_factory=list)
     steps: int = 0
 
-    def kv_bytes(self) -> int:
-        """Bytes of keys and values that decoding reads, padding included."""
-        layers = self.cache.layers if self.cache is not None else []
-        return sum(t.numel() * t.element_size() for layer in layers for t in (layer.keys, layer.values))
+    def kv_bytes(self, row: int) -> int:
+        """Bytes of a prompt's keys and values, padding left out: what every step of decoding reads."""
+        total = 0
+        for number, layer in enumerate(self.cache.layers if self.cache is not None else ()):
+            segment = [s for s in self.segments if s.first <= number][-1]
+            tokens = int(segment.valid[row].sum()) - self.steps
+            total += tokens * sum(t.element_size() * t.shape[1] * t.shape[3] for t in (layer.keys, layer.values))
+        return total
 
 
 class LanguageModel:

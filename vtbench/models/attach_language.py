@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from vtbench.models.attach import ARCHITECTURES, Blocks, Seen
 from vtbench.models.attach_decoder import LanguageModel
@@ -20,6 +20,9 @@ from vtbench.types.reduction import Needs, TowerView
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+Shrinks = Literal["picture", "pixels", "no"]
 
 
 class Attached(ABC):
@@ -53,6 +56,26 @@ class Attached(ABC):
         ids = inputs["input_ids"]
         return torch.arange(ids.shape[1], device=ids.device)
 
+    shrinks: Shrinks = "no"
+    """How a smaller picture is read: as any other picture, by the processor; by shrinking what the processor gives; not
+    at all (a picture of several tiles)."""
+
+    three: bool = False
+    """Whether a position is three numbers (M-RoPE)."""
+
+    def side(self) -> int:
+        """Pixels of a picture that one token stands for, along one side."""
+        raise NotImplementedError
+
+    def small(self, inputs: Mapping[str, Any], size: tuple[int, int]) -> Tensor:
+        """(height * width, D): tokens of the picture shrunk to a grid of that size, where `shrinks` is "pixels"."""
+        raise NotImplementedError
+
+    @property
+    def tower_depth(self) -> int:
+        """Layers of the vision tower."""
+        raise NotImplementedError
+
     def embed(self, ids: Tensor) -> Tensor:
         """(…, D) of token ids (…,)."""
         out: Tensor = self.model.get_input_embeddings()(ids)
@@ -73,6 +96,8 @@ class Attached(ABC):
 
 class Llava(Attached):
     """LLaVA-1.5's way: one tower, one projector, every token of one layer."""
+
+    shrinks: Shrinks = "pixels"
 
     def __init__(self, model: Any) -> None:
         super().__init__(model)
@@ -105,20 +130,14 @@ class Llava(Attached):
     def look(self, inputs: Mapping[str, Any], needs: Needs, seed: int) -> list[TowerView]:
         if self.prefix == 0 and (needs.cls or needs.rows):
             raise VtbenchError("the method reads a CLS token, and this tower has none: give a CLIP tower")
-        pixels, blocks = self.pixels(inputs), self.blocks
-        depth, config = len(blocks), self.model.model.vision_tower.config
-        at = self.model.config.vision_feature_layer % (depth + 1)
-        x = blocks.embedded(pixels, native=True)
-        states, seen = [x], dict[int, Seen]()
-        for number in range(depth):
-            x, seen[number] = blocks.through(number, x, _of_block(needs, number, depth))
-            states.append(x)
+        pixels, blocks, depth = self.pixels(inputs), self.blocks, len(self.blocks)
+        states, seen = self._through(pixels, needs, native=True)
         rows = {j: blocks.row(seen[j % depth]) for j in needs.rows}
         received = {j: _there(seen[j % depth].attention).mean(dim=(1, 2)) for j in needs.received}
         keys = {j: _there(seen[j % depth].k) for j in needs.keys}
         queries = {j: _there(seen[j % depth].q) for j in needs.queries}
-        features = states[at]
-        side = config.image_size // config.patch_size
+        features = states[self._read_at]
+        side = self.model.config.vision_config.image_size // self.side()
         views = []
         for tile in range(len(pixels)):
             views.append(
@@ -137,6 +156,36 @@ class Llava(Attached):
                 )
             )
         return views
+
+    @property
+    def _read_at(self) -> int:
+        """Which of the tower's hidden states goes on, the embeddings counted as the first."""
+        return int(self.model.config.vision_feature_layer) % (len(self.blocks) + 1)
+
+    @property
+    def tower_depth(self) -> int:
+        return len(self.blocks)
+
+    def _through(self, pixels: Tensor, needs: Needs, *, native: bool) -> tuple[list[Tensor], dict[int, Seen]]:
+        """Hidden states before the first block and behind each, and what was seen in it."""
+        x = self.blocks.embedded(pixels, native=native)
+        states, seen = [x], dict[int, Seen]()
+        for number in range(len(self.blocks)):
+            x, seen[number] = self.blocks.through(number, x, _of_block(needs, number, len(self.blocks)))
+            states.append(x)
+        return states, seen
+
+    def side(self) -> int:
+        return int(self.model.config.vision_config.patch_size)
+
+    def small(self, inputs: Mapping[str, Any], size: tuple[int, int]) -> Tensor:
+        from torch.nn.functional import interpolate
+
+        pixels = self.pixels(inputs)
+        target = size[0] * self.side(), size[1] * self.side()
+        less = interpolate(pixels.float(), target, mode="bicubic", antialias=True).to(pixels.dtype)
+        states, _ = self._through(less, Needs(), native=tuple(pixels.shape[2:]) == target)
+        return self.project(states[self._read_at][0, self.prefix :])
 
     def project(self, rows: Tensor) -> Tensor:
         out: Tensor = self.model.model.multi_modal_projector(rows[None])[0]
@@ -161,6 +210,8 @@ def _of_block(needs: Needs, number: int, depth: int) -> Needs:
 
 class LlavaNext(Llava):
     """Several tiles, laid on their grid, unpadded, a token of the model's own behind each of its rows."""
+
+    shrinks: Shrinks = "no"
 
     def pixels(self, inputs: Mapping[str, Any]) -> Tensor:
         out: Tensor = inputs["pixel_values"][0]
@@ -196,6 +247,16 @@ class LlavaNext(Llava):
 class Qwen(Attached):
     """Qwen2-VL's and Qwen2.5-VL's way: pictures of any size, four patches merged to a token, positions of three
     numbers."""
+
+    shrinks: Shrinks = "picture"
+    three = True
+
+    def side(self) -> int:
+        return int(self.model.config.vision_config.patch_size) * int(self.model.model.visual.spatial_merge_size)
+
+    @property
+    def tower_depth(self) -> int:
+        return len(self.model.model.visual.blocks)
 
     def _merged(self, inputs: Mapping[str, Any]) -> tuple[int, int]:
         frames, height, width = inputs["image_grid_thw"][0].tolist()

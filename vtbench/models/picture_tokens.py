@@ -114,8 +114,9 @@ class _Looked:
         views, count = self.views, len(self.tokens)
         kept = [rows_kept(r) for r in answers]
         notes = tuple(dict.fromkeys(note for r in answers for note in r.fallbacks))
-        policy = policy or policy_of(answers[0])
         selects = all(r.values is None for r in answers)
+        # As HiPrune's form for Qwen has it: positions of three numbers are sliced, a count has no place in a grid.
+        policy = policy or ("original" if self.attached.three and selects else policy_of(answers[0]))
         if len(views) > 1 and selects:
             # Tiles are laid on one grid again: of the model's own tokens those go on in whose row something is left.
             offsets = [sum(len(v) for v in views[:k]) for k in range(len(views))]
@@ -151,7 +152,10 @@ def row_of(attached: Attached, inputs: Mapping[str, Any], picture: Pictured, see
     image[first : first + len(picture.tokens)] = True
     places = attached.places(inputs)
     following = int(places.max()) + 1
-    if picture.policy == "renumbered" and len(picture.tokens) != picture.of:
+    if picture.kept.tolist() == list(range(picture.of)):
+        # All of them as they are: numbering three-dimensional positions anew would be another model.
+        pass
+    elif picture.policy == "renumbered":
         places = torch.arange(len(embeds), device=places.device).expand(*places.shape[:-1], -1).clone()
         following = len(embeds)
     elif bool((picture.kept < 0).any()):

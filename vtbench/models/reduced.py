@@ -13,8 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from vtbench import registry
 from vtbench.models.adapter_files import of_outside
+from vtbench.models.answering import VisionLanguage
+from vtbench.models.attach_language import FAMILIES
 from vtbench.models.clocks import Clock
 from vtbench.models.devices import turn
+from vtbench.models.language_files import OPTIONS as LANGUAGE_OPTIONS
+from vtbench.models.language_files import options_of
 from vtbench.models.load import Loaded
 from vtbench.models.outputs import Output
 from vtbench.models.system import System, marked
@@ -51,7 +55,18 @@ def _tower(files: ModelFiles, device: str, dtype: str, options: Mapping[str, Any
 
 def _kind(files: ModelFiles) -> tuple[Opener, Mapping[str, Any], Check]:
     """How a model of that configuration is opened, its options with their defaults, and what refuses a wrong one."""
+    if _answers(files):
+        return VisionLanguage, LANGUAGE_OPTIONS, options_of
     return _tower, TOWER_OPTIONS, checked_options
+
+
+def _answers(files: ModelFiles) -> bool:
+    return files.config.get("model_type") in FAMILIES
+
+
+def answers_questions(spec: str) -> bool:
+    """Whether the model of a folder or hub id is a language model that sees; raises as `subject_of` does."""
+    return _answers(model_files(spec))
 
 
 def parsed(texts: Mapping[str, str], defaults: Mapping[str, Any], what: str) -> dict[str, Any]:

@@ -135,7 +135,7 @@ def answer(reducer: Reducer, view: TowerView, budget: int) -> Reduction:
 def schedule(point: Point, depth: int, count: int) -> list[tuple[int, Cut]]:
     """What is done before which block: the reducer's own schedule, or its rule before one block."""
     reducer, budget = point.reducer, count if point.keep is None else point.keep
-    if type(reducer).schedule is not Reducer.schedule:
+    if type(reducer).schedule is not Reducer.schedule and "vit" in reducer.stages:
         if point.block is not None:
             raise VtbenchError(f"{reducer.card.name} has a schedule of its own: leave out --option block={point.block}")
         return reducer.schedule(depth, count, budget) if budget < count else []

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from vtbench import registry
+from vtbench.images.questions import holds_questions
 from vtbench.models.load import Loaded
 from vtbench.models.named_code import note_choice
 from vtbench.models.reduced import (
     NO_BUILD,
     ReducedSystem,
+    answers_questions,
     check_options,
     loaded_reducer,
     options_known,
@@ -21,7 +24,8 @@ from vtbench.types.errors import VtbenchError
 from vtbench.types.item import Item
 from vtbench.types.reading import Subject
 
-TASK = "understanding"
+TASKS = ("understanding", "answers")
+"""What is asked of an image tower, and of a language model that sees."""
 BASELINES = ("random", "uniform", "adaptive-pooling", "resize")
 """What every table of reducers holds beside them, at the same counts; and the full model, once."""
 DRAWS = 5
@@ -45,6 +49,18 @@ class ReducerAsk:
 
     def texts(self) -> dict[str, str]:
         return dict(self.options)
+
+
+def task_of(tower: str, images: str | None) -> str:
+    """The task of a model: the one that its kind can be asked. images: where it shall come from."""
+    if not answers_questions(tower):
+        return TASKS[0]
+    if images is None or not holds_questions(Path(images).expanduser()):
+        raise VtbenchError(
+            f"{tower} is a language model that sees, and is asked questions: give --images QUESTIONS.jsonl, one "
+            '{"id", "image", "question", "answers"} a line'
+        )
+    return TASKS[1]
 
 
 def check_reducers(

@@ -19,8 +19,8 @@ from vtbench.metrics import weights
 from vtbench.models.devices import dtype_of
 from vtbench.models.named_code import note_choice
 from vtbench.results.files import plain
-from vtbench.running.reduction import TASK as REDUCERS_TASK
-from vtbench.running.reduction import ReducerAsk, Subjects, asks, check_reducers
+from vtbench.running.reduction import TASKS as REDUCERS_TASKS
+from vtbench.running.reduction import ReducerAsk, Subjects, asks, check_reducers, task_of
 from vtbench.types.errors import VtbenchError
 from vtbench.types.task import Task
 
@@ -158,7 +158,8 @@ class Request:
         """The tasks asked for, or those that are the default of such a request; each of the models' kind."""
         draws = self.draws
         if self.reducers:
-            return [registry.tasks().get(REDUCERS_TASK)]
+            images = None if self.images is None else str(self.images)
+            return [registry.tasks().get(task_of(str(self.tower), images))]
         if self.tasks:
             for spec in self.tasks:
                 note_choice(spec)
@@ -215,8 +216,10 @@ class Request:
             raise VtbenchError("--keep is how many tokens a reducer keeps: give --reducer NAME, or leave it out")
         if self.models:
             raise VtbenchError(f"{self.models[0]} and --reducer were given together: evaluate them in two commands")
-        if self.tasks and [*self.tasks] != [REDUCERS_TASK]:
-            raise VtbenchError(f"--task {self.tasks[0]}: reducers have one task, {REDUCERS_TASK}")
+        if self.tasks and not {*self.tasks} <= {*REDUCERS_TASKS}:
+            raise VtbenchError(
+                f"--task {self.tasks[0]}: a reducer's task is {' or '.join(REDUCERS_TASKS)}, by the kind of --tower"
+            )
         if self.ray is not None or self.shard is not None:
             raise VtbenchError("a reducer is measured by one process: leave out --ray and --shard")
         if self.save or self.checkpoint or self.prefix or self.fit:

@@ -305,6 +305,7 @@ def read_of(reading: Reading, index: int) -> dict[str, Any]:
         **({"by_layer": list(rate.by_layer)} if rate.by_layer else {}),
         **({"prefill": rate.prefill} if rate.prefill is not None else {}),
         **({"fallbacks": list(rate.fallbacks)} if rate.fallbacks else {}),
+        **({"answer": reading.answers[index].as_dict()} if reading.answers else {}),
         **({"why": dict(reading.why)} if reading.why else {}),
     }
 
