@@ -41,7 +41,7 @@ def measured(seconds: float, every: int) -> tuple[Sequence[Measured], float]:
 
 def svg(history: Sequence[Measured], note: str) -> str:
     """The plot: steps across, PSNR upwards; a point is titled with its numbers."""
-    points = [(one.step, one.numbers[PSNR], one.numbers[USAGE]) for one in history]
+    points = [(one.step, one.numbers[PSNR], one.numbers[USAGE]) for one in history if one.failure is None]
     last = max(points[-1][0], 1)
     low = int(min(psnr for _, psnr, _ in points))
     high = int(max(psnr for _, psnr, _ in points)) + 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import pytorch_lightning as pl
@@ -15,6 +16,8 @@ from support import ROOT, noise
 import vtbench
 from benchmarks.first_hour import TRAIN, journeys
 from benchmarks.links import broken
+from benchmarks.training_curve import PSNR, USAGE, svg
+from vtbench.running.monitor import Measured
 
 DOCS = ROOT / "docs"
 
@@ -62,6 +65,26 @@ def test_imagenets_times_and_sizes_are_those_that_were_measured() -> None:
         assert float(one) * 50_000 * 1e3 == pytest.approx(float(all_) * {"G": 1e9, "M": 1e6}[unit], rel=0.02)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert all(words in readme for words in ("6.3 GB", "0.6 kB an image (30 MB)", "8 kB an image\n(0.4 GB)"))
+
+
+def test_the_figure_is_of_a_training() -> None:
+    history = [Measured(50 * k, {PSNR: 10.0 + k, USAGE: 5.0 * k}) for k in range(3)] + [Measured(150, failure="no")]
+    drawn = figure(svg(history, "note"))
+    assert drawn == [(0, 10.0, 0.0), (50, 11.0, 5.0), (100, 12.0, 10.0)]
+    shown = text_of("training.svg")
+    points = figure(shown)
+    assert len(points) >= 5
+    assert [step for step, _, _ in points] == sorted({step for step, _, _ in points})
+    assert points[0][0] == 0
+    assert points[-1][1] > points[0][1] + 1
+    assert re.search(r"\d+ cores, no GPU, torch [\d.]+, \w+; \d+ \w+ 20\d\d", shown)
+
+
+def figure(text: str) -> list[tuple[int, float, float]]:
+    """(step, dB, % of the codes) of every point of an SVG."""
+    titles = [title.text or "" for title in ElementTree.fromstring(text).iter("{http://www.w3.org/2000/svg}title")]
+    said = [re.fullmatch(r"step (\d+): ([\d.]+) dB, ([\d.]+) % of the codes in use", title) for title in titles]
+    return [(int(one[1]), float(one[2]), float(one[3])) for one in said if one]
 
 
 # -- while training ----------------------------------------------------------------------------------------------------
