@@ -94,6 +94,28 @@ def test_several_image_columns_are_named_and_chosen(tmp_path: Path) -> None:
     assert [i.meta for i in open_suite(f"hf:{path.parent}@local#//mask").items][:1] == [{"text": "x"}]
 
 
+def test_a_column_of_what_lies_here_is_named_as_the_sentence_says(tmp_path: Path) -> None:
+    """In every form that a table has here, also as a path, whose double slashes are one."""
+    import datasets
+
+    path = parquet(tmp_path / "raw" / "a.parquet", image=binary(), mask=binary(FILES[::-1]))
+    both = pictures().add_column("mask", [{"bytes": f, "path": None} for f in FILES[::-1]])
+    saved = tmp_path / "saved"
+    datasets.DatasetDict({"test": both.cast_column("mask", datasets.Image())}).save_to_disk(str(saved))
+    for spec in (str(path), f"{path.parent}/*.parquet", str(saved), f"hf:{path}@local", f"hf:{path.parent}@local"):
+        with pytest.raises(VtbenchError) as several:
+            open_suite(spec)
+        advised = str(several.value).rpartition("as in ")[2]
+        assert seeds_of(open_suite(advised)) == [0, 1, 2]
+        mask = advised.removesuffix("image") + "mask"
+        assert seeds_of(open_suite(mask)) == [2, 1, 0]
+        assert open_set(Path(mask)).n == 3
+    assert seeds_of(open_suite(f"{saved}#test/mask")) == [2, 1, 0]
+    for wrong in (f"{path}#mas", f"{path}#/mas", f"{saved}#test/mas"):
+        with pytest.raises(VtbenchError, match=r"no (split|column) 'mas'"):
+            open_suite(wrong)
+
+
 def test_columns_that_hold_no_images(tmp_path: Path) -> None:
     path = parquet(tmp_path / "a.parquet", label=[1, 2], blob=binary([b"\0", b"\1"]))
     with pytest.raises(VtbenchError, match="has no image column; it has label, blob: name one by"):

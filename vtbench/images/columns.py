@@ -23,10 +23,11 @@ class Columns:
     texts: str | None
 
 
-def rows_of(splits: Mapping[str, Any], split: str, column: str, name: str) -> tuple[Any, Columns]:
+def rows_of(splits: Mapping[str, Any], split: str, column: str, name: str, before: str) -> tuple[Any, Columns]:
     """The rows of one split, or ("") of all in the order of their names, with their images as bytes.
 
-    column: the images', by default the only one that holds images. Raises VtbenchError, with what there is, where the
+    column: the images', by default the only one that holds images. before: what a column's name is written behind, to
+    choose it. Raises VtbenchError, with what there is, where the
     split or column is none, or several columns hold images and none is named.
     """
     import datasets
@@ -34,7 +35,7 @@ def rows_of(splits: Mapping[str, Any], split: str, column: str, name: str) -> tu
     if split and split not in splits:
         raise VtbenchError(f"{name} has no split {split!r}{near(split, splits)}; it has {', '.join(splits)}")
     parts = [splits[split]] if split else [splits[s] for s in sorted(splits)]
-    columns = _columns(parts[0], column, name)
+    columns = _columns(parts[0], column, name, before)
     wanted = [columns.images, *([columns.texts] if columns.texts is not None else [])]
     try:
         rows = [_with_images(part.select_columns(wanted), columns.images) for part in parts]
@@ -58,7 +59,7 @@ def _with_images(rows: Any, column: str) -> Any:
     return rows.cast_column(column, datasets.Image(decode=False))
 
 
-def _columns(rows: Any, column: str, name: str) -> Columns:
+def _columns(rows: Any, column: str, name: str, before: str) -> Columns:
     features = rows.features
     texts = next((c for c in TEXTS if c in features and c != column), None)
     if column:
@@ -70,8 +71,7 @@ def _columns(rows: Any, column: str, name: str) -> Columns:
         raise VtbenchError(f"{name} has no image column; it has {', '.join(features)}: name one by {FORM}")
     if len(images) > 1:
         raise VtbenchError(
-            f"{name} has several image columns ({', '.join(images)}): name one by {FORM}, as in "
-            f"hf:{name}@REVISION#//{images[0]}"
+            f"{name} has several image columns ({', '.join(images)}): name one by {FORM}, as in {before}{images[0]}"
         )
     return Columns(images[0], texts)
 

@@ -109,9 +109,9 @@ def open_hub(spec: str) -> Suite:
         raise VtbenchError(f"{spec!r} names no revision: write hf:NAME@REVISION, so that the images stay the same")
     place = Path(name).expanduser()
     if not place.exists():
-        config = part.partition("/")[0]
-        splits, revision = _of_the_hub(name, revision, config)
-        return _suite(name, part, splits, revision, _cache_of(name))
+        chosen = _chosen(part)
+        splits, revision = _of_the_hub(name, revision, chosen[0])
+        return _suite(name, part, chosen, splits, revision, _cache_of(name))
     suite = open_rows([place], name, part, revision)
     if revision != LOCAL:
         suite.notes.append(
@@ -122,10 +122,21 @@ def open_hub(spec: str) -> Suite:
 
 def open_rows(places: Sequence[Path], name: str, part: str = "", revision: str = LOCAL) -> Suite:
     """Local rows: one folder in the hub's layout or of `save_to_disk`, or files of parquet or arrow. part: as after the
-    `#` of `open_hub`; the identity is that of the rows as they are read."""
-    config = part.partition("/")[0]
+    `#` of `open_hub`, a single word naming a split or column where there are no configurations; the identity is that of
+    the rows as they are read."""
+    config, split, column = _chosen(part)
+    table = is_table(places[0])
+    if table and "/" not in part:
+        config, split = "", part
     splits = _local_splits(places, name, config)
-    return _suite(name, part, splits, revision, [*_own_folders(places), _cache(places)], local=True)
+    folders = [*_own_folders(places), _cache(places)]
+    return _suite(name, part, (config, split, column), splits, revision, folders, local=True, table=table)
+
+
+def _chosen(part: str) -> tuple[str, str, str]:
+    """(configuration, split, column) of what stands after the `#`; "" for what is left open."""
+    config, split, column = [*part.split("/", 2), "", ""][:3]
+    return config, split, column
 
 
 def _own_folders(places: Sequence[Path]) -> list[Path]:
@@ -152,12 +163,28 @@ def _cache_of(name: str) -> list[Path]:
 
 
 def _suite(
-    name: str, part: str, splits: Mapping[str, Any], revision: str, folders: Sequence[Path], *, local: bool = False
+    name: str,
+    part: str,
+    chosen: tuple[str, str, str],
+    splits: Mapping[str, Any],
+    revision: str,
+    folders: Sequence[Path],
+    *,
+    local: bool = False,
+    table: bool = False,
 ) -> Suite:
-    _, split, column = [*part.split("/", 2), "", ""][:3]
-    rows, columns = rows_of(splits, split, column, name)
+    _, split, column = chosen
+    if split not in splits and not column and any(split in rows.features for rows in splits.values()):
+        # A path joins slashes: of `#//mask` it leaves `#/mask`.
+        split, column = "", split
+    rows, columns = rows_of(splits, split, column, name, f"{name}#" if table else f"hf:{name}@{revision}#//")
     commit = hashlib.sha256(f"{name}\0{revision}\0{part}\0{len(rows)}".encode()).hexdigest()
     return HubSuite(f"{name}{f'#{part}' if part else ''}", rows, columns, revision, None if local else commit, folders)
+
+
+def is_table(place: Path) -> bool:
+    """Whether a path here is rows by itself, without configurations: a file of them, or a folder of `save_to_disk`."""
+    return is_saved_to_disk(place) if place.is_dir() else place.is_file() and kind_of(place) in ("parquet", "arrow")
 
 
 def is_saved_to_disk(folder: Path) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from vtbench.images.arrays import open_npy, open_npz
 from vtbench.images.folders import FolderSuite, matches, open_folder, open_glob, suite_of_names
-from vtbench.images.hub import REMOTE, is_saved_to_disk, open_hub, open_rows
+from vtbench.images.hub import REMOTE, is_saved_to_disk, is_table, open_hub, open_rows
 from vtbench.images.kinds import Kind, head_of, is_npz, kind_of, packing
 from vtbench.images.manifests import ManifestSuite, builtin_suites, open_builtin, open_manifest
 from vtbench.images.questions import holds_questions, open_questions
@@ -33,8 +33,9 @@ NAMED = "suite:"
 
 
 def open_suite(spec: str) -> Suite:
-    """DIR, GLOB, MANIFEST.jsonl, a tar, zip or parquet file, tar shards (`x-{0000..0009}.tar`), a suite's name, or
-    `hf:NAME@REVISION[#CONFIG[/SPLIT[/COLUMN]]]`. Lists the images; hashes none."""
+    """DIR, GLOB, MANIFEST.jsonl, a tar, zip or parquet file (`x.parquet[#[SPLIT/]COLUMN]`), tar shards
+    (`x-{0000..0009}.tar`), a suite's name, or `hf:NAME@REVISION[#CONFIG[/SPLIT[/COLUMN]]]`. Lists the images; hashes
+    none."""
     if not spec.strip():
         raise VtbenchError(
             "--images is empty: give a suite, a folder, a glob, a manifest, tar shards or hf:NAME@REVISION"
@@ -50,6 +51,9 @@ def open_suite(spec: str) -> Suite:
         return _of_two_meanings(open_path(path), spec)
     if spec in suite_names():
         return open_named(spec)
+    table, mark, part = spec.rpartition("#")
+    if mark and is_table(place := Path(table).expanduser()):
+        return open_rows([place], table, _of_table(part))
     if ".tar" in spec and (spec.endswith(".tar") or "{" in spec or "#" in spec):
         return open_shards(spec)
     if any(c in spec for c in "*?["):
@@ -134,11 +138,17 @@ def _no_suite(path: Path, kind: Kind) -> str:
 
 
 def _of_glob(pattern: str) -> Suite:
-    """A glob of images, or of parquet files whose rows are one suite."""
-    tables = [path for path in matches(pattern) if path.suffix in (".parquet", ".arrow")]
-    if tables and len(tables) == len(matches(pattern)):
-        return open_rows(tables, pattern)
+    """A glob of images, or of parquet files whose rows are one suite (`*.parquet[#[SPLIT/]COLUMN]`)."""
+    for files, part in ((pattern, ""), (pattern.partition("#")[0], pattern.partition("#")[2])):
+        tables = [path for path in matches(files) if path.suffix in (".parquet", ".arrow")]
+        if tables and len(tables) == len(matches(files)):
+            return open_rows(tables, files, _of_table(part))
     return open_glob(pattern)
+
+
+def _of_table(part: str) -> str:
+    """What stands after the `#` of a table, which has no configurations, as after that of `hf:`."""
+    return f"/{part}" if "/" in part.lstrip("/") and not part.startswith("/") else part
 
 
 def open_set(path: Path, view: View | None = None) -> ImageSet:
@@ -149,7 +159,7 @@ def open_set(path: Path, view: View | None = None) -> ImageSet:
             return open_npz(path)
         if kind_of(path) == "npy":
             return open_npy(path)
-    elif not os.path.lexists(path) and not any(c in str(path) for c in "*{#"):
+    elif not os.path.lexists(path) and not str(path).startswith(("hf:", NAMED)) and not {*"*{#"} & {*str(path)}:
         raise VtbenchError(f"{path} does not exist: give a folder, a tar, a zip, or an .npz with arr_0")
     suite = open_suite(str(path))
     items, labels, remarks = _with_prompts(path, suite)

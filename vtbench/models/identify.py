@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vtbench import registry
-from vtbench.models import checkpoint
+from vtbench.models import checkpoint, kept_names
 from vtbench.models.arch import option_text, own_options
 from vtbench.models.choosing import choose
 from vtbench.models.containers import Copy, Inventory, Leaf, plain, segments_of
@@ -193,14 +193,21 @@ def guess(wrong: WrongNames) -> str:
 @functools.cache
 def _released() -> tuple[tuple[registry.Entry, Needed, Weights], ...]:
     """Every model with a native network, with what its network needs of which of its files."""
-    by_network: dict[tuple[str | None, str], Needed] = {}
+    kept = kept_names.read()
+    by_network: dict[str, Needed] = {}
+    ours, fresh = list[str](), False
     out = []
     for entry in registry.entries():
         if entry.card.arch is None or entry.family.network is None:
             continue
-        key = (entry.family.network, json.dumps(entry.card.arch, sort_keys=True))
+        key = f"{entry.family.network} {json.dumps(entry.card.arch, sort_keys=True)}"
         if key not in by_network:
-            by_network[key] = needed(on_meta(entry.family, entry.card.arch))
+            # Somebody's own code is no part of what the cache goes by.
+            known = kept.get(key) if entry.builtin else None
+            by_network[key] = known or needed(on_meta(entry.family, entry.card.arch))
+            if entry.builtin:
+                ours.append(key)
+                fresh = fresh or (known is None and by_network[key].rename is None)
         whole = by_network[key]
         first = entry.card.weights[0] if entry.card.weights else Weights(file="")
         out.append((entry, whole, first))
@@ -211,6 +218,8 @@ def _released() -> tuple[tuple[registry.Entry, Needed, Weights], ...]:
                 part = _part(whole, weight.role, places)
                 if part.shapes:
                     out.append((entry, part, weight))
+    if fresh:
+        kept_names.write({key: by_network[key] for key in ours})
     return tuple(out)
 
 

@@ -24,6 +24,7 @@ from vtbench.types.environment import cache_dir
 MADE_AGAIN: Mapping[str, str] = {
     "features": "features of originals, for the next model",
     "hashes": "digests of suites' files",
+    "names": "names and shapes of released weights",
     "readings": "texts that were read off images",
 }
 SUFFIXES = (".f32", ".txt", ".json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -200,7 +201,9 @@ def _opened(reference: Path, candidates: Sequence[Path]) -> tuple[Suite, list[Sa
         raise VtbenchError("no candidate folder was given: vtbench score REFERENCE CANDIDATE...")
     for folder in (reference, *candidates):
         if not is_folder_or_manifest(folder):
-            raise VtbenchError(f"{folder} is not a folder: give folders of images, or their manifests (.jsonl)")
+            what = "is not a folder" if os.path.lexists(folder) else "does not exist"
+            one = "; one file that holds a set is compared by --set" if folder.is_file() else ""
+            raise VtbenchError(f"{folder} {what}: give folders of images, or their manifests (.jsonl){one}")
     original = open_suite(str(reference))
     systems = [SavedPictures(path) for path in candidates]
     for path, system in zip(candidates, systems, strict=True):
