@@ -21,6 +21,7 @@ copyright = "The vtbench authors"
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 exclude_patterns = ["schema"]
 html_theme = "furo"
+html_static_path, html_css_files = ["_static"], ["commands.css"]
 html_title = f"vtbench {VERSION}"
 # Sources are in the repository; copies of them beside every page are of no use.
 html_copy_source = False

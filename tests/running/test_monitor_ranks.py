@@ -11,6 +11,7 @@ from support import ROOT, noise, run
 
 SCRIPT = """
 import json, os, sys, threading
+from datetime import timedelta
 folder, images = sys.argv[1:]
 import torch, torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
@@ -22,7 +23,8 @@ from monitored import PSNR, QUICK, Quantizer, numbers_of
 # One import for both.
 other = os.fork()
 rank = 1 if other == 0 else 0
-dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+meet, patience = f"file://{folder}/meet", timedelta(minutes=5)
+dist.init_process_group("gloo", init_method=meet, rank=rank, world_size=2, timeout=patience)
 
 
 class Asks(Quantizer):
