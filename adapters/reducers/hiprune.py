@@ -72,15 +72,19 @@ def _from_pixels(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: 
 
 
 class HiPrune(Reducer):
-    """LLaVA's form; the object layer counts from 1, as upstream does."""
+    """The object layer counts from 1, as upstream does, the deep one as Python does (-2 on LLaVA; upstream takes -1 on
+    Qwen, and 16 for the object layer)."""
 
     def __init__(self, card: ReducerCard, options: Mapping[str, Any] | None = None) -> None:
         super().__init__(card, options)
         self.middle = int(self.options["object_layer"]) - 1
-        self.needs = Needs(received=(self.middle, -2), grid=True)
+        self.deep = int(self.options["deep_layer"])
+        self.needs = Needs(received=(self.middle, self.deep), grid=True)
 
     def reduce(self, view: TowerView, budget: int, seed: int) -> Reduction:
-        middle, deep = (view.image(view.received[layer]) for layer in (self.middle, -2))
+        # Qwen's form sums over the queries, so that scores are about 1 and pushing by 1 does not exclude.
+        scale = float(view.extra.get("queries", 1))
+        middle, deep = (view.image(view.received[layer]) * scale for layer in (self.middle, self.deep))
         width = on_grid(view, self.card.name)[1]
         kept, _ = hiprune(middle, deep, budget, float(self.options["alpha"]), width)
         return Reduction(kept=kept)
@@ -102,6 +106,6 @@ REDUCERS = (
         "than were asked for (24 of 27 in a fixture); a batch reads its first row",
         rules={"hiprune": _llava, "hiprune-qwen": _qwen, "tower-hiprune": _from_pixels},
         build=HiPrune,
-        options={"alpha": 0.1, "object_layer": 9},
+        options={"alpha": 0.1, "object_layer": 9, "deep_layer": -2},
     ),
 )

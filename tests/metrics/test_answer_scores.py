@@ -113,6 +113,7 @@ def test_f1_is_the_mean_of_the_splits_and_retained_is_paired() -> None:
     assert kept.high == pytest.approx(high, abs=1.5)
     assert kept.details["evaluators"] == {"pope": 1}
     assert kept.details["unparsed"] == sum(answer.text == "dog" for answer in answers)
+    assert str(value.warning).startswith(f"{kept.details['unparsed']} of 90 answers could not be read")
 
 
 def test_numbers_that_are_not_defined() -> None:

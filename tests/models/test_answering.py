@@ -340,6 +340,25 @@ def test_dart_keeps_pivots_and_what_is_least_like_them(folders: dict[str, Path])
     assert set(sorted(others, key=lambda k: float(unit[k] @ unit[start]))[:2]) <= set(kept)
 
 
+@pytest.mark.parametrize("kind", ["qwen2", "qwen2.5"])
+def test_hiprune_on_qwen_follows_its_own_form(folders: dict[str, Path], kind: str) -> None:
+    """Upstream's rule, which fixtures hold, on sums over the queries; positions are sliced."""
+    subject = opened(folders[kind])
+    inputs = subject.inputs(picture(), item())
+    reducer = method("hiprune", object_layer=2, deep_layer=-1, alpha=0.5)
+    chosen, made = row(subject, inputs, reducer, 12)
+    with torch.inference_mode():
+        (view,) = subject.attached.look(inputs, Needs(received=(1, -1)), 0)
+    rule = registry.reducers().get("hiprune").rules["hiprune-qwen"]
+    scores = {"object_scores": view.received[1] * 80, "deep_scores": view.received[-1] * 80}
+    assert float(scores["deep_scores"].mean()) == pytest.approx(1.0, abs=1e-4)
+    first = int(made.image.nonzero()[0])
+    out = rule(scores, {"retain": 0.6, "alpha": 0.5, "grid": [4, 5], "image_start": first, "text": 3}, {})
+    assert torch.equal(chosen.kept, out["kept"])
+    full = subject.attached.places(inputs)
+    assert torch.equal(made.places[:, made.image], full[:, first + out["kept"]])
+
+
 def test_vscan_acts_twice(folders: dict[str, Path]) -> None:
     """Merged behind the projector by the CLS token's attention; half of what is left goes before layer 2 of 4."""
     subject = opened(folders["llava"])

@@ -194,7 +194,8 @@ class AnswerRetained(RowMetric):
             "unparsed_full": int(sum(unparsed_full)),
             "interval": "paired bootstrap, percentile",
         }
-        return SetValue(100 * value[0], 100 * value[1], 100 * value[2], len(both), details=details)
+        warning = unread(max(sum(unparsed), sum(unparsed_full)), len(both))
+        return SetValue(100 * value[0], 100 * value[1], 100 * value[2], len(both), warning=warning, details=details)
 
 
 class AnswerF1(RowMetric):
@@ -234,7 +235,15 @@ class AnswerF1(RowMetric):
         if any(value is None for value in values):
             why = "in a split nobody says yes, or nothing should be yes, so that F1 is not defined"
             return SetValue(None, n=count, why=why, details={"splits": details})
-        return SetValue(math.fsum(values) / len(values), n=count, details={"splits": details})
+        missed = sum(not one.parsed for scored in splits.values() for one, _ in scored)
+        return SetValue(
+            math.fsum(values) / len(values), n=count, warning=unread(missed, count), details={"splits": details}
+        )
+
+
+def unread(missed: float, count: int) -> str | None:
+    """A warning where the evaluator scored answers that it could not read."""
+    return f"{int(missed)} of {count} answers could not be read, and were scored all the same" if missed else None
 
 
 def _said(values: Mapping[str, Any], item: Item) -> tuple[Scored, Question]:

@@ -97,6 +97,8 @@ class VisionLanguage(Subject):
             )
         depth = self.attached.tower_depth
         absent = sorted(layer for layer in layers_of(needs) if not -depth <= layer < depth)
+        if acts_before(point):
+            self.attached.refuse(needs)
         if acts_before(point) and absent:
             raise VtbenchError(f"{card.name} reads layer {absent[0]}, and the tower has {depth}, counted from 0")
         if point.keep is not None and point.keep < 1:

@@ -35,6 +35,10 @@ class Attached(ABC):
         self.placeholder = int(model.config.image_token_id)
 
     @abstractmethod
+    def refuse(self, needs: Needs) -> None:
+        """Raises VtbenchError for what this tower cannot show."""
+
+    @abstractmethod
     def look(self, inputs: Mapping[str, Any], needs: Needs, seed: int) -> list[TowerView]:
         """What the tower made of the picture, one view a tile (one in all where the model has no tiles)."""
 
@@ -127,9 +131,12 @@ class Llava(Attached):
         out: Tensor = inputs["pixel_values"]
         return out
 
-    def look(self, inputs: Mapping[str, Any], needs: Needs, seed: int) -> list[TowerView]:
+    def refuse(self, needs: Needs) -> None:
         if self.prefix == 0 and (needs.cls or needs.rows):
             raise VtbenchError("the method reads a CLS token, and this tower has none: give a CLIP tower")
+
+    def look(self, inputs: Mapping[str, Any], needs: Needs, seed: int) -> list[TowerView]:
+        self.refuse(needs)
         pixels, blocks, depth = self.pixels(inputs), self.blocks, len(self.blocks)
         states, seen = self._through(pixels, needs, native=True)
         rows = {j: blocks.row(seen[j % depth]) for j in needs.rows}
@@ -265,13 +272,16 @@ class Qwen(Attached):
         merge = int(self.model.model.visual.spatial_merge_size)
         return height // merge, width // merge
 
-    def look(self, inputs: Mapping[str, Any], needs: Needs, seed: int) -> list[TowerView]:
+    def refuse(self, needs: Needs) -> None:
         lacking = [n for n in ("rows", "keys", "queries", "hidden") if getattr(needs, n)]
         if needs.cls or lacking:
             raise VtbenchError(
                 f"the method reads {'a CLS token' if needs.cls else lacking[0]} of the tower, and Qwen's has no CLS "
                 "token and merges its patches by four: give a LLaVA model, or a method that reads the tokens themselves"
             )
+
+    def look(self, inputs: Mapping[str, Any], needs: Needs, seed: int) -> list[TowerView]:
+        self.refuse(needs)
         visual: Any = self.model.model.visual
         received: dict[int, Tensor] = {}
         grid = self._merged(inputs)

@@ -114,6 +114,8 @@ class _Looked:
         views, count = self.views, len(self.tokens)
         kept = [rows_kept(r) for r in answers]
         notes = tuple(dict.fromkeys(note for r in answers for note in r.fallbacks))
+        if len(views) > 1:
+            notes = (*notes, f"each of {len(views)} tiles was reduced alone, with its share of the budget")
         selects = all(r.values is None for r in answers)
         # As HiPrune's form for Qwen has it: positions of three numbers are sliced, a count has no place in a grid.
         policy = policy or ("original" if self.attached.three and selects else policy_of(answers[0]))
