@@ -143,7 +143,7 @@ def test_a_task_of_two_suites_names_them(pictures: Path, tmp_path: Path) -> None
         pytest.param(2, [1, 1, 2, 2, 2, 3, 4, 4], [2, 4], id="gradients are accumulated"),
         pytest.param(5, range(2, 17, 2), [6, 10, 16], id="two optimizers"),
         pytest.param(2, [1, 2, 3, 1, 2], [2, 2], id="from the start again"),
-        pytest.param(2, [torch.tensor(1), np.int64(2)], [2], id="numbers of libraries"),
+        pytest.param(np.int64(2), [torch.tensor(1), np.int64(2)], [2], id="numbers of libraries"),
     ],
 )
 def test_when_it_evaluates(every: int, steps: Any, due: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,6 +243,7 @@ def test_ctrl_c_ends_the_training(pictures: Path) -> None:
         ({"every": 0}, "every=0: give the number of steps"),
         ({"every": 2.5}, "every=2.5"),
         ({"every": True}, "every=True"),
+        ({"every": "10"}, "every='10'"),
         ({"tokenizer": "jpeg"}, "'jpeg' is a name"),
         ({"tokenizer": Quantizer}, "Quantizer is a class"),
         ({"tokenizer": torch.nn.Linear(1, 1)}, "Linear is no tokenizer"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import operator
 import sys
 import tempfile
 import time
@@ -86,7 +87,7 @@ class Monitor:
         *,
         every: int,
         suite: str | Path | None = None,
-        tasks: Sequence[str] | str = ("reconstruction",),
+        tasks: Sequence[str] | str | None = ("reconstruction",),
         log: Any = None,
         limit: int | None = None,
         view: str | None = None,
@@ -98,15 +99,14 @@ class Monitor:
         out: str | Path | None = None,
     ) -> None:
         _become_callback(self)
-        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            raise VtbenchError(f"every={every!r}: give the number of steps between two evaluations, 1 or more")
+        self._every = _count_of_steps(every)
         if isinstance(tokenizer, str):
             raise VtbenchError(f"{tokenizer!r} is a name, whose weights stay the same: give the object that is trained")
         with asking(tokenizer):
             model_of(tokenizer, {})
         self._request = Request(
             [tokenizer],
-            tasks=[tasks] if isinstance(tasks, str) else list(tasks),
+            tasks=[tasks] if isinstance(tasks, str) else tasks,
             images=suite,
             view=view,
             limit=limit,
@@ -119,7 +119,6 @@ class Monitor:
         )
         questions = self._request.checked().questions()
         self._names_suites = len({question.suite.name for question in questions}) > 1
-        self._every = every
         self._sink = None if log is None else _sink_of(log)
         self._last: int | None = None
         self._warned: set[str] = set()
@@ -201,6 +200,16 @@ class Monitor:
     def __reduce__(self) -> tuple[Any, ...]:
         # Lightning sends its callbacks to processes that it spawns; the class with its Callback is made there anew.
         return _blank, (getattr(type(self), "_without_lightning", type(self)),), self.__dict__
+
+
+def _count_of_steps(every: Any) -> int:
+    try:
+        steps = 0 if isinstance(every, bool) else operator.index(every)
+    except TypeError:
+        steps = 0
+    if steps < 1:
+        raise VtbenchError(f"every={every!r}: give the number of steps between two evaluations, 1 or more")
+    return steps
 
 
 def _blank(cls: type[Monitor]) -> Monitor:
