@@ -11,7 +11,7 @@ from vtbench.types.cards import Card, Kind
 
 if TYPE_CHECKING:
     from vtbench.models.load import Loaded
-    from vtbench.proving.contract import Check
+    from vtbench.proving.sheet import Check
     from vtbench.reporting.compare import Comparison
     from vtbench.results.record import Run
     from vtbench.running.evaluation import Evaluation

@@ -16,11 +16,15 @@ from vtbench.cli.progress import Loading, stage
 from vtbench.types.errors import VtbenchError
 
 if TYPE_CHECKING:
-    from vtbench.proving.contract import Check
+    from vtbench.proving.sheet import Check
 
 
 def check(
-    model: Annotated[str, typer.Argument(help="A registered name or path/to/file.py@name.")],
+    model: Annotated[str, typer.Argument(help="A registered name or path/to/file.py@name; with --tower, a reducer's.")],
+    tower: Annotated[
+        str | None, typer.Option(help="Folder or hub id of the model whose visual tokens the reducer drops.")
+    ] = None,
+    keep: Annotated[int | None, typer.Option(help="How many tokens go on; one of four unless said.")] = None,
     checkpoint: Checkpoint = None,
     prefix: Prefix = None,
     option: Option = None,
@@ -29,9 +33,13 @@ def check(
     dtype: Dtype = "float32",
     as_json: AsJson = False,
 ) -> None:
-    """The contract that every adapter must pass, in words."""
+    """The contract that every adapter, or reducer of tokens, must pass, in words."""
     accept(accept_licence)
-    known([model])
+    if tower is None:
+        from vtbench.proving.reducer_contract import refuse_without_tower
+
+        refuse_without_tower(model)
+        known([model])
     with contextlib.ExitStack() as waiting:
         waiting.enter_context(stage(Loading()))
         from vtbench.proving.contract import check as check_contract
@@ -47,6 +55,8 @@ def check(
             prefix=prefix,
             device=device,
             dtype=dtype,
+            tower=tower,
+            keep=keep,
             say=None if as_json else show,
         )
     failed = sum(c.status == "failed" for c in checks)

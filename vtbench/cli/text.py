@@ -12,7 +12,7 @@ from vtbench.types.readable import bytes_in_words
 
 if TYPE_CHECKING:
     from vtbench.models.identify import Match
-    from vtbench.proving.contract import Check
+    from vtbench.proving.sheet import Check
     from vtbench.reporting.inventory import Listed
     from vtbench.results.cache_files import Part
     from vtbench.results.record import Run, Score

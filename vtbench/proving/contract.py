@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,47 +20,13 @@ from vtbench.models.load import load
 from vtbench.models.objects import measuring
 from vtbench.models.system import ModelSystem
 from vtbench.proving import checks, honesty
-from vtbench.proving.checks import Status, Verdict
+from vtbench.proving.checks import Verdict
 from vtbench.proving.fresh_process import Origin
 from vtbench.proving.pictures import side_near_256
+from vtbench.proving.reducer_contract import check_reducer, refuse_without_tower
+from vtbench.proving.sheet import Check, Sheet
 from vtbench.types.adapter import ClosedSystem, Generator, Tokenizer
 from vtbench.types.errors import RAISED, Unavailable, VtbenchError
-
-
-@dataclass(frozen=True)
-class Check:
-    """One check, and what it said."""
-
-    name: str
-    status: Status
-    said: str
-
-    def as_dict(self) -> dict[str, str]:
-        return {"name": self.name, "status": self.status, "said": self.said}
-
-
-@dataclass
-class _Sheet:
-    """The checks so far."""
-
-    say: Callable[[Check], None] | None
-    checks: list[Check] = field(default_factory=list)
-
-    def note(self, name: str, status: Status, said: str) -> None:
-        self.checks.append(Check(name, status, said))
-        if self.say is not None:
-            self.say(self.checks[-1])
-
-    def run(self, name: str, mistake: str, of: Callable[[], Verdict]) -> None:
-        """Runs a check. `mistake`: what it usually means if the adapter raises."""
-        try:
-            status, said = of()
-        except VtbenchError as bad:
-            status, said = "failed", str(bad)
-        except RAISED as bad:
-            # An adapter may raise anything; the newcomer gets the sentence, the other checks go on.
-            status, said = "failed", f"raised {type(bad).__name__}: {bad}; this usually means {mistake}"
-        self.note(name, status, said)
 
 
 @dataclass(frozen=True)
@@ -81,13 +47,25 @@ def check(
     prefix: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
+    tower: str | None = None,
+    keep: int | None = None,
     say: Callable[[Check], None] | None = None,
 ) -> list[Check]:
     """Runs the contract on a model's name, `file.py@name`, or a loaded tokenizer object; returns every check.
 
-    `say` gets each check as it ends. A wrong name or option raises VtbenchError: it is no failure of an adapter.
+    tower: the folder or hub id of a model that reads pictures, where `model` is a reducer of its tokens, of which
+    `keep` go on. `say` gets each check as it ends. A wrong name or option raises VtbenchError: it is no failure of an
+    adapter.
     """
-    sheet = _Sheet(say)
+    if tower is not None:
+        if checkpoint is not None or prefix is not None or not isinstance(model, str):
+            raise VtbenchError("--tower is for reducers, given by name, without --checkpoint and --prefix")
+        return check_reducer(model, tower, keep=keep, options=options, device=device, dtype=dtype, say=say)
+    if keep is not None:
+        raise VtbenchError(f"--keep {keep} is how many tokens a reducer keeps: give --tower FOLDER as well")
+    if isinstance(model, str):
+        refuse_without_tower(model)
+    sheet = Sheet(say)
     with measuring(model):
         return _checks(model, options, checkpoint, prefix, device, dtype, sheet)
 
@@ -99,7 +77,7 @@ def _checks(
     prefix: str | None,
     device: str | None,
     dtype: str | None,
-    sheet: _Sheet,
+    sheet: Sheet,
 ) -> list[Check]:
     if isinstance(model, str):
         path = str(checkpoint.resolve()) if checkpoint else None
@@ -133,7 +111,7 @@ def _checks(
     return sheet.checks
 
 
-def _by_name(origin: Origin, checkpoint: Path | None, sheet: _Sheet) -> _Subject | None:
+def _by_name(origin: Origin, checkpoint: Path | None, sheet: Sheet) -> _Subject | None:
     """The model of a spec, loaded; without its weights, filled by name where it can be; None where it cannot."""
     model, options = origin.model, dict(origin.options)
     entry = registry.model(model)
@@ -161,7 +139,7 @@ def _by_name(origin: Origin, checkpoint: Path | None, sheet: _Sheet) -> _Subject
     return _Subject(built.model, origin, built.files.status != "unverified")
 
 
-def _check_images(subject: _Subject, sheet: _Sheet) -> None:
+def _check_images(subject: _Subject, sheet: Sheet) -> None:
     """The checks that a closed system can keep too."""
     system = ModelSystem(subject.model, "resize")
     side = side_near_256(subject.model.card)
@@ -174,7 +152,7 @@ def _check_images(subject: _Subject, sheet: _Sheet) -> None:
     sheet.run("sizes", "a size that is fixed in the code but not on the card", lambda: checks.sizes(system))
 
 
-def _check_tokens(tokenizer: Tokenizer, origin: Origin | None, sheet: _Sheet) -> None:
+def _check_tokens(tokenizer: Tokenizer, origin: Origin | None, sheet: Sheet) -> None:
     side = side_near_256(tokenizer.card)
     rows: list[tuple[str, str, Callable[[], Verdict]]] = [
         (

@@ -1,0 +1,74 @@
+"""The contract of a reducer of tokens, on a model that reads pictures: `vtbench check NAME --tower FOLDER`."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from vtbench import registry
+from vtbench.models.reduced import options_known, point_of, refuse_unknown, subject_of
+from vtbench.proving.checks import Verdict
+from vtbench.proving.pictures import photo
+from vtbench.proving.reducer_checks import CHECKS
+from vtbench.proving.reducer_process import ask, compared, write_question
+from vtbench.proving.reducer_trial import Trial
+from vtbench.proving.sheet import Check, Sheet
+from vtbench.types.errors import VtbenchError
+
+IMAGES, SIDE = 3, 224
+KEPT = 4
+"""Without --keep, one token of so many."""
+
+
+def check_reducer(
+    name: str,
+    tower: str,
+    *,
+    keep: int | None = None,
+    options: Mapping[str, str] | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    say: Callable[[Check], None] | None = None,
+) -> list[Check]:
+    """Runs the checks of a registered reducer, or of `file.py@name`, on the model of a folder or hub id.
+
+    keep: how many tokens of a picture go on. A wrong name or option raises VtbenchError: it is no failure of a reducer.
+    """
+    import torch
+
+    card, texts = registry.reducers().get(name), dict(options or {})
+    refuse_unknown(texts, sorted(options_known(tower, card)), name)
+    # What is pooled must read the tokens that go on, or nothing that becomes of them shows.
+    subject = subject_of(tower, {**_pooling(tower, name), **texts}, device or "cpu", dtype or "float32")
+    count = keep if keep is not None else max(1, (getattr(subject, "tokens", None) or SIDE) // KEPT)
+    point = point_of(card, texts, count, subject)
+    images = torch.cat([photo(SIDE, SIDE, at=37 * i) for i in range(IMAGES)])
+    trial = Trial(subject, point, images)
+    sheet = Sheet(say)
+    sheet.note("attached", "passed", f"at the stage {point.stage} of {subject.name}, {count} tokens asked for")
+    for check, mistake, of in CHECKS:
+        sheet.run(check, mistake, lambda of=of: of(trial))  # type: ignore[misc]
+    sheet.run("fresh process", "rows that are not all that goes on", lambda: _fresh(trial, name))
+    return sheet.checks
+
+
+def _pooling(tower: str, name: str) -> dict[str, str]:
+    known = options_known(tower, registry.reducers().get(name))
+    return {"pool": "mean"} if "pool" in known else {}
+
+
+def _fresh(trial: Trial, name: str) -> Verdict:
+    with tempfile.TemporaryDirectory(prefix="vtbench-") as place:
+        folder = Path(place) / "question"
+        why = write_question(trial, name, folder)
+        if why is not None:
+            return "not checked", why
+        failed = ask([folder])
+        return ("failed", f"a fresh process could not answer: {failed}") if failed else compared(trial, folder)
+
+
+def refuse_without_tower(name: str) -> None:
+    """Says of a reducer what it takes to check it."""
+    if name in dict(registry.reducers().items()):
+        raise VtbenchError(f"{name} is a reducer of tokens: give --tower FOLDER, the model that reads the pictures")
