@@ -20,6 +20,7 @@ from vtbench.models.devices import turn
 from vtbench.models.language_files import OPTIONS as LANGUAGE_OPTIONS
 from vtbench.models.language_files import options_of
 from vtbench.models.load import Loaded
+from vtbench.models.operations import costs
 from vtbench.models.outputs import Output
 from vtbench.models.system import System, marked
 from vtbench.models.tower_files import ModelFiles, model_files
@@ -182,11 +183,13 @@ class ReducedSystem(System):
             start = clock.mark()
             reading = self.subject.read(images.cpu(), self.point, list(seeds), list(items))
             end = clock.mark()
+            cost = costs(self.subject, self.point, images[:1].cpu(), seeds[:1], items[:1]) if count_macs else {}
         return Output(
             torch.zeros_like(images),
             encode_seconds=clock.between(start, end),
             record=marked({}, NO_PIXELS),
             kind="reducer",
+            cost=cost,
             no_pixels=NO_PIXELS,
             reading=reading,
         )
@@ -231,5 +234,8 @@ def loaded_reducer(name: str, keep: int | None, texts: Mapping[str, str], subjec
     )
 
 
-RECORDED = ("title", "output", "training", "query_aware", "positions", "deviates", "code", "commit", "licence")
+RECORDED = (
+    *("title", "output", "training", "query_aware", "positions", "deviates", "code", "commit", "licence"),
+    *("baseline", "spread_over"),
+)
 """What a run's record says of a reducer."""

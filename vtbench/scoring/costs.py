@@ -10,6 +10,18 @@ from typing import Any
 from vtbench.results.record import Score
 
 PERCENTILES = (50, 95)
+_OPERATIONS = {"library": "torch.utils.flop_counter", "counts": "two operations a multiply-add, eager attention"}
+_SECONDS = {"batch_size": 1, "attention": "the full model with its fastest, the reduced one with its own"}
+COUNTED: Mapping[str, tuple[str, str | None, Mapping[str, Any]]] = {
+    "nfe": ("evaluations/image", "lower", {}),
+    "flops": ("FLOP/image", "lower", _OPERATIONS),
+    "flops-full": ("FLOP/image", None, _OPERATIONS),
+    "flops-score": ("FLOP/image", None, _OPERATIONS),
+    "seconds-reduced": ("s/image", "lower", _SECONDS),
+    "seconds-full": ("s/image", None, _SECONDS),
+}
+"""Unit, better end and details of what is counted an image: flops of a model whose visual tokens are reduced, of the
+full one, and of the rule alone."""
 UNTIMED = "no image was timed: the first batch warms up, and pictures made elsewhere have no time"
 
 
@@ -63,9 +75,8 @@ def cost_scores(task: str, costs: Costs) -> list[Score]:
     add("images-per-second", rate, "image/s", "higher", "no image was timed", count, batch_size=batch)
     for name, values in sorted(costs.counts.items()):
         mean = math.fsum(values) / len(values) if values else None
-        evaluations = name == "nfe"
-        unit, better = ("evaluations/image", "lower") if evaluations else ("", None)
-        add(name, mean, unit, better, "the generator does not count them", len(values))
+        unit, better, details = COUNTED.get(name, ("", None, {}))
+        add(name, mean, unit, better, "the generator does not count them", len(values), **details)
     memory = costs.memory / 2**20 if costs.memory else None
     unknown = costs.memory_what or "not measured on this device"
     add("peak-memory", memory, "MiB", "lower", unknown, costs.n, what=costs.memory_what)

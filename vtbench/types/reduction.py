@@ -53,6 +53,10 @@ class ReducerCard:
     deviates: str | None = None
     note: str | None = None
     no_code: str | None = None
+    baseline: bool = False
+    """One of those that every table of reducers holds beside the methods."""
+    spread_over: str | None = None
+    """The option that only says which throw of the dice it is."""
     rules: Mapping[str, Rule] = field(default_factory=dict)
     build: Callable[[ReducerCard, Mapping[str, Any]], Reducer] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
