@@ -78,7 +78,11 @@ class TowerSubject(Subject):
             raise VtbenchError(f"{card.name} reads layer {absent[-1]}, and {self.name} has {depth}, counted from 0")
         if point.stage == "vit":
             schedule(point, depth, tower.tokens)
-        tower.classes.check(items, folders=tower.options["labels"] == "folders")
+        self.check_items(items)
+
+    def check_items(self, items: Sequence[Item]) -> None:
+        """Refuses items whose labels are none of its own."""
+        self.tower.classes.check(items, folders=self.tower.options["labels"] == "folders")
 
     def read(self, images: Tensor, point: Point, seeds: Sequence[int], items: Sequence[Item]) -> Reading:
         import torch

@@ -16,6 +16,7 @@ from vtbench.models.load import Loaded, load
 from vtbench.models.memory import Memory
 from vtbench.models.objects import measuring
 from vtbench.models.system import ModelSystem
+from vtbench.models.understood import understood
 from vtbench.results.folder import RunFolder
 from vtbench.results.record import Run, read_run
 from vtbench.results.stores import TokenFile
@@ -121,9 +122,10 @@ def _of_model(
 
 def loaded_tokenizer(request: Request, spec: Any, options: Mapping[str, str], device: str | None) -> Loaded:
     """One of the request's models, which is no generator, on a device."""
-    return load(
+    own, towers = request.options_of(spec, options)
+    loaded = load(
         spec,
-        options,
+        own,
         checkpoint=request.checkpoint_path,
         device=device,
         dtype=request.dtype,
@@ -131,6 +133,7 @@ def loaded_tokenizer(request: Request, spec: Any, options: Mapping[str, str], de
         identity=request.identity,
         prefix=request.prefix,
     )
+    return loaded if request.tower is None else understood(loaded, request.subjects.of(towers))
 
 
 def job_of(

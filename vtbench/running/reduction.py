@@ -154,7 +154,11 @@ class Subjects:
     def loaded(self, ask: ReducerAsk) -> Loaded:
         """The reducer of an ask on the model."""
         texts = ask.texts()
+        return loaded_reducer(ask.name, ask.keep, texts, self.of(texts))
+
+    def of(self, texts: Mapping[str, str]) -> Subject:
+        """The model with these options."""
         key = tuple(sorted((k, v) for k, v in texts.items() if k != "draw"))
         if self._kept is None or self._kept[0] != key:
             self._kept = (key, subject_of(self._spec, texts, self._device, self._dtype))
-        return loaded_reducer(ask.name, ask.keep, texts, self._kept[1])
+        return self._kept[1]

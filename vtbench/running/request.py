@@ -18,9 +18,11 @@ from vtbench.images.views import View
 from vtbench.metrics import weights
 from vtbench.models.devices import dtype_of
 from vtbench.models.named_code import note_choice
+from vtbench.models.understood import split
 from vtbench.results.files import plain
 from vtbench.running.reduction import TASKS as REDUCERS_TASKS
 from vtbench.running.reduction import ReducerAsk, Subjects, asks, check_reducers, task_of
+from vtbench.running.understood import check_tower, of_pictures
 from vtbench.types.errors import VtbenchError
 from vtbench.types.task import Task
 
@@ -172,6 +174,8 @@ class Request:
                     f"the task {task.name} is for {'generators' if task.prompts else 'tokenizers'}: "
                     f"{self.specs[0]} is {'a generator' if draws else 'none'}"
                 )
+        if self.tower is not None:
+            tasks = [of_pictures(task) for task in tasks]
         return tasks if self.fit is None else [replace(t, fit=self.fit) for t in tasks]  # type: ignore[arg-type]
 
     def checked(self) -> Request:
@@ -198,6 +202,7 @@ class Request:
             raise VtbenchError("--suite, --n and --tokenizer-checkpoint are for generators: leave them out")
         if self.reducers or self.keep:
             return self._checked_reducers()
+        check_tower(self.tower, self.tasks or ())
         self._check_identity()
         self._check_workers()
         if self.out is not None and Path(self.out).exists() and not Path(self.out).is_dir():
@@ -207,8 +212,15 @@ class Request:
             if isinstance(spec, str) and not spec.startswith(UNNAMED) and registry.wrapper(spec) is None:
                 card = registry.model(spec).card
                 for combination in self.combinations():
-                    registry.parse_options(card, combination)
+                    registry.parse_options(card, self.options_of(spec, combination)[0])
         return self
+
+    def options_of(self, spec: Any, texts: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+        """(the model's options, those of the tower that reads its pictures)"""
+        if self.tower is None:
+            return dict(texts), {}
+        named = isinstance(spec, str) and not spec.startswith(UNNAMED) and registry.wrapper(spec) is None
+        return split(texts, tuple(registry.model(spec).card.options) if named else ())
 
     def _checked_reducers(self) -> Request:
         """The same of a request for reducers, which are no models of the list."""
