@@ -75,7 +75,7 @@ def rate_figures(group: Group, context: Context, metrics: Sequence[str], faded: 
     for metric in metrics:
         drawn = curves(group.runs, metric, rates=context.rates)
         if sum(len(curve.points) for curve in drawn) > 1:
-            figures.append(_figure(group, context, metric, drawn, RATE_AXIS, faded))
+            figures.append(figure(group, context, metric, drawn, RATE_AXIS, faded))
     return figures
 
 
@@ -90,11 +90,12 @@ def cost_figures(
             drawn = curves(group.runs, metric, rates=context.rates, cost=axis.metric)
             # A cost that is the same for all says nothing.
             if len({point.x for curve in drawn for point in curve.points}) > 1:
-                figures.append(_figure(group, context, metric, drawn, axis, faded))
+                figures.append(figure(group, context, metric, drawn, axis, faded))
     return figures
 
 
-def _figure(group: Group, context: Context, metric: str, drawn: Sequence[Curve], axis: Axis, faded: set[str]) -> Figure:
+def figure(group: Group, context: Context, metric: str, drawn: Sequence[Curve], axis: Axis, faded: set[str]) -> Figure:
+    """These curves of one metric against one axis."""
     head = column(group, metric)
     frame = _frame(group, head, axis)
     marks = Marks(context.labels, "", faded, _levels(group, metric) if axis is RATE_AXIS else ())

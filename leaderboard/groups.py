@@ -8,12 +8,13 @@ from typing import Any
 
 from vtbench.leaderboard.words import ARROWS, anchor, short
 from vtbench.reporting.measured import RATE_UNITS, metric_card, scores, value
-from vtbench.reporting.runs import Question, protocol, question, suite_images, suite_name, task_title, view_name
+from vtbench.reporting.readers import REDUCERS, reader_name
+from vtbench.reporting.runs import Question, kind, protocol, question, suite_images, suite_name, task_title, view_name
 from vtbench.reporting.values import finite
 from vtbench.results.record import Run
 from vtbench.types.metric import MetricCard
 
-TASK_ORDER = ("reconstruction", "detail", "text", "compression", "generation", "written")
+TASK_ORDER = ("reconstruction", "detail", "text", "compression", "generation", "written", "understanding")
 """How the page is read; tasks that are not named here follow by name."""
 
 
@@ -94,11 +95,18 @@ def _group(asked: Question, members: Sequence[Run], namesakes: bool) -> Group:
     names = f"{asked.task} {suite_name(first)} {asked.view} v{asked.task_version}"
     return Group(
         question=asked,
-        ident=anchor(f"{names} {asked.suite[:6]} {asked.fingerprint[:6]} {asked.fit}"),
+        ident=anchor(f"{names} {asked.suite[:6]} {asked.fingerprint[:6]} {asked.fit} {asked.reader[:6]}".rstrip()),
         task_title=short(task_title(first), 80),
-        suite=short(suite_name(first), 80) + (f" ({asked.suite[:6]})" if namesakes else ""),
+        suite=short(suite_name(first), 80) + (f" ({asked.suite[:6]})" if namesakes else "") + _by(first),
         view=short(view_name(first), 40),
         protocol=short(protocol(first) or "", 40),
         images=suite_images(first),
         runs=members,
     )
+
+
+def _by(run: Run) -> str:
+    """Which model reads the pictures, where the question says so."""
+    name = reader_name(run)
+    what = "" if kind(run) in REDUCERS else "reconstructions "
+    return f", {what}read by {short(name, 60)}" if name else ""

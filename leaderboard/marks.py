@@ -9,11 +9,18 @@ from vtbench.reporting.runs import KINDS
 COLOURS = 8
 """Classes of colours that the sheet has, `k0` to `k7`; kinds have the first of them."""
 SHAPES = {"codec": "circle", "continuous": "square", "discrete": "triangle", "closed": "diamond", "generator": "cross"}
+SHAPES |= {"reducer": "square", "trained reducer": "diamond", "query-aware reducer": "triangle"}
+SHAPES |= {"trained query-aware reducer": "cross"}
+
+
+CLASSES = {"reducer": "k0", "trained reducer": "k1", "query-aware reducer": "k2", "trained query-aware reducer": "k3"}
+CLASSES |= {"baseline": "k6 baseline"}
+"""Of reducers and the baselines beside them, which stand on pages of their own."""
 
 
 def kind_class(kind: str) -> str:
     """The class that gives a kind its colour."""
-    return f"k{KINDS.index(kind)}" if kind in KINDS else "k5"
+    return CLASSES.get(kind) or (f"k{KINDS.index(kind)}" if kind in KINDS else "k5")
 
 
 def marker(shape: str, x: float, y: float, size: float = 4.5) -> str:

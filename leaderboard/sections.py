@@ -11,6 +11,7 @@ from vtbench.leaderboard.context import Context
 from vtbench.leaderboard.figures import SPEED_AXIS, Figure, cost_figures, faded_runs, plotted_metrics, rate_figures
 from vtbench.leaderboard.groups import Group
 from vtbench.leaderboard.leaders import Leader, leaders
+from vtbench.leaderboard.reduction import remarks, token_figures
 from vtbench.leaderboard.tables import GroupTable, Selection, Table
 from vtbench.reporting.curves import Curve, curves, pareto
 from vtbench.reporting.measured import all_lossless, is_cost
@@ -34,6 +35,8 @@ class Section:
     """Metrics that say what is got, in the task's order, other conventions left out."""
     curves: Sequence[Curve]
     leaders: Mapping[str, Sequence[Leader]]
+    remarks: Sequence[str] = ()
+    """What a reader must know of the group as a whole."""
 
     @property
     def asked(self) -> tuple[tuple[str, str, str], str | None]:
@@ -55,12 +58,15 @@ def section_of(group: Group, context: Context) -> Section:
     return Section(
         group=group,
         table=building.table(),
-        plots=rate_figures(group, context, plotted, faded) or cost_figures(group, context, plotted, faded),
+        plots=rate_figures(group, context, plotted, faded)
+        or token_figures(group, context, plotted, faded)
+        or cost_figures(group, context, plotted, faded),
         speed=cost_figures(group, context, plotted[:2], faded, (SPEED_AXIS,)),
         by=by,
         quality=[name for name in plotted if (card := group.card(name)) and not card.convention_of],
         curves=lines,
         leaders=leaders(building.rankings, plotted, context),
+        remarks=remarks(group),
     )
 
 

@@ -16,6 +16,10 @@ KIND_TITLES = {
     "discrete": "Discrete tokenizers",
     "closed": "Closed systems",
     "generator": "Generators",
+    "reducer": "Reducers, training-free",
+    "trained reducer": "Reducers, trained",
+    "query-aware reducer": "Reducers that read the question",
+    "trained query-aware reducer": "Reducers, trained, that read the question",
 }
 KIND_NAMES = {
     "codec": "codec",
@@ -23,6 +27,11 @@ KIND_NAMES = {
     "discrete": "discrete",
     "closed": "closed",
     "generator": "generator",
+    "reducer": "reducer",
+    "trained reducer": "trained",
+    "query-aware reducer": "reads the question",
+    "trained query-aware reducer": "trained, reads the question",
+    "baseline": "baseline",
 }
 KIND_WORDS = {
     "codec": "a bitstream made to be small; headers are counted",

@@ -21,6 +21,8 @@ CARDS = {
     "bpp": ("Bits per pixel", "bit/px", "lower", "image"),
     "tokens": ("Tokens per image", "tokens", "lower", "image"),
     "cer": ("Character error rate", "", "lower", "image"),
+    "visual-tokens": ("Visual tokens", "tokens", "lower", "image"),
+    "centred-cosine": ("Centred cosine", "", "higher", "set"),
 }
 
 

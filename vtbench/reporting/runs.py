@@ -1,7 +1,7 @@
 """What a run's record says of the run: its model, its question, its surroundings. `measured` reads its numbers.
 
 A record may come from another version, or be partial: a section that it lacks reads as empty, a number that is not
-finite as None. Only these two files know how a record is stored; reports and pages ask here.
+finite as None. Only these two, and `readers`, know how a record is stored; reports and pages ask here.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
+from vtbench.reporting.readers import REDUCERS, kind_of, reader
 from vtbench.reporting.values import finite, known_fields, listed, mapping, text, whole_number
 from vtbench.results.record import Run
 
-KINDS = ("codec", "continuous", "discrete", "closed", "generator")
+KINDS = ("codec", "continuous", "discrete", "closed", "generator", *REDUCERS)
 """Kinds of systems, in the order in which tables follow each other. Ranks never join two of them."""
 NO_REASON = "the run states no reason"
 
@@ -194,7 +195,7 @@ def family(run: Run) -> str | None:
 @once
 def kind(run: Run) -> str:
     """One of KINDS; empty where the record does not say."""
-    return str(section(run, "model").get("kind", ""))
+    return kind_of(mapping(section(run, "model")))
 
 
 def options(run: Run) -> Mapping[str, Any]:
@@ -328,6 +329,7 @@ class Question(NamedTuple):
     fingerprint: str
     """Of the view."""
     fit: str
+    reader: str = ""  # of what is understood: by which model, read how, with which rule for positions
 
     @property
     def images(self) -> tuple[str, str, str]:
@@ -344,4 +346,5 @@ def question(run: Run) -> Question:
         view_name(run),
         view_fingerprint(run) or "",
         task_fit(run) or "",
+        reader(run),
     )
