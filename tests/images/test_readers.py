@@ -55,7 +55,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process for every reader, from the second image on and whatever the work; and no image before it is there."""
     monkeypatch.setattr(processes, "LOOKED_AT", 1)
     monkeypatch.setattr(processes, "PAYS", 1e-12)
-    monkeypatch.setattr(processes._Child, "begin", processes._Child._start)
+    monkeypatch.setattr(processes.Child, "begin", processes.Child._start)
     monkeypatch.setattr(ahead, "cores", lambda: 4)
 
 
@@ -72,7 +72,7 @@ def children() -> set[int]:
             command = (entry / "cmdline").read_bytes()
         except OSError:
             continue
-        if int(fields[1]) == os.getpid() and fields[0] != "Z" and b"processes import serve" in command:
+        if int(fields[1]) == os.getpid() and fields[0] != "Z" and b"children import serve" in command:
             mine.add(int(entry.name))
     return mine
 

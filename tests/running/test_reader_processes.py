@@ -35,7 +35,7 @@ def children(parent: int) -> set[int]:
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            reads = b"processes import serve" in (entry / "cmdline").read_bytes()
+            reads = b"children import serve" in (entry / "cmdline").read_bytes()
         except OSError:
             continue
         if reads and int(fields[1]) == parent and fields[0] != "Z":
@@ -69,7 +69,7 @@ def test_rows_are_the_same_whoever_reads_and_whoever_dies(
     assert "no image" in wanted[20]["why"]["*"]
     monkeypatch.setattr(processes, "LOOKED_AT", 1)
     monkeypatch.setattr(processes, "PAYS", 1e-12)
-    monkeypatch.setattr(processes._Child, "begin", processes._Child._start)
+    monkeypatch.setattr(processes.Child, "begin", processes.Child._start)
     monkeypatch.setattr(ahead, "cores", lambda: 4)
     monkeypatch.setenv(ahead.VARIABLE, "2")
     assert json.dumps(rows(images, tmp_path / "two")) == json.dumps(wanted)

@@ -49,7 +49,7 @@ def readers() -> int:
     return int(text)
 
 
-class _Task(Generic[T, R]):
+class Task(Generic[T, R]):
     """One item on its way; `began`: when a thread took it up, None before."""
 
     __slots__ = ("bad", "began", "done", "given_up", "item", "result")
@@ -63,24 +63,24 @@ class _Task(Generic[T, R]):
         self.bad: BaseException | None = None
 
 
-class _Pool(Generic[T, R]):
+class Pool(Generic[T, R]):
     """Daemon threads, so that one which hangs on a dead disk keeps no command from ending."""
 
     def __init__(self, work: Callable[[T], R], threads: int, name: str) -> None:
         self._work, self._most, self._name = work, threads, name
-        self._tasks: queue.SimpleQueue[_Task[T, R] | None] = queue.SimpleQueue()
+        self._tasks: queue.SimpleQueue[Task[T, R] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._lost = 0
         self._ended = False
 
-    def begin(self, item: T) -> _Task[T, R]:
-        task: _Task[T, R] = _Task(item)
+    def begin(self, item: T) -> Task[T, R]:
+        task: Task[T, R] = Task(item)
         self._tasks.put(task)
         if len(self._threads) - self._lost < self._most:
             self._one_more()
         return task
 
-    def result(self, task: _Task[T, R], late: Callable[[T], R] | None) -> R:
+    def result(self, task: Task[T, R], late: Callable[[T], R] | None) -> R:
         """The task's result, or what it raised; `late(item)` for one that has taken longer than PATIENCE."""
         while not task.done.wait(None if late is None else _left(task)):
             if late is not None and task.began is not None and _left(task) <= 0:
@@ -92,9 +92,13 @@ class _Pool(Generic[T, R]):
             raise task.bad
         return task.result.pop()
 
+    def stop(self) -> None:
+        """Nothing more is begun."""
+        self._ended = True
+
     def close(self) -> None:
         """Nothing more is begun; waits for what is, though not for ever."""
-        self._ended = True
+        self.stop()
         for _ in self._threads:
             self._tasks.put(None)
         end = time.monotonic() + FAREWELL
@@ -120,7 +124,7 @@ class _Pool(Generic[T, R]):
             del task
 
 
-def _left(task: _Task[T, R]) -> float:
+def _left(task: Task[T, R]) -> float:
     """Seconds until the task is given up; of one that waits for a thread, all of them."""
     return PATIENCE * LATER if task.began is None else max(0.0, task.began + PATIENCE * LATER - time.monotonic())
 
@@ -138,8 +142,8 @@ def read_ahead(
     taken. An exception of `read` is raised where its result is taken; what was begun and not taken is then dropped.
     late: the result of an item whose reading took longer than PATIENCE; without it, it is waited for."""
     rest = iter(items)
-    pool = _Pool(read, threads, name)
-    waiting: deque[_Task[T, R]] = deque()
+    pool = Pool(read, threads, name)
+    waiting: deque[Task[T, R]] = deque()
     try:
         while True:
             for item in itertools.islice(rest, most - len(waiting)):

@@ -13,13 +13,13 @@ import io
 import os
 import re
 import stat
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from vtbench.images.ahead import in_batches, read_ahead
 from vtbench.images.limits import FILE_LIMIT
 from vtbench.types.environment import cache_dir
+from vtbench.types.file_facts import YOUNG, age
 
 Extent = tuple[int, int]
 """Where an item lies in its file: (offset, length in bytes)."""
@@ -31,9 +31,6 @@ RULE = 1
 """Goes up when what is remembered comes to mean something else."""
 THREADS = 4
 ITEMS_AT_ONCE = 64
-YOUNG = 2.0
-"""Seconds. A file that changed less than so long ago is not remembered: another change might leave its times as they
-are, where a file system counts them in steps (FAT: two seconds)."""
 
 
 def digests(files: Iterable[tuple[str, Sequence[Extent]]], root: Path) -> Iterator[str]:
@@ -121,7 +118,7 @@ def _of_file(path: str, extents: Sequence[Extent], memory: Memory) -> list[Diges
         with open(path, "rb") as source:
             before = os.fstat(source.fileno())
             # Taken before the first byte is read: a change that comes later has later times.
-            old = time.time() - max(before.st_mtime, before.st_ctime) >= YOUNG
+            old = age(before) >= YOUNG
             read = [_sha256(source, extent) for extent in extents]
             stayed = _same(before, os.fstat(source.fileno()))
     except OSError:

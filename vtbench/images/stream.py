@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vtbench.images.ahead import in_batches, read_ahead, readers
-from vtbench.images.processes import Processes, late
+from vtbench.images.processes import READING, Processes
 from vtbench.images.profiles import Profile, differ, named
 from vtbench.images.reading import rgb_sha256
 from vtbench.images.suite import Suite
@@ -133,7 +133,7 @@ def batches(
             items,
             most=max(BATCHES_AHEAD * size, count),
             threads=count,
-            late=lambda item: read.failed(item, late(item)),
+            late=lambda item: read.failed(item, READING.late(item)),
         )
         yield from in_batches(done, size)
     finally:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from vtbench.types.bytecode import is_library, is_stale
 from vtbench.types.errors import VtbenchError
+from vtbench.types.file_facts import YOUNG, Facts, age, facts_of
 
 PROJECT = "vtbench"
 ROOT = Path(__file__).resolve().parents[1]
@@ -184,8 +186,29 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
 
 
+_known: dict[Path, tuple[Facts, str]] = {}
+"""What files held when they were last read, for as long as their facts stay: a run asks for its code several times."""
+
+
 def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    known = _known.get(path)
+    if known is not None and known[0] == facts_of(os.stat(path)):
+        return known[1]
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[str, bytes]:
+    """(sha256, contents) of a file."""
+    with path.open("rb") as source:
+        before = os.fstat(source.fileno())
+        # Taken before the first byte is read: a change that comes later has later times.
+        old = age(before) >= YOUNG
+        text = source.read()
+        stayed = facts_of(before) == facts_of(os.fstat(source.fileno()))
+    content = hashlib.sha256(text).hexdigest()
+    if old and stayed:
+        _known[path] = facts_of(before), content
+    return content, text
 
 
 def _over(hashes: Iterable[tuple[str, str]]) -> str:
@@ -217,9 +240,10 @@ def digest(roots: Iterable[Path], *, core: bool = True) -> str:
 
 def _content(path: Path) -> str:
     """sha256 of a file's contents, if they are what this process runs."""
-    text = path.read_bytes()
-    content = hashlib.sha256(text).hexdigest()
-    if path not in _in_memory:
+    if path in _in_memory:
+        content = _sha256(path)
+    else:
+        content, text = _read(path)
         # Where Python ran bytecode of an older text, what it runs is no text that is here.
         stale = path.suffix == ".py" and is_ours(path) and is_stale(path, text)
         _in_memory[path] = "" if stale else content
