@@ -102,7 +102,7 @@ def test_opencv_is_kept_on_a_cpu() -> None:
 def test_several_images_at_a_time_are_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     values = []
     for threads in (1, 3):
-        monkeypatch.setattr(_pixels, "_threads", lambda threads=threads: threads)
+        monkeypatch.setattr(_pixels, "at_a_time", lambda threads=threads: threads)
         monkeypatch.setattr(_pixels, "_pool", _pixels._Pool())
         values.append({name: measured(name, batch_of("odd sides", "cpu")) for name in NAMES})
     assert values[0] == values[1]

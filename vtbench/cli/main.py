@@ -10,6 +10,7 @@ import typer
 
 from vtbench.cli import verbs as verbs
 from vtbench.cli.apps import app, complain, complain_at_length, say, show_tracebacks
+from vtbench.types import interrupts
 from vtbench.types.errors import VtbenchError
 from vtbench.types.foreign import cause
 from vtbench.types.outside import own_output
@@ -36,7 +37,7 @@ def common(
 
 def main() -> None:
     """Runs the command; standard output is its answer alone."""
-    with own_output():
+    with own_output(), interrupts.remembered():
         _run()
 
 

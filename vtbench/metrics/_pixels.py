@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
-from vtbench.images.ahead import cores, readers
-from vtbench.types.metric import Batch
-
-MOST = 8
-"""Images that are measured at a time at most: beyond, arrays in the cache push each other out."""
+from vtbench.metrics._beside import Begun, Unmeasured, at_a_time
+from vtbench.types.metric import Batch, Value
 
 
 def bytes_of(images: Any) -> list[Any]:
@@ -55,23 +53,64 @@ def lumas(batch: Batch) -> list[tuple[Any, Any]]:
     return list(zip(left, right, strict=True))
 
 
+@dataclass(frozen=True)
+class OfPair:
+    """What is computed of each pair of pictures, once for all metrics that read it.
+
+    function: module-level, of (reference, candidate) as `sides` gives them, so that another process can be asked.
+    here: the same in this process, given a batch and the number of an image, where candidates share something of their
+    reference.
+    """
+
+    key: Any
+    function: Callable[[Any, Any], Any]
+    sides: Callable[[Batch], Sequence[tuple[Any, Any]]] = pairs
+    here: Callable[[Batch], Callable[[int], Any]] | None = None
+
+    def begin(self, batch: Batch, share: float) -> None:
+        """Has the processes beside this one compute it meanwhile, where there are any. share: of all that they compute
+        of a batch."""
+        if batch.beside is not None and self.key not in batch.kept:
+            names = [item.id for item in batch.reference.items]
+            batch.kept[self.key] = batch.beside.begin(self.function, self.sides(batch), names, share)
+
+    def of(self, batch: Batch) -> list[Any]:
+        """One result an image, by this processor: what `begin` began, or computed now. Unmeasured where a process was
+        lost with it."""
+        kept = batch.kept.get(self.key)
+        if isinstance(kept, Begun):
+            batch.kept[self.key] = kept.results()
+            return self.of(batch)
+        return each(batch, self.key, self._here(batch))
+
+    def _here(self, batch: Batch) -> Callable[[int], Any]:
+        if self.here is not None:
+            return self.here(batch)
+        both = self.sides(batch)
+        return lambda k: self.function(*both[k])
+
+
+def values(value: Callable[..., Value], *results: Sequence[Any]) -> list[Value]:
+    """One Value an image, of what `OfPair.of` gives (of one or several)."""
+    out = []
+    for one in zip(*results, strict=True):
+        lost = next((r for r in one if isinstance(r, Unmeasured)), None)
+        out.append(value(*one) if lost is None else Value(None, why=lost.why))
+    return out
+
+
 def each(batch: Batch, key: Any, measure: Callable[[int], Any]) -> list[Any]:
     """`measure(k)` for every image of the batch, shared under `key` with the metrics that read the same thing. Several
-    at a time where there are cores for it: OpenCV and numpy leave Python's lock while they count."""
+    at a time where there are cores for it: OpenCV and numpy leave Python's lock while they count. On two cores, two
+    threads took more of the processor for the same images than one."""
 
     def of_all() -> list[Any]:
-        if min(_threads(), len(batch)) < 2:
+        if min(at_a_time(), len(batch)) < 2:
             return [measure(k) for k in range(len(batch))]
         return list(_pool.get().map(measure, range(len(batch))))
 
     results: list[Any] = batch.once(key, of_all)
     return results
-
-
-def _threads() -> int:
-    """How many images are measured at a time: one core is the model's. On two cores, two at a time took more of the
-    processor for the same images than one."""
-    return max(1, min(readers(), cores() - 1, MOST))
 
 
 class _Pool:
@@ -85,7 +124,7 @@ class _Pool:
     def get(self) -> ThreadPoolExecutor:
         with self._lock:
             if self._threads is None or self._process != os.getpid():
-                self._threads = ThreadPoolExecutor(_threads(), thread_name_prefix="pixels")
+                self._threads = ThreadPoolExecutor(at_a_time(), thread_name_prefix="pixels")
                 self._process = os.getpid()
             return self._threads
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from vtbench.metrics import _colour_on_device as there
 from vtbench.metrics._on_device import on_device
-from vtbench.metrics._pixels import each, pairs
+from vtbench.metrics._pixels import OfPair, each, pairs, values
 from vtbench.types.metric import Batch, ImageMetric, MetricCard, Value
 
 WHITE = (0.95047, 1.0, 1.08883)
@@ -95,20 +95,23 @@ def differences(x: Any, y: Any) -> Any:
     return out
 
 
-def summaries(batch: Batch) -> list[tuple[float, float]]:
-    """(mean, 95th percentile) of CIEDE2000 over the pixels of each image."""
+def summary(x: Any, y: Any) -> tuple[float, float]:
+    """(mean, 95th percentile) of CIEDE2000 over the pixels of a pair: uint8 (H, W, 3) each."""
     import numpy as np
 
+    difference = differences(x, y)
+    return float(difference.mean()), float(np.percentile(difference, 95))
+
+
+_SUMMARY = OfPair("delta-e", summary)
+
+
+def summaries(batch: Batch) -> list[Any]:
+    """(mean, 95th percentile) of CIEDE2000 over the pixels of each image."""
     if on_device(batch):
-        values: list[tuple[float, float]] = batch.once("delta-e", lambda: there.summaries(batch, _linear(), _matrix()))
-        return values
-    both = pairs(batch)
-
-    def summary(k: int) -> tuple[float, float]:
-        difference = differences(*both[k])
-        return float(difference.mean()), float(np.percentile(difference, 95))
-
-    return each(batch, "delta-e", summary)
+        measured: list[Any] = batch.once("delta-e", lambda: there.summaries(batch, _linear(), _matrix()))
+        return measured
+    return _SUMMARY.of(batch)
 
 
 _SOURCE = "CIEDE2000, Sharma, Wu, Dalal 2005; scikit-image deltaE_ciede2000 of rgb2lab"
@@ -125,9 +128,10 @@ class DeltaE(ImageMetric):
         bounds=(0.0, None),
         reduction="mean of per-image means over pixels",
     )
+    of_pairs = (_SUMMARY,)
 
     def measure(self, batch: Batch) -> Sequence[Value]:
-        return [Value(mean) for mean, _ in summaries(batch)]
+        return values(lambda both: Value(both[0]), summaries(batch))
 
 
 class DeltaEP95(ImageMetric):
@@ -141,9 +145,10 @@ class DeltaEP95(ImageMetric):
         bounds=(0.0, None),
         reduction="mean of per-image 95th percentiles over pixels",
     )
+    of_pairs = (_SUMMARY,)
 
     def measure(self, batch: Batch) -> Sequence[Value]:
-        return [Value(p95) for _, p95 in summaries(batch)]
+        return values(lambda both: Value(both[1]), summaries(batch))
 
 
 class Bias(ImageMetric):

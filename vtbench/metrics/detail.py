@@ -20,27 +20,21 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vtbench.metrics._on_device import on_device
-from vtbench.metrics._pixels import each, lumas, pairs
+from vtbench.metrics._pixels import OfPair, luma, lumas, values
+from vtbench.metrics._spectrum import NO_DETAIL, OCTAVES, SPECTRA, spectra
 from vtbench.metrics.psnr import LOSSLESS, decibels
 from vtbench.types.metric import Batch, ImageMetric, MetricCard, Value
 
 if TYPE_CHECKING:
     import torch
 
-OCTAVES = 4
-BANDS_AN_OCTAVE = 8
-ROUNDING = 1 / 12
-"""Variance of rounding to whole grey levels."""
-GAP = 0.01
 TILE = 32
 EDGE_SIGMA, EDGE_TOLERANCE = 1.0, 2.0
 """Canny's smoothing and how far an edge may lie from its partner, in pixels."""
-NO_DETAIL = "the original has less detail in this band than the noise of rounding to bytes"
-
 BLACK = "both pictures are black: HaarPSI weighs by wavelet coefficients, and all are zero"
 
 
@@ -98,8 +92,34 @@ def near_edges(edge: Any) -> Any:
     return distance_transform_edt(~edge) <= EDGE_TOLERANCE
 
 
+def _agreement(mine: Any, near: Any, theirs: Any) -> Value:
+    """F1 of edges, bool (H, W) each: the original's, what is near to them, and the candidate's."""
+    if not mine.any():
+        return Value(None, why="the original has no edge")
+    precision = float(near[theirs].mean()) if theirs.any() else 0.0
+    recall = float(near_edges(theirs)[mine].mean())
+    return Value(2 * precision * recall / (precision + recall) if precision + recall else 0.0)
+
+
+def edge_f1(x: Any, y: Any) -> Value:
+    """Of a pair: uint8 (H, W, 3) each."""
+    mine = edges(luma(x))
+    return _agreement(mine, near_edges(mine), edges(luma(y)))
+
+
+def _edges_here(batch: Batch) -> Callable[[int], Value]:
+    """Of an image of a batch, whose originals' edges all candidates share."""
+    both = lumas(batch)
+    left = batch.reference.once("edges", lambda: [(e, near_edges(e)) for e in (edges(x) for x, _ in both)])
+    return lambda k: _agreement(left[k][0], left[k][1], edges(both[k][1]))
+
+
+_EDGES = OfPair("edge-f1", edge_f1, here=_edges_here)
+
+
 class EdgeF1(ImageMetric):
     on_cpu = True
+    of_pairs = (_EDGES,)
     card = MetricCard(
         name="edge-f1",
         title="Edges kept, F1 within 2 px",
@@ -112,121 +132,7 @@ class EdgeF1(ImageMetric):
     )
 
     def measure(self, batch: Batch) -> Sequence[Value]:
-        both = lumas(batch)
-
-        def reference_side() -> list[tuple[Any, Any]]:
-            return [(e, near_edges(e)) for e in (edges(x) for x, _ in both)]
-
-        left = batch.reference.once("edges", reference_side)
-        out = []
-        for (mine, near), (_, y) in zip(left, both, strict=True):
-            theirs = edges(y)
-            if not mine.any():
-                out.append(Value(None, why="the original has no edge"))
-                continue
-            precision = float(near[theirs].mean()) if theirs.any() else 0.0
-            recall = float(near_edges(theirs)[mine].mean())
-            out.append(Value(2 * precision * recall / (precision + recall) if precision + recall else 0.0))
-        return out
-
-
-@functools.lru_cache(maxsize=8)
-def _grid(height: int, width: int) -> tuple[Any, Any, Any, Any, Any]:
-    """(window, octave index, fine band index, multiplicity, centres of fine bands in cycles per pixel) of a size."""
-    import numpy as np
-    from scipy import fft
-    from scipy.signal.windows import hann
-
-    window = np.outer(hann(height, sym=False), hann(width, sym=False))
-    frequency = np.hypot(fft.fftfreq(height)[:, None], fft.rfftfreq(width)[None, :])
-    twice = np.full(width // 2 + 1, 2.0)
-    twice[0] = 1
-    if width % 2 == 0:
-        twice[-1] = 1
-    multiplicity = np.broadcast_to(twice, frequency.shape).ravel()
-    with np.errstate(divide="ignore"):
-        below = np.log2(0.5 / frequency).ravel()  # octaves under the sampling limit; infinite at 0
-    octave = np.where((below >= 0) & (below < OCTAVES), np.floor(below), OCTAVES).astype(np.intp)
-    # Bands an eighth of an octave wide, and never narrower than one cycle per image.
-    short = min(height, width)
-    bounds = [0.5]
-    while bounds[-1] * short > 2:
-        bounds.append(min(bounds[-1] * 2 ** (-1 / BANDS_AN_OCTAVE), bounds[-1] - 1 / short))
-    upward = np.array(bounds[::-1])
-    fine = np.searchsorted(upward, frequency.ravel(), side="left")  # 1 .. len - 1 inside; 0 and len outside
-    centres = (upward[:-1] + upward[1:]) / 2
-    return window, octave, fine, multiplicity, centres
-
-
-def _transform(luma: Any) -> Any:
-    from scipy import fft
-
-    window = _grid(*luma.shape)[0]
-    return fft.rfft2((luma - luma.mean()) * window).ravel()
-
-
-def _sums(index: Any, weights: Any, x: Any, y: Any, n: int) -> tuple[Any, Any, Any, Any]:
-    """Per band: sum |X|², sum |Y|², sum Y X*, count; `weights`: multiplicity of half-plane coefficients.
-
-    Pictures are real: over a whole band the imaginary parts of Y X* cancel, and half of the plane must not keep them.
-    """
-    import numpy as np
-
-    cross = weights * (y.real * x.real + y.imag * x.imag)
-    parts = (weights * (x.real**2 + x.imag**2), weights * (y.real**2 + y.imag**2), cross, weights)
-    return tuple(np.bincount(index, v, n) for v in parts)  # type: ignore[return-value]
-
-
-class Spectrum:
-    """Gains and excess of one pair: per octave, float or None, and (frequency, gain) in fine bands."""
-
-    def __init__(self, x: Any, y: Any, shape: tuple[int, int]) -> None:
-        import numpy as np
-
-        window, octave, fine, multiplicity, centres = _grid(*shape)
-        floor = ROUNDING * float((window**2).sum())
-        power, other, cross, count = _sums(octave, multiplicity, x, y, OCTAVES + 1)
-        self.gain: list[float | None] = []
-        self.excess: list[float | None] = []
-        for k in range(OCTAVES):
-            if count[k] == 0 or power[k] < floor * count[k]:
-                self.gain.append(None)
-                self.excess.append(None)
-            else:
-                self.gain.append(float(cross[k] / power[k]))
-                residual = float(other[k]) - float(cross[k] ** 2 / power[k])
-                self.excess.append(max(0.0, residual) / float(power[k]))
-        n = len(centres) + 2
-        power, _, cross, count = _sums(fine, multiplicity, x, y, n)
-        short = min(shape)
-        self.limit = short / 2
-        density = power[1:-1] / np.maximum(count[1:-1], 1)
-        above = np.maximum.accumulate(density[::-1])[::-1]
-        self.curve = [
-            (float(centres[k]) * short, float(cross[k + 1] / power[k + 1]))
-            for k in range(len(centres))
-            if density[k] > 0 and density[k] >= max(floor, GAP * above[k])
-        ]
-        self.whole = bool(self.curve) and self.curve[-1][0] == float(centres[-1]) * short
-
-    def mtf50(self) -> Value:
-        if not self.curve:
-            return Value(None, why=NO_DETAIL.replace("in this band ", ""))
-        before = (0.0, 1.0)
-        for frequency, gain in self.curve:
-            if gain < 0.5:
-                low, high = before
-                return Value(low + (frequency - low) * (high - 0.5) / (high - gain))
-            before = (frequency, gain)
-        if self.whole:
-            return Value(self.limit)
-        return Value(None, why=f"the gain stays over one half up to {before[0]:.0f} cycles, where the detail ends")
-
-
-def spectra(batch: Batch) -> list[Spectrum]:
-    both = lumas(batch)
-    left = batch.reference.once("spectrum", lambda: [_transform(x) for x, _ in both])
-    return each(batch, "spectra", lambda k: Spectrum(left[k], _transform(both[k][1]), both[k][1].shape))
+        return values(lambda value: value, _EDGES.of(batch))
 
 
 def _mean(values: Sequence[float | None]) -> Value:
@@ -239,6 +145,7 @@ class CoherentGain(ImageMetric):
     """`octave` 1 to 4, or None for the mean over octaves."""
 
     on_cpu = True
+    of_pairs = (SPECTRA,)
 
     def __init__(self, octave: int | None = None) -> None:
         self.octave = octave
@@ -254,15 +161,18 @@ class CoherentGain(ImageMetric):
         )
 
     def measure(self, batch: Batch) -> Sequence[Value]:
-        by_octave = [s.gain for s in spectra(batch)]
+        return values(lambda s: self._of(s.gain), spectra(batch))
+
+    def _of(self, gains: Sequence[float | None]) -> Value:
         if self.octave is None:
-            return [_mean(gains) for gains in by_octave]
-        of_one = [gains[self.octave - 1] for gains in by_octave]
-        return [Value(g) if g is not None else Value(None, why=NO_DETAIL) for g in of_one]
+            return _mean(gains)
+        gain = gains[self.octave - 1]
+        return Value(gain) if gain is not None else Value(None, why=NO_DETAIL)
 
 
 class ExcessPower(ImageMetric):
     on_cpu = True
+    of_pairs = (SPECTRA,)
     card = MetricCard(
         name="excess-power",
         title="Power that is no copy of the original",
@@ -275,11 +185,12 @@ class ExcessPower(ImageMetric):
     )
 
     def measure(self, batch: Batch) -> Sequence[Value]:
-        return [_mean(s.excess) for s in spectra(batch)]
+        return values(lambda s: _mean(s.excess), spectra(batch))
 
 
 class MTF50(ImageMetric):
     on_cpu = True
+    of_pairs = (SPECTRA,)
     card = MetricCard(
         name="mtf50",
         title="Resolution: gain falls under one half",
@@ -292,7 +203,7 @@ class MTF50(ImageMetric):
     )
 
     def measure(self, batch: Batch) -> Sequence[Value]:
-        return [s.mtf50() for s in spectra(batch)]
+        return values(lambda s: s.mtf50(), spectra(batch))
 
 
 def worst_tile_error(x: Any, y: Any, tile: int = TILE) -> float:
@@ -311,8 +222,12 @@ def worst_tile_error(x: Any, y: Any, tile: int = TILE) -> float:
     return float(tiles.max()) / (3 * tile * tile)
 
 
+_WORST = OfPair("worst-tile", worst_tile_error)
+
+
 class WorstTilePSNR(ImageMetric):
     on_cpu = True
+    of_pairs = (_WORST,)
     card = MetricCard(
         name="worst-tile-psnr",
         title="PSNR, worst 32-px tile",
@@ -326,8 +241,7 @@ class WorstTilePSNR(ImageMetric):
     )
 
     def measure(self, batch: Batch) -> Sequence[Value]:
-        worst = [worst_tile_error(x, y) for x, y in pairs(batch)]
-        return [Value(decibels(e)) if e > 0 else Value(None, why=LOSSLESS) for e in worst]
+        return values(lambda e: Value(decibels(e)) if e > 0 else Value(None, why=LOSSLESS), _WORST.of(batch))
 
 
 METRICS = (

@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from vtbench.metrics import _on_device
-from vtbench.metrics._pixels import each, luma, pairs, planes
+from vtbench.metrics._pixels import OfPair, luma, planes, values
 from vtbench.types.metric import Batch, ImageMetric, MetricCard, Value
 
 Window = Literal["gauss11", "uniform7"]
@@ -143,23 +143,33 @@ def _terms_there(window: Window, levels: Sequence[float]) -> Callable[[Any, Any]
     return lambda x, y: _on_device.terms(x, y, weights, 1.0 if window == "gauss11" else 49 / 48, constants)
 
 
+LEVELS: dict[Window, tuple[float, ...]] = {"gauss11": (255.0,), "uniform7": (255.0, RANGE2)}
+
+
+def channel_terms(x: Any, y: Any, window: Window) -> Any:
+    """(levels, 3, 2) of a pair: L, channel, (SSIM, contrast term); uint8 (3, H, W) each."""
+    import numpy as np
+
+    return np.stack([terms(a, b, window, LEVELS[window]) for a, b in zip(x, y, strict=True)], axis=1)
+
+
+_CHANNELS: dict[Window, OfPair] = {
+    window: OfPair(("ssim", window), functools.partial(channel_terms, window=window), planes) for window in LEVELS
+}
+
+
 def rgb_terms(batch: Batch, window: Window) -> list[Any]:
     """(levels, 3, 2) an image: L, channel, (SSIM, contrast term); computed once for the metrics that share a window."""
     import numpy as np
 
-    levels = (255.0,) if window == "gauss11" else (255.0, RANGE2)
+    levels = LEVELS[window]
     if _on_device.on_device(batch):
         there: list[Any] = batch.once(
             ("ssim", window),
             lambda: [np.swapaxes(t, 0, 1) for t in _on_device.of_channels(batch, _terms_there(window, levels))],
         )
         return there
-    both = planes(batch)
-
-    def by_channel(k: int) -> Any:
-        return np.stack([terms(x, y, window, levels) for x, y in zip(*both[k], strict=True)], axis=1)
-
-    return each(batch, ("ssim", window), by_channel)
+    return _CHANNELS[window].of(batch)
 
 
 def ssim_card(name: str, title: str, source: str, smallest: int, **more: Any) -> MetricCard:
@@ -186,9 +196,18 @@ class SSIM(ImageMetric):
         11,
         conventions={"window": "gaussian", "colour": "rgb", "data_range": 1.0},
     )
+    of_pairs = (_CHANNELS["gauss11"],)
 
     def measure(self, batch: Batch) -> Sequence[Value]:
-        return [Value(float(t[0, :, 0].mean())) for t in rgb_terms(batch, "gauss11")]
+        return values(lambda t: Value(float(t[0, :, 0].mean())), rgb_terms(batch, "gauss11"))
+
+
+def luma_ssim(x: Any, y: Any) -> float:
+    """SSIM on luma of a pair: uint8 (H, W, 3) each."""
+    return float(terms(luma(x), luma(y), "gauss11")[0, 0])
+
+
+_LUMA = OfPair("ssim-y", luma_ssim)
 
 
 class SSIMLuma(ImageMetric):
@@ -200,17 +219,12 @@ class SSIMLuma(ImageMetric):
         convention_of="ssim",
         conventions={"window": "gaussian", "colour": "luma", "data_range": 1.0},
     )
+    of_pairs = (_LUMA,)
 
     def measure(self, batch: Batch) -> Sequence[Value]:
         if _on_device.on_device(batch):
             return [Value(float(t[0, 0])) for t in _on_device.of_luma(batch, _terms_there("gauss11", (255.0,)))]
-        both = pairs(batch)
-
-        def measure(k: int) -> Value:
-            x, y = both[k]
-            return Value(float(terms(luma(x), luma(y), "gauss11")[0, 0]))
-
-        return each(batch, "ssim-y", measure)
+        return values(Value, _LUMA.of(batch))
 
 
 class SSIMUniform(ImageMetric):
@@ -223,9 +237,10 @@ class SSIMUniform(ImageMetric):
         convention_of="ssim",
         conventions={"window": "uniform", "colour": "rgb", "data_range": 1.0},
     )
+    of_pairs = (_CHANNELS["uniform7"],)
 
     def measure(self, batch: Batch) -> Sequence[Value]:
-        return [Value(float(t[0, :, 0].mean())) for t in rgb_terms(batch, "uniform7")]
+        return values(lambda t: Value(float(t[0, :, 0].mean())), rgb_terms(batch, "uniform7"))
 
 
 class SSIMRange2(ImageMetric):
@@ -238,9 +253,10 @@ class SSIMRange2(ImageMetric):
         convention_of="ssim",
         conventions={"window": "uniform", "colour": "rgb", "data_range": 2.0},
     )
+    of_pairs = (_CHANNELS["uniform7"],)
 
     def measure(self, batch: Batch) -> Sequence[Value]:
-        return [Value(float(t[1, :, 0].mean())) for t in rgb_terms(batch, "uniform7")]
+        return values(lambda t: Value(float(t[1, :, 0].mean())), rgb_terms(batch, "uniform7"))
 
 
 def halve(x: Any) -> Any:
@@ -276,6 +292,29 @@ def _scales_there(x: Any, y: Any) -> Any:
     return torch.stack(out, dim=1)
 
 
+def _scales(left: Sequence[Sequence[Any]], y: Any) -> list[list[Any]]:
+    """(SSIM, contrast term) by channel and scale of the halvings: the original's pyramids, the candidate (3, H, W)."""
+    return [
+        [terms(a, b, "gauss11")[0] for a, b in zip(scales, pyramid(plane), strict=True)]
+        for scales, plane in zip(left, y, strict=True)
+    ]
+
+
+def pair_scales(x: Any, y: Any) -> list[list[Any]]:
+    """The same of a pair: uint8 (3, H, W) each."""
+    return _scales([pyramid(plane) for plane in x], y)
+
+
+def _scales_here(batch: Batch) -> Callable[[int], Any]:
+    """The same of an image of a batch, whose originals' pyramids all candidates share."""
+    both = planes(batch)
+    left = batch.reference.once("pyramid", lambda: [[pyramid(c) for c in x] for x, _ in both])
+    return lambda k: _scales(left[k], both[k][1])
+
+
+_SCALES = OfPair("ms-ssim", pair_scales, planes, _scales_here)
+
+
 class MSSSIM(ImageMetric):
     card = MetricCard(
         name="ms-ssim",
@@ -287,23 +326,14 @@ class MSSSIM(ImageMetric):
         min_size=MS_MIN_SIZE,
         source="Wang, Simoncelli, Bovik 2003; piq.multi_scale_ssim in float64",
     )
+    of_pairs = (_CHANNELS["gauss11"], _SCALES)
 
     def measure(self, batch: Batch) -> Sequence[Value]:
         first = rgb_terms(batch, "gauss11")
         if _on_device.on_device(batch):
             coarser = _on_device.of_channels(batch, _scales_there)
             return [self._value(first[k][0], coarser[k]) for k in range(len(batch))]
-        both = planes(batch)
-        left = batch.reference.once("pyramid", lambda: [[pyramid(c) for c in x] for x, _ in both])
-
-        def measure(k: int) -> Value:
-            channels = [
-                [terms(x, y, "gauss11")[0] for x, y in zip(left[k][c], pyramid(plane), strict=True)]
-                for c, plane in enumerate(both[k][1])
-            ]
-            return self._value(first[k][0], channels)
-
-        return each(batch, "ms-ssim", measure)
+        return values(lambda full, halved: self._value(full[0], halved), first, _SCALES.of(batch))
 
     @staticmethod
     def _value(first: Any, coarser: Any) -> Value:

@@ -35,6 +35,7 @@ from vtbench.results.folder import RunFolder
 from vtbench.results.record import IDENTITY_RULE, SCHEMA
 from vtbench.results.typed import validated
 from vtbench.running.sampling import DrawnBatch, Sample, drawn_batch
+from vtbench.types import interrupts
 from vtbench.types.errors import VtbenchError
 from vtbench.types.foreign import cause
 
@@ -196,6 +197,7 @@ class Drawer:
     ) -> None:
         """Draws what is left, and hands every batch to `keep`, in order. finished: images that were drawn before."""
         for first in range(0, len(left), order.batch_size):
+            interrupts.check()
             batch = left[first : first + order.batch_size]
             warm_up = first == finished == 0 and len(left) > order.batch_size
             keep(drawn_batch(loaded, batch, order.device, warm_up=warm_up))

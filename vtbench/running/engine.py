@@ -96,8 +96,8 @@ def lane_of(job: Job, sink: pipeline.Sink) -> pipeline.Lane:
 
 
 def overlaps(job: Job, metrics: Metrics) -> bool:
-    """Whether metrics work beside the model: a metric's network on the same cores only slows both."""
-    return not (job.device == "cpu" and any(m.card.needs for m in metrics.ready.values()))
+    """Whether metrics work beside the model."""
+    return metrics.beside_model(job.device)
 
 
 def originals_of(job: Job, batch: int) -> Originals:

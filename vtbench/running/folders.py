@@ -160,9 +160,10 @@ def noted(opened: Iterable[tuple[Path, Suite | ImageSet]]) -> list[str]:
 def _here(device: str) -> Through:
     """This process's pipeline."""
 
-    def run(pairs: Pairs, _: Metrics, writers: Sequence[Writer], tick: Callable[[int], None]) -> None:
-        batches = pairs.batches(pairs.original.items)
-        pipeline.run(pairs.lanes(writers), batches, pipeline.Pace(BATCH, 0), device=device, tick=tick)
+    def run(pairs: Pairs, metrics: Metrics, writers: Sequence[Writer], tick: Callable[[int], None]) -> None:
+        items, overlap = pairs.original.items, metrics.beside_model(device)
+        pace = pipeline.Pace(BATCH, len(items))
+        pipeline.run(pairs.lanes(writers), pairs.batches(items), pace, overlap=overlap, device=device, tick=tick)
 
     return run
 

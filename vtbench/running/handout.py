@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from vtbench.types import interrupts
 from vtbench.types.errors import VtbenchError
 
 IN_FLIGHT = 4
@@ -99,6 +100,7 @@ class HandOut:
 
     def run(self) -> None:
         while self.due < self._end:
+            interrupts.check()
             self._give()
             if not any(self._at.values()) and not self.crew.expects():
                 raise VtbenchError(f"no worker is left: {self.lost[-1] if self.lost else 'none has begun'}", code=1)

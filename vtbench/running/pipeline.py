@@ -11,19 +11,22 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from vtbench.images.ahead import read_ahead
 from vtbench.images.rounding import to_float
 from vtbench.images.seeds import image_seed
 from vtbench.images.stream import Group, Original, by_size, stacked
+from vtbench.metrics._beside import Beside
 from vtbench.models.devices import sent
 from vtbench.models.isolation import isolated
 from vtbench.models.memory import out_of_memory
 from vtbench.models.outputs import Output
 from vtbench.models.system import System
+from vtbench.types import interrupts
 from vtbench.types.errors import RAISED, ImageFailed, VtbenchError
 from vtbench.types.metric import Reference
 
@@ -34,6 +37,8 @@ Batch = Sequence[tuple[Original, ...]]
 """Of each item the original, and the pictures that somebody already has of it."""
 
 
+PIXELS_AHEAD = 1 << 24
+"""Of all lanes' batches that are on their way to their rows together: some 64 bytes a pixel."""
 GIVEN_UP = 3
 """So many images that do not fit into memory, and none that did: the model fits nowhere, and the run ends."""
 
@@ -52,17 +57,27 @@ class Part:
 
 @dataclass(frozen=True)
 class Work:
-    """A batch on its way from a system to its sink; `warm_up`: its times do not count."""
+    """A batch on its way from a system to its sink; `warm_up`: its times do not count; `beside`: processes that
+    measure for it."""
 
     originals: Sequence[Original]
     parts: Sequence[Part]
     warm_up: bool = False
+    beside: Beside | None = None
 
 
 class Sink(Protocol):
     """What takes a system's batches, in order."""
 
     def write(self, work: Work) -> None: ...
+
+
+@runtime_checkable
+class Beginning(Sink, Protocol):
+    """A sink whose batches may be on their way beside one another: `begin` has other processes begin, and returns what
+    finishes the batch. Both are called in the batches' order."""
+
+    def begin(self, work: Work) -> Callable[[], None]: ...
 
 
 @dataclass(frozen=True)
@@ -108,18 +123,67 @@ def run(
     with the number of images that are finished. Raises VtbenchError (code 1) if a system fails; what was written until
     then stays."""
     groups = _grouped(batches, seed, device)
-    if overlap:
-        _overlapped(lanes, _work(lanes, groups, pace), tick)
-        return
-    for works in _work(lanes, groups, pace):
-        _write(lanes, works, tick)
+    beside = _processes(lanes, pace) if overlap else None
+    sinks, works = _Sinks(lanes, tick, beside), _work(lanes, groups, pace, beside)
+    try:
+        if overlap:
+            _overlapped(sinks, works)
+            return
+        for batch in works:
+            sinks.take(batch)
+    finally:
+        if beside is not None:
+            beside.close()
 
 
-def _write(lanes: Sequence[Lane], works: Sequence[Work], tick: Callable[[int], None] | None) -> None:
-    for lane, work in zip(lanes, works, strict=True):
-        lane.sink.write(work)
-    if tick is not None:
-        tick(len(works[0].originals))
+def _processes(lanes: Sequence[Lane], pace: Pace) -> Beside | None:
+    """Those that measure for the lanes; none where a batch must be finished before the next is begun."""
+    if all(isinstance(lane.sink, Beginning) for lane in lanes):
+        return Beside((pace.in_all - pace.begun) * len(lanes))
+    return None
+
+
+class _Sinks:
+    """The lanes' ends, in the order of the batches: a few of them are begun before the first is finished, so that the
+    processes beside this one always have work."""
+
+    def __init__(self, lanes: Sequence[Lane], tick: Callable[[int], None] | None, beside: Beside | None) -> None:
+        self._lanes, self._tick, self._beside = lanes, tick, beside
+        self._begun: deque[tuple[Sequence[Work], list[Callable[[], None]]]] = deque()
+
+    def take(self, works: Sequence[Work]) -> None:
+        self._begun.append((works, [_begin(lane.sink, w) for lane, w in zip(self._lanes, works, strict=True)]))
+        while len(self._begun) > self._ahead(len(works[0].originals)):
+            self._finish_first()
+
+    def finish(self) -> None:
+        while self._begun:
+            self._finish_first()
+
+    def _ahead(self, images: int) -> int:
+        """How many batches may be on their way: twice what the processes are sent at a time; none beyond what memory
+        should hold."""
+        pixels = sum(_pixels(w) for works, _ in self._begun for w in works)
+        if self._beside is None or pixels > PIXELS_AHEAD:
+            return 0
+        return self._beside.batches_ahead(images)
+
+    def _finish_first(self) -> None:
+        works, ends = self._begun.popleft()
+        for end in ends:
+            end()
+        if self._tick is not None:
+            self._tick(len(works[0].originals))
+
+
+def _begin(sink: Sink, work: Work) -> Callable[[], None]:
+    if work.beside is not None and isinstance(sink, Beginning):
+        return sink.begin(work)
+    return lambda: sink.write(work)
+
+
+def _pixels(work: Work) -> int:
+    return sum(part.output.images[0, 0].numel() * len(part.positions) for part in work.parts)
 
 
 @dataclass(frozen=True)
@@ -143,14 +207,22 @@ def _grouped(batches: Iterable[Batch], seed: int, device: str) -> Iterator[_Grou
     return map(group, batches)
 
 
-def _work(lanes: Sequence[Lane], grouped: Iterable[_Grouped], pace: Pace) -> Iterator[list[Work]]:
+def _work(
+    lanes: Sequence[Lane], grouped: Iterable[_Grouped], pace: Pace, beside: Beside | None
+) -> Iterator[list[Work]]:
     """Every batch's output of every lane, made when it is asked for."""
     memory = _Memory()
     for number, one in enumerate(grouped):
+        interrupts.check()
         originals, groups, batch = one.originals, one.groups, one.batch
         macs = pace.counts_macs(number)
         yield [
-            Work(originals, [p for g in groups for p in _parts(lane, g, batch, macs, memory)], pace.warms_up(number))
+            Work(
+                originals,
+                [p for g in groups for p in _parts(lane, g, batch, macs, memory)],
+                pace.warms_up(number),
+                beside,
+            )
             for lane in lanes
         ]
 
@@ -239,11 +311,11 @@ def _output(lane: Lane, group: _Group, batch: Batch, count_macs: bool) -> Output
     return lane.system.produce(to_float(group.pictures(lane.system.device)), group.seeds, items, count_macs=count_macs)
 
 
-def _overlapped(lanes: Sequence[Lane], works: Iterator[list[Work]], tick: Callable[[int], None] | None) -> None:
+def _overlapped(sinks: _Sinks, works: Iterator[list[Work]]) -> None:
     """Metrics of a batch while the model works on the next."""
     from threadpoolctl import threadpool_limits
 
-    waiting: queue.Queue[list[Work] | None] = queue.Queue(maxsize=2)
+    waiting: queue.Queue[list[Work] | None] = queue.Queue(maxsize=1)
     trouble: list[BaseException] = []
 
     def consume() -> None:
@@ -251,12 +323,17 @@ def _overlapped(lanes: Sequence[Lane], works: Iterator[list[Work]], tick: Callab
         # `isolated` sets is the process's, and set already.
         # OpenMP's limit is the calling thread's own: a second team of workers would spin against the model's.
         with threadpool_limits(1, user_api="openmp"):
-            while (batch := waiting.get()) is not None:
-                if not trouble:
-                    try:
-                        _write(lanes, batch, tick)
-                    except BaseException as bad:
-                        trouble.append(bad)
+            while True:
+                batch = waiting.get()
+                try:
+                    if batch is not None and not trouble:
+                        sinks.take(batch)
+                    elif not trouble:
+                        sinks.finish()
+                except BaseException as bad:
+                    trouble.append(bad)
+                if batch is None:
+                    return
 
     thread = threading.Thread(target=consume, name="metrics")
     thread.start()

@@ -61,6 +61,15 @@ class Outcome:
     samples: list[dict[str, str]] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Begun:
+    """A batch whose measuring has begun: one Batch a part of it."""
+
+    work: Work
+    first: int
+    batches: Sequence[Batch]
+
+
 class Measurer:
     """Rows, features, tokens and pictures of a system's batches, written nowhere. `system`: for metrics that ask it
     again; `notes`: what else an image's row says; `known`: features of the originals by network, where the cache has
@@ -87,12 +96,24 @@ class Measurer:
 
     def measured(self, work: Work, first: int) -> Outcome:
         """The batch's outcome. first: which of the run's images its first one is, counted from 0."""
+        return self.finished(self.begun(work, first))
+
+    def begun(self, work: Work, first: int) -> Begun:
+        """The batch with its pixels as metrics read them, and what processes beside this one can measure begun."""
+        batches = [self._batch(part, first, work.beside) for part in work.parts]
+        for batch in batches:
+            measure.begin(self.metrics, batch)
+        return Begun(work, first, batches)
+
+    def finished(self, begun: Begun) -> Outcome:
+        """The outcome of a batch that was begun; waits for what other processes measure."""
+        work, first = begun.work, begun.first
         outcome = Outcome([measure.empty_row(o.item.id, o.why) for o in work.originals])
         rows = outcome.rows
         if self.keeps_tokens:
             outcome.blobs = [b""] * len(rows)
-        for part in work.parts:
-            self._part(work, part, outcome, first)
+        for part, batch in zip(work.parts, begun.batches, strict=True):
+            self._part(work, part, batch, outcome, first)
         macs = [p.output.macs for p in work.parts if p.output.macs is not None]
         if macs:
             rows[0]["seconds"]["macs"] = {"encode": macs[-1][0], "decode": macs[-1][1]}
@@ -102,14 +123,24 @@ class Measurer:
             rows[0]["kind"] = kinds[0]
         return outcome
 
-    def _part(self, work: Work, part: Part, outcome: Outcome, first: int) -> None:
+    def _batch(self, part: Part, first: int, beside: Any) -> Batch:
         output = part.output
-        candidate = self._pixels(part, first)
         bits = bits_of(output.tokens, len(part.positions))
         asked_again = self.system if isinstance(self.system, ModelSystem) else None
-        batch = Batch(
-            part.reference, candidate, output.tokens, bits, asked_again, part.seeds, output.no_pixels, output.reading
+        return Batch(
+            part.reference,
+            self._pixels(part, first),
+            output.tokens,
+            bits,
+            asked_again,
+            part.seeds,
+            output.no_pixels,
+            output.reading,
+            beside,
         )
+
+    def _part(self, work: Work, part: Part, batch: Batch, outcome: Outcome, first: int) -> None:
+        output, candidate, bits = part.output, batch.candidate, batch.bits
         with turn(self.device):
             there = measure.measure_all({n: m for n, m in self.metrics.items() if not m.on_cpu}, batch)
             ceiling = self._ceiling(part)
@@ -249,7 +280,7 @@ class Writer(Measurer):
         known: Mapping[str, KeptFeatures] | None = None,
     ) -> None:
         super().__init__(metrics, keeping, device=device, system=system, notes=notes, known=known)
-        self.folder, self.done = folder, begun
+        self.folder, self.done, self._begun = folder, begun, begun
         self.files: dict[str, dict[str, FeatureFile]] = {}
         for name, extractor in self.extractors.items():
             reference = {"reference": place.reference(extractor)} if keeping.reference else {}
@@ -262,7 +293,13 @@ class Writer(Measurer):
 
     def write(self, work: Work) -> None:
         """Measures the batch and appends it."""
-        self.append(self.measured(work, self.done))
+        self.begin(work)()
+
+    def begin(self, work: Work) -> Callable[[], None]:
+        """Begins to measure the batch; what is returned finishes that and appends it."""
+        begun = self.begun(work, self._begun)
+        self._begun += len(work.originals)
+        return lambda: self.append(self.finished(begun))
 
     def append(self, outcome: Outcome) -> None:
         """Appends a batch, whoever measured it: its rows in one write, after its pictures, features and tokens."""

@@ -40,6 +40,14 @@ class Metrics:
             out.setdefault(extractor.id, extractor)
         return out
 
+    def beside_model(self, device: str) -> bool:
+        """Whether they work beside a model: a metric's network on the same cores only slows both."""
+        return not (device == "cpu" and any(m.card.needs for m in self.ready.values()))
+
+    def only(self, names: Sequence[str]) -> Metrics:
+        """Those of these names that are ready."""
+        return Metrics(tuple(names), {n: self.ready[n] for n in names})
+
     def without(self, reasons: Mapping[str, str]) -> Metrics:
         """The same, with these metrics unavailable for these reasons."""
         ready = {n: m for n, m in self.ready.items() if n not in reasons}

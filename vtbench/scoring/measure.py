@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from vtbench.metrics._on_device import on_device
 from vtbench.types.errors import RAISED, Unavailable, VtbenchError
 from vtbench.types.metric import Batch, Extractor, ImageMetric, Reference, SetValue, Value
 from vtbench.types.outside import outside
@@ -25,11 +26,8 @@ if TYPE_CHECKING:
 def measure(name: str, metric: ImageMetric, batch: Batch) -> list[Value]:
     """One Value an image of the batch (uint8 RGB (B, 3, H, W) on both sides). Raises VtbenchError, with the image, if
     the metric raises or returns anything else."""
-    if batch.no_pixels is not None and metric.reads_candidate:
-        return [Value(None, why=batch.no_pixels)] * len(batch)
-    short = min(int(batch.candidate.shape[2]), int(batch.candidate.shape[3]))
-    if short < metric.card.min_size:
-        why = f"{name} needs images of at least {metric.card.min_size} px, this one has {short}"
+    why = _not_taken(name, metric, batch)
+    if why is not None:
         return [Value(None, why=why)] * len(batch)
     try:
         values = _answers(metric, batch)
@@ -39,6 +37,28 @@ def measure(name: str, metric: ImageMetric, batch: Batch) -> list[Value]:
         # A metric of somebody's may raise anything.
         raise _named(f"the metric {name}", bad, _where(metric, batch)) from bad
     return [_finite(name, v) for v in values]
+
+
+def _not_taken(name: str, metric: ImageMetric, batch: Batch) -> str | None:
+    """Why the metric is not asked about this batch; None if it is."""
+    if batch.no_pixels is not None and metric.reads_candidate:
+        return batch.no_pixels
+    short = min(int(batch.candidate.shape[2]), int(batch.candidate.shape[3]))
+    if short < metric.card.min_size:
+        return f"{name} needs images of at least {metric.card.min_size} px, this one has {short}"
+    return None
+
+
+def begin(metrics: Mapping[str, ImageMetric], batch: Batch) -> None:
+    """Has the processes of `batch.beside` begin what these metrics will ask for; without any, nothing."""
+    asked = [
+        metric
+        for name, metric in metrics.items()
+        if metric.of_pairs and _not_taken(name, metric, batch) is None and (metric.on_cpu or not on_device(batch))
+    ]
+    parts = {part.key: part for metric in asked for part in metric.of_pairs}
+    for part in parts.values() if batch.beside is not None else ():
+        part.begin(batch, 1 / len(parts))
 
 
 def measure_all(metrics: Mapping[str, ImageMetric], batch: Batch) -> dict[str, list[Value]]:

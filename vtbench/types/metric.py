@@ -89,6 +89,8 @@ class Batch:
     """Why the candidates are no pictures: those of a tokenizer that ends at features."""
     reading: Reading | None = None
     """What a model understands of the originals and of what stands for them; None where nobody asked one."""
+    beside: Any = None
+    """Processes that measure pairs of pictures meanwhile (vtbench.metrics._beside); None: there are none."""
     kept: dict[Any, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -115,6 +117,8 @@ class ImageMetric(Metric):
     """True where all its work is the processor's (reading text, coding bytes): it keeps no other device waiting."""
     reads_candidate: bool = True
     """False for a number that no picture of the model's goes into (a rate), which a model without pixels has too."""
+    of_pairs: Sequence[Any] = ()
+    """What it reads of pairs that processes beside this one may compute (vtbench.metrics._pixels.OfPair)."""
 
     @abstractmethod
     def measure(self, batch: Batch) -> Sequence[Value]:
