@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from vtbench.images.npz import Header, read_array, read_header
+from vtbench.images.reading import rgb_sha256
 from vtbench.images.sets import ImageSet, streaming_set
 from vtbench.images.stream import Original
 from vtbench.types.errors import VtbenchError
@@ -115,4 +116,4 @@ def _images(path: Path, images: Open, shape: tuple[int, ...], size: int) -> Iter
             if len(data) != count * each:
                 raise VtbenchError(f"{path} ends after {start} of {shape[0]} images: the file is truncated")
             pixels = np.frombuffer(data, np.uint8).reshape(count, *shape[1:])
-            yield [Original(Item(f"{start + k:06d}", start + k), rgb) for k, rgb in enumerate(pixels)]
+            yield [Original(Item(f"{start + k:06d}", start + k), rgb, rgb_sha256(rgb)) for k, rgb in enumerate(pixels)]

@@ -41,7 +41,8 @@ class ImageSet:
     notes: Sequence[str] = ()
     """What was left out, and what else its name may mean."""
     batches: Callable[[int], Iterator[list[Original]]] | None = None
-    """The images as read, in lists of so many; those that could not be read say why. Pixels only: nothing is hashed."""
+    """The images as read, in lists of so many; those that could not be read say why, the
+    others have the sha256 of their pixels."""
 
 
 def streaming_set(
@@ -71,7 +72,7 @@ def set_of_suite(suite: Suite, items: Sequence[Item], view: View | None = None, 
         return original.why if original.rgb is None else original.rgb
 
     def batches(size: int) -> Iterator[list[Original]]:
-        return originals(suite, native, items, size, hashed=False)
+        return originals(suite, native, items, size)
 
     return streaming_set(suite.name, len(items), batches, items=items, load=load, **facts)
 

@@ -26,7 +26,10 @@ MADE_AGAIN: Mapping[str, str] = {
     "hashes": "digests of suites' files",
     "names": "names and shapes of released weights",
     "readings": "texts that were read off images",
+    "sets": "rows and features of sets, from which a command that was stopped goes on",
 }
+IN_WORK = "sets"
+"""The one of them whose files grow while a command works."""
 SUFFIXES = (".f32", ".txt", ".json")
 """Of the files in these folders; what is called otherwise is somebody's own."""
 STAYS: Mapping[str, str] = {
@@ -159,8 +162,8 @@ def prune(*, days: float | None = None, most: int | None = None, everything: boo
 
 
 def _is_pruned(file: CacheFile, now: float) -> bool:
-    """Whether vtbench wrote it, and is not writing it: such files have a dot or `tmp` in front."""
-    if file.path.name.startswith((".", "tmp")):
+    """Whether vtbench wrote it, and is not writing it: such files have a dot or `tmp` in front, or are of a set."""
+    if file.path.name.startswith((".", "tmp")) or cache_dir() / IN_WORK in file.path.parents:
         return now - file.used >= DAY
     return file.path.suffix in SUFFIXES
 

@@ -150,8 +150,9 @@ class RunFolder:
             raise disk_error(bad, self.path) from bad
         self._held.drop(gone=True)
 
-    def keep_rows(self, batch: int) -> int:
-        """Cuts rows.jsonl to whole batches of `batch` rows (a torn line goes too); returns how many rows stay."""
+    def keep_rows(self, batch: int, most: int | None = None) -> int:
+        """Cuts rows.jsonl to whole batches of `batch` rows (a torn line goes too), and to `most` rows at most; returns
+        how many stay."""
         if not self.rows_path.exists():
             return 0
         ends: list[int] = [0]
@@ -162,7 +163,8 @@ class RunFolder:
                 if not line.endswith(b"\n"):
                     break
                 ends.append(position)
-        rows = (len(ends) - 1) // batch * batch
+        whole = len(ends) - 1 if most is None else min(len(ends) - 1, most)
+        rows = whole // batch * batch
         self.cut(ROWS, ends[rows])
         return rows
 

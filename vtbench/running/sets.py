@@ -2,15 +2,17 @@
 
 A set is a folder, tar shards, or an .npz with `arr_0` (uint8, NHWC) as the ADM suite writes it; the reference may also
 be a file of statistics. Everything streams through the one pipeline, the images being their own candidates: 50,000 take
-the memory of a batch, and features go to a memory-mapped file.
+the memory of a batch, and features go to a memory-mapped file. A command that is stopped goes on where it was.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from vtbench import registry
 from vtbench.images.opening import open_set
@@ -21,16 +23,15 @@ from vtbench.metrics.moments import Moments
 from vtbench.models.isolation import isolated
 from vtbench.results.folder import RunFolder
 from vtbench.running import pipeline
-from vtbench.running.extracting import FeatureSink
 from vtbench.running.folders import Candidate, Scored, Tick, counting, noted, say_disk_use
-from vtbench.running.writer import Keeping, Writer
+from vtbench.running.kept_sets import held, measured, pictures, place_of
 from vtbench.scoring.feature_cache import Say
 from vtbench.scoring.features import FeaturePlace
 from vtbench.scoring.loading import Metrics, load_metrics
 from vtbench.scoring.measure import extract
 from vtbench.scoring.references import SetReference, open_reference
 from vtbench.scoring.remarks import marked, remarks, stated_profiles
-from vtbench.scoring.scores import Asked, Sides, Tally, scores_of, tally
+from vtbench.scoring.scores import Asked, Sides, Tally, scores_of
 from vtbench.types.errors import VtbenchError
 from vtbench.types.metric import Extractor, SetMetric
 
@@ -64,78 +65,73 @@ def score(
     view = View.parse("native", "native", icc)
     origin, sets = open_reference(reference, view), [open_set(c, view) for c in candidates]
     ready = load_metrics(names, device)
-    with tempfile.TemporaryDirectory(prefix="vtbench-") as scratch:
-        side = _ReferenceSide(origin, ready, Path(scratch), device)
+    side = _ReferenceSide(origin, ready, device)
+    asked = Asked(TASK, ready, view.protocol, view.fingerprint(), reference=f"the set {origin.content}")
+    with tempfile.TemporaryDirectory(prefix="vtbench-") as scratch, contextlib.ExitStack() as stack:
+
+        def folder(path: Path, images: ImageSet, metrics: Metrics, name: str) -> RunFolder:
+            place = place_of(path, images, metrics, view, device)
+            return stack.enter_context(held(place, Path(scratch) / name))
+
+        each = [_asked_of(images, asked) for images in sets]
+        folders = [
+            folder(p, s, a.metrics, str(k)) for k, (p, s, a) in enumerate(zip(candidates, sets, each, strict=True))
+        ]
         images = sum(s.n for s in sets) + side.n
-        say_disk_use(say, ready, images, Path(scratch))
+        say_disk_use(say, ready, images, folders[0].path)
         tick = counting(progress, images)
-        side.read(tick, device)
-        asked = Asked(TASK, ready, view.protocol, view.fingerprint(), reference=f"the set {origin.content}")
+        if origin.images is not None and side.reads:
+            side.read(folder(reference, origin.images, side.metrics, "reference"), tick)
         out = [
-            _candidate(path, images, asked, side, Path(scratch) / str(k), device, tick)
-            for k, (path, images) in enumerate(zip(candidates, sets, strict=True))
+            _candidate(path, images, of_one, side, place, tick)
+            for path, images, of_one, place in zip(candidates, sets, each, folders, strict=True)
         ]
     bad = {name: why for images in sets for name, why in images.bad.items()}
     opened = [*([(reference, origin.images)] if origin.images is not None else []), *zip(candidates, sets, strict=True)]
     return Scored(str(reference), out, {**bad, **side.bad}, noted(opened))
 
 
-def _pictures(images: ImageSet, size: int) -> Iterator[pipeline.Batch]:
-    """The set's images in batches, each its own candidate."""
-    if images.batches is None:
-        raise VtbenchError(f"{images.name} cannot be read image by image", code=1)
-    for batch in images.batches(size):
-        images.black.extend(o.item.id for o in batch if o.rgb is not None and not o.rgb.any())
-        images.profiles.update(o.profile.name for o in batch if o.profile is not None)
-        yield [(original,) for original in batch]
-
-
 class _ReferenceSide:
     """Statistics where a metric can use them, else features of the reference's images."""
 
-    def __init__(self, origin: SetReference, metrics: Metrics, scratch: Path, device: str) -> None:
-        self.origin = origin
+    def __init__(self, origin: SetReference, metrics: Metrics, device: str) -> None:
+        self.origin, self.device = origin, device
+        self.bad: dict[str, str] = {}
         stand = {n: origin.statistics_of(m) for n, m in metrics.of_sets().items()}
         self.statistics = {n: saved for n, (saved, _) in stand.items()}
         self.why_not = {n: why for n, (_, why) in stand.items()}
-        needed = {m.extractor().id for n, m in metrics.of_sets().items() if self.statistics[n] is None}
-        self.extractors = {k: e for k, e in metrics.extractors().items() if k in needed}
+        self.metrics = metrics.only([n for n in metrics.of_sets() if self.statistics[n] is None])
         for extractor in metrics.extractors().values():
             extractor.load(device)
-        self.sink = FeatureSink(self.extractors, scratch, "reference")
+        self._features: Callable[[Extractor], Any] | None = None
 
     @property
     def reads(self) -> bool:
-        return self.origin.images is not None and bool(self.extractors)
+        return self.origin.images is not None and bool(self.metrics.ready)
 
     @property
     def n(self) -> int:
         """Images that `read` will go through."""
-        return self.origin.images.n if self.origin.images is not None and self.extractors else 0
+        return self.origin.images.n if self.origin.images is not None and self.reads else 0
 
-    @property
-    def bad(self) -> dict[str, str]:
-        return self.sink.bad
-
-    def read(self, tick: Callable[[int], None], device: str) -> None:
+    def read(self, folder: RunFolder, tick: Callable[[int], None]) -> None:
         """The reference's images through the feature networks, where some metric needs them."""
-        if self.origin.images is not None and self.extractors:
-            lane = pipeline.Lane(self.origin.images.name, None, self.sink, side=0)
-            batches = _pictures(self.origin.images, BATCH)
-            pipeline.run([lane], batches, pipeline.Pace(BATCH, 0), device=device, tick=tick)
+        if self.origin.images is not None:
+            seen, place = measured(self.origin.images, self.metrics, folder, self.device, tick)
+            self.bad = dict(self.origin.images.bad)
+            self._features = lambda extractor: _of_good(place, extractor, seen)
 
     def sides(self, metric: SetMetric, candidate: FeaturePlace, seen: Tally) -> Sides:
         """Both sides for one metric, or why the reference has none for it."""
         name, extractor = metric.card.name, metric.extractor()
-        features = candidate.candidate(extractor).read()
-        features = features if len(seen.good) == seen.n else features[seen.good]
+        features = _of_good(candidate, extractor, seen)
         saved = self.statistics.get(name)
         if saved is not None:
             note = f"{self.origin.path.name} does not say whose features its statistics are: taken for those of "
             why = no_pairs(metric, saved.n, len(features))
             return Sides(saved, features, why, note + extractor.id if saved.extractor is None else None)
-        if self.reads:
-            theirs = self.sink.read(extractor.id)
+        if self._features is not None:
+            theirs = self._features(extractor)
             return Sides(theirs, features, no_pairs(metric, len(theirs), len(features)))
         if not metric.needs_reference:
             return Sides(features[:0], features)
@@ -158,35 +154,39 @@ def no_pairs(metric: SetMetric, reference: int | None, candidate: int) -> str | 
     )
 
 
+def _of_good(place: FeaturePlace, extractor: Extractor, seen: Tally) -> Any:
+    """Features of the images that could be read, (n, dim)."""
+    features = place.candidate(extractor).read()
+    return features if len(seen.good) == seen.n else features[seen.good]
+
+
+def _asked_of(images: ImageSet, asked: Asked) -> Asked:
+    """What can be asked of the set."""
+    if images.items:
+        return asked
+    no_prompts = f"{images.name} keeps no prompts: give a folder that `vtbench generate` wrote"
+    return dataclasses.replace(
+        asked, metrics=asked.metrics.without(dict.fromkeys(asked.metrics.per_image(), no_prompts))
+    )
+
+
 def _candidate(
     path: Path,
     images: ImageSet,
     asked: Asked,
     side: _ReferenceSide,
-    scratch: Path,
-    device: str,
+    folder: RunFolder,
     tick: Callable[[int], None],
 ) -> Candidate:
     """One set through the pipeline, and its scores with what keeps them from being compared."""
-    place = FeaturePlace(scratch)
-    if not images.items:
-        no_prompts = f"{images.name} keeps no prompts: give a folder that `vtbench generate` wrote"
-        asked = dataclasses.replace(
-            asked, metrics=asked.metrics.without({n: no_prompts for n in asked.metrics.per_image()})
-        )
-    with RunFolder(scratch) as folder:
-        writer = Writer(folder, asked.metrics, place, Keeping(reference=False), device=device)
-        lane = pipeline.Lane(images.name, None, writer, side=0)
-        pipeline.run([lane], _pictures(images, BATCH), pipeline.Pace(BATCH, 0), device=device, tick=tick)
-        seen = tally(folder.read_rows(), asked.metrics.per_image())
-        images.bad.update({str(r["item"]): str(r["why"]["*"]) for r in folder.read_rows() if "*" in r["why"]})
-        result = scores_of(
-            asked,
-            folder.read_rows,
-            seen,
-            items=images.items,
-            sides=lambda metric, tallied: side.sides(metric, place, tallied),
-        )
+    seen, place = measured(images, asked.metrics, folder, side.device, tick)
+    result = scores_of(
+        asked,
+        folder.read_rows,
+        seen,
+        items=images.items,
+        sides=lambda metric, tallied: side.sides(metric, place, tallied),
+    )
     said = [*remarks(images.n, images.labels, images.black), *images.remarks, *_colours(side, images)]
     sets = asked.metrics.of_sets()
     return Candidate(str(path), [marked(s, said) if s.metric in sets else s for s in result.scores], [])
@@ -235,7 +235,7 @@ def statistics(
     sums = Moments(extractor.dim)
     lane = pipeline.Lane(source.name, None, _MomentSink(sums, extractor, source.bad), side=0)
     tick = counting(progress, source.n)
-    pipeline.run([lane], _pictures(source, BATCH), pipeline.Pace(BATCH, 0), device=device, tick=tick)
+    pipeline.run([lane], pictures(source), pipeline.Pace(BATCH, 0), device=device, tick=tick)
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(f".{out.stem}.part.npz")
     dataclasses.replace(sums.statistics(str(images)), extractor=extractor.id).save(part)

@@ -1,0 +1,131 @@
+"""A set of images through the networks, in a folder of the cache while the command lasts: one that is killed goes on.
+
+The folder is named by what decides its rows and features, the images' contents aside: those are compared image by image
+with the rows that are there, whose features then need not be made again. Reading is all that it costs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import inspect
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from vtbench.images.sets import BATCH, ImageSet
+from vtbench.images.stream import Original
+from vtbench.images.views import View
+from vtbench.results import provenance, sources
+from vtbench.results.folder import RunFolder
+from vtbench.running import pipeline
+from vtbench.running.writer import Keeping, Writer
+from vtbench.scoring.features import FeaturePlace
+from vtbench.scoring.loading import Metrics, unverified_files
+from vtbench.scoring.scores import Tally, tally
+from vtbench.types.environment import cache_dir
+from vtbench.types.errors import VtbenchError
+
+FOLDER = "sets"
+"""The folder below the cache's."""
+RULE = 1
+"""Goes up when a folder under a name comes to mean something else."""
+
+
+def place_of(path: Path, images: ImageSet, metrics: Metrics, view: View, device: str) -> Path | None:
+    """Where the set's rows and features lie while these metrics are measured of it; None where nothing says by what
+    code they are made: it lies in no file, or was edited meanwhile."""
+    try:
+        files = [Path(inspect.getfile(type(metric))) for metric in metrics.ready.values()]
+        code = sources.digest([*provenance.core_files(), *files])
+    except (OSError, TypeError, VtbenchError):
+        return None
+    cards = {n: m.card for n, m in metrics.ready.items()}
+    facts = {
+        "rule": RULE,
+        "set": os.path.abspath(path),
+        "images": images.n,
+        # With their prompts, which metrics of one image read.
+        "items": hashlib.sha256(repr([(i.id, dict(i.meta)) for i in images.items]).encode()).hexdigest(),
+        "view": view.fingerprint(),
+        "metrics": {n: card.version for n, card in sorted(cards.items())},
+        "weights": unverified_files(cards.values()),
+        "networks": sorted(metrics.extractors()),
+        "code": code,
+        "packages": provenance.packages(),
+        "device": device.partition(":")[0],
+        "batch": BATCH,
+    }
+    key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return cache_dir() / FOLDER / key[:24]
+
+
+@contextlib.contextmanager
+def held(place: Path | None, scratch: Path) -> Iterator[RunFolder]:
+    """The folder at `place`; where another command has it, or it cannot be written, one in `scratch`. It is removed
+    when the command is through with it, and stays where the command is stopped."""
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(RunFolder(place or scratch))
+        except VtbenchError:
+            folder = stack.enter_context(RunFolder(scratch))
+        yield folder
+        with contextlib.suppress(VtbenchError):
+            folder.remove()
+
+
+def measured(
+    images: ImageSet, metrics: Metrics, folder: RunFolder, device: str, tick: Callable[[int], None]
+) -> tuple[Tally, FeaturePlace]:
+    """Rows and features of the set's images in the folder, those that are there kept; what the rows hold, and where the
+    features lie. Notes in `images` what could not be read."""
+    place, begun = FeaturePlace(folder.path), folder.keep_rows(BATCH)
+    if any(place.candidate(extractor).trouble(begun) for extractor in metrics.extractors().values()):
+        folder.clear()
+        begun = 0
+    same, rest = _unchanged(pictures(images), folder.read_rows(), begun, tick)
+    folder.keep_rows(BATCH, same)
+    writer = Writer(folder, metrics, place, Keeping(reference=False), device=device, begun=same)
+    lane = pipeline.Lane(images.name, None, writer, side=0)
+    pipeline.run([lane], rest, pipeline.Pace(BATCH, 0), device=device, tick=tick)
+    images.bad.update({str(r["item"]): str(r["why"]["*"]) for r in folder.read_rows() if "*" in r["why"]})
+    return tally(folder.read_rows(), metrics.per_image()), place
+
+
+def pictures(images: ImageSet) -> Iterator[pipeline.Batch]:
+    """The set's images in batches, each its own candidate."""
+    if images.batches is None:
+        raise VtbenchError(f"{images.name} cannot be read image by image", code=1)
+    for batch in images.batches(BATCH):
+        images.black.extend(o.item.id for o in batch if o.rgb is not None and not o.rgb.any())
+        images.profiles.update(o.profile.name for o in batch if o.profile is not None)
+        yield [(original,) for original in batch]
+
+
+def _unchanged(
+    batches: Iterator[pipeline.Batch], rows: Iterable[Mapping[str, Any]], begun: int, tick: Callable[[int], None]
+) -> tuple[int, Iterator[pipeline.Batch]]:
+    """(how many of the first `begun` images are those of the rows, up to the first batch that holds another; the
+    batches from there on)."""
+    known, same = iter(rows), 0
+    while same < begun:
+        batch = next(batches, None)
+        if batch is None:
+            break
+        if not all(_is_of(next(known, {}), original) for (original,) in batch):
+            return same, itertools.chain([batch], batches)
+        same += len(batch)
+        tick(len(batch))
+    return same, batches
+
+
+def _is_of(row: Mapping[str, Any], original: Original) -> bool:
+    """Whether the row says of this image what it said of that one."""
+    if row.get("item") != original.item.id:
+        return False
+    if original.rgb is None:
+        return bool(row["why"].get("*") == original.why)
+    return "*" not in row["why"] and row.get("sha256") == original.sha256
