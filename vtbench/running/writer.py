@@ -5,7 +5,6 @@ A `Measurer` makes a batch's `Outcome`, in whatever process; a `Writer` is one t
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from vtbench.images.rounding import to_uint8
 from vtbench.images.stream import PROFILES_DIFFER, Original
 from vtbench.models.devices import turn
-from vtbench.models.outputs import Output
 from vtbench.models.system import ModelSystem, System
 from vtbench.results.files import disk_error, read_json, write_json
 from vtbench.results.folder import RunFolder
 from vtbench.results.stores import FeatureFile, TokenFile
 from vtbench.running.pipeline import Part, Work
+from vtbench.running.row_parts import bits_of, png, read_of, seconds_of
 from vtbench.scoring import measure
 from vtbench.scoring.feature_cache import KeptFeatures
 from vtbench.scoring.features import FeaturePlace
@@ -27,7 +26,6 @@ from vtbench.scoring.loading import Metrics
 from vtbench.types.errors import VtbenchError
 from vtbench.types.item import Item
 from vtbench.types.metric import Batch, Extractor, ReadFeatures, TokenMetric
-from vtbench.types.reading import Reading
 from vtbench.types.tokens import Codes, Tokens
 
 if TYPE_CHECKING:
@@ -163,7 +161,7 @@ class Measurer:
                 row["resize_only"] = {n: float(v[k].value) for n, v in ceiling.items() if v[k].value is not None}
             if lines is not None and lines[k]:
                 row["lines"] = lines[k]
-            row["seconds"].update(_seconds(output, len(part.positions), work.warm_up))
+            row["seconds"].update(seconds_of(output, len(part.positions), work.warm_up))
             if output.cost:
                 row["cost"] = dict(output.cost)
             if packed is not None and outcome.blobs is not None:
@@ -330,47 +328,3 @@ class Writer(Measurer):
             target.write_bytes(picture)
         except OSError as bad:
             raise disk_error(bad, target) from bad
-
-
-def read_of(reading: Reading, index: int) -> dict[str, Any]:
-    """What an image's row says of its reading beside the metrics' values."""
-    rate = reading.rates[index]
-    name = reading.classes[index] if reading.classes else None
-    return {
-        "of": rate.of,
-        **({"class": name} if name is not None else {}),
-        **({"by_layer": list(rate.by_layer)} if rate.by_layer else {}),
-        **({"prefill": rate.prefill} if rate.prefill is not None else {}),
-        **({"fallbacks": list(rate.fallbacks)} if rate.fallbacks else {}),
-        **({"answer": reading.answers[index].as_dict()} if reading.answers else {}),
-        **({"why": dict(reading.why)} if reading.why else {}),
-    }
-
-
-def bits_of(tokens: Tokens | None, images: int) -> np.ndarray[Any, Any] | None:
-    """Bits an image, float64 (B,); the tiles of one image add up. None where nothing is sent."""
-    if tokens is None:
-        return None
-    bits: np.ndarray[Any, Any] = tokens.bits().reshape(images, -1).sum(axis=1)
-    return bits
-
-
-def _seconds(output: Output, images: int, warm_up: bool) -> dict[str, Any]:
-    """An image's share of the batch's seconds; nothing for pictures that were made elsewhere."""
-    if output.encode_seconds is None and output.decode_seconds is None:
-        return {}
-    out: dict[str, Any] = {
-        "encode": None if output.encode_seconds is None else float(output.encode_seconds) / images,
-        "decode": None if output.decode_seconds is None else float(output.decode_seconds) / images,
-    }
-    return {**out, "warm_up": True} if warm_up else out
-
-
-def png(image: torch.Tensor) -> bytes:
-    """uint8 (3, H, W) as the bytes of a PNG file."""
-    from PIL import Image
-
-    encoded = io.BytesIO()
-    # A third of the time of the default level for a tenth more bytes: the model waits for these cores.
-    Image.fromarray(image.cpu().permute(1, 2, 0).numpy()).save(encoded, "PNG", compress_level=1)
-    return encoded.getvalue()
