@@ -29,7 +29,7 @@ BOUNDS = {
     "drift-psnr": (None, None),
 }
 """By the beginning of the name, the longest that fits; every other number is an error, a distance or a count."""
-VERSIONS = {"legibility": 3, "cmmd": 2, "clip-score": 2, "tokens": 2, "quote-": 2, "ocr-": 2}
+VERSIONS = {"legibility": 3, "cmmd": 2, "clip-score": 2, "tokens": 2, "quote-": 3, "ocr-": 2}
 VERSIONS |= dict.fromkeys(("cer", "wer", "ned", "word-accuracy"), 2)
 """By the beginning of the name; a definition that changes raises its own, here and on its card."""
 

@@ -15,7 +15,7 @@ from vtbench.images.views import View
 from vtbench.metrics import moments
 from vtbench.scoring.fingerprint import fingerprint
 from vtbench.scoring.loading import Metrics
-from vtbench.scoring.scores import Asked, Sides, scores_of, tally, with_values
+from vtbench.scoring.scores import Asked, Sides, of_set, scores_of, tally, with_values
 from vtbench.types.metric import (
     Batch,
     Extractor,
@@ -239,3 +239,11 @@ def test_rows_hold_what_a_metric_over_all_tokens_says_now() -> None:
     fresh = list(with_values(lambda: iter(rows), {"of-tokens": [None, 2.0]}, [0, 2]))
     assert [r["values"] for r in fresh] == [{"one": 1.0}, {"one": 1.0}, {"one": 1.0, "of-tokens": 2.0}]
     assert rows[0]["values"]["of-tokens"] == 9.0
+
+
+@pytest.mark.parametrize(
+    ("value", "n"),
+    [(SetValue(2.0, n=5), 5), (SetValue(2.0), 3), (SetValue(None, n=5, why="x"), 5), (SetValue(None, why="x"), 0)],
+)
+def test_a_number_may_say_of_how_many_it_is(value: SetValue, n: int) -> None:
+    assert of_set(asked("shown"), card("shown"), value, 3, 1).n == n

@@ -71,3 +71,10 @@ def test_webp_against_jpeg_on_kodak_equals_an_integration_of_our_own(shared: Pat
     assert -40 < (delta.value or 0) < -30
     backwards = bd_rate(webp, jpeg)
     assert (1 + (delta.value or 0) / 100) * (1 + (backwards.value or 0) / 100) == pytest.approx(1.0, abs=1e-9)
+
+
+def test_a_curve_that_stands_still_is_none() -> None:
+    flat = [(0.1, 30.0), (0.2, 33.0), (0.4, 33.0), (0.8, 36.0)]
+    rising = [(0.1, 30.0), (0.2, 32.0), (0.4, 34.0), (0.8, 36.0)]
+    assert "does not grow with rate between 0.2 and 0.4" in str(bd_rate(flat, rising).why)
+    assert "does not grow with rate between 0.2 and 0.4" in str(bd_quality(rising, flat).why)

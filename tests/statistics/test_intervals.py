@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from vtbench.statistics.intervals import counts, jackknife, mean_interval
+from vtbench.statistics.paired import paired
 from vtbench.types.errors import VtbenchError
 
 
@@ -113,3 +114,13 @@ def test_jackknife_of_a_mean_is_its_standard_error() -> None:
     result = jackknife(float(x.mean()), [float(np.delete(x, i).mean()) for i in range(20)])
     low, high = stats.t.interval(0.95, 19, loc=x.mean(), scale=stats.sem(x))
     assert (result.low, result.high) == pytest.approx((low, high), rel=1e-10)
+
+
+def test_a_resample_without_weight_says_nothing() -> None:
+    """Two of thirty images have weight: an eighth of the resamples hold neither, and have no score."""
+    values, weights = [1.0, 2.0, *[7.0] * 28], [1.0, 1.0, *[0.0] * 28]
+    mean = mean_interval(values, weights, resamples=500)
+    assert mean is not None
+    assert (mean.value, mean.low, mean.high) == (1.5, 1.0, 2.0)
+    result = paired(values, [0.0] * 30, weights, weights, resamples=500)
+    assert (result.difference, result.low, result.high) == (1.5, 1.0, 2.0)

@@ -48,3 +48,20 @@ def test_pairs_at_once_are_pairs_alone(n: int, values: str) -> None:
     for ours, theirs in zip(at_once, by_one, strict=True):
         # Both are sums of the same terms in another order.
         assert ours is None or ours == pytest.approx(theirs, rel=1e-9, abs=1e-300)
+
+
+def test_where_one_draw_of_all_is_as_far_apart_the_width_speaks_too() -> None:
+    """p of 2 / (draws + 1): the smallest but one that draws can give, which adjustments would lose."""
+    rng = np.random.default_rng(4)
+    base = rng.normal(30, 3, 40)
+    shifts = [base + rng.normal(0.5, 1, 40) for _ in range(60)]
+    values, weights = np.stack([base, *shifts], axis=1), np.ones((40, 61))
+    pairs = [(0, k + 1) for k in range(60)]
+    plain = [paired(list(base), list(other), resamples=DRAWS).p for other in shifts]
+    second = [k for k, p in enumerate(plain) if p == pytest.approx(2 / (DRAWS + 1))]
+    assert len(second) > 2
+    given = pair_p(Systems(values, weights, PLAIN, 0, DRAWS), pairs, 0.95)
+    ones = (weights[:, 0], weights[:, 0])
+    for k in second:
+        assert given[k] == pytest.approx(alone(base, shifts[k], ones, PLAIN))
+    assert any((given[k] or 1) < 1.9 / (DRAWS + 1) for k in second)

@@ -139,7 +139,7 @@ def _metric(kind: str, bucket: tuple[int, int] | None) -> QuoteMetric:
     card = MetricCard(
         name=_name(kind, bucket),
         title=of.title if bucket is None else f"{of.title}, {bucket[0]} to {bucket[1]} characters",
-        version=2,
+        version=3,
         unit="",
         better=of.better,
         source=f"EasyOCR over the whole image, boxes in reading order; code points after {NORMALISER}, case kept",
