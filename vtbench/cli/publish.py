@@ -22,8 +22,7 @@ def verify(
 ) -> None:
     """Whether runs are what they were finished with: every file's sha256, every score from the rows.
 
-    Exit code 0: verified. 1: changed, or does not add up. 3: nothing wrong was seen, but not all could be checked (a
-    run of an older version states no sha256).
+    Exit code 0: verified. 1: changed, or does not add up. 3: nothing wrong was seen, but not all can be checked.
     """
     with stage(VERIFYING):
         from vtbench.publishing.verify import verify as verify_one
@@ -89,8 +88,7 @@ def diff(
 ) -> None:
     """Which runs came and went, and which numbers changed; a number that jumps is refused.
 
-    Exit code 0: nothing that could not be, or --accept. 1: a number jumped (a PSNR by more than 3 dB, a number between
-    0 and 1 by more than 0.1, another by half of itself).
+    Exit code 1: a number jumped (a PSNR by over 3 dB, one between 0 and 1 by over 0.1, another by half of itself).
     """
     with stage("reading runs"):
         from vtbench.publishing.changes import changes
