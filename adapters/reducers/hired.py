@@ -89,9 +89,17 @@ def _from_pixels(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: 
 
 
 class HiRED(Reducer):
-    """LLaVA-1.5's form, of one picture without tiles."""
+    """Of one picture LLaVA-1.5's form; of several tiles LLaVA-NeXT's, whose budgets follow the whole picture's map in
+    the tower's first layer, and whose marks of row ends are left out."""
 
-    needs = Needs(rows=(-2,), cls=True)
+    needs = Needs(rows=(0, -2), cls=True)
+    row_ends = False
+
+    def shares(self, views: Sequence[TowerView], budget: int) -> list[int] | None:
+        first = views[0].image(views[0].rows[0]).sum(dim=0)
+        # A share of the tokens that truncation gives back as the very budget.
+        rate = (budget + 0.5) / (len(views) * len(first))
+        return budgets(first, (1, len(views) - 1), rate, float(self.options["alpha"]))
 
     def reduce(self, view: TowerView, budget: int, seed: int) -> Reduction:
         return Reduction(kept=in_place(best(view.image(view.rows[-2]).sum(dim=0), budget)))
@@ -113,5 +121,6 @@ REDUCERS = (
         "spends less than the budget; LLaVA-1.5's form reads the first picture of a batch",
         rules={"hired": _next, "hired-llava": _llava, "tower-hired": _from_pixels},
         build=HiRED,
+        options={"alpha": 0.5},
     ),
 )

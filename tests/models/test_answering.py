@@ -255,6 +255,38 @@ def test_tiles_share_the_budget_and_rows_keep_their_ends(subjects: dict[str, Vis
     assert len(made.embeds) == inputs["input_ids"].shape[1] - 70 + len(chosen.tokens)
 
 
+def test_hired_spends_its_budget_by_tiles(subjects: dict[str, VisionLanguage]) -> None:
+    """Upstream's rule, which fixtures hold, on the tower's own rows; no marks of row ends go on."""
+    subject = subjects["llava-next"]
+    inputs = subject.inputs(picture(), item())
+    chosen, _ = row(subject, inputs, method("hired", alpha=0.5), 20)
+    with torch.inference_mode():
+        views = subject.attached.look(inputs, Needs(rows=(0, -2)), 0)
+        tiles = [subject.attached.project(v.features) for v in views]
+        _, sources = subject.attached.pack(inputs, tiles)
+    rows = {f"{n}_attn_cls": torch.stack([v.rows[j] for v in views]).float() for n, j in (("first", 0), ("last", -2))}
+    config = subject.attached.model.config
+    params = {
+        "image_sizes": inputs["image_sizes"].tolist(),
+        "tiles_per_image": [5],
+        "image_grid_pinpoints": config.image_grid_pinpoints,
+        "tile": 16,
+        "rate": 0.25,
+        "alpha": 0.5,
+    }
+    out = registry.reducers().get("hired").rules["hired"](rows, params, {})
+    wanted = set(out["mask_0"].flatten().nonzero().flatten().tolist())
+    kept = sources[chosen.kept]
+    assert int(kept.min()) >= 0
+    # What lies in the padding of the tiles has no place in the sequence.
+    assert set(kept.tolist()) == wanted & set(sources.tolist())
+    assert chosen.fallbacks == (
+        f"5 tiles were reduced one by one, with {', '.join(map(str, out['budgets'][0]))} tokens left",
+    )
+    every, _ = row(subject, inputs, method("hired"), 70)
+    assert every.kept.tolist() == list(range(70))
+
+
 def test_shares_of_a_budget() -> None:
     views = [TowerView(torch.zeros(n, 1)) for n in (16, 16, 16, 4)]
     assert shares(views, 52) == [16, 16, 16, 4]

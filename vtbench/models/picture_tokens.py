@@ -58,12 +58,22 @@ def reduced(
     if keep is not None and keep > count:
         raise too_many(keep, count)
     looked = looked.behind_the_projector(reducer.needs == Needs(), seed) if projected else looked
-    budgets = shares(looked.views, count if keep is None else keep)
-    answers = []
-    for view, share in zip(looked.views, budgets, strict=True):
-        near = handed(view)
-        answers.append(checked(answer(reducer, near, share), near, reducer.card.name))
-    return looked.packed(answers, projected, policy)
+    views = [handed(view) for view in looked.views]
+    budgets = [len(view) for view in views]
+    if keep is not None and keep < count:
+        own = reducer.shares(views, keep) if len(views) > 1 else None
+        budgets = shares(views, keep) if own is None else own
+    answers = [_of_tile(reducer, view, share) for view, share in zip(views, budgets, strict=True)]
+    return looked.packed(answers, projected, policy, row_ends=reducer.row_ends or keep in (None, count))
+
+
+def _of_tile(reducer: Reducer, view: TowerView, share: int) -> Reduction:
+    """What a reducer leaves of one tile; nothing where its share is 0."""
+    import torch
+
+    if share == 0:
+        return Reduction(kept=torch.zeros(0, dtype=torch.int64))
+    return checked(answer(reducer, view, share), view, reducer.card.name)
 
 
 def handed(view: TowerView) -> TowerView:
@@ -107,15 +117,21 @@ class _Looked:
             self.views = [replace(view, features=self.attached.project(view.features)) for view in self.views]
         return self
 
-    def packed(self, answers: Sequence[Reduction], projected: bool, policy: Policy | None) -> Pictured:
-        """The tiles' reductions as one sequence."""
+    def packed(
+        self, answers: Sequence[Reduction], projected: bool, policy: Policy | None, *, row_ends: bool = True
+    ) -> Pictured:
+        """The tiles' reductions as one sequence. row_ends: with the model's own tokens of rows that are not empty."""
         import torch
 
         views, count = self.views, len(self.tokens)
         kept = [rows_kept(r) for r in answers]
         notes = tuple(dict.fromkeys(note for r in answers for note in r.fallbacks))
         if len(views) > 1:
-            notes = (*notes, f"each of {len(views)} tiles was reduced alone, with its share of the budget")
+            spent = [len(r) for r in answers]
+            notes = (
+                *notes,
+                f"{len(views)} tiles were reduced one by one, with {', '.join(map(str, spent))} tokens left",
+            )
         selects = all(r.values is None for r in answers)
         # As HiPrune's form for Qwen has it: positions of three numbers are sliced, a count has no place in a grid.
         policy = policy or ("original" if self.attached.three and selects else policy_of(answers[0]))
@@ -123,7 +139,8 @@ class _Looked:
             # Tiles are laid on one grid again: of the model's own tokens those go on in whose row something is left.
             offsets = [sum(len(v) for v in views[:k]) for k in range(len(views))]
             chosen = torch.cat([k + offset for k, offset in zip(kept, offsets, strict=True)]).to(self.sources.device)
-            places = with_row_ends(self.sources, torch.isin(self.sources, chosen))
+            stays = torch.isin(self.sources, chosen)
+            places = with_row_ends(self.sources, stays) if row_ends else stays.nonzero().flatten()
             return Pictured(self.tokens[places], places, count, None, policy, notes)
         rows = [placed(r, v.features) for r, v in zip(answers, views, strict=True)]
         tokens = torch.cat([row if projected else self.attached.project(row) for row in rows])

@@ -223,6 +223,8 @@ class Reducer(ABC):  # noqa: B024
     """Whether attention behind a merge counts a token as often as the patches it stands for (ToMe)."""
     together: bool = False
     """Whether it acts at the tower's output and inside the language model, where there is one (VScan)."""
+    row_ends: bool = True
+    """Of a picture of several tiles: whether the model's own marks of row ends go on where their row has a token."""
 
     def __init__(self, card: ReducerCard, options: Mapping[str, Any] | None = None) -> None:
         self.card = card
@@ -240,6 +242,10 @@ class Reducer(ABC):  # noqa: B024
         """Which of the image's tokens go on; budget: how many are wanted, 1 or more, at most N. What comes out may be
         more or fewer (upstream's rule decides): it is counted where the next stage takes it."""
         raise VtbenchError(f"{self.card.name} does not act at the output of a tower", code=1)
+
+    def shares(self, views: Sequence[TowerView], budget: int) -> list[int] | None:
+        """The budget by the tiles of one picture, the whole picture first; None: in proportion to their tokens."""
+        return None
 
     def schedule(self, depth: int, n: int, budget: int) -> list[tuple[int, Cut]]:
         """Before which of `depth` blocks or layers (counted from 0) what is done to the image's n tokens."""
