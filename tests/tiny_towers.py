@@ -67,6 +67,28 @@ def vit(folder: Path) -> Path:
     return _saved(ViTForImageClassification(ViTConfig(**SIZES, intermediate_size=64, **NAMES)), folder)
 
 
+def worded(folder: Path) -> Path:
+    """A CLIP with its text model, and a tokenizer of whole words."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
+
+    words = ["<pad>", "<end>", "<unk>", "a", "photo", "of", ".", "red", "green", "blue"]
+    tokenizer = Tokenizer(models.WordLevel({word: k for k, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A <end>", special_tokens=[("<end>", 1)])
+    text = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    text |= {"vocab_size": len(words), "max_position_embeddings": 20, "eos_token_id": 1, "pad_token_id": 0}
+    config = CLIPConfig(
+        text_config=text,
+        vision_config={**SIZES, "intermediate_size": 64},
+        projection_dim=16,
+        logit_scale_init_value=3.0,
+    )
+    _saved(CLIPModel(config), folder)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<end>").save_pretrained(folder)
+    return folder
+
+
 MAKERS: Mapping[str, Callable[[Path], Path]] = {
     "clip": clip,
     "siglip": siglip,
@@ -80,4 +102,4 @@ def made_tower(kind: str, folder: Path, seed: int = 0) -> Path:
     """The folder of a tower, the same for the same seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return MAKERS[kind](folder)
+        return (worded if kind == "worded" else MAKERS[kind])(folder)

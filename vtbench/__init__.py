@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from vtbench.types.conditions import Conditions
     from vtbench.types.errors import Unavailable, VtbenchError
     from vtbench.types.metric import Batch, ImageMetric, MetricCard, RowMetric, SetMetric, SetValue, TokenMetric, Value
+    from vtbench.types.reduction import Needs, Reducer, ReducerCard, Reduction, TowerView
     from vtbench.types.task import Task
     from vtbench.types.tokens import Bitstream, Codes, Latents
 
@@ -38,6 +39,7 @@ _NAMES = {
         "TokenMetric",
         "Value",
     ),
+    "types.reduction": ("Needs", "Reducer", "ReducerCard", "Reduction", "TowerView"),
     "types.task": ("Task",),
     "types.tokens": ("Bitstream", "Codes", "Latents"),
 }
@@ -59,14 +61,19 @@ __all__ = [
     "MetricCard",
     "Monitor",
     "Multiple",
+    "Needs",
     "Prompt",
     "Published",
+    "Reducer",
+    "ReducerCard",
+    "Reduction",
     "RowMetric",
     "SetMetric",
     "SetValue",
     "Task",
     "TokenMetric",
     "Tokenizer",
+    "TowerView",
     "Unavailable",
     "Value",
     "VtbenchError",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    models: Any,
+    models: Any = (),
     *,
     tasks: Sequence[str] | None = None,
     images: str | Path | None = None,
@@ -47,8 +47,12 @@ def evaluate(
     identity: str | None = None,
     ray: str | None = None,
     workers: int | None = None,
+    reducers: Sequence[str] = (),
+    tower: str | None = None,
+    keep: Sequence[int] = (),
+    baselines: bool = True,
 ) -> Evaluation:
-    """Evaluates one model or several and returns their runs.
+    """Evaluates one model or several, or reducers of a model's visual tokens, and returns the runs.
 
     models: a name, a list of names, or a tokenizer object. images: a suite, folder, glob or `hf:NAME@REVISION`; without
     it a task runs on its own suites. options: {name: value or list of values}; a list makes one run each.
@@ -64,6 +68,9 @@ def evaluate(
     to finish joins all parts in `out`.
     ray, workers: the address of a cluster of Ray ("local", "auto", "ray://HOST:PORT"), and how many of its workers
     measure; the results are those of one process.
+    reducers, tower, keep: in place of models, names of reducers (`vtbench list reducers`), the folder or hub id of the
+    model whose tokens they drop, and how many of a picture's tokens go on, one run each; baselines: beside them the
+    full model, random, uniform and pooled tokens, and smaller pictures.
     """
     # Every parameter but `progress` is a field of Request, by the same name.
     choices = {**locals(), "options": options or {}}

@@ -23,7 +23,8 @@ from vtbench.types.secrets import secret
 from vtbench.types.task import Task
 
 ENTRY_POINTS, METRIC_PLUGINS, TASK_PLUGINS = "vtbench.adapters", "vtbench.metrics", "vtbench.tasks"
-"""Groups of entry points: each names a module with FAMILY, METRICS or TASK."""
+REDUCER_PLUGINS = "vtbench.reducers"
+"""Groups of entry points: each names a module with FAMILY, METRICS, TASK or REDUCERS."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,7 @@ def names_of_modules(package: str) -> Iterator[str]:
         name = f"{package}.{module.name}"
         if module.name.startswith("_") or (module.ispkg and module.name in NOT_WALKED):
             continue
-        if module.ispkg:
-            yield from names_of_modules(name)
-        else:
-            yield name
+        yield from names_of_modules(name) if module.ispkg else (name,)
 
 
 def _families_of(module: ModuleType) -> list[Family]:
@@ -124,7 +122,7 @@ def broken_adapters() -> dict[str, str]:
 def broken_plugins() -> dict[str, str]:
     """{name of the entry point: why it cannot be used}, of adapters, metrics and tasks."""
     out: dict[str, str] = {}
-    for broken in (broken_adapters(), metrics().broken, tasks().broken):
+    for broken in (broken_adapters(), metrics().broken, tasks().broken, reducers().broken):
         for name, why in broken.items():
             out[name] = f"{out[name]}; {why}" if name in out else why
     return out
@@ -266,6 +264,7 @@ def reducers() -> FileRegistry[ReducerCard]:
     registry = FileRegistry("reducer", "reducers", "REDUCERS", lambda m: [(c.name, c) for c in m.REDUCERS])
     for module in _modules("vtbench.adapters.reducers"):
         registry.add_module(module, Source.of_builtin(module))
+    registry.add_plugins(REDUCER_PLUGINS)
     return registry
 
 

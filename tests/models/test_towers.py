@@ -221,6 +221,62 @@ def test_evit_is_upstreams_block(opened: Opened) -> None:
     assert torch.allclose(seen.reduced_logits, expected, atol=2e-5)
 
 
+def test_classes_by_their_names_are_clips_own_logits(opened: Opened) -> None:
+    from transformers import AutoTokenizer
+
+    subject = opened("worded")
+    tower = subject.tower
+    items = [Item(f"{name}/{k}.png", None) for k, name in enumerate(("red", "blue", "green"))]
+    point = Point(Chosen(CARD), 9, "vit")
+    subject.check(point, items)
+    seen = subject.read(pictures(), point, SEEDS, items)
+    tokens = AutoTokenizer.from_pretrained(tower.files.folder)(
+        [f"a photo of a {name}." for name in ("blue", "green", "red")], padding=True, return_tensors="pt"
+    )
+    with torch.inference_mode():
+        pixels = tower.pixels(tower.pictures(pictures()))
+        own = tower.network(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"], pixel_values=pixels)
+    assert torch.allclose(seen.logits, own.logits_per_image, atol=1e-5)
+    assert seen.logits.std(dim=1).min() > 1e-4
+    assert not torch.allclose(seen.logits, seen.reduced_logits, atol=1e-4)
+    assert list(seen.labels) == [2, 0, 1]
+    assert list(seen.classes) == ["red", "blue", "green"]
+    subject.check(point, [Item("flat.png", None)] * 3)
+    flat = subject.read(pictures(), point, SEEDS, [Item("flat.png", None)] * 3)
+    assert flat.logits is None
+    assert "these lie in none" in flat.why["logits"]
+
+
+def test_words_without_a_tokenizer_are_refused(opened: Opened, tmp_path: Path) -> None:
+    files = opened("worded").tower.files
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((files.folder / name).read_bytes())
+    subject = TowerSubject(Tower(model_files(str(tmp_path)), "cpu", "float32", {}))
+    with pytest.raises(VtbenchError, match=r"copy tokenizer\.json there, or give --option labels=none"):
+        subject.check(Point(Chosen(CARD), 9, "vit"), [Item("red/a.png", None), Item("blue/a.png", None)])
+
+
+def test_a_hub_id_is_taken_from_the_hubs_cache_without_a_network(
+    opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub.constants as constants
+
+    own = opened("dinov2").tower.files.folder
+    repository = tmp_path / "hub" / "models--somebody--tiny"
+    snapshot = repository / "snapshots" / ("a" * 40)
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("a" * 40)
+    for name in ("config.json", "model.safetensors"):
+        (snapshot / name).write_bytes((own / name).read_bytes())
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    files = model_files("somebody/tiny")
+    assert files.folder == snapshot
+    assert files.name == "tiny"
+    assert files.record()["status"] == "own"
+    assert Tower(files, "cpu", "float32", {}).tokens == 36
+
+
 # -- what a tower is shown -------------------------------------------------------------------------------------------
 
 

@@ -194,11 +194,12 @@ def metrics() -> list[dict[str, Any]]:
 
 
 def reducers() -> list[dict[str, Any]]:
-    """ "rule": proved by parity (`vtbench adapter parity`), and not attached to a model yet."""
+    """ "ready": runs on a model (`vtbench evaluate --reducer`); "rule only": proved by parity (`vtbench adapter
+    parity`), and not attached to a model yet."""
     out = []
     for name, card in registry.reducers().items():
-        facts = {k: v for k, v in vars(card).items() if k != "rules"}
-        acts, state = ", ".join(card.stages), "no code" if card.no_code else "rule only"
+        facts = {k: v for k, v in vars(card).items() if k not in ("rules", "build")}
+        acts, state = ", ".join(card.stages), "ready" if card.build else "no code" if card.no_code else "rule only"
         out.append(
             {**facts, "name": name, "acts": acts, "question": "read" if card.query_aware else "", "state": state}
         )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vtbench.cli.reducers_text import reducers
 from vtbench.cli.tables import cell, table
 from vtbench.types.readable import bytes_in_words
 
@@ -36,7 +37,12 @@ def interval(low: float | None, high: float | None) -> str:
 
 def evaluation(result: Evaluation, out: Path) -> str:
     """Scores of every run, what is missing and why, where the folders are."""
-    parts = [run_scores(group[0]) if len(group) == 1 else sweep(group) for group in _sweeps(result.runs)]
+    summary = reducers(result.runs)
+    parts = (
+        [summary]
+        if summary is not None
+        else [run_scores(group[0]) if len(group) == 1 else sweep(group) for group in _sweeps(result.runs)]
+    )
     if result.runs:
         parts.append(f"results: {out}    page: vtbench leaderboard build {out} --out {out}/site")
     return "\n\n".join(parts)

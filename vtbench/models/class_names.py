@@ -30,6 +30,8 @@ PROMPTS: Mapping[str, tuple[str, ...]] = {
     ),
 }
 """Named sets of prompts; the features of a class are the mean of its prompts', each of length 1."""
+TOKENIZERS = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")
+"""Files of which a tokenizer has one."""
 UNNAMED = "LABEL_"
 """How transformers calls the classes of a classifier that states no names."""
 
@@ -100,19 +102,21 @@ class Classes:
         from torch.nn.functional import normalize
         from transformers import AutoTokenizer
 
+        advice = "and classes are known by their names' texts: copy tokenizer.json there, or give --option labels=none"
+        if not any((folder / name).is_file() for name in TOKENIZERS):
+            # transformers would make one of no words, which spells everything in letters.
+            raise VtbenchError(f"{folder} holds no tokenizer, {advice}")
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
         except RAISED as bad:
-            raise VtbenchError(
-                f"{folder} holds no tokenizer that can be read ({cause(bad)}), and classes are known by their names' "
-                "texts: copy tokenizer.json there, or give --option labels=none"
-            ) from bad
+            raise VtbenchError(f"{folder} holds no tokenizer that can be read ({cause(bad)}), {advice}") from bad
+        longest = int(network.config.text_config.max_position_embeddings)
         padded = "max_length" if network.config.model_type.startswith("siglip") else True
         out = []
         with torch.inference_mode():
             for name in self.names:
                 words = [prompt.format(name.replace("_", " ")) for prompt in PROMPTS[self.prompts]]
-                tokens = tokenizer(words, padding=padded, truncation=True, return_tensors="pt")
+                tokens = tokenizer(words, padding=padded, truncation=True, max_length=longest, return_tensors="pt")
                 tokens = {k: v.to(network.device) for k, v in tokens.items() if k in ("input_ids", "attention_mask")}
                 features = normalize(network.get_text_features(**tokens).pooler_output, dim=-1)
                 out.append(normalize(features.mean(dim=0), dim=-1))

@@ -35,6 +35,8 @@ BESIDE = (
     "tokenizer_config.json",
     "vocab.json",
     "merges.txt",
+    "spiece.model",
+    "tokenizer.model",
 )
 """Files beside the weights that decide what a model makes of a picture and a text."""
 MOST = {"num_hidden_layers": 200, "hidden_size": 16384, "image_size": 8192, "intermediate_size": 131072}
