@@ -48,6 +48,16 @@ def test_a_reducer_is_measured_beside_the_baselines(tmp_path: Path, tower: Path,
     baselines = [*["random"] * 5, "uniform", "adaptive-pooling", "resize"]
     assert points == [("full", None), ("fastervlm", 9), *((name, 9) for name in baselines)]
     assert len({r["run"]["id"] for r in runs}) == 10
+    code, said, _ = command(
+        *("evaluate", "--tower", tower, "--images", photographs, "--out", tmp_path),
+        *("--reducer", "fastervlm", "--keep", "9", "--option", "stage=vit"),
+    )
+    lines = {line.split("  ")[0]: line for line in said.splitlines()}
+    assert code == 0
+    assert "tiny-dino, 36 tokens" in said
+    assert [name for name in lines if name.startswith(("full", "fastervlm"))] == ["full", "fastervlm 9, vit"]
+    assert "9 ± 0" in lines["random 9, vit"]
+    assert "mean ± standard deviation of 5 draws" in said
     full, point = runs[0], runs[1]
     assert {full["scores"][n]["value"] for n in ("agreement", "centred-cosine", "coverage", "retained")} >= {1.0}
     assert full["scores"]["visual-tokens"]["value"] == 36
