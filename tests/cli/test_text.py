@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from rich import console as rich_console
 
 from vtbench.cli import progress as progress_bars
 from vtbench.cli import text
+from vtbench.reporting.inventory import Listed
 from vtbench.results.record import SCHEMA, Run, RunInfo, Score, validated
 from vtbench.running.evaluation import Evaluation
 
@@ -131,3 +133,19 @@ def test_a_terminal_gets_one_bar_for_the_job_at_hand(monkeypatch: pytest.MonkeyP
             tasks = update._display.tasks  # type: ignore[attr-defined]
             assert [(t.fields["job"], t.completed, t.total) for t in tasks] == [("text", done, 2)]
     assert "jpeg · text" in shown.getvalue()
+
+
+def test_runs_of_one_name_are_told_apart_by_their_times() -> None:
+    """As before and after an edit of a model's code."""
+    first, second, other = (
+        Listed(Path(f"out/{k}"), 1, "lev", {"steps": k // 2}, "t", "s", 2, "complete", f"2026-01-02T03:04:0{k}Z")
+        for k in (0, 1, 2)
+    )
+    table = text.runs([second, first, other])
+    assert "2026-01-02 03:04:01" in table
+    assert "2026-01-02 03:04:02" not in table
+    assert (
+        "2 runs are of lev steps=0, t, s, the newest being out/1; in what two differ: vtbench explain RUN RUN" in table
+    )
+    assert "the newest" not in text.runs([first, dataclasses.replace(first, path=Path("out/9"))])
+    assert "runs are of" not in text.runs([first, other])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from vtbench import evaluate
+from vtbench import Codes, evaluate
 from vtbench.explaining.runs import explain_runs
 from vtbench.types.errors import VtbenchError
 
@@ -30,3 +33,36 @@ def test_two_runs_are_explained_by_the_view_that_differs(pair: tuple[Path, Path]
         explain_runs(a, b, ["rfid"])
     same = explain_runs(a, a, ["ssim"])
     assert same.claims[0].moves[0].difference == 0
+
+
+class Steps:
+    """Rounds every sample to so many steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def encode(self, images: Any) -> Codes:
+        return Codes((images * self.steps).round().long().flatten(1), (256,), tuple(images.shape[2:]))
+
+    def decode(self, tokens: Codes) -> Any:
+        return tokens.indices.reshape(len(tokens), 3, *tokens.size) / self.steps
+
+
+def test_what_is_another_model_under_one_name_is_said(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    """Neither weights nor options tell them apart: the records do, by the call, the code and what was read."""
+    ask: dict[str, Any] = {"tasks": ["compression"], "images": pair[0], "view": "64", "out": tmp_path}
+    a, b = (evaluate(Steps(n), **ask).runs[0].path for n in (7, 1))
+    notes = explain_runs(a, b, ["psnr"]).notes
+    assert any(note.startswith("the model's call: ") for note in notes)
+    for name, change in {
+        "the model's code": {"adapter_sha256": "0" * 64},
+        "files that the model's code reads": {"reads": [{"file": "conf.yaml", "sha256": "1" * 64, "at_work": False}]},
+    }.items():
+        edited = Path(shutil.copytree(a, tmp_path / name.replace(" ", "-")))
+        record = json.loads((edited / "run.json").read_text())
+        record["model"].update(change)
+        (edited / "run.json").write_text(json.dumps(record))
+        answer = explain_runs(a, edited, ["psnr"])
+        assert any(note.startswith(f"{name}: ") for note in answer.notes)
+        assert f"({name})" in str(answer.claims[0].moves[-1].why)
+    assert "the records name the same" in explain_runs(a, a, ["psnr"]).notes[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vtbench.cli.reducers_text import reducers
 from vtbench.cli.tables import cell, table
@@ -146,15 +146,22 @@ def _score_cells(score: Score) -> list[str]:
 
 
 def runs(listed: Sequence[Listed]) -> str:
-    """The table of `vtbench runs`, what is out of date, and how it is renewed."""
+    """The table of `vtbench runs`, what is out of date, and how it is renewed. Runs of one name, as before and after an
+    edit of a model's code, are told apart by their times."""
+    alike: dict[tuple[Any, ...], list[Listed]] = {}
+    for run in listed:
+        if not run.why:
+            alike.setdefault((_called(run), run.task, run.suite, run.images), []).append(run)
+    several = [same for same in alike.values() if len(same) > 1]
+    timed = {run.path for same in several for run in same}
     lines = [
         [
-            cell(" ".join([run.model, *(f"{k}={v}" for k, v in run.setting.items())])),
+            cell(_called(run)),
             run.task,
             run.suite,
             str(run.images if run.images is not None else ""),
             run.status or "",
-            (run.date or "")[:10],
+            (run.date or "")[: 19 if run.path in timed else 10].replace("T", " "),
             run.vtbench or "",
             ", ".join(run.kept),
             bytes_in_words(run.bytes),
@@ -165,6 +172,12 @@ def runs(listed: Sequence[Listed]) -> str:
     ]
     columns = ("model", "task", "suite", "n", "status", "date", "vtbench", "kept", "size", "path")
     out = [table(columns, lines), f"{len(listed)} runs, {bytes_in_words(sum(run.bytes for run in listed))}"]
+    for same in several:
+        newest = max(same, key=lambda run: run.date or "")
+        name = f"{_called(newest)}, {newest.task}, {newest.suite}"
+        # Times are whole seconds.
+        which = f", the newest being {newest.path}" if [run.date for run in same].count(newest.date) == 1 else ""
+        out.append(f"{len(same)} runs are of {name}{which}; in what two differ: vtbench explain RUN RUN")
     for run in listed:
         if run.stale:
             versions = ", ".join(
@@ -172,6 +185,11 @@ def runs(listed: Sequence[Listed]) -> str:
             )
             out.append(f"{run.path}: of another version than here: {versions}; {_renewal(run)}")
     return "\n".join(out)
+
+
+def _called(run: Listed) -> str:
+    """A model's name and options."""
+    return " ".join([run.model, *(f"{k}={v}" for k, v in run.setting.items())])
 
 
 def _renewal(run: Listed) -> str:

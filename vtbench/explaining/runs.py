@@ -2,8 +2,8 @@
 
 What differs between their records is named. The second run's number is the claim; the first run's system is scored
 again under the second run's view, on the images that both have, so that the part that the view explains is known with
-its paired interval. Weights, options, dtype, device and seed are not exchanged one by one here: what is left after the
-view is theirs together.
+its paired interval. Weights, code, options, dtype, device and seed are not exchanged one by one here: what is left
+after the view is theirs together.
 """
 
 from __future__ import annotations
@@ -28,12 +28,18 @@ from vtbench.models.pictures import SavedPictures
 from vtbench.reporting import runs as facts
 from vtbench.reporting.comparable import OF_METRIC, labels, protocol_fields
 from vtbench.reporting.measured import ImageRow, rows, score, scores
+from vtbench.reporting.values import listed, mapping
 from vtbench.results.record import Run, read_run
 from vtbench.types.errors import VtbenchError
 from vtbench.types.metric import SetMetric
 
 EXACT = 1e-9
 """Numbers of two runs are the same to this part of them: what sums in another order leave."""
+
+
+SHORT, DIGITS = 16, 32
+"""So many digits of a digest are shown; a text of fewer than so many is none."""
+IN_FIELDS_OF_THEIR_OWN = ("name", "options", "weights", "adapter")
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ def explain_runs(
     name = " against ".join(labels(pair.runs))
     differences = differing(*pair.runs)
     notes = [f"{field}: {a!r} in the first, {b!r} in the second" for field, (a, b) in differences.items()]
-    notes = notes or ["the records name the same protocol, weights, options, dtype, device and seed"]
+    notes = notes or ["the records name the same protocol, weights, options, code, packages, dtype, device and seed"]
     there, unread = _under_the_second_view(pair, wanted, device, batch_size, code)
     claims = []
     for metric in wanted:
@@ -190,14 +196,29 @@ def differing(a: Run, b: Run) -> dict[str, tuple[Any, Any]]:
 
 
 def _own_fields(run: Run) -> dict[str, Any]:
+    surroundings, model = facts.provenance(run), facts.section(run, "model")
+    asked = mapping(facts.section(run, "question").get("model"))
+    reads = {str(mapping(file).get("file")): _short(mapping(file).get("sha256")) for file in listed(model.get("reads"))}
     return {
         "model": facts.model_name(run),
         "options": dict(facts.options(run)),
-        "weights": [file.sha256[:16] for file in facts.weights(run).files],
+        "weights": [file.sha256[:SHORT] for file in facts.weights(run).files],
+        "the model's code": _short(facts.adapter_sha256(run)),
+        "files that the model's code reads": reads,
+        # What an object or a folder of pictures holds, the call that measured an object, a generator's tokenizer.
+        **{f"the model's {name}": _short(fact) for name, fact in asked.items() if name not in IN_FIELDS_OF_THEIR_OWN},
         "dtype": facts.dtype(run),
         "device": facts.device(run).kind,
         "seed": facts.seed(run),
+        "vtbench": facts.vtbench_version(run),
+        "vtbench's code": _short(surroundings.code_sha256),
+        **{f"package {name}": version for name, version in surroundings.packages.items()},
     }
+
+
+def _short(fact: Any) -> Any:
+    """The beginning of a digest; anything else as it is."""
+    return fact[:SHORT] if isinstance(fact, str) and len(fact) >= DIGITS else fact
 
 
 def _wanted(pair: _Pair, metrics: Sequence[str] | None) -> list[str]:
