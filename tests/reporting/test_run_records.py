@@ -75,7 +75,7 @@ def test_what_a_record_does_not_state_reads_as_empty(tmp_path: Path) -> None:
     assert facts.weights(run) == facts.WeightFacts()
     assert (facts.suite_images(run), facts.limit(run), facts.device(run)) == (None, None, facts.Device())
     assert (facts.provenance(run).release, facts.vtbench_version(run)) == (None, None)
-    assert facts.question(run) == ("t", 0, "s", "v", "", "")
+    assert facts.question(run) == ("t", 0, "s", "v", "", "", "")
     assert why_not_ranked(run) == "the run is without a status"
     (card,) = metric_cards(run).values()
     assert (card.name, card.title, card.better, card.version) == ("ssim", "ssim", "higher", 0)
