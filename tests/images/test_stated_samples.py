@@ -17,6 +17,7 @@ from PIL import Image
 
 from vtbench.images.limits import BadImage
 from vtbench.images.reading import read_picture
+from vtbench.scoring.remarks import differing_profiles, stated_profiles
 
 PICTURE = noise(12, 16)
 COVER = np.broadcast_to(np.linspace(0, 255, 16).astype(np.uint8), (12, 16))
@@ -89,7 +90,7 @@ def test_colour_spaces_are_converted_flagged_or_refused() -> None:
     ycc = np.asarray(Image.fromarray(PICTURE, "YCbCr").convert("RGB")).astype(int)
     assert np.abs(read_picture(jp2(PICTURE, space=18), "x").rgb - ycc).max() <= 1
     picture = read_picture(jp2(PICTURE, space=21), "x")
-    assert (picture.flags, np.array_equal(picture.rgb, PICTURE)) == ({"profile": "ROMM RGB"}, True)
+    assert (picture.flags, np.array_equal(picture.rgb, PICTURE)) == ({"profile": "ROMM RGB, as EnumCS says"}, True)
     for space in (1, 12, 14, 20):
         with pytest.raises(BadImage, match=f"3 components in the enumerated colour space {space}, which is not read"):
             read_picture(jp2(PICTURE, space=space), "x")
@@ -172,6 +173,16 @@ def test_avif_states_its_colours_by_code_points(points: tuple[int, int], said: A
     if said:
         with pytest.raises(BadImage, match="embed an ICC profile"):
             read_picture(data, "x", "srgb")
+
+
+def test_remarks_offer_a_conversion_only_where_there_is_one() -> None:
+    words = ("nclx 12/13", "cICP 12/13/0/1", "gAMA 1", "cHRM 0.3 0.3 0.6", "ROMM RGB, as EnumCS says")
+    for name in (*words, "Adobe RGB, as Exif says"):
+        for said in (differing_profiles({f"none and {name}": 1}, 1), stated_profiles({name: 1}, 1)):
+            assert said[0].endswith("; --icc srgb needs ICC profiles")
+    for name in ("Display P3", "Adobe RGB (1998)", "gAMA"):
+        assert differing_profiles({f"none and {name}": 1}, 1)[0].endswith("which are not applied: give --icc srgb")
+        assert stated_profiles({name: 1}, 1)[0].endswith(": --icc srgb does")
 
 
 @pytest.mark.parametrize(

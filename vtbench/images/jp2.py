@@ -56,7 +56,7 @@ class Stream:
     @property
     def profile(self) -> bytes | str | None:
         """The ICC profile, or in words a space that is RGB of other primaries."""
-        return self.icc or ("ROMM RGB" if self.colours == ROMM else None)
+        return self.icc or ("ROMM RGB, as EnumCS says" if self.colours == ROMM else None)
 
     @property
     def order(self) -> list[int]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import io
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ _MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 """Pillow's mode by the signature of a profile's colour space (ICC.1, 7.2.6)."""
 _UNSTATED, _BT709, _SRGB_CURVE = 2, 1, 13
 """Code points of ITU-T H.273: nothing is said; sRGB's primaries; sRGB's transfer."""
+IN_WORDS = re.compile(r"(?:nclx|cICP) [\d/]+|(?:gAMA|cHRM) [\d.].*|(?:ROMM|Adobe) RGB, as \w+ says")
+"""Names of what is stated without an ICC profile, which nothing here converts."""
 _EXIF, _COLOUR_SPACE, _INTEROPERABILITY = 0x8769, 0xA001, 0xA005
 
 

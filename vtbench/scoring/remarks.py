@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from vtbench.images.profiles import IN_WORDS
 from vtbench.results.record import Score
 
 PROTOCOL_N = 50_000
 """Images that the field's protocol for FID wants."""
 NOT_COMPARABLE = "not comparable"
+NEEDS_ICC = "; --icc srgb needs ICC profiles"
 
 
 def remarks(n: int, labels: Sequence[int] | None = None, black: Sequence[str] = ()) -> list[str]:
@@ -40,10 +42,9 @@ def differing_profiles(differing: Mapping[str, int], n: int) -> list[str]:
     if not differing:
         return []
     both = max(differing, key=lambda pair: differing[pair])
-    return [
-        f"{sum(differing.values())} of {n} pairs state different colour profiles ({both}), which are not applied: give "
-        "--icc srgb"
-    ]
+    remedy = NEEDS_ICC if any(_in_words(pair.split(" and ")) for pair in differing) else ": give --icc srgb"
+    count = sum(differing.values())
+    return [f"{count} of {n} pairs state different colour profiles ({both}), which are not applied{remedy}"]
 
 
 def stated_profiles(stated: Mapping[str, int], n: int, what: str = "images") -> list[str]:
@@ -52,9 +53,13 @@ def stated_profiles(stated: Mapping[str, int], n: int, what: str = "images") -> 
     if not stated:
         return []
     names = ", ".join(sorted(stated)[:3])
-    return [
-        f"{sum(stated.values())} of {n} {what} state a colour profile that was not applied ({names}): --icc srgb does"
-    ]
+    remedy = NEEDS_ICC if _in_words(stated) else ": --icc srgb does"
+    return [f"{sum(stated.values())} of {n} {what} state a colour profile that was not applied ({names}){remedy}"]
+
+
+def _in_words(names: Iterable[str]) -> bool:
+    """Whether any is stated without an ICC profile."""
+    return any(IN_WORDS.fullmatch(name) for name in names)
 
 
 def bad_references(unread: Mapping[str, str]) -> list[str]:
