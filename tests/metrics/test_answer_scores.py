@@ -126,3 +126,18 @@ def test_numbers_that_are_not_defined() -> None:
     assert AnswerRetained().finish(wrong, items).why == "the full model has no answer right"
     other = [asked("a", ["cat"], "exact")]
     assert "yes or no" in str(AnswerF1().finish(rows_of(other, [Answer("cat", "cat", 0.0)]), other).why)
+
+
+def test_an_evaluator_that_was_asked_for_scores_instead() -> None:
+    """What is neither yes nor no is a yes to POPE's own evaluator, and nothing to the exact one."""
+    items = [asked(name, ["yes"], split="x") for name in "abc"]
+    said = ("yes", "a dog", "no")
+    for evaluator, score, f1 in (("", 2 / 3, 0.8), ("pope-exact", 1 / 3, 0.5)):
+        answers = [Answer("yes", text, 0.1, evaluator=evaluator) for text in said]
+        rows = rows_of(items, answers)
+        for row, answer in zip(rows, answers, strict=True):
+            row["read"] = {"answer": answer.as_dict()}
+        kept = AnswerRetained().finish(rows, items)
+        assert kept.details["answer-score"] == pytest.approx(score)
+        assert kept.details["evaluators"] == {evaluator or "pope": 1}
+        assert AnswerF1().finish(rows, items).value == pytest.approx(f1)

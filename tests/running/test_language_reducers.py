@@ -43,6 +43,10 @@ def test_a_reducer_answers_questions(model: Path, tmp_path: Path) -> None:
     again = command(*words, "--keep", "18", "--no-baselines", "--out", out)
     assert again[0] == 0
     assert len(find_runs([out])) == 2
+    gqa = command(*words, "--keep", "18", "--no-baselines", "--out", tmp_path / "gqa", "--option", "evaluator=gqa")
+    assert gqa[0] == 0
+    (run,) = map(read_run, find_runs([tmp_path / "gqa"]))
+    assert {row["read"]["answer"]["evaluator"] for row in read_lines(run.path / "rows.jsonl")} == {"gqa"}
     other = command(*words, "--keep", "18", "--no-baselines", "--out", out, "--option", "prompt=<image> {question}")
     assert other[0] == 0
     assert len(find_runs([out])) == 3
@@ -58,6 +62,8 @@ def test_a_reducer_answers_questions(model: Path, tmp_path: Path) -> None:
         (("--option", "attention=flash_attention_2"), "give eager or sdpa"),
         (("--option", "layer=9"), "fastv cuts before layer 9, counted from 0, and the language model has 4"),
         (("--keep", "37"), "--keep 37: the picture has 36 tokens in this model; give 1 to 36"),
+        (("--option", "evaluator=vqa"), "give pope, pope-exact, gqa, textvqa, exact, choice"),
+        (("--option", "evaluator=pope"), "scores yes and no, and question q0 has the answer 'red'"),
         (("--task", "reconstruction"), "a reducer's task is understanding or answers"),
         (("--reducer", "tome"), "tome acts at vit"),
         (("--reducer", "hiprune"), "hiprune reads layer 8, and the tower has 3"),

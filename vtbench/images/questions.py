@@ -124,7 +124,7 @@ def open_questions(path: Path, evaluator: str | None = None) -> QuestionSuite:
     if llava:
         questions, own, notes = labelled(path, questions)
     root = _image_folder(path.parent, questions[0].image, path)
-    suite = QuestionSuite(path.stem, root, questions, _chosen(evaluator, own, questions))
+    suite = QuestionSuite(path.stem, root, questions, fitting(evaluator, own, questions))
     suite.notes += notes
     return suite
 
@@ -184,14 +184,14 @@ def _evaluator_of(questions: Sequence[Question]) -> str | None:
     return "choice" if all(q.choices for q in questions) else "exact"
 
 
-def _chosen(asked: str | None, own: str | None, questions: Sequence[Question]) -> str | None:
+def fitting(asked: str | None, own: str | None, questions: Sequence[Question]) -> str | None:
     """The evaluator that was asked for, if it can score these answers; else the file's own."""
     if asked is None:
         return own
     if asked not in EVALUATORS:
         raise VtbenchError(f"there is no evaluator {asked!r}: give {', '.join(EVALUATORS)}")
     if own is None:
-        raise VtbenchError(f"the evaluator {asked} needs answers, and no question has any: leave --evaluator out")
+        raise VtbenchError(f"the evaluator {asked} needs answers, and no question has any: leave it out")
     if asked == "choice" and not all(q.choices for q in questions):
         raise VtbenchError("the evaluator choice needs choices with every question: give them, or another evaluator")
     if asked == "textvqa" and any(len(q.answers) not in (0, PEOPLE) for q in questions):

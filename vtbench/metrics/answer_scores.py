@@ -28,9 +28,16 @@ def _share(name: str, title: str, source: str, better: Any = "higher") -> Metric
     return MetricCard(name, title, 1, "", better, source, bounds=(0.0, 1.0), paired=False)
 
 
-def evaluator_of(item: Item) -> Evaluator | None:
-    """How the answer to an item is scored; None where nothing says what is right."""
-    return ANSWER_EVALUATORS.get(str(item.meta.get("evaluator"))) if item.meta.get("answers") else None
+def evaluator_of(item: Item, asked: str = "") -> Evaluator | None:
+    """How the answer to an item is scored; None where nothing says what is right. asked: instead of the item's own."""
+    return ANSWER_EVALUATORS.get(asked or str(item.meta.get("evaluator"))) if item.meta.get("answers") else None
+
+
+def evaluator_name(row: Mapping[str, Any], item: Item | None) -> str:
+    """The name of the one that scored a row; empty where nobody did."""
+    asked = (row.get("read") or {}).get("answer", {}).get("evaluator")
+    own = item.meta.get("evaluator") if item is not None and item.meta.get("answers") else None
+    return str(asked if asked and own else own or "")
 
 
 class _OfAnswer(ImageMetric):
@@ -87,7 +94,7 @@ class _Scored(_OfAnswer):
         return scored.value
 
     def of(self, answer: Answer, item: Item) -> float | None:
-        evaluator = evaluator_of(item)
+        evaluator = evaluator_of(item, answer.evaluator)
         if evaluator is None:
             return None
         return self.read(evaluator.score(answer.full if self.full else answer.text, question_of(item)))
@@ -185,7 +192,8 @@ class AnswerRetained(RowMetric):
         value = ratio(part, whole)
         if value is None:
             return SetValue(None, n=len(both), why="the full model has no answer right")
-        names = sorted({str(item.meta["evaluator"]) for item in items if item.meta.get("evaluator")})
+        known = {item.id: item for item in items}
+        names = sorted({evaluator_name(row, known.get(str(row["item"]))) for row in rows})
         details = {
             "answer-score": math.fsum(part) / len(part),
             "answer-score-full": math.fsum(whole) / len(whole),
@@ -218,24 +226,26 @@ class AnswerF1(RowMetric):
     reads_candidate = False
 
     def finish(self, rows: Sequence[Mapping[str, Any]], items: Sequence[Item]) -> SetValue:
-        asked = {item.id: item for item in items if str(item.meta.get("evaluator", "")).startswith("pope")}
+        known = {item.id: item for item in items}
         splits: dict[str, list[tuple[Scored, Question]]] = defaultdict(list)
         for row in rows:
-            item = asked.get(str(row["item"]))
-            if item is not None and all(name in row["values"] for name in self.inputs):
-                splits[str(item.meta.get("split", "all"))].append(_said(row["values"], item))
+            item = known.get(str(row["item"]))
+            name = evaluator_name(row, item)
+            scored = all(key in row["values"] for key in self.inputs)
+            if item is not None and scored and name.startswith("pope"):
+                splits[str(item.meta.get("split", "all"))].append(_said(row["values"], item, name))
         if not splits:
-            return _nothing(rows, self.inputs[0]) if asked else SetValue(None, n=0, why=_why(rows) or NO_YES)
+            return SetValue(None, n=0, why=_why(rows) or NO_YES)
         details: dict[str, Any] = {}
-        for name, scored in sorted(splits.items()):
-            accuracy = math.fsum(one.value for one, _ in scored) / len(scored)
-            details[name] = {"n": len(scored), "accuracy": accuracy, **pope_numbers(scored)}
+        for name, answers in sorted(splits.items()):
+            accuracy = math.fsum(one.value for one, _ in answers) / len(answers)
+            details[name] = {"n": len(answers), "accuracy": accuracy, **pope_numbers(answers)}
         values = [one["f1"] for one in details.values()]
         count = sum(map(len, splits.values()))
         if any(value is None for value in values):
             why = "in a split nobody says yes, or nothing should be yes, so that F1 is not defined"
             return SetValue(None, n=count, why=why, details={"splits": details})
-        missed = sum(not one.parsed for scored in splits.values() for one, _ in scored)
+        missed = sum(not one.parsed for answers in splits.values() for one, _ in answers)
         return SetValue(
             math.fsum(values) / len(values), n=count, warning=unread(missed, count), details={"splits": details}
         )
@@ -246,12 +256,12 @@ def unread(missed: float, count: int) -> str | None:
     return f"{int(missed)} of {count} answers could not be read, and were scored all the same" if missed else None
 
 
-def _said(values: Mapping[str, Any], item: Item) -> tuple[Scored, Question]:
+def _said(values: Mapping[str, Any], item: Item, evaluator: str) -> tuple[Scored, Question]:
     """The answer as it was read, again from the row."""
     question = question_of(item)
     right, label = bool(values["answer-score"]), question.answers[0]
     read = label if right else {"yes": "no", "no": "yes"}[label]
-    exact = item.meta["evaluator"] == "pope-exact"
+    exact = evaluator == "pope-exact"
     unread = exact and bool(values["answer-unparsed"])
     return Scored(float(right), not values["answer-unparsed"], "" if unread else read), question
 

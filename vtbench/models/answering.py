@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
+from vtbench.images.questions import fitting, question_of
 from vtbench.images.rounding import to_uint8
 from vtbench.models.attach_decoder import Prefilled
 from vtbench.models.cutting import layers_of
@@ -103,12 +104,19 @@ class VisionLanguage(Subject):
             raise VtbenchError(f"{card.name} reads layer {absent[0]}, and the tower has {depth}, counted from 0")
         if point.keep is not None and point.keep < 1:
             raise VtbenchError(f"--keep {point.keep}: give 1 or more")
+        self._check_evaluator(items)
         silent = next((item.id for item in items if not item.meta.get("question")), None)
         if silent is not None:
             raise VtbenchError(
                 f"{self.name} answers questions, and {silent} has none: give --images QUESTIONS.jsonl, one "
                 '{"id", "image", "question", "answers"} a line'
             )
+
+    def _check_evaluator(self, items: Sequence[Item]) -> None:
+        asked = str(self.options["evaluator"])
+        if asked:
+            own = next((item.meta.get("evaluator") for item in items if item.meta.get("answers")), None)
+            fitting(asked, own, [question_of(item) for item in items if item.meta.get("question")])
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
@@ -128,9 +136,10 @@ class VisionLanguage(Subject):
             before = self._whole(asked, full)
             state, texts = self.answered(rows)
         kl = divergence(torch.stack([known.logits for known in before]).to(state.logits), state.logits)
+        scorer = str(self.options["evaluator"])
         parts = zip(before, texts, kl, state.image_tokens, rows, strict=True)
         answers = [
-            Answer(known.text, text, apart, tuple(counts), len(row.embeds), state.kv_bytes(k), known.cache)
+            Answer(known.text, text, apart, tuple(counts), len(row.embeds), state.kv_bytes(k), known.cache, scorer)
             for k, (known, text, apart, counts, row) in enumerate(parts)
         ]
         each = zip(less, state.image_tokens, rows, said, strict=True)

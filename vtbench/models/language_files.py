@@ -14,11 +14,19 @@ from vtbench.models.attach_language import FAMILIES, Attached
 from vtbench.models.tower_files import ModelFiles, build, library
 from vtbench.types.errors import RAISED, VtbenchError
 from vtbench.types.foreign import cause
+from vtbench.types.questions import EVALUATORS
 
-OPTIONS: Mapping[str, Any] = {"attention": "eager", "prompt": "", "positions": "method", "answer_tokens": 16}
+OPTIONS: Mapping[str, Any] = {
+    "attention": "eager",
+    "prompt": "",
+    "positions": "method",
+    "answer_tokens": 16,
+    "evaluator": "",
+}
 """attention: eager or sdpa. prompt: the words around {question}, with the model's placeholder of a picture; empty: the
 chat template beside the model. positions: of the tokens that go on, "method" (as the method has it), "original" or
-"renumbered". answer_tokens: how long an answer may be."""
+"renumbered". answer_tokens: how long an answer may be. evaluator: who scores the answers, instead of the one that the
+questions name."""
 BESIDE = (
     *("processor_config.json", "chat_template.jinja", "chat_template.json", "generation_config.json"),
     *("special_tokens_map.json", "added_tokens.json", "tokenizer.model"),
@@ -36,6 +44,8 @@ def options_of(options: Mapping[str, Any]) -> dict[str, Any]:
         raise VtbenchError(f"--option attention={options['attention']}: give eager or sdpa")
     if options["positions"] not in ("method", "original", "renumbered"):
         raise VtbenchError(f"--option positions={options['positions']}: give method, original or renumbered")
+    if options["evaluator"] and options["evaluator"] not in EVALUATORS:
+        raise VtbenchError(f"--option evaluator={options['evaluator']}: give {', '.join(EVALUATORS)}")
     most = options["answer_tokens"]
     if isinstance(most, bool) or not isinstance(most, int) or not 1 <= most <= MOST_ANSWER:
         raise VtbenchError(f"--option answer_tokens={most}: give 1 to {MOST_ANSWER}")

@@ -64,7 +64,8 @@ class Answer:
 
     kl: Kullback-Leibler divergence of the first answer token's distribution, KL(full || reduced), nats, float64
     softmax at temperature 1. by_layer: tokens of the picture that go into each layer. prompt: all tokens of the reduced
-    prompt. cache, full_cache: bytes of keys and values that decoding reads.
+    prompt. cache, full_cache: bytes of keys and values that decoding reads. evaluator: who scores it, where that is not
+    the one that the question names.
     """
 
     full: str
@@ -74,7 +75,8 @@ class Answer:
     prompt: int = 0
     cache: int = 0
     full_cache: int = 0
+    evaluator: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """What a row keeps of it."""
-        return {"full": self.full, "text": self.text}
+        return {"full": self.full, "text": self.text, **({"evaluator": self.evaluator} if self.evaluator else {})}
