@@ -30,6 +30,8 @@ def _rule(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping
 
 
 class DivPrune(Reducer):
+    equivariant = True
+
     def reduce(self, view: TowerView, budget: int, seed: int) -> Reduction:
         import torch
 

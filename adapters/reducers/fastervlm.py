@@ -55,6 +55,7 @@ def _vispruner(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Ma
 
 class FasterVLM(Reducer):
     needs = Needs(rows=(-2,), cls=True)
+    equivariant = True
 
     def reduce(self, view: TowerView, budget: int, seed: int) -> Reduction:
         return Reduction(kept=in_place(best(view.image(view.rows[-2]).mean(dim=0), budget)))
@@ -62,6 +63,7 @@ class FasterVLM(Reducer):
 
 class VisPruner(Reducer):
     needs = Needs(rows=(-2,), cls=True)
+    equivariant = True
 
     def reduce(self, view: TowerView, budget: int, seed: int) -> Reduction:
         attention = view.image(view.rows[-2]).mean(dim=0)

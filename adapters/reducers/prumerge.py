@@ -72,6 +72,7 @@ class PruMerge(Reducer):
     """adaptive: the number of outliers decides, as upstream does it, of this one picture; else the budget."""
 
     needs = Needs(queries=(-1,), keys=(-1,), cls=True)
+    equivariant = True
 
     def reduce(self, view: TowerView, budget: int, seed: int) -> Reduction:
         import torch

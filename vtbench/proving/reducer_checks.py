@@ -162,7 +162,7 @@ def looks_at_no_place(trial: Trial) -> Verdict:
     """(6)"""
     import torch
 
-    if not getattr(trial.point.reducer, "equivariant", False):
+    if not trial.point.reducer.equivariant:
         return "not checked", "it does not claim that places are nothing to it"
     for _, seen in trial.each():
         for one in seen:

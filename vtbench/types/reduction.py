@@ -219,6 +219,8 @@ class Reducer(ABC):  # noqa: B024
     """At the stages of `reduce` and `schedule`; a method whose options decide sets it in `__init__`."""
     inside: bool = False
     """Where a cut of `schedule` lies: before the block or layer, or (True) between a block's attention and its MLP."""
+    equivariant: bool = False
+    """Whether it claims that places are nothing to it: the same tokens in another order are the same answer."""
     proportional: bool = False
     """Whether attention behind a merge counts a token as often as the patches it stands for (ToMe)."""
     together: bool = False
