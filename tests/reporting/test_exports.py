@@ -205,6 +205,9 @@ def test_the_verb(runs: list[Run], tmp_path: Path) -> None:
         code, said, _ = command("export", root, "--format", name, "--metrics", "psnr", "--out", str(tmp_path / "x"))
         assert (code, said.strip()) == (0, str(tmp_path / "x"))
         assert (tmp_path / "x").read_text().rstrip() == out.rstrip()
+        code, out, _ = command("export", root, "--format", name, "--metrics", "psnr", "--json")
+        assert code == 0
+        assert json.loads(out), "the same as data"
     code, _, err = command("export", root, "--out", root)
     assert code == 2
     assert "is a folder" in err

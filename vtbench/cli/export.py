@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from vtbench.cli.apps import say
-from vtbench.cli.options import MetricNames, names_of
+from vtbench.cli.apps import answer
+from vtbench.cli.options import AsJson, MetricNames, names_of
 from vtbench.cli.progress import stage
 from vtbench.types.errors import VtbenchError
 
@@ -28,6 +29,7 @@ def export(
     ] = Format.markdown,
     metrics: MetricNames = None,
     out: Annotated[Path | None, typer.Option(help="A file; default: standard output.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Results as a table for a paper or a model card: intervals, n, the protocol, and the best with its ties.
 
@@ -43,18 +45,21 @@ def export(
 
         read = of_newest(read_runs(runs))
         names = names_of(metrics)
+        data: Any
         if format_ is Format.csv:
-            wanted = [line for line in table.records(read) if names is None or line["metric"] in names]
-            text = table.scores_csv(wanted).decode()
+            data = [line for line in table.records(read) if names is None or line["metric"] in names]
+            text = table.scores_csv(data).decode()
         elif format_ is Format.model_index:
-            text = model_index.as_yaml(model_index.model_index(read, names))
+            data = model_index.model_index(read, names)
+            text = model_index.as_yaml(data)
         else:
-            write = export_text.latex if format_ is Format.latex else export_text.markdown
-            text = write(tables.tables(read, names))
+            whole = tables.tables(read, names)
+            data = [asdict(one) for one in whole]
+            text = export_text.latex(whole) if format_ is Format.latex else export_text.markdown(whole)
     if out is None:
-        say(text.rstrip("\n"))
+        answer(data, text.rstrip("\n"), as_json=as_json)
         return
     if out.is_dir():
         raise VtbenchError(f"{out} is a folder: give --out a file")
     write_atomic(out, text)
-    say(str(out))
+    answer({"out": out}, str(out), as_json=as_json)

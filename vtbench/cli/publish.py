@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vtbench.cli.apps import answer, exit_with, say
+from vtbench.cli.apps import answer, exit_with
 from vtbench.cli.options import AsJson
 from vtbench.cli.progress import stage
 from vtbench.types.errors import VtbenchError
@@ -106,10 +106,11 @@ def diff(
 def serve(
     site: Annotated[Path, typer.Argument(help="A folder that `leaderboard build` wrote.")],
     port: Annotated[int, typer.Option(help="0: any that is free.")] = 8000,
+    as_json: AsJson = False,
 ) -> None:
     """Show a page at an address of this machine, for this machine alone, until Ctrl-C."""
     from vtbench.publishing.server import Server
 
     server = Server(site, port)
-    say(f"{server.address} (Ctrl-C ends it)")
+    answer({"address": server.address}, f"{server.address} (Ctrl-C ends it)", as_json=as_json)
     server.until_stopped()
