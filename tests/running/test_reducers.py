@@ -169,6 +169,44 @@ def test_a_run_is_repeated_from_its_own_file_of_options(tmp_path: Path, tower: P
     assert again["run"]["id"] == run["run"]["id"]
 
 
+def test_a_limit_moves_no_label_and_shards_join_to_the_whole(tmp_path: Path, tower: Path, photographs: Path) -> None:
+    """The first three pictures are of one class, which says nothing of whether folders are classes."""
+    words = ("--reducer", "uniform", "--keep", "9", "--no-baselines", "--limit", "3")
+    (run,) = evaluated(tmp_path / "limited", photographs, tower, *words)
+    assert run["scores"]["accuracy"]["n"] == 3
+    asked = (
+        "evaluate",
+        "jpeg",
+        "--task",
+        "understanding",
+        "--tower",
+        tower,
+        "--images",
+        photographs,
+        "--batch-size",
+        3,
+    )
+    for shard in (("--shard", "1/2"), ("--shard", "2/2"), ()):
+        assert command(*asked, *shard, "--out", tmp_path / ("shards" if shard else "whole"))[0] == 0
+    assert command("merge", tmp_path / "shards", "--out", tmp_path / "merged")[0] == 0
+    merged, whole = (read_run(find_runs([tmp_path / name])[0]) for name in ("merged", "whole"))
+    for name in ("centred-cosine", "linear-cka", "knn-transfer", "knn-refit", "accuracy", "retained"):
+        one, other = merged.score(name), whole.score(name)
+        assert one is not None
+        assert other is not None
+        assert one.value is not None, name
+        assert (one.value, one.n) == (other.value, other.n), name
+
+
+def test_runs_of_two_towers_are_not_compared(tmp_path: Path, tower: Path, photographs: Path) -> None:
+    other = tower_folder("dinov2", tmp_path / "other", seed=1)
+    words = ("--reducer", "uniform", "--keep", "9", "--no-baselines")
+    runs = [evaluated(tmp_path / "out", photographs, folder, *words)[0]["path"] for folder in (tower, other)]
+    code, _, said = command("compare", *runs)
+    assert code == 2
+    assert "model that reads is 'tiny-dino'" in said
+
+
 WRONG: list[tuple[tuple[str, ...], str]] = [
     (("--reducer", "fastervlm", "--keep", "9"), "give --tower FOLDER or a hub id"),
     (("--reducer", "fastervlm", "--tower", "TOWER"), "needs --keep"),

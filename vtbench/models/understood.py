@@ -47,7 +47,8 @@ class UnderstoodSystem(System):
         self.inner.check(items, suite, view)
         if self.card.no_pixels is not None:
             raise VtbenchError(f"{self.card.name} gives no picture that a tower could read: {self.card.no_pixels}")
-        self.subject.check_items(items)
+        # Of the whole suite: which folders are classes must not hang on a shard or the limit.
+        self.subject.check_items(suite.items)
 
     def produce(
         self, images: torch.Tensor, seeds: Sequence[int], items: Sequence[Item], *, count_macs: bool = False

@@ -7,6 +7,7 @@ from typing import Any
 
 from vtbench.reporting import runs as facts
 from vtbench.reporting.measured import metric_cards
+from vtbench.reporting.readers import reader, reader_name
 from vtbench.results.record import Run
 from vtbench.types.errors import VtbenchError
 
@@ -24,6 +25,8 @@ def protocol_fields(run: Run) -> dict[str, Any]:
         "suite hash": facts.suite_hash(run),
         "view": facts.view_name(run),
         "view fingerprint": facts.view_fingerprint(run),
+        "model that reads": reader_name(run),
+        "way of reading": reader(run),
         **{f"{OF_METRIC}{name}": card.version for name, card in metric_cards(run).items()},
     }
 

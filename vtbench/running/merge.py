@@ -208,7 +208,8 @@ def _memory(info: RunInfo) -> float:
 def _score(folder: RunFolder, info: RunInfo) -> tuple[Mapping[str, Extractor], Sequence[int]]:
     """The scores of the whole, as one pass would have made them. Returns the networks whose features were compared, and
     the rows that were scored."""
-    metrics = load_metrics(list(info.metrics), info.device.kind or "cpu").reading(None)
+    dim = (info.model.as_dict().get("tower") or {}).get("dim")
+    metrics = load_metrics(list(info.metrics), info.device.kind or "cpu").reading(dim if isinstance(dim, int) else None)
     metrics = metrics.without(_of_other_versions(info, metrics))
     asked = Asked(info.task.name, metrics, info.view.protocol or "vtbench", info.view.fingerprint or "")
     seen = tally(folder.read_rows(), metrics.per_image())
