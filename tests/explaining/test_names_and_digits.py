@@ -32,6 +32,10 @@ from vtbench.types.errors import VtbenchError, near
         ("PSNR pooled", "psnr-pooled"),
         ("SSIM_Range2", "ssim-range2"),
         ("psnr-RANGE2", "psnr-range2"),
+        ("PSNR (dB)", "psnr"),
+        ("rFID↓", "rfid"),
+        ("SSIM ↑", "ssim"),
+        (r"LPIPS $\downarrow$", "lpips-alex"),
     ],
 )
 def test_a_name_is_taken_in_any_case(written: str, metric: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,8 @@ from vtbench.types.metric import Batch, ImageMetric, Metric, MetricCard, RowMetr
 
 OTHER_NETWORKS = {"lpips-alex": ("lpips-vgg", "lpips-squeeze")}
 """Metrics of ours that a plain name may mean without being conventions of one another."""
+_BESIDE = re.compile(r"\([^()]*\)|[↑↓⬆⬇\ufe0f]|\$?\\(?:up|down)arrow\$?")
+"""What tables print beside a metric's name: its unit, and which end is better."""
 MIDDLE = 127.5
 """The grey level that is 0 where values are in [-1, 1]."""
 
@@ -188,10 +191,10 @@ def conventions(metric: str) -> list[str]:
 
 
 def metric_named(name: str) -> str:
-    """Our metric of a name as papers print it, in any case: SSIM, rFID, LPIPS, psnr_pooled, path/to/file.py@name."""
+    """Our metric of a name as papers print it, in any case: SSIM, rFID↓, PSNR (dB), psnr_pooled, to/file.py@name."""
     known = registry.metrics()
     spec = known.name_of(name.strip())
-    plain = "-".join(spec.casefold().replace("_", " ").split())
+    plain = "-".join(_BESIDE.sub("", spec).casefold().replace("_", " ").split())
     for candidate in (PLAIN_NAMES.get(plain, spec), plain):
         if candidate in known or candidate in CONVENTIONS:
             return candidate
