@@ -6,13 +6,13 @@ import importlib.util
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import warm
 from PIL import Image
 
 import vtbench
@@ -113,14 +113,8 @@ def parsed(*words: str) -> dict[str, Any]:
 
 
 def run(command: list[str], *, checkout: Path = ROOT, environment: Mapping[str, str] | None = None) -> str:
-    ran = subprocess.run(
-        command,
-        cwd=checkout,
-        env={**os.environ, "PYTHONPATH": str(checkout), "VTBENCH_OFFLINE": "1", **(environment or {})},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    more = {"PYTHONPATH": str(checkout), "VTBENCH_OFFLINE": "1", **(environment or {})}
+    ran = warm.ran(command, checkout, {**os.environ, **more})
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return ran.stdout
 

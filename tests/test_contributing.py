@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import warm
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -54,14 +55,8 @@ def pictures(folder: Path) -> None:
 def run(line: str, folder: Path, tree: Path) -> str:
     words = shlex.split(line)
     assert words[0] == "vtbench"
-    ran = subprocess.run(
-        [sys.executable, "-m", "vtbench", *words[1:]],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(tree), "VTBENCH_CACHE": str(folder / "cache"), "VTBENCH_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    more = {"PYTHONPATH": str(tree), "VTBENCH_CACHE": str(folder / "cache"), "VTBENCH_OFFLINE": "1"}
+    ran = warm.ran([sys.executable, "-m", "vtbench", *words[1:]], folder, {**os.environ, **more})
     assert ran.returncode == 0, line + "\n" + ran.stdout + ran.stderr
     return ran.stdout
 

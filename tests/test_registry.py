@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import warm
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -90,9 +91,7 @@ def run(*command: object, cwd: Path, path: tuple[Path, ...] = (), wanted: int = 
         "VTBENCH_OFFLINE": "1",
         "COLUMNS": "200",
     }
-    ran = subprocess.run(
-        [str(c) for c in command], cwd=cwd, env=environment, capture_output=True, text=True, check=False
-    )
+    ran = warm.ran(command, cwd, environment)
     assert ran.returncode == wanted, ran.stdout + ran.stderr
     return ran
 
