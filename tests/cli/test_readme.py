@@ -156,7 +156,7 @@ def _verbs(group: Any = None) -> Iterator[Any]:
 def test_what_it_counts_is_there() -> None:
     rows = {(row[4], row[5]): row[2] for row in ROW.finditer(TEXT)}
     kinds = {("models", entry["kind"]) for entry in LISTS["models"]()}
-    assert set(rows) == {*kinds, ("metrics", None), ("tasks", None), ("suites", None)}
+    assert set(rows) == {*kinds, *((what, None) for what in ("reducers", "metrics", "tasks", "suites"))}
     wrong = {row: said for row, said in rows.items() if said != count(*row)}
     assert not wrong, "count anew: python -m benchmarks.supported"
 
