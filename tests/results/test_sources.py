@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import sysconfig
@@ -239,3 +240,34 @@ def test_an_unreadable_file_counts_by_its_bytes(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_bytes(b"import a\n\xff\xfe")
     assert own(tmp_path, "mine.py") == {"mine.py"}
     assert len(sources.digest([tmp_path / "mine.py"])) == 64
+
+
+def test_what_was_looked_through_before_is_looked_through_again_where_it_changed(tmp_path: Path) -> None:
+    """Also where a text is as long as before and its time was put back; what nobody touched gives the same digest."""
+    write(tmp_path, mine="import one\n", one="x = 1\n", two="import three\n", three="")
+    assert own(tmp_path, "mine.py") == {"mine.py", "one.py"}
+    mine = tmp_path / "mine.py"
+    times = mine.stat()
+    mine.write_text("import two\n")
+    os.utime(mine, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert own(tmp_path, "mine.py") == {"mine.py", "two.py", "three.py"}
+    (tmp_path / "three.py").unlink()
+    assert own(tmp_path, "mine.py") == {"mine.py", "two.py"}
+    assert own(tmp_path, "later.py") == set()
+    write(tmp_path, later="")
+    assert own(tmp_path, "later.py") == {"later.py"}
+
+
+def test_contents_are_read_again_where_a_files_facts_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that changed less than two seconds ago is always read, an older one when its size, times or inode differ."""
+    path = tmp_path / "a.py"
+    path.write_text("x = 1\n")
+    old = sources.hashes([path])
+    assert path not in sources._known
+    monkeypatch.setattr(sources, "YOUNG", -1.0)
+    assert sources.hashes([path]) == old
+    assert path in sources._known
+    times = path.stat()
+    path.write_text("x = 2\n")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert sources.hashes([path]) != old

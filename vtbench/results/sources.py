@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import os
 import re
+import stat
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -134,7 +135,7 @@ def _packages(path: Path) -> Iterator[Path]:
 
 
 @functools.lru_cache(maxsize=4096)
-def _next(path: Path, stamp: tuple[int, int]) -> tuple[Path, ...]:
+def _next(path: Path, stamp: Facts) -> tuple[Path, ...]:
     """What a file imports within the project or beside itself; `stamp` makes a changed file be read again."""
     out = {file.resolve(): None for file in _packages(path)}
     for level, module, names in _imports(path):
@@ -162,19 +163,40 @@ def is_ours(path: Path) -> bool:
     return path.is_relative_to(ROOT) or any(path.is_relative_to(folder) for folder, _ in _linked())
 
 
+_closures: dict[tuple[Path, ...], dict[Path, Facts | None]] = {}
+"""What closures held when they were last looked through, by their roots: it holds as long as no file of one changes."""
+
+
 def closure(roots: Iterable[Path]) -> tuple[Path, ...]:
     """The files at `roots` and all that they import of vtbench, or of the folder that they lie in; sorted."""
-    seen: set[Path] = set()
-    waiting = [p.resolve() for p in roots]
+    starts = tuple(p.resolve() for p in roots)
+    known = _closures.get(starts)
+    if known is None or any(_facts(path) != facts for path, facts in known.items()):
+        known = _closures[starts] = _walk(starts)
+    return tuple(path for path, facts in known.items() if facts is not None)
+
+
+def _facts(path: Path) -> Facts | None:
+    """Those of a file; None where there is none."""
+    try:
+        state = os.stat(path)
+    except OSError:
+        return None
+    return facts_of(state) if stat.S_ISREG(state.st_mode) else None
+
+
+def _walk(starts: Iterable[Path]) -> dict[Path, Facts | None]:
+    """The files from `starts` on, sorted, with their facts before they were read; those that are not there too."""
+    seen: dict[Path, Facts | None] = {}
+    waiting = list(starts)
     while waiting:
         path = waiting.pop()
-        if path in seen or not path.is_file():
+        if path in seen:
             continue
-        seen.add(path)
-        if path.suffix == ".py":
-            facts = path.stat()
-            waiting.extend(_next(path, (facts.st_mtime_ns, facts.st_size)))
-    return tuple(sorted(seen))
+        facts = seen[path] = _facts(path)
+        if facts is not None and path.suffix == ".py":
+            waiting.extend(_next(path, facts))
+    return dict(sorted(seen.items(), key=lambda one: one[0]))
 
 
 @functools.cache
