@@ -124,6 +124,8 @@ def _plain(value: Any) -> Any:
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
+    if isinstance(value, set | frozenset):
+        return sorted(value)
     return {k: _plain(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
