@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,10 +19,12 @@ from vtbench.models.tower_files import model_files
 from vtbench.models.tower_reading import TowerSubject
 from vtbench.models.towers import Tower
 from vtbench.proving.checks import Verdict
+from vtbench.proving.contract import check
 from vtbench.proving.pictures import photo
 from vtbench.proving.reducer_checks import CHECKS
 from vtbench.proving.reducer_process import ask, compared, write_question
 from vtbench.proving.reducer_trial import Trial
+from vtbench.types.errors import VtbenchError
 from vtbench.types.reading import Point
 
 BAD = ROOT / "tests" / "bad_reducers.py"
@@ -116,3 +119,21 @@ def test_cheats_are_caught(tried: Tried, name: str) -> None:
     where, checks = CHEATS[name]
     for stage in where:
         assert failures(tried.verdicts[name, stage]).keys() >= checks, stage
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({}, "uniform is a reducer of tokens: give --tower FOLDER"),
+        ({"keep": 9}, "--keep 9 is how many tokens a reducer keeps: give --tower"),
+        ({"tower": "towers/none"}, "towers/none"),
+        ({"tower": "{tower}", "keep": 145}, "--keep 145: a picture is 144 tokens"),
+        ({"tower": "{tower}", "options": {"blok": "1"}}, "no option 'blok' (did you mean block?)"),
+        ({"tower": "{tower}", "checkpoint": Path("weights.pt")}, "--tower is for reducers"),
+    ],
+)
+def test_what_cannot_be_checked_is_said(tower: TowerSubject, asked: dict[str, Any], said: str) -> None:
+    more = {k: tower.tower.files.spec if v == "{tower}" else v for k, v in asked.items()}
+    with pytest.raises(VtbenchError) as bad:
+        check("uniform", **more)
+    assert said in str(bad.value)
