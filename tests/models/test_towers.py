@@ -369,6 +369,7 @@ def test_what_is_no_reduction_is_refused(opened: Opened, answer: Any, sentence: 
         (lambda c: c.pop("model_type"), "of the kind None"),
         (lambda c: c.update(num_hidden_layers=10**9), "states num_hidden_layers 1000000000"),
         (lambda c: c.update(num_hidden_layers=5), "lacks "),
+        (lambda c: c.update(mlp_ratio=10**6), "parameters, and its weights hold"),
         (lambda c: c.update(hidden_size=48), "holds in another shape than its config.json says"),
         (lambda c: c.update(patch_size=[4, 2]), "holds in another shape"),
         (lambda c: c.update(image_size=[24, 20]), "holds in another shape"),

@@ -39,6 +39,8 @@ BESIDE = (
     "tokenizer.model",
 )
 """Files beside the weights that decide what a model makes of a picture and a text."""
+SLACK = 1_000_000
+"""Parameters by which a model may be larger than twice its file: tied and shared ones stand in a file once."""
 MOST = {"num_hidden_layers": 200, "hidden_size": 16384, "image_size": 8192, "intermediate_size": 131072}
 """Sizes that a configuration may state at most: one that was made for it would fill the memory."""
 
@@ -170,6 +172,19 @@ def configuration(files: ModelFiles, cls: Any) -> Any:
         ) from bad
 
 
+def _refuse_larger(files: ModelFiles, cls: Any, config: Any, held: int, more: Mapping[str, Any]) -> None:
+    """What a configuration states beyond the weights would be drawn at random first, however much memory it takes."""
+    import torch
+
+    with torch.device("meta"):
+        stated = sum(parameter.numel() for parameter in cls(config, **more).parameters())
+    if stated > 2 * held + SLACK:
+        raise VtbenchError(
+            f"{files.folder / 'config.json'} states a model of {stated} parameters, and its weights hold {held}: they "
+            "do not belong together"
+        )
+
+
 def build(files: ModelFiles, cls: Any, config: Any, dtype: str, attention: str, **more: Any) -> tuple[Any, list[str]]:
     """(the network with all its weights in it, names in the file that it does not have). Raises VtbenchError where a
     parameter has none, or one of another shape: transformers itself would draw it at random and say so in a warning."""
@@ -182,6 +197,7 @@ def build(files: ModelFiles, cls: Any, config: Any, dtype: str, attention: str, 
     said.disable_progress_bar()
     said.set_verbosity_error()
     try:
+        _refuse_larger(files, cls, config, sum(tensor.numel() for tensor in tensors.values()), more)
         network, info = cls.from_pretrained(
             None,
             config=config,
@@ -193,6 +209,8 @@ def build(files: ModelFiles, cls: Any, config: Any, dtype: str, attention: str, 
             ignore_mismatched_sizes=True,
             **more,
         )
+    except VtbenchError:
+        raise
     except RAISED as bad:
         raise VtbenchError(
             f"{files.folder} cannot be loaded as {cls.__name__} ({cause(bad)}): its config.json and its weights do not "
