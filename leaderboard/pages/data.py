@@ -103,7 +103,8 @@ def superseded(runs: Sequence[Run]) -> list[tuple[str, int, str]]:
 
 
 def scores_parquet(lines: Sequence[Mapping[str, Any]]) -> bytes:
-    """The same as a table of pyarrow's: numbers as float64 and int64, missing as null, all else as text."""
+    """The same as a table of pyarrow's: numbers as float64 and int64, missing as null, all else as text. A damaged
+    record's whole number beyond 64 bits is null here and stands in scores.csv."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -113,7 +114,7 @@ def scores_parquet(lines: Sequence[Mapping[str, Any]]) -> bytes:
         if name in NUMBERS:
             columns[name] = pa.array([None if v is None else float(v) for v in values], pa.float64())
         elif name in WHOLE:
-            columns[name] = pa.array([None if v is None else int(v) for v in values], pa.int64())
+            columns[name] = pa.array([_int64(v) for v in values], pa.int64())
         elif name == "ranked":
             columns[name] = pa.array([bool(v) for v in values], pa.bool_())
         else:
@@ -121,6 +122,10 @@ def scores_parquet(lines: Sequence[Mapping[str, Any]]) -> bytes:
     sink = io.BytesIO()
     pq.write_table(pa.table(columns), sink)
     return sink.getvalue()
+
+
+def _int64(value: Any) -> int | None:
+    return None if value is None or not -(2**63) <= int(value) < 2**63 else int(value)
 
 
 def _text(value: Any) -> str:

@@ -15,10 +15,12 @@ from site_pages import check_only_own_scripts, pages
 
 from vtbench import leaderboard
 from vtbench.cli.study import leaderboard_build
+from vtbench.leaderboard.pages.data import scores_parquet
 from vtbench.leaderboard.site import MARKER
 from vtbench.reporting.compare import compare
 from vtbench.reporting.inventory import inventory
 from vtbench.reporting.reading import read_runs
+from vtbench.reporting.table import COLUMNS, scores_csv
 from vtbench.results.record import read_run
 from vtbench.running.merge import merge
 from vtbench.types.errors import VtbenchError
@@ -161,3 +163,16 @@ def test_the_command_names_what_it_leaves_out(tmp_path: Path, capsys: pytest.Cap
         leaderboard.build([tmp_path / "runs"], tmp_path / "site")
     with pytest.raises(VtbenchError, match="no run is left"):
         leaderboard.build([tmp_path / "runs" / "bad"], tmp_path / "other")
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**30, 2**63 - 1])
+def test_whole_numbers_beyond_64_bits_are_null_in_parquet_alone(number: int) -> None:
+    import io
+
+    import pyarrow.parquet as pq
+
+    line = dict.fromkeys(COLUMNS) | {"n": number, "seed": number, "metric": "psnr"}
+    (read,) = pq.read_table(io.BytesIO(scores_parquet([line]))).to_pylist()
+    fits = number if number < 2**63 and number > -(2**63) - 1 else None
+    assert (read["n"], read["seed"], read["missing"], read["metric"]) == (fits, fits, None, "psnr")
+    assert str(number) in scores_csv([line]).decode()
