@@ -140,12 +140,17 @@ def spread(
     from vtbench.running.worker import Worker
 
     lines: list[str] = []
-    engine = Altered(Cluster(Ray(Worker), "local", 2, "cpu", torch.get_num_threads()), lines.append)
+    cluster = Cluster(Ray(Worker), "local", 2, "cpu", torch.get_num_threads())
+    engine = Altered(cluster, lines.append)
     engine.change = change
     request = Request(
         f"{BAD_ADAPTERS}@{name}", images=images, view="native", tasks=["compression"], batch_size=3, out=out, **more
     )
-    return here.evaluate(request, None, lines.append, engine), lines
+    try:
+        return here.evaluate(request, None, lines.append, engine), lines
+    finally:
+        for number in list(cluster.actors):
+            cluster.stop(number)
 
 
 def alone(images: Path, out: Path, name: str, **more: Any) -> Any:
