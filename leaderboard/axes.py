@@ -42,7 +42,10 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def plain(value: float) -> str:
-    """A tick's label: no digit more than it needs."""
+    """A tick's label: no digit more than it needs, and powers of ten where zeros would not fit beside the axis."""
+    if 0 < abs(value) < 1e-3:
+        digits, power = f"{value:.5e}".split("e")
+        return f"{float(digits):g}e{int(power)}".replace("-", "−")
     return f"{value:.6g}".replace("-", "−")
 
 

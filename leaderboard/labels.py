@@ -42,7 +42,7 @@ def setting(run: Run) -> str:
     """The options that tell a run from others of its model: the knob, then whatever is not the card's default."""
     name, at = knob(run)
     defaults = mapping(model_card(run).get("options"))
-    parts = [f"{name} {_plain(at)}"] if name else []
+    parts = [f"{name} {_plain(at)}"] if name and at is not None else []
     parts += [f"{k} {_plain(v)}" for k, v in options(run).items() if k != name and v != defaults.get(k)]
     return short(", ".join(parts), 80)
 

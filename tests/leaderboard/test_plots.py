@@ -106,6 +106,14 @@ def test_ticks_are_round_and_cover_the_data() -> None:
     assert axes.linear_ticks(3.0, 3.0)[0] < 3.0 < axes.linear_ticks(3.0, 3.0)[-1]
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.00015, "1.5e−4"), (-0.00025, "−2.5e−4"), (1e-7, "1e−7"), (0.001, "0.001"), (0.0, "0"), (26.5, "26.5")],
+)
+def test_a_ticks_label_fits_beside_the_axis(value: float, text: str) -> None:
+    assert axes.plain(value) == text
+
+
 def test_generators_have_quality_against_cost(tmp_path: Path) -> None:
     """A run without a rate is drawn against what an image takes; the page's first plot stays rate and distortion."""
     for i, seconds in enumerate((0.5, 2.0, 8.0)):
