@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.metrics import coverage, images, libraries, networks, sets, text, tokens
+from benchmarks.metrics import answers, costs, coverage, images, libraries, networks, sets, text, tokens, understanding
 from benchmarks.metrics.comparison import Comparison, table
 from benchmarks.metrics.peer import peer
 from vtbench import registry
@@ -73,6 +73,9 @@ def measure() -> tuple[sets.Measured, list[Comparison]]:
             *text.text_comparisons(),
             *tokens.code_comparisons(),
             *tokens.system_comparisons(),
+            *understanding.understanding_comparisons(),
+            *answers.answer_comparisons(),
+            *costs.cost_comparisons(),
         ]
     of_images = [*images.image_comparisons(), *libraries.library_comparisons()]
     comparisons = [*of_images, *of_sets, *tokens.closed_forms(), *rest]

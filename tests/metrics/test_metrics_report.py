@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
 
-from benchmarks.metrics import images, libraries, peer, pictures, report, text, tokens
+from benchmarks.metrics import answers, costs, images, libraries, peer, pictures, report, text, tokens, understanding
 from benchmarks.metrics.comparison import Comparison
 from vtbench import registry
 from vtbench.metrics import detail
@@ -95,3 +95,10 @@ def test_gains_agree_with_the_whole_fourier_plane() -> None:
     turned = [np.ascontiguousarray(p.transpose(1, 0, 2)) for p in (x, y)]
     assert pictures.values(detail.ExcessPower(), turned[:1], turned[1:])[0] == pytest.approx(ours, abs=1e-12)
     assert pictures.values(detail.CoherentGain(), [x], [y])[0] == pytest.approx(np.mean(gain), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    "rows", [understanding.understanding_comparisons, answers.answer_comparisons, costs.cost_comparisons]
+)
+def test_reduced_models_agree_with_scikit_learn_scipy_and_transformers(rows: Callable[[], list[Comparison]]) -> None:
+    assert [(c.metric, c.difference) for c in rows() if not c.ok] == []
