@@ -151,8 +151,8 @@ class DenseCorrelation(_OfMap):
         version=1,
         unit="",
         better="higher",
-        source="cosine of the full and the filled map over all values, every channel's mean over the places of the full "
-        "map taken off both (not the filled map's own, so not quite Pearson's r)",
+        source="cosine of the full and the filled map over all values, every channel's mean over the places of the "
+        "full map taken off both (not the filled map's own, so not quite Pearson's r)",
         bounds=(-1.0, 1.0),
         paired=False,
     )
