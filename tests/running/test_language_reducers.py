@@ -39,6 +39,9 @@ def test_a_reducer_answers_questions(model: Path, tmp_path: Path) -> None:
             assert row["read"]["by_layer"] == [36, 36, keep, keep]
             assert set(row["read"]["answer"]) == {"full", "text"}
         assert run.info.model.as_dict()["tower"]["prompt"] == "USER : <image> {question} ASSISTANT :"
+        # Three questions are one batch, of which nothing is counted.
+        costs = [run.score(name) for name in ("flops", "flops-prefill-full", "flops-decoded-token", "kv-bytes")]
+        assert [(c.value, (c.why or "")[:31]) for c in costs if c] == [(None, "not counted: a run of one batch")] * 4
     # Asked again it is there; another prompt is another question.
     again = command(*words, "--keep", "18", "--no-baselines", "--out", out)
     assert again[0] == 0

@@ -46,6 +46,11 @@ class Attached(ABC):
     def project(self, rows: Tensor) -> Tensor:
         """(M, D), tokens of the language model, of rows (M, C) of the tower's output."""
 
+    @property
+    @abstractmethod
+    def projector(self) -> Any:
+        """The module that makes tokens of the language model, whether `look` or `project` calls it."""
+
     def pack(self, inputs: Mapping[str, Any], tiles: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """The picture's whole sequence (N, D) of its tiles' projected tokens, and int64 (N,): which of their tokens,
         counted through, stands at each place; -1 for a token of the model's own."""
@@ -194,8 +199,12 @@ class Llava(Attached):
         states, _ = self._through(less, Needs(), native=tuple(pixels.shape[2:]) == target)
         return self.project(states[self._read_at][0, self.prefix :])
 
+    @property
+    def projector(self) -> Any:
+        return self.model.model.multi_modal_projector
+
     def project(self, rows: Tensor) -> Tensor:
-        out: Tensor = self.model.model.multi_modal_projector(rows[None])[0]
+        out: Tensor = self.projector(rows[None])[0]
         return out
 
 
@@ -292,6 +301,10 @@ class Qwen(Attached):
             features = out.pooler_output
         patches = int(inputs["image_grid_thw"][0].prod())
         return [TowerView(features, grid, received=received, seed=seed, extra={"queries": patches})]
+
+    @property
+    def projector(self) -> Any:
+        return self.model.model.visual.merger
 
     def project(self, rows: Tensor) -> Tensor:
         return rows

@@ -19,6 +19,7 @@ from vtbench.models.clocks import Clock
 from vtbench.models.devices import turn
 from vtbench.models.language_files import OPTIONS as LANGUAGE_OPTIONS
 from vtbench.models.language_files import options_of
+from vtbench.models.language_operations import language_costs
 from vtbench.models.load import Loaded
 from vtbench.models.operations import costs
 from vtbench.models.outputs import Output
@@ -184,7 +185,7 @@ class ReducedSystem(System):
             start = clock.mark()
             reading = self.subject.read(images.cpu(), self.point, list(seeds), list(items))
             end = clock.mark()
-            cost = costs(self.subject, self.point, images[:1].cpu(), seeds[:1], items[:1]) if count_macs else {}
+            cost = self._costs(images[:1].cpu(), seeds[:1], items[:1]) if count_macs else {}
         return Output(
             torch.zeros_like(images),
             encode_seconds=clock.between(start, end),
@@ -194,6 +195,12 @@ class ReducedSystem(System):
             no_pixels=NO_PIXELS,
             reading=reading,
         )
+
+    def _costs(self, images: torch.Tensor, seeds: Sequence[int], items: Sequence[Item]) -> dict[str, float]:
+        """What one image, or one question on it, takes."""
+        if isinstance(self.subject, VisionLanguage):
+            return language_costs(self.subject, self.point, images, seeds, items)
+        return costs(self.subject, self.point, images, seeds, items)
 
 
 def loaded_reducer(name: str, keep: int | None, texts: Mapping[str, str], subject: Subject) -> Loaded:

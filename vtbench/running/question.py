@@ -20,7 +20,7 @@ from vtbench.results.folder import RunFolder
 from vtbench.results.record import IDENTITY_RULE, SCHEMA, RunInfo
 from vtbench.results.typed import validated
 from vtbench.running.job import Job
-from vtbench.scoring.costs import Costs
+from vtbench.scoring.costs import OF_ANSWERS, Costs
 from vtbench.scoring.loading import Metrics
 from vtbench.scoring.remarks import stated_profiles
 from vtbench.scoring.scores import Tally
@@ -200,11 +200,12 @@ def failures_recorded(folder: RunFolder, job: Job, info: RunInfo) -> Iterator[No
 
 def costs_of(info: RunInfo, seen: Tally) -> Costs:
     """A reconstruction's costs, from the record and the rows."""
+    always: tuple[str, ...] = OF_ANSWERS if info.task.name == "answers" else ()
     return Costs(
         seen.n,
         info.batch_size,
         seen.times,
-        counts=seen.counts,
+        counts={**{name: [] for name in always}, **seen.counts},
         memory=info.peak_memory_bytes,
         memory_what=info.peak_memory_what or "",
         parameters=info.model.parameters,

@@ -12,6 +12,17 @@ from vtbench.results.record import Score
 PERCENTILES = (50, 95)
 _OPERATIONS = {"library": "torch.utils.flop_counter", "counts": "two operations a multiply-add, eager attention"}
 _SECONDS = {"batch_size": 1, "attention": "the full model with its fastest, the reduced one with its own"}
+_OF_ANSWERS: Mapping[str, tuple[str, str | None, Mapping[str, Any]]] = {
+    name + side: (unit, better if not side else None, details)
+    for name, unit, better, details in (
+        ("flops-tower", "FLOP/image", "lower", _OPERATIONS),
+        ("flops-projector", "FLOP/image", "lower", _OPERATIONS),
+        ("flops-prefill", "FLOP/prompt", "lower", _OPERATIONS),
+        ("flops-decoded-token", "FLOP/token", "lower", _OPERATIONS),
+        ("kv-bytes", "bytes/prompt", "lower", {}),
+    )
+    for side in ("", "-full")
+}
 COUNTED: Mapping[str, tuple[str, str | None, Mapping[str, Any]]] = {
     "nfe": ("evaluations/image", "lower", {}),
     "flops": ("FLOP/image", "lower", _OPERATIONS),
@@ -19,9 +30,15 @@ COUNTED: Mapping[str, tuple[str, str | None, Mapping[str, Any]]] = {
     "flops-score": ("FLOP/image", None, _OPERATIONS),
     "seconds-reduced": ("s/image", "lower", _SECONDS),
     "seconds-full": ("s/image", None, _SECONDS),
+    **_OF_ANSWERS,
 }
 """Unit, better end and details of what is counted an image: flops of a model whose visual tokens are reduced, of the
-full one, and of the rule alone."""
+full one, and of the rule alone; of a language model that sees also by part, and its cache behind the prompt."""
+OF_ANSWERS = ("flops", "flops-full", "flops-score", *_OF_ANSWERS)
+"""What every run of a language model states, null where it was not counted."""
+UNCOUNTED = (
+    "not counted: a run of one batch (the first of several is counted), or an operation that torch's counter does not know"
+)
 UNTIMED = "no image was timed: the first batch warms up, and pictures made elsewhere have no time"
 
 
@@ -76,7 +93,8 @@ def cost_scores(task: str, costs: Costs) -> list[Score]:
     for name, values in sorted(costs.counts.items()):
         mean = math.fsum(values) / len(values) if values else None
         unit, better, details = COUNTED.get(name, ("", None, {}))
-        add(name, mean, unit, better, "the generator does not count them", len(values), **details)
+        why = UNCOUNTED if name in OF_ANSWERS else "the generator does not count them"
+        add(name, mean, unit, better, why, len(values), **details)
     memory = costs.memory / 2**20 if costs.memory else None
     unknown = costs.memory_what or "not measured on this device"
     add("peak-memory", memory, "MiB", "lower", unknown, costs.n, what=costs.memory_what)
