@@ -140,9 +140,7 @@ def _cut(
     }
 
 
-def _projected(
-    subject: VisionLanguage, inputs: Mapping[str, Any], picture: Pictured, tiles: Sequence[int]
-) -> float:
+def _projected(subject: VisionLanguage, inputs: Mapping[str, Any], picture: Pictured, tiles: Sequence[int]) -> float:
     """The share of the tower's tokens that goes through the projector; the model's own ends of rows do not."""
     if picture.kept.tolist() == list(range(picture.of)):
         return 1.0

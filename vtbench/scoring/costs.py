@@ -37,7 +37,7 @@ full one, and of the rule alone; of a language model that sees also by part, and
 OF_ANSWERS = ("flops", "flops-full", "flops-score", *_OF_ANSWERS)
 """What every run of a language model states, null where it was not counted."""
 UNCOUNTED = (
-    "not counted: a run of one batch (the first of several is counted), or an operation that torch's counter does not know"
+    "not counted: a run of one batch (the first of several is counted), or operations unknown to torch's counter"
 )
 UNTIMED = "no image was timed: the first batch warms up, and pictures made elsewhere have no time"
 
