@@ -293,7 +293,10 @@ def test_shares_of_a_budget() -> None:
     assert shares(views, 21) == [7, 7, 6, 1]
     assert shares(views, 2) == [1, 1, 1, 1]
     chosen = torch.tensor([False, True, False, False, False])
-    assert with_row_ends(torch.tensor([0, 1, -1, 2, -1]), chosen).tolist() == [1, 2]
+    assert with_row_ends(torch.tensor([0, 1, -1, 2, -1]), chosen, 0).tolist() == [1, 2]
+    assert with_row_ends(torch.tensor([0, 1, -1, 2, -1]), chosen, 1).tolist() == [1, 2]
+    # A token of the whole picture is in no row.
+    assert with_row_ends(torch.tensor([0, 1, -1, 2, -1]), chosen, 2).tolist() == [1]
 
 
 # -- methods inside the language model ---------------------------------------------------------------------------------

@@ -140,7 +140,8 @@ class _Looked:
             offsets = [sum(len(v) for v in views[:k]) for k in range(len(views))]
             chosen = torch.cat([k + offset for k, offset in zip(kept, offsets, strict=True)]).to(self.sources.device)
             stays = torch.isin(self.sources, chosen)
-            places = with_row_ends(self.sources, stays) if row_ends else stays.nonzero().flatten()
+            ends = with_row_ends(self.sources, stays, len(views[0]))
+            places = ends if row_ends else stays.nonzero().flatten()
             return Pictured(self.tokens[places], places, count, None, policy, notes)
         rows = [placed(r, v.features) for r, v in zip(answers, views, strict=True)]
         tokens = torch.cat([row if projected else self.attached.project(row) for row in rows])
@@ -194,14 +195,14 @@ def shares(views: Sequence[TowerView], budget: int) -> list[int]:
     return [max(1, min(share, len(view))) for share, view in zip(out, views, strict=True)]
 
 
-def with_row_ends(sources: Tensor, chosen: Tensor) -> Tensor:
-    """int64: the places that go on, those of `chosen` bool (N,), and every row's end (source -1) whose row has one."""
+def with_row_ends(sources: Tensor, chosen: Tensor, whole: int) -> Tensor:
+    """int64: the places that go on, those of `chosen` bool (N,), and every row's end (source -1) whose row has one. The
+    first `whole` places are the whole picture's, which stand before the grid's first row and have no end of their own."""
     import torch
 
     ends = (sources < 0).nonzero().flatten().tolist()
-    out, begin = chosen.clone(), 0
+    out, begin = chosen.clone(), whole
     for end in ends:
-        # The whole picture's tokens stand before the grid's first row, and have no end of their own.
         out[end] = bool(chosen[begin:end].any())
         begin = end + 1
     return torch.nonzero(out).flatten()
