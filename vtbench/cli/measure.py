@@ -96,7 +96,7 @@ Reducers = Annotated[
 ]
 TowerSpec = Annotated[
     str | None,
-    typer.Option(metavar="DIR|HUB_ID", help="Whose tokens are dropped: CLIP, SigLIP, DINOv2, ViT, LLaVA, Qwen-VL."),
+    typer.Option(metavar="DIR|HUB_ID", help="Reads the pictures: CLIP, SigLIP, DINOv2, ViT, LLaVA, Qwen-VL."),
 ]
 Keep = Annotated[str | None, typer.Option(metavar="N[,N2…]", help="Tokens of a picture that go on; one run each.")]
 Baselines = Annotated[

@@ -1,4 +1,5 @@
-"""A vision-language model as a subject: one question on one picture, answered with all visual tokens and with fewer.
+"""A vision-language model as a subject: one question on one picture, answered with all visual tokens and with fewer, or
+on the picture and on another in its place.
 
 Answers are greedy: the likeliest token each time, from the model's own distribution, whatever its
 generation_config.json says of temperature or penalties; both sides are asked alike. The prompt, the way of positions
@@ -104,6 +105,9 @@ class VisionLanguage(Subject):
             raise VtbenchError(f"{card.name} reads layer {absent[0]}, and the tower has {depth}, counted from 0")
         if point.keep is not None and point.keep < 1:
             raise VtbenchError(f"--keep {point.keep}: give 1 or more")
+        self.check_items(items)
+
+    def check_items(self, items: Sequence[Item]) -> None:
         self._check_evaluator(items)
         silent = next((item.id for item in items if not item.meta.get("question")), None)
         if silent is not None:
@@ -133,8 +137,26 @@ class VisionLanguage(Subject):
             else:
                 cut = [self.cut_row(one, point, seed, heard) for (one, seed), heard in zip(pairs, said, strict=True)]
             less, rows = [picture for picture, _ in cut], [row for _, row in cut]
-            before = self._whole(asked, full)
-            state, texts = self.answered(rows)
+            return self._reading(self._whole(asked, full), less, rows, said)
+
+    def compare(self, originals: Tensor, others: Tensor, items: Sequence[Item]) -> Reading:
+        import torch
+
+        with torch.inference_mode():
+            asked, again = ([self.inputs(*one) for one in zip(x, items, strict=True)] for x in (originals, others))
+            # Nothing is drawn where nothing is dropped.
+            full = [row_of(self.attached, one, whole(self.attached, one, 0), 0) for one in asked]
+            pictures = [whole(self.attached, one, 0) for one in again]
+            rows = [row_of(self.attached, one, picture, 0) for one, picture in zip(again, pictures, strict=True)]
+            return self._reading(self._whole(asked, full), pictures, rows, [[] for _ in items])
+
+    def _reading(
+        self, before: Sequence[_Known], less: Sequence[Pictured], rows: Sequence[Row], said: Sequence[list[Reduction]]
+    ) -> Reading:
+        """What is said now, against what was said before. less, rows: the pictures and prompts that are asked about."""
+        import torch
+
+        state, texts = self.answered(rows)
         kl = divergence(torch.stack([known.logits for known in before]).to(state.logits), state.logits)
         scorer = str(self.options["evaluator"])
         parts = zip(before, texts, kl, state.image_tokens, rows, strict=True)

@@ -86,9 +86,14 @@ def subject_of(spec: str, texts: Mapping[str, str], device: str, dtype: str) -> 
     return opener(files, device, dtype, parsed(texts, defaults, files.name))
 
 
+def model_options(spec: str) -> set[str]:
+    """Names of the options of how a folder's or hub id's model is read, whatever is done with its tokens."""
+    return {*_kind(model_files(spec))[1]}
+
+
 def options_known(spec: str, card: ReducerCard) -> set[str]:
     """Names of all options that a run of the reducer on that model takes."""
-    return {*card.options, *POINT_OPTIONS, *_kind(model_files(spec))[1]}
+    return {*card.options, *POINT_OPTIONS, *model_options(spec)}
 
 
 def check_options(spec: str, texts: Mapping[str, str]) -> None:

@@ -81,7 +81,6 @@ class TowerSubject(Subject):
         self.check_items(items)
 
     def check_items(self, items: Sequence[Item]) -> None:
-        """Refuses items whose labels are none of its own."""
         self.tower.classes.check(items, folders=self.tower.options["labels"] == "folders")
 
     def read(self, images: Tensor, point: Point, seeds: Sequence[int], items: Sequence[Item]) -> Reading:
@@ -95,7 +94,6 @@ class TowerSubject(Subject):
             return reading(self.tower, done, flows, point, items)
 
     def compare(self, originals: Tensor, others: Tensor, items: Sequence[Item]) -> Reading:
-        """Both float32 (B, 3, H, W) in [0, 1]: what the whole tower makes of pictures and of others in their place."""
         import torch
 
         with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""A tokenizer whose reconstructions a tower reads: what is still understood of the picture that came back."""
+"""A tokenizer whose reconstructions a tower or a language model reads: what is still understood of what came back."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from vtbench.models.devices import turn
 from vtbench.models.load import Loaded
 from vtbench.models.outputs import Output
 from vtbench.models.system import System
-from vtbench.models.tower_reading import TowerSubject
-from vtbench.models.towers import OPTIONS
 from vtbench.types.errors import VtbenchError
 from vtbench.types.item import Item
 from vtbench.types.reading import Subject
@@ -25,9 +23,9 @@ if TYPE_CHECKING:
 
 
 class UnderstoodSystem(System):
-    """Another system's outputs, each with what the tower makes of it and of the original."""
+    """Another system's outputs, each with what the subject makes of it and of the original."""
 
-    def __init__(self, inner: System, subject: TowerSubject) -> None:
+    def __init__(self, inner: System, subject: Subject) -> None:
         self.inner, self.subject = inner, subject
         self.card, self.options, self.device = inner.card, inner.options, inner.device
         self.states_kind, self.opened = inner.states_kind, inner.opened
@@ -46,7 +44,9 @@ class UnderstoodSystem(System):
     def check(self, items: Sequence[Item], suite: Suite, view: View) -> None:
         self.inner.check(items, suite, view)
         if self.card.no_pixels is not None:
-            raise VtbenchError(f"{self.card.name} gives no picture that a tower could read: {self.card.no_pixels}")
+            raise VtbenchError(
+                f"{self.card.name} gives no picture that {self.subject.name} could read: {self.card.no_pixels}"
+            )
         # Of the whole suite: which folders are classes must not hang on a shard or the limit.
         self.subject.check_items(suite.items)
 
@@ -60,16 +60,14 @@ class UnderstoodSystem(System):
             return replace(output, reading=self.subject.compare(originals, others, items))
 
 
-def split(texts: Mapping[str, str], own: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """(a model's options, the tower's) of one list; a name that both have is the model's."""
-    towers = {k: v for k, v in texts.items() if k in OPTIONS and k not in own}
+def split(texts: Mapping[str, str], own: Sequence[str], known: set[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """(a model's options, those of what reads its pictures, `known`) of one list; a name of both is the model's."""
+    towers = {k: v for k, v in texts.items() if k in known and k not in own}
     return {k: v for k, v in texts.items() if k not in towers}, towers
 
 
 def understood(loaded: Loaded, subject: Subject) -> Loaded:
-    """The same model, its pictures read by a tower, which is part of what its numbers depend on."""
-    if not isinstance(subject, TowerSubject):
-        raise VtbenchError(f"{subject.name} is a language model: reconstructions are read by an image tower")
+    """The same model, its pictures read by a subject, which is part of what its numbers depend on."""
     facts: dict[str, Any] = {**loaded.facts, "tower": {"kind": subject.kind, "dim": subject.dim, **subject.facts}}
     identity = {**loaded.identity, "tower": dict(subject.identity)}
     return replace(loaded, system=UnderstoodSystem(loaded.system, subject), identity=identity, facts=facts)

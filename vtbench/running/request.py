@@ -18,11 +18,10 @@ from vtbench.images.views import View
 from vtbench.metrics import weights
 from vtbench.models.devices import dtype_of
 from vtbench.models.named_code import note_choice
-from vtbench.models.understood import split
 from vtbench.results.files import plain
 from vtbench.running.reduction import TASKS as REDUCERS_TASKS
 from vtbench.running.reduction import ReducerAsk, Subjects, asks, check_reducers, task_of
-from vtbench.running.understood import check_tower, of_pictures
+from vtbench.running.understood import check_tower, of_pictures, options_of, reading_task
 from vtbench.types.errors import VtbenchError
 from vtbench.types.task import Task
 
@@ -134,6 +133,8 @@ class Request:
         out: dict[str, Any] = {"models": [spec], "task": [named.get(question.task.name, question.task.name)]}
         if self.images is not None:
             out["images"] = str(self.images)
+        if self.tower is not None:
+            out["tower"] = self.tower
         if options:
             out["option"] = dict(options)
         if files := os.environ.get(weights.VARIABLE):
@@ -175,7 +176,7 @@ class Request:
                     f"{self.specs[0]} is {'a generator' if draws else 'none'}"
                 )
         if self.tower is not None:
-            tasks = [of_pictures(task) for task in tasks]
+            tasks = [of_pictures(registry.tasks().get(self._reading_task()))]
         return tasks if self.fit is None else [replace(t, fit=self.fit) for t in tasks]  # type: ignore[arg-type]
 
     def checked(self) -> Request:
@@ -203,6 +204,8 @@ class Request:
         if self.reducers or self.keep:
             return self._checked_reducers()
         check_tower(self.tower, self.tasks or ())
+        if self.tower is not None:
+            self._reading_task()
         self._check_identity()
         self._check_workers()
         if self.out is not None and Path(self.out).exists() and not Path(self.out).is_dir():
@@ -220,7 +223,11 @@ class Request:
         if self.tower is None:
             return dict(texts), {}
         named = isinstance(spec, str) and not spec.startswith(UNNAMED) and registry.wrapper(spec) is None
-        return split(texts, tuple(registry.model(spec).card.options) if named else ())
+        return options_of(self.tower, texts, tuple(registry.model(spec).card.options) if named else ())
+
+    def _reading_task(self) -> str:
+        """The task of the model that reads pictures."""
+        return reading_task(str(self.tower), self.tasks or (), None if self.images is None else str(self.images))
 
     def _checked_reducers(self) -> Request:
         """The same of a request for reducers, which are no models of the list."""

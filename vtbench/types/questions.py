@@ -60,7 +60,8 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a language model says to one question, with all of the picture's tokens (`full`) and with fewer (`text`).
+    """What a language model says to one question, with all of the picture's tokens (`full`) and with fewer (`text`); or
+    of a picture and of its reconstruction, with all tokens of both.
 
     kl: Kullback-Leibler divergence of the first answer token's distribution, KL(full || reduced), nats, float64
     softmax at temperature 1. by_layer: tokens of the picture that go into each layer. prompt: all tokens of the reduced

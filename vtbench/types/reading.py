@@ -123,6 +123,15 @@ class Subject(ABC):
     def read(self, images: Tensor, point: Point, seeds: Sequence[int], items: Sequence[Item]) -> Reading:
         """images: float32 (B, 3, H, W) in [0, 1]; the full model and the reduced one on each of them."""
 
+    @abstractmethod
+    def check_items(self, items: Sequence[Item]) -> None:
+        """Refuses items whose labels or questions are none of its own."""
+
+    @abstractmethod
+    def compare(self, originals: Tensor, others: Tensor, items: Sequence[Item]) -> Reading:
+        """Both float32 (B, 3, H, W) in [0, 1]: what the whole model makes of pictures and of others in their place;
+        what a reading calls reduced is of the others."""
+
     def parameter_count(self) -> int | None:
         return None
 
