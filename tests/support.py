@@ -60,6 +60,8 @@ def stable(path: Path) -> list[dict[str, Any]]:
     rows = list(read_lines(path / "rows.jsonl"))
     for row in rows:
         row.pop("seconds")
+        if "cost" in row:
+            row["cost"] = {name: value for name, value in row["cost"].items() if not name.startswith("seconds")}
     return rows
 
 

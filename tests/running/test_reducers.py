@@ -217,7 +217,7 @@ WRONG: list[tuple[tuple[str, ...], str]] = [
     (("--reducer", "fastervlm", "--tower", "TOWER", "--keep", "37", "--no-baselines"), "a picture is 36 tokens"),
     (("--reducer", "fastervlm", "--tower", "TOWER", "--keep", "9", "-o", "blck=2"), "has no option 'blck'"),
     (("--reducer", "fastervlm", "--tower", "TOWER", "--keep", "9", "-o", "pool=max"), "give model or mean"),
-    (("--reducer", "fastervlm", "--tower", "TOWER", "--keep", "9", "--task", "text"), "reducers have one task"),
+    (("--reducer", "fastervlm", "--tower", "TOWER", "--keep", "9", "--task", "text"), "a reducer's task is"),
     (("--reducer", "fastervlm", "--tower", "TOWER", "--keep", "9", "--shard", "1/2"), "leave out --ray and --shard"),
     (("jpeg", "--reducer", "fastervlm", "--tower", "TOWER", "--keep", "9"), "in two commands"),
     (("jpeg", "--keep", "9"), "give --reducer NAME"),

@@ -197,7 +197,7 @@ def shares(views: Sequence[TowerView], budget: int) -> list[int]:
 
 def with_row_ends(sources: Tensor, chosen: Tensor, whole: int) -> Tensor:
     """int64: the places that go on, those of `chosen` bool (N,), and every row's end (source -1) whose row has one. The
-    first `whole` places are the whole picture's, which stand before the grid's first row and have no end of their own."""
+    first `whole` places are the whole picture's, which stand before the grid's first row and have no end."""
     import torch
 
     ends = (sources < 0).nonzero().flatten().tolist()
