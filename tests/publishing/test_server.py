@@ -166,5 +166,8 @@ def test_ctrl_c_ends_it_without_complaint(site: Path) -> None:
         connection.request("GET", "/")
         assert connection.getresponse().status == 200
         process.send_signal(signal.SIGINT)
-        _, complaints = process.communicate(timeout=30)
+        try:
+            _, complaints = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert (process.returncode, complaints) == (0, "")
