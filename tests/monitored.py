@@ -14,9 +14,9 @@ from torch import nn
 import vtbench
 from vtbench.types.tokens import Codes
 
-QUICK = f"{Path(__file__).with_name('quick_task.py')}@quick"
+QUICK = f"{Path(__file__).with_name('quick_task.py')}@psnr-alone"
 """The spec of a task that measures PSNR alone; its numbers are logged as PSNR."""
-PSNR = "vtbench/quick/psnr"
+PSNR = "vtbench/psnr-alone/psnr"
 
 
 class Quantizer(nn.Module):

@@ -2,4 +2,4 @@
 
 from vtbench import Task
 
-TASK = Task(name="quick", title="PSNR alone", version=1, suites=(), view="native", metrics=("psnr",))
+TASK = Task(name="psnr-alone", title="PSNR alone", version=1, suites=(), view="native", metrics=("psnr",))

@@ -141,7 +141,9 @@ def test_a_finished_run_is_on_the_disk_before_it_says_so(
     path = evaluated(images, tmp_path / "out", save=["tokens", "images"])
     end = [kind for kind, _ in calls].index("finished")
     before = {Path(name) for kind, name in calls[:end] if kind == "fsync"}
-    kept = {p for p in path.rglob("*") if p.is_file() and p.name not in ("run.json", "config.yaml")}
+    # The sums cover run.json, and so are written behind it: a run without them is one that cannot be verified.
+    after = ("run.json", "config.yaml", "SHA256SUMS")
+    kept = {p for p in path.rglob("*") if p.is_file() and p.name not in after}
     assert {path / "rows.jsonl", path / "scores.jsonl", path / "tokens.bin"} <= kept
     assert kept - {p for p in kept if p.name == "scores.jsonl"} <= before
     assert {path, path / "images"} <= before

@@ -17,6 +17,7 @@ from vtbench.types.metric import ImageMetric, RowMetric, SetMetric, TokenMetric
 
 KINDS = {"image": ImageMetric, "set": SetMetric, "tokens": TokenMetric, "run": RowMetric}
 WITHOUT_METRICS = {
+    "answers",
     "inception",
     "languages",
     "moments",
