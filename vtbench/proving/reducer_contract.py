@@ -70,5 +70,6 @@ def _fresh(trial: Trial, name: str) -> Verdict:
 
 def refuse_without_tower(name: str) -> None:
     """Says of a reducer what it takes to check it; a tokenizer of the same name (`resize`) is checked as ever."""
-    if name in dict(registry.reducers().items()) and registry.model(name) is None:
+    tokenizers = {word for entry in registry.entries() for word in (entry.card.name, *entry.card.aliases)}
+    if name in dict(registry.reducers().items()) and name not in tokenizers:
         raise VtbenchError(f"{name} is a reducer of tokens: give --tower FOLDER, the model that reads the pictures")
