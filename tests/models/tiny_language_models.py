@@ -82,7 +82,8 @@ def save(folder: Path, model: Any, processor: Any, seed: int, scale: float = 6.0
 
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
-        if parameter.dim() > 1:
+        # What is drawn anew in every process otherwise; norms and biases begin as ones and zeros.
+        if parameter.dim() > 1 or name.endswith(("class_embedding", "image_newline")):
             drawn = torch.randn(parameter.shape, generator=generator) / parameter.shape[-1] ** 0.5
             parameter.data.copy_(drawn * (scale if "q_proj" in name else 1.0))
     model.save_pretrained(folder)

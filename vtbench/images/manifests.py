@@ -20,12 +20,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from vtbench.images.jsonl import numbered_objects
 from vtbench.images.limits import read_regular
 from vtbench.images.suite import Suite
-from vtbench.results.files import loads
 from vtbench.types.environment import package_folder
 from vtbench.types.errors import VtbenchError
-from vtbench.types.foreign import cause, reading
+from vtbench.types.foreign import reading
 from vtbench.types.item import Item
 
 MANIFESTS = package_folder("vtbench.tasks.suites")
@@ -72,18 +72,7 @@ def manifest_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The header, then one image a line."""
     with reading(path, "a manifest", FORM):
         text = read_regular(path, str(path)).decode()
-    # Not splitlines: JSON's strings may hold U+2028 and its like as they are.
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            entry = loads(line, names=("item", "file"))
-        except (ValueError, RecursionError) as bad:
-            raise VtbenchError(
-                f"{path.name} line {number} is not JSON ({cause(bad)}): the manifest is damaged"
-            ) from bad
-        if not isinstance(entry, dict):
-            raise VtbenchError(f"{path.name} line {number} is a {type(entry).__name__}: {FORM}")
+    for _, entry in numbered_objects(text, path.name, FORM, names=("item", "file")):
         yield entry
 
 

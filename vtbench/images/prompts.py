@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from vtbench.images import web
+from vtbench.images.jsonl import numbered_objects
 from vtbench.images.limits import read_regular
 from vtbench.images.manifests import licence_of
 from vtbench.results.cache_files import write_cache
-from vtbench.results.files import loads
 from vtbench.types.adapter import Prompt
 from vtbench.types.environment import cache_dir, offline, package_folder
 from vtbench.types.errors import Unavailable, VtbenchError, near
@@ -153,19 +153,9 @@ def _read(path: Path, name: str) -> PromptSuite:
 
 
 def _parsed(text: str, path: str, name: str) -> PromptSuite:
-    # Not splitlines: a prompt may hold U+2028 and its like as they are.
-    lines = text.split("\n")
     head: dict[str, Any] = {}
     prompts: list[Prompt] = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            entry = loads(line)
-        except (ValueError, RecursionError) as bad:
-            raise VtbenchError(f"{path} line {number} is not JSON ({cause(bad)}): one prompt a line") from bad
-        if not isinstance(entry, dict):
-            raise VtbenchError(f"{path} line {number} is a {type(entry).__name__}: one JSON object a line")
+    for number, entry in numbered_objects(text, path, "one prompt, a JSON object, a line"):
         if "prompts" in entry and not prompts and not head:
             head = entry
             continue

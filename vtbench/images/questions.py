@@ -18,12 +18,13 @@ from typing import Any
 
 from vtbench.images.folders import FolderSuite
 from vtbench.images.identity import WHOLE, digests
+from vtbench.images.jsonl import numbered_objects
 from vtbench.images.limits import read_regular
 from vtbench.images.manifests import refuse_escape
 from vtbench.images.question_labels import OCR, PEOPLE, labelled, question_of_llava
 from vtbench.results.files import loads
 from vtbench.types.errors import VtbenchError
-from vtbench.types.foreign import cause, reading
+from vtbench.types.foreign import reading
 from vtbench.types.item import Item
 from vtbench.types.questions import EVALUATORS, Question
 
@@ -132,17 +133,7 @@ def open_questions(path: Path, evaluator: str | None = None) -> QuestionSuite:
 def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     with reading(path, "questions", FORM):
         text = read_regular(path, str(path)).decode()
-    # Not splitlines: a question may hold U+2028 and its like as they are.
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            entry = loads(line)
-        except (ValueError, RecursionError) as bad:
-            raise VtbenchError(f"{path.name} line {number} is not JSON ({cause(bad)}): {FORM}") from bad
-        if not isinstance(entry, dict):
-            raise VtbenchError(f"{path.name} line {number} is a {type(entry).__name__}: {FORM}")
-        yield number, entry
+    return numbered_objects(text, path.name, FORM)
 
 
 def _question(entry: Mapping[str, Any], where: str) -> Question:
