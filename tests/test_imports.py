@@ -98,3 +98,16 @@ def test_the_bare_folders_refuse_to_be_imported() -> None:
         [sys.executable, "-c", "import adapters"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert "import vtbench.adapters" in ran.stderr
+
+
+def test_counting_operations_does_not_import_torchs_compiler() -> None:
+    # It takes 1.4 s, of each first run of a process.
+    code = """
+import sys, torch
+from vtbench.models.macs import counting
+with counting(True) as macs:
+    torch.nn.functional.conv2d(torch.zeros(1, 2, 5, 5), torch.zeros(3, 2, 3, 3))
+assert macs() == 3 * 3 * 3 * 2 * 3 * 3, macs()
+assert "torch._dynamo" not in sys.modules
+"""
+    python(code)

@@ -33,9 +33,11 @@ def to_uint8(images: torch.Tensor) -> torch.Tensor:
     """The one rounding: clamp to [0, 1], times 255, to the nearest integer (half to even). Refuses NaN and infinity."""
     import torch
 
-    if not all(math.isfinite(v) for v in extremes(images)):
+    low, high = extremes(images)
+    if not (math.isfinite(low) and math.isfinite(high)):
         raise VtbenchError("images hold NaN or infinity: they cannot be rounded to pixels", code=1)
-    return images.float().clamp(0, 1).mul_(255).round_().to(torch.uint8)
+    inside = images.float() if 0 <= low and high <= 1 else images.float().clamp(0, 1)
+    return inside.mul(255).round_().to(torch.uint8)
 
 
 def extremes(images: torch.Tensor) -> tuple[float, float]:

@@ -14,7 +14,6 @@ import json
 import re
 import time
 import urllib.parse
-import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -266,6 +265,8 @@ async def _exchange(question: Question, take: Callable[[Any], Any], seconds: flo
 
 def by_proxy(url: str) -> str:
     """A clause that names the proxy by which the environment has this address asked, without a password; or nothing."""
+    import urllib.request
+
     parts, proxies = urllib.parse.urlsplit(url), urllib.request.getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
     if proxy is None or is_loopback(url) or urllib.request.proxy_bypass(parts.hostname or ""):

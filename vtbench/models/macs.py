@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 LIBRARY = "torch.utils.flop_counter"
 """It knows convolutions, matrix products and attention, two operations each multiply-accumulate; the rest counts 0."""
+
+
+def dispatch_mode() -> Any:
+    """torch's base class of what sees every operation, without the import of torch's compiler that it brings.
+
+    torch keeps its compiler off such a class by importing it, which takes 1.4 s. Where the compiler is not loaded,
+    nothing can be compiled, and there is nothing to keep off.
+    """
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Uncompiled(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        @classmethod
+        def _should_skip_dynamo(cls) -> bool:
+            return "torch._dynamo" in sys.modules
+
+    return Uncompiled
 
 
 @contextlib.contextmanager
@@ -19,10 +36,9 @@ def counting(wanted: bool) -> Iterator[Any]:
     if not wanted:
         yield lambda: None
         return
-    from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils.flop_counter import flop_registry
 
-    class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    class Counter(dispatch_mode()):  # type: ignore[misc]
         total, whole = 0, True
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -42,5 +58,5 @@ def counting(wanted: bool) -> Iterator[Any]:
                     self.whole = False
             return result
 
-    with Counter() as counter:  # type: ignore[no-untyped-call]
+    with Counter() as counter:
         yield lambda: counter.total / 2 if counter.whole else 0.0

@@ -21,6 +21,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from vtbench.models.macs import dispatch_mode
+
 if TYPE_CHECKING:
     import torch
 
@@ -61,11 +63,10 @@ def random_errors(seed: int, sign: int = 1, *, bits_lost: int = BITS_LOST) -> Ab
     made without a float64 input, such as a constant, stays as well.
     """
     import torch
-    from torch.utils._python_dispatch import TorchDispatchMode
 
-    class RandomErrors(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    class RandomErrors(dispatch_mode()):  # type: ignore[misc]
         def __init__(self) -> None:
-            super().__init__()  # type: ignore[no-untyped-call]
+            super().__init__()
             # float64 stores 52 bits of the mantissa, float32 23.
             self.generator, self.unit = torch.Generator().manual_seed(seed), 2 ** (52 - 23 + bits_lost)
 
@@ -103,7 +104,8 @@ def random_errors(seed: int, sign: int = 1, *, bits_lost: int = BITS_LOST) -> Ab
             above = out if bias is None else out - bias.reshape(1, -1, *beyond)
             out.add_(above * shares.nan_to_num(0.0, 0.0, 0.0).reshape(*shares.shape, *beyond))
 
-    return RandomErrors()
+    errors: AbstractContextManager[Any] = RandomErrors()
+    return errors
 
 
 def _is_wide(value: Any) -> bool:
