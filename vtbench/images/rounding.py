@@ -36,7 +36,7 @@ def to_uint8(images: torch.Tensor) -> torch.Tensor:
     low, high = extremes(images)
     if not (math.isfinite(low) and math.isfinite(high)):
         raise VtbenchError("images hold NaN or infinity: they cannot be rounded to pixels", code=1)
-    inside = images.float() if 0 <= low and high <= 1 else images.float().clamp(0, 1)
+    inside = images.float() if low >= 0 and high <= 1 else images.float().clamp(0, 1)
     return inside.mul(255).round_().to(torch.uint8)
 
 
