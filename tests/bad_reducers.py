@@ -1,4 +1,7 @@
-"""Reducers that cheat, each in one way; `BAD_REDUCERS@name`. `honest` is what they would be otherwise."""
+"""Reducers that cheat, each in one way; `BAD_REDUCERS@name`. `honest` is what they would be otherwise.
+
+Those whose names begin with `inside` act between the layers of a language model, as they do or in ways of their own.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from vtbench.types.reduction import Reducer, ReducerCard, Reduction, TowerView
+from vtbench.types.reduction import Cut, Needs, Reducer, ReducerCard, Reduction, TowerView
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -123,6 +126,50 @@ class LooksAtPlaces(Honest):
         return Reduction(kept=torch.arange(budget))
 
 
+LAYER = 2
+
+
+class Inside(Honest):
+    """The same before one layer of a language model."""
+
+    def schedule(self, depth: int, n: int, budget: int) -> list[tuple[int, Cut]]:
+        return [(LAYER, lambda view: self.reduce(view, budget, view.seed))]
+
+
+class InsideReadsDropped(Inside):
+    """It writes into the sequence that goes on."""
+
+    needs = Needs(hidden=(LAYER - 1,))
+
+    def reduce(self, view: TowerView, budget: int, seed: int) -> Reduction:
+        out = super().reduce(view, budget, seed)
+        assert out.kept is not None
+        view.hidden[LAYER - 1][-1] += self.gone(view, out.kept).mean(dim=0)
+        return out
+
+
+class InsideReadsDroppedOpenly(ReadsDroppedOpenly, Inside):
+    """Rows of its own, though it says that it selects."""
+
+
+class InsideFirstOfAll(FirstOfAll, Inside):
+    """The first image's positions."""
+
+
+class InsideFirstOfProcess(FirstOfProcess, Inside):
+    """The same, whichever object of it saw that image."""
+
+    first: ClassVar[list[Reduction]] = []
+
+
+class InsideKeepsMore(KeepsMore, Inside):
+    """A few more than it was asked for."""
+
+
+class InsideKeepsMoreInSecret(KeepsMoreInSecret, Inside):
+    """The same, and its answer states another number."""
+
+
 REDUCERS = tuple(
     ReducerCard(name, name, ("vit", "tower"), "select", build=kind)
     for name, kind in {
@@ -137,5 +184,16 @@ REDUCERS = tuple(
         "keeps-more": KeepsMore,
         "keeps-more-in-secret": KeepsMoreInSecret,
         "looks-at-places": LooksAtPlaces,
+    }.items()
+) + tuple(
+    ReducerCard(name, name, ("llm",), "select", build=kind)
+    for name, kind in {
+        "inside-honest": Inside,
+        "inside-reads-dropped": InsideReadsDropped,
+        "inside-reads-dropped-openly": InsideReadsDroppedOpenly,
+        "inside-first-of-all": InsideFirstOfAll,
+        "inside-first-of-process": InsideFirstOfProcess,
+        "inside-keeps-more": InsideKeepsMore,
+        "inside-keeps-more-in-secret": InsideKeepsMoreInSecret,
     }.items()
 )

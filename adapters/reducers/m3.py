@@ -47,7 +47,10 @@ class M3(Reducer):
         row, column = tokens // width // window, tokens % width // window
         inside = (row < side) & (column < side)
         sources = pairs((row * side + column)[inside], tokens[inside])
-        return Reduction(values=values, sources=sources, weights=torch.full((len(sources),), window**-2.0))
+        said = f"M3 pools whole windows, and those of {window} x {window} leave {len(values)} tokens"
+        more = (said,) if len(values) > budget else ()
+        weights = torch.full((len(sources),), window**-2.0)
+        return Reduction(values=values, sources=sources, weights=weights, fallbacks=more)
 
 
 REDUCERS = (

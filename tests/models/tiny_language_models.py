@@ -91,13 +91,18 @@ def save(folder: Path, model: Any, processor: Any, seed: int, scale: float = 6.0
     return folder
 
 
-def llava(folder: Path, *, seed: int = 0, layers: int = 4) -> Path:
-    """LLaVA on CLIP: 6 x 6 patches of 4 pixels, 3 layers in the tower, `layers` in LLaMA."""
+def llava(folder: Path, *, seed: int = 0, layers: int = 4, tower_layers: int = 3) -> Path:
+    """LLaVA on CLIP: 6 x 6 patches of 4 pixels, `tower_layers` in the tower, `layers` in LLaMA."""
     import transformers as t
 
     side = 24
     vision = t.CLIPVisionConfig(
-        hidden_size=24, intermediate_size=32, num_hidden_layers=3, num_attention_heads=2, image_size=side, patch_size=4
+        hidden_size=24,
+        intermediate_size=32,
+        num_hidden_layers=tower_layers,
+        num_attention_heads=2,
+        image_size=side,
+        patch_size=4,
     )
     config = t.LlavaConfig(
         vision_config=vision,

@@ -24,7 +24,10 @@ def check(
     tower: Annotated[
         str | None, typer.Option(help="Folder or hub id of the model whose visual tokens the reducer drops.")
     ] = None,
-    keep: Annotated[int | None, typer.Option(help="How many tokens go on; one of four unless said.")] = None,
+    keep: Annotated[
+        int | None,
+        typer.Option(help="How many tokens go on; unless said one of four, in a language model one of three."),
+    ] = None,
     checkpoint: Checkpoint = None,
     prefix: Prefix = None,
     option: Option = None,

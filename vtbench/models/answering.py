@@ -83,6 +83,11 @@ class VisionLanguage(Subject):
     def parameter_count(self) -> int | None:
         return int(sum(p.numel() for p in self.attached.model.parameters()))
 
+    @property
+    def policy(self) -> Policy | None:
+        """Of positions, instead of a method's own."""
+        return None if self.options["positions"] == "method" else cast(Policy, self.options["positions"])
+
     # -- what makes sense ----------------------------------------------------------------------------------------------
 
     def check(self, point: Point, items: Sequence[Item]) -> None:
@@ -165,7 +170,7 @@ class VisionLanguage(Subject):
             for k, (known, text, apart, counts, row) in enumerate(parts)
         ]
         each = zip(less, state.image_tokens, rows, said, strict=True)
-        rates = [_rate(picture, counts, len(row.embeds), heard) for picture, counts, row, heard in each]
+        rates = [rate_of(picture, counts, len(row.embeds), heard) for picture, counts, row, heard in each]
         why = "a language model is compared by its answers"
         return Reading(
             rates,
@@ -249,7 +254,6 @@ class VisionLanguage(Subject):
         """The reduced picture, and the prompt with it and with what cuts it inside the language model. heard: gets
         every reduction that happens there."""
         reducer, keep, count = point.reducer, point.keep, 0
-        policy = None if self.options["positions"] == "method" else cast(Policy, self.options["positions"])
         if acts_before(point):
             picture = reduced(
                 self.attached,
@@ -257,21 +261,18 @@ class VisionLanguage(Subject):
                 reducer,
                 keep=keep,
                 projected=point.stage == "projector" or "tower" not in reducer.stages,
-                policy=policy,
+                policy=self.policy,
                 seed=seed,
             )
         else:
             picture = whole(self.attached, inputs, seed)
         row, count = row_of(self.attached, inputs, picture, seed), len(picture.tokens)
-        if not acts_inside(point):
+        if keep is not None and keep > picture.of:
+            raise too_many(keep, picture.of)
+        if not acts_inside(point) or keep is None or keep == picture.of:
+            # Where all are asked for, that is the model as it is, whatever a method's schedule is.
             return picture, row
-        budget = count if keep is None else min(keep, count) if acts_before(point) else keep
-        if budget > count:
-            raise too_many(budget, count)
-        if budget == count and not acts_before(point):
-            # All are asked for: that is the model as it is, whatever a method's schedule is.
-            return picture, row
-        rules = rules_of(reducer, len(self.attached.decoder.layers), count, budget, policy, heard.append)
+        rules = rules_of(point, len(self.attached.decoder.layers), count, min(keep, count), self.policy, heard.append)
         return picture, replace(row, rules=rules)
 
     def answered(self, rows: Sequence[Row]) -> tuple[Prefilled, list[str]]:
@@ -322,7 +323,8 @@ def divergence(full: Tensor, reduced: Tensor) -> list[float]:
     return [max(0.0, float(v)) for v in (one.exp() * (one - two)).sum(dim=-1)]
 
 
-def _rate(picture: Pictured, by_layer: Sequence[int], prompt: int, said: Sequence[Reduction]) -> Rate:
+def rate_of(picture: Pictured, by_layer: Sequence[int], prompt: int, said: Sequence[Reduction]) -> Rate:
+    """Counted on what went into the layers, of a prompt of so many tokens."""
     doubled = max([picture.duplicates, *(r.duplicates for r in said)])
     notes = tuple(dict.fromkeys((*picture.fallbacks, *(note for r in said for note in r.fallbacks))))
     cut = tuple(by_layer) if len({*by_layer}) > 1 or (said and by_layer[0] != picture.of) else ()

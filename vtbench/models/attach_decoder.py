@@ -9,7 +9,7 @@ its own cut. A rule sees one sequence at a time, without padding, so that a batc
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -167,6 +167,47 @@ class LanguageModel:
             return allowed[:, None]
         zero = torch.zeros((), dtype=dtype, device=valid.device)
         return torch.where(allowed[:, None], zero, torch.finfo(dtype).min)
+
+    def resumed(self, layer: int, states: Tensor, places: Tensor) -> Tensor:
+        """logits (1, vocabulary) of one sequence's next token, of what goes into a layer: states (L, C), places (L,) or
+        (3, L)."""
+        import torch
+
+        x = states[None]
+        mask = self.mask(torch.ones(x.shape[:2], dtype=torch.bool, device=x.device), len(states), x.dtype)
+        angles = self.rotary(x, places.unsqueeze(-2))
+        for part in self.layers[layer:]:
+            x = part(x, attention_mask=mask, position_embeddings=angles)
+        logits: Tensor = self.head(self.decoder.norm(x)[:, -1])
+        return logits
+
+    def masked(self, row: Row, stays: Mapping[int, tuple[Tensor, Tensor]]) -> Tensor:
+        """logits (1, vocabulary) of one whole sequence of which, from every layer of `stays` on, nobody reads but the
+        tokens that stay: int64 (L',) ascending, and their positions there. No token is cut."""
+        import torch
+
+        def before(layer: int) -> Callable[..., Any]:
+            kept, places = stays[max(first for first in stays if first <= layer)]
+            everywhere = row.places.clone()
+            everywhere[..., kept] = places
+            length, lowest = len(row.embeds), torch.finfo(row.embeds.dtype).min
+            hidden = torch.ones(length, dtype=torch.bool, device=kept.device)
+            hidden[kept] = False
+            mask = torch.full((length, length), lowest, dtype=row.embeds.dtype, device=kept.device).triu(1)
+            own = {
+                "attention_mask": mask.masked_fill(hidden[None], lowest)[None, None],
+                "position_embeddings": self.rotary(row.embeds[None], everywhere.unsqueeze(-2)),
+                "position_ids": None,
+            }
+            return lambda _, arguments, more: (arguments, {**more, **own})
+
+        with torch.inference_mode(), contextlib.ExitStack() as stack:
+            for number, layer in enumerate(self.layers):
+                stack.callback(layer.register_forward_pre_hook(before(number), with_kwargs=True).remove)
+            places = row.places.unsqueeze(-2)
+            out = self.decoder(inputs_embeds=row.embeds[None], position_ids=places, use_cache=False)
+            logits: Tensor = self.head(out.last_hidden_state[:, -1])
+        return logits
 
     def greedy(
         self, state: Prefilled, embed: Callable[[Tensor], Tensor], most: int, stops: Sequence[int]

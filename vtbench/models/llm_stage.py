@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING
 from vtbench.models.cutting import at_hand, checked
 from vtbench.models.sequence_cuts import LayerView, Policy, SequenceCut, SequenceRule
 from vtbench.types.errors import VtbenchError
+from vtbench.types.reading import Point
 from vtbench.types.reduction import Cut, Needs, Reducer, Reduction, TowerView
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+LAYER = 2
+"""Where a rule without a schedule cuts, counted from 0: before the layer before which FastV does."""
 
 
 def view_of(at: LayerView, needs: Needs) -> TowerView:
@@ -90,11 +94,23 @@ def policy_of(reduction: Reduction) -> Policy:
     return "original" if reduction.positions == "original" else "renumbered"
 
 
+def schedule_of(point: Point, depth: int, count: int, budget: int) -> list[tuple[int, Cut]]:
+    """What is done before which of `depth` layers: the reducer's own schedule, or its rule before one layer."""
+    reducer, name = point.reducer, point.reducer.card.name
+    if type(reducer).schedule is Reducer.schedule:
+        layer = min(LAYER, depth - 1) if point.block is None else point.block
+        return [(layer, lambda view: reducer.reduce(view, budget, view.seed))]
+    if point.block is not None:
+        raise VtbenchError(f"{name} has a schedule of its own: leave out --option block={point.block}")
+    return reducer.schedule(depth, count, budget)
+
+
 def rules_of(
-    reducer: Reducer, depth: int, count: int, budget: int, policy: Policy | None, say: Callable[[Reduction], None]
+    point: Point, depth: int, count: int, budget: int, policy: Policy | None, say: Callable[[Reduction], None]
 ) -> Mapping[int, SequenceRule]:
-    """The reducer's schedule for a picture of `count` tokens in a model of `depth` layers. say: hears every
+    """The point's schedule for a picture of `count` tokens in a model of `depth` layers. say: hears every
     reduction."""
+    reducer = point.reducer
 
     def rule(cut: Cut) -> SequenceRule:
         def of(at: LayerView) -> SequenceCut:
@@ -108,11 +124,11 @@ def rules_of(
 
         return of
 
-    schedule = reducer.schedule(depth, count, budget)
+    schedule = schedule_of(point, depth, count, budget)
     if any(not 0 <= layer < depth for layer, _ in schedule):
         worst = max(layer for layer, _ in schedule)
         raise VtbenchError(
             f"{reducer.card.name} cuts before layer {worst}, counted from 0, and the language model has {depth}: give "
-            "its option layers (or layer), all below that"
+            f"{'--option block' if point.block is not None else 'its option layers (or layer), all'} below that"
         )
     return {layer: rule(cut) for layer, cut in schedule}

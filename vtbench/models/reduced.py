@@ -45,7 +45,7 @@ NO_PIXELS = "a reducer drops tokens of a model that reads pictures, and makes no
 NO_BUILD = "only its rule is here, for parity fixtures"
 POINT_OPTIONS: Mapping[str, Any] = {"stage": "", "block": -1}
 """Where tokens are cut: one of the stages that both the reducer and the model have, by default the reducer's first; and
-before which block, by default behind a third of them."""
+before which block of a tower, by default behind a third of them, or layer of a language model, by default before 2."""
 Opener = Callable[[ModelFiles, str, str, Mapping[str, Any]], Subject]
 """(files, device, dtype, options) -> the loaded model."""
 Check = Callable[[Mapping[str, Any]], Mapping[str, Any]]
@@ -86,6 +86,13 @@ def subject_of(spec: str, texts: Mapping[str, str], device: str, dtype: str) -> 
     return opener(files, device, dtype, parsed(texts, defaults, files.name))
 
 
+def opened(spec: str, device: str, dtype: str, options: Mapping[str, Any]) -> Subject:
+    """The same with options that are read already."""
+    files = model_files(spec)
+    opener, _, _ = _kind(files)
+    return opener(files, device, dtype, options)
+
+
 def model_options(spec: str) -> set[str]:
     """Names of the options of how a folder's or hub id's model is read, whatever is done with its tokens."""
     return {*_kind(model_files(spec))[1]}
@@ -123,8 +130,10 @@ def point_of(card: ReducerCard, texts: Mapping[str, str], keep: int | None, subj
         raise VtbenchError(f"{card.name} cannot be built: it raised {type(bad).__name__}: {bad}", code=1) from bad
     block = None if where["block"] == POINT_OPTIONS["block"] else int(where["block"])
     stage = _stage(reducer, str(where["stage"]), subject, block)
-    if block is not None and stage != "vit":
-        raise VtbenchError(f"--option block={block} is for --option stage=vit, and {card.name} acts at {stage} here")
+    if block is not None and stage not in ("vit", "llm"):
+        raise VtbenchError(
+            f"--option block={block} is for --option stage=vit or stage=llm, and {card.name} acts at {stage} here"
+        )
     return Point(reducer, keep, stage, block)
 
 

@@ -1,23 +1,20 @@
 """What `vtbench check` asks of a reducer of tokens, through the attachment that measures it.
 
 1. All tokens kept are the unreduced model, to the bit. 2. A fresh process that gets only the rows that go on comes to
-the same. 3. Tokens that were dropped inside a tower are as good as masked. 4. What becomes of a dropped token
-afterwards changes nothing. 5. A picture's tokens do not depend on the pictures beside it. 6. Where a reducer claims not
-to look at places, other places change nothing. And what goes on is counted where the next stage takes its input.
-2 and 4 catch a method whose dropped tokens are still read.
+the same. 3. Tokens that were dropped are as good as masked from there on. 4. What becomes of a dropped token afterwards
+changes nothing. 5. A picture's tokens do not depend on the pictures beside it. 6. Where a reducer claims not to look at
+places, other places change nothing. And what goes on is counted where the next stage takes its input. 2 and 4 catch a method whose dropped tokens are still read.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from vtbench.proving.checks import Verdict
 from vtbench.proving.reducer_trial import Trial, apart, changed, outputs
-from vtbench.types.reduction import Needs, TowerView
+from vtbench.types.reduction import TowerView
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,12 +96,11 @@ def stands_alone(trial: Trial) -> Verdict:
 def counts(trial: Trial) -> Verdict:
     """Tokens by layer as the network's own modules get them, and no more than were asked for unless the answer says
     why."""
-    counted: list[int] = []
-    with _lengths(trial, counted):
+    with trial.model.lengths(trial.items[0], trial.images[0]) as counted:
         rate = trial.read([0]).rates[0]
-    keep = trial.point.keep
-    if counted and list(rate.by_layer) not in ([], counted):
-        return "failed", f"recorded are {list(rate.by_layer)} tokens by layer, the layers get {counted}"
+    keep, stated = trial.point.keep, trial.model.recorded(rate, len(counted))
+    if counted and stated not in ([], counted):
+        return "failed", f"recorded are {stated} tokens by layer, the layers get {counted}"
     for one in trial.each()[0][1]:
         rows = one.reduction.rows_of(one.before.features)
         if len(rows) != len(one.reduction):
@@ -114,45 +110,12 @@ def counts(trial: Trial) -> Verdict:
     return "passed", f"{rate.tokens} of {rate.of} tokens go on, as counted where they are read"
 
 
-@contextmanager
-def _lengths(trial: Trial, counted: list[int]) -> Iterator[None]:
-    """Puts into `counted` the patches in the input of the second half of every block, by hooks on the network's own
-    modules; nothing of what is no image tower."""
-    tower, lengths = getattr(trial.subject, "tower", None), list[int]()
-    blocks = tower.blocks.blocks if tower is not None else []
-    hooks = [b.mlp.register_forward_pre_hook(lambda _, args: lengths.append(int(args[0].shape[1]))) for b in blocks]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-        # The full model went first.
-        counted += [length - tower.prefix for length in lengths[len(blocks) :]] if tower is not None else []
-
-
 def is_as_masked(trial: Trial) -> Verdict:
-    """(3), of an image tower whose tokens are cut between its blocks and selected."""
-    import torch
-
-    tower = getattr(trial.subject, "tower", None)
-    if tower is None or trial.point.stage != "vit":
-        return "not checked", "no tokens are cut between the blocks of an image tower"
-    reading, seen = trial.each()[0]
-    if any(one.reduction.values is not None for one in seen) or trial.point.reducer.inside:
-        return "not checked", "tokens are merged, which no mask does"
-    cuts = {one.before.layer: one.reduction for one in seen}
-    with torch.inference_mode():
-        x = tower.embedded(tower.pixels(tower.pictures(trial.images[:1])))
-        left = torch.arange(x.shape[1])
-        for number in range(len(tower.blocks)):
-            if number in cuts:
-                left = torch.cat([left[: tower.prefix], left[tower.prefix :][cuts[number].kept]])
-            bias = torch.full((1, 1, 1, x.shape[1]), -math.inf)
-            bias[..., left] = 0.0
-            x, _ = tower.blocks.through(number, x, Needs(), bias.to(x))
-        features, logits = tower.head(tower.blocks.finished(x)[:, left])
-    masked = [t.float() for t in (features, logits) if t is not None]
-    far = apart(outputs(reading), masked)
+    """(3), where tokens are selected, between the blocks of a tower, from its output for a language model, or in it."""
+    masked = trial.model.masked(trial)
+    if isinstance(masked, str):
+        return "not checked", masked
+    far = apart(outputs(trial.each()[0][0]), masked)
     if far > SHARE:
         return "failed", f"the same model with the dropped tokens masked comes to something else (by {far:.1e} of it)"
     return "passed", f"the same model with the dropped tokens masked comes to the same (to {far:.0e} of it)"

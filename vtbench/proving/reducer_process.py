@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from vtbench import registry
-from vtbench.models.tower_files import model_files
-from vtbench.models.tower_reading import TowerSubject
-from vtbench.models.towers import Tower
+from vtbench.models.reduced import opened
 from vtbench.proving.checks import Verdict
 from vtbench.proving.reducer_checks import SHARE
-from vtbench.proving.reducer_trial import Trial, apart, as_sent, outputs, resumed
+from vtbench.proving.reducer_language import examined
+from vtbench.proving.reducer_trial import Trial, apart, outputs
 from vtbench.results.files import read_json
+from vtbench.types.item import Item
 from vtbench.types.reading import Point
 
 SECONDS = 900
@@ -35,10 +35,9 @@ def write_question(trial: Trial, reducer: str | None, folder: Path) -> str | Non
     why there is nothing to ask."""
     from safetensors.torch import save_file
 
-    tower = getattr(trial.subject, "tower", None)
-    sent = [as_sent(trial, number) for number in range(len(trial.images))]
-    if tower is None or any(one is None for one in sent):
-        return "no cut was seen in an image tower, whose rows could be sent"
+    sent = [trial.model.sent(trial, number) for number in range(len(trial.images))]
+    if any(one is None for one in sent):
+        return "no cut was seen whose rows could be sent"
     folder.mkdir(parents=True)
     where = []
     for number, one in enumerate(sent):
@@ -48,12 +47,13 @@ def write_question(trial: Trial, reducer: str | None, folder: Path) -> str | Non
     save_file({"images": trial.images[-1:].contiguous()}, str(folder / PIXELS))
     point = trial.point
     question = {
-        "tower": {"spec": tower.files.spec, "device": tower.device, "dtype": tower.dtype, "options": tower.options},
+        "tower": dict(trial.model.opening),
         "where": where,
         "reducer": reducer,
         "options": point.reducer.options,
         "point": {"keep": point.keep, "stage": point.stage, "block": point.block},
         "seed": trial.seeds[-1],
+        "item": {"id": trial.items[-1].id, "meta": dict(trial.items[-1].meta)},
     }
     (folder / QUESTION).write_text(json.dumps(question))
     return None
@@ -95,28 +95,29 @@ def compared(trial: Trial, folder: Path) -> Verdict:
     return "passed", f"a fresh process that got only the {rows} rows that go on comes to the same"
 
 
-def _answer(folder: Path) -> None:
+def answer(folder: Path) -> None:
+    """Writes ANSWER beside the question of a folder."""
     import torch
     from safetensors.torch import load_file, save_file
 
     question = read_json(folder / QUESTION)
-    stated = question["tower"]
-    tower = Tower(model_files(stated["spec"]), stated["device"], stated["dtype"], stated["options"])
+    model = examined(opened(**question["tower"]))
     out = {}
     for number, where in enumerate(question["where"]):
         sent = load_file(str(folder / ROWS.format(number)))
         out[f"count-{number}"] = torch.tensor(len(sent["rows"]))
-        out |= {f"rows-{number}-{k}": t.contiguous() for k, t in enumerate(resumed(tower, sent, where))}
+        out |= {f"rows-{number}-{k}": t.contiguous() for k, t in enumerate(model.resumed(sent, where))}
     if question["reducer"] is not None:
         card = registry.reducers().get(question["reducer"])
         assert card.build is not None
         point = Point(card.build(card, question["options"]), **question["point"])
-        images = load_file(str(folder / PIXELS))["images"]
-        trial = Trial(TowerSubject(tower), point, images, seeds=[question["seed"]])
+        images, asked = load_file(str(folder / PIXELS))["images"], question["item"]
+        items = [Item(asked["id"], None, meta=asked["meta"])]
+        trial = Trial(model, point, images, items, seeds=[question["seed"]])
         out |= {f"alone-{k}": t.contiguous() for k, t in enumerate(outputs(trial.read([0])))}
     save_file(out, str(folder / ANSWER))
 
 
 if __name__ == "__main__":
     for name in sys.argv[1:]:
-        _answer(Path(name))
+        answer(Path(name))

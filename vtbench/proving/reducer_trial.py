@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import copy
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from vtbench.types.errors import VtbenchError
+from vtbench.models.sequence_cuts import LayerView
 from vtbench.types.item import Item
-from vtbench.types.reading import Point, Reading, Subject
-from vtbench.types.reduction import Cut, Needs, Reducer, Reduction, TowerView
+from vtbench.types.reading import Point, Rate, Reading
+from vtbench.types.reduction import Cut, Reducer, Reduction, TowerView
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 SPOILT = 1e3
-"""What is written over a dropped token: no tower's features are so large."""
+"""What is written over a dropped token: no model's features are so large."""
+QUESTIONS = ("What is in the picture?", "Is there a cat in the picture?", "What is the colour of the picture?")
+"""Asked of language models alone. Of three lengths, so that a batch of them is padded."""
 
 
 # -- a reducer that is watched -----------------------------------------------------------------------------------------
@@ -25,21 +29,25 @@ SPOILT = 1e3
 
 @dataclass(frozen=True)
 class Seen:
-    """One answer of a reducer: the view as it was before, as it was left, the answer, and the tokens asked for."""
+    """One answer of a reducer: the view as it was before, as it was left, the answer, and the tokens asked for;
+    sequence: inside a language model, the whole sequence as it was before."""
 
     before: TowerView
     left: TowerView
     reduction: Reduction
     budget: int
+    sequence: LayerView | None = None
 
 
 class Watched(Reducer):
-    """A reducer whose answers are kept; its dropped tokens are spoilt afterwards, if wanted."""
+    """A reducer whose answers are kept; its dropped tokens are spoilt afterwards, if wanted. answers: instead of asking
+    it, one after the other."""
 
-    def __init__(self, inner: Reducer, *, spoil: bool = False) -> None:
+    def __init__(self, inner: Reducer, *, spoil: bool = False, answers: Sequence[Reduction] = ()) -> None:
         super().__init__(inner.card, inner.options)
-        self.inner, self.spoil = inner, spoil
+        self.inner, self.spoil, self.answers = inner, spoil, list(answers)
         self.needs, self.inside, self.proportional = inner.needs, inner.inside, inner.proportional
+        self.together, self.row_ends = inner.together, inner.row_ends
         self.seen: list[Seen] = []
 
     @property
@@ -52,11 +60,14 @@ class Watched(Reducer):
     def resized(self, grid: tuple[int, int], budget: int) -> tuple[int, int]:
         return self.inner.resized(grid, budget)
 
+    def shares(self, views: Sequence[TowerView], budget: int) -> list[int] | None:
+        return self.inner.shares(views, budget)
+
     def watch(self, view: TowerView, budget: int, ask: Callable[[], Reduction]) -> Reduction:
         import torch
 
         before = _copy(view)
-        reduction = ask()
+        reduction = self.answers.pop(0) if self.answers else ask()
         self.seen.append(Seen(before, _copy(view), reduction, budget))
         if self.spoil:
             gone = torch.ones(len(view), dtype=torch.bool)
@@ -106,14 +117,52 @@ def changed(before: TowerView, left: TowerView) -> str | None:
     return next((f.name for f in fields(before) if not same(getattr(before, f.name), getattr(left, f.name))), None)
 
 
-# -- one subject, one reducer, some pictures ---------------------------------------------------------------------------
+# -- one model, one reducer, some pictures -----------------------------------------------------------------------------
+
+
+class Examined(ABC):
+    """A model that reads pictures, looked into: what every kind of model answers its own way."""
+
+    opening: Mapping[str, Any]
+    """What another process opens it by: spec, device, dtype, options."""
+
+    @abstractmethod
+    def check(self, point: Point, items: Sequence[Item]) -> None:
+        """As `Subject.check`."""
+
+    @abstractmethod
+    def read(self, images: Tensor, point: Point, seeds: Sequence[int], items: Sequence[Item]) -> Reading:
+        """As `Subject.read`; the full model may be left out where `point` drops something."""
+
+    @abstractmethod
+    def lengths(self, item: Item, image: Tensor) -> AbstractContextManager[list[int]]:
+        """A list that holds, once the context is left, the picture's tokens in the input of every layer or block, as
+        the network's own modules got them when the reduced model read this one image."""
+
+    @abstractmethod
+    def recorded(self, rate: Rate, depth: int) -> list[int]:
+        """The same as a rate states them; empty where it states none."""
+
+    @abstractmethod
+    def masked(self, trial: Trial) -> list[Tensor] | str:
+        """What the unreduced model comes to on the first image where the dropped tokens are masked instead; or why
+        there is nothing to compare."""
+
+    @abstractmethod
+    def sent(self, trial: Trial, number: int) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """(rows that go on behind the last cut, of tokens that nobody wrote into; where that is) of one image: all that
+        a fresh process gets. None where no cut was seen."""
+
+    @abstractmethod
+    def resumed(self, sent: Mapping[str, Tensor], where: Mapping[str, Any]) -> list[Tensor]:
+        """What the model comes to from rows that go on behind a cut."""
 
 
 @dataclass
 class Trial:
-    """A reducer at one point of a subject, on images float32 (B, 3, H, W) in [0, 1], B at least 2."""
+    """A reducer at one point of a model, on images float32 (B, 3, H, W) in [0, 1], B at least 2."""
 
-    subject: Subject
+    model: Examined
     point: Point
     images: Tensor
     items: Sequence[Item] = ()
@@ -123,9 +172,10 @@ class Trial:
 
     def __post_init__(self) -> None:
         count = len(self.images)
-        self.items = self.items or [Item(f"{i}.png", None) for i in range(count)]
+        asked = [{"question": QUESTIONS[i % len(QUESTIONS)]} for i in range(count)]
+        self.items = self.items or [Item(f"{i}.png", None, meta=asked[i]) for i in range(count)]
         self.seeds = self.seeds or [1000 + i for i in range(count)]
-        self.subject.check(self.point, self.items)
+        self.model.check(self.point, self.items)
 
     @property
     def name(self) -> str:
@@ -136,13 +186,13 @@ class Trial:
         reducer = reducer or copy.deepcopy(self.point.reducer)
         point = replace(self.point, reducer=reducer, keep=self.point.keep if keep == -1 else keep)
         images, items = self.images[list(order)], [self.items[i] for i in order]
-        return self.subject.read(images, point, [self.seeds[i] for i in order], items)
+        return self.model.read(images, point, [self.seeds[i] for i in order], items)
 
-    def watched(self, *, spoil: bool = False) -> Watched:
+    def watched(self, *, spoil: bool = False, answers: Sequence[Reduction] = ()) -> Watched:
         """The reducer as it was at first: what it kept of other images must not help it."""
         reducer = copy.deepcopy(self.point.reducer)
         own = type(reducer).schedule is not Reducer.schedule
-        return (WatchedSchedule if own else Watched)(reducer, spoil=spoil)
+        return (WatchedSchedule if own else Watched)(reducer, spoil=spoil, answers=answers)
 
     def each(self) -> list[tuple[Reading, list[Seen]]]:
         if not self.alone:
@@ -150,47 +200,6 @@ class Trial:
                 reducer = self.watched()
                 self.alone.append((self.read([number], reducer), reducer.seen))
         return self.alone
-
-
-def as_sent(trial: Trial, number: int) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """(rows that go on behind the last cut, of a view that nobody wrote into; where that is) of one image: all that a
-    fresh process gets. None where no cut was seen, or the model is no image tower."""
-    import torch
-
-    tower, (_, seen) = getattr(trial.subject, "tower", None), trial.each()[number]
-    if tower is None or not seen:
-        return None
-    last, reducer = seen[-1], trial.point.reducer
-    reduction, view, lead = last.reduction, last.before, last.before.lead
-    if lead is None:
-        return None
-    sent = {"rows": torch.cat([lead, reduction.rows_of(view.features)]).contiguous()}
-    if reducer.proportional:
-        sizes, target = torch.zeros(len(reduction), dtype=torch.float64), reduction.target(len(view))
-        if target is not None:
-            own = torch.ones(len(view), dtype=torch.float64) if view.sizes is None else view.sizes
-            sent["sizes"] = sizes.index_add_(0, target[target >= 0], own[target >= 0]).clamp(min=1.0)
-    where = {"layer": view.layer, "inside": reducer.inside, "stage": trial.point.stage}
-    return sent, where
-
-
-def resumed(tower: Any, sent: Mapping[str, Tensor], where: Mapping[str, Any]) -> list[Tensor]:
-    """What the tower comes to from rows (L, C) that go on behind a cut: [features] or [features, logits]."""
-    import torch
-
-    x, needs = sent["rows"][None].to(tower.device), Needs()
-    with torch.inference_mode():
-        if where["layer"] is not None:
-            bias = None
-            if "sizes" in sent:
-                bias = torch.cat([x.new_ones(tower.prefix), sent["sizes"].to(x)]).log()[None, None, None]
-            start = where["layer"]
-            if where["inside"]:
-                x, start = tower.blocks.widened(start, x), start + 1
-            for number in range(start, len(tower.blocks)):
-                x, _ = tower.blocks.through(number, x, needs, bias)
-            x = tower.blocks.finished(x)
-        return [t.float().cpu() for t in tower.head(x) if t is not None]
 
 
 def outputs(reading: Reading) -> list[Tensor]:
@@ -207,14 +216,3 @@ def apart(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
         for a, b in zip(one, other, strict=True)
     ]
     return max(parts)
-
-
-def stage_of(reducer: Reducer, subject: Subject) -> str:
-    """Where both can act, the reducer's first such stage."""
-    stage = next((s for s in reducer.stages if s in subject.stages), None)
-    if stage is None:
-        raise VtbenchError(
-            f"{reducer.card.name} acts at {', '.join(reducer.stages)}, and {subject.name} has "
-            f"{', '.join(subject.stages)}: give another model"
-        )
-    return stage

@@ -22,7 +22,7 @@ class Point:
     """One point of a curve: a reducer, how many tokens are asked for (None: all), and where it acts.
 
     stage: where, of those that both the reducer and the subject have; block: before which block of a vision
-    transformer tokens are cut, where the reducer brings no schedule of its own.
+    transformer, or layer of a language model, tokens are cut, where the reducer brings no schedule of its own.
     """
 
     reducer: Reducer
