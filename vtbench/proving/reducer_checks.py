@@ -3,7 +3,8 @@
 1. All tokens kept are the unreduced model, to the bit. 2. A fresh process that gets only the rows that go on comes to
 the same. 3. Tokens that were dropped are as good as masked from there on. 4. What becomes of a dropped token afterwards
 changes nothing. 5. A picture's tokens do not depend on the pictures beside it. 6. Where a reducer claims not to look at
-places, other places change nothing. And what goes on is counted where the next stage takes its input. 2 and 4 catch a method whose dropped tokens are still read.
+places, other places change nothing. And what goes on is counted where the next stage takes its input.
+2 and 4 catch a method whose dropped tokens are still read.
 """
 
 from __future__ import annotations
