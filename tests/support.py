@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -140,3 +140,13 @@ def changed_fixtures(folder: Path, copies: Path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+def not_copied(fixtures: Iterable[Path], folder: Path) -> list[Path]:
+    """Those of the parity fixtures that do not lie in `folder` as well, with the same bytes in both of their files."""
+
+    def same(path: Path) -> bool:
+        other = folder / path.name
+        return other.exists() and path.read_bytes() == other.read_bytes()
+
+    return [path for path in fixtures if not (same(path) and same(path.with_suffix(".npz")))]

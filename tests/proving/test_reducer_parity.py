@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import changed_fixtures, command
+from support import changed_fixtures, command, not_copied
 
 from vtbench import registry
 from vtbench.proving.parity import check_fixture
@@ -30,7 +30,8 @@ def test_ours_equals_upstream(name: str) -> None:
 def test_all_shared_fixtures(shared: Path) -> None:
     paths = sorted((shared / "reduction" / "parity").glob("*.json"))
     assert len(paths) >= 87
-    assert [r.line() for r in map(check_fixture, paths) if not r.ok] == []
+    # Those that lie here byte for byte are checked above.
+    assert [r.line() for r in map(check_fixture, not_copied(paths, FIXTURES)) if not r.ok] == []
 
 
 def test_every_rule_has_a_fixture_here_or_is_a_table() -> None:
