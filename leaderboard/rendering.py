@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,8 +37,12 @@ class Tab:
     current: bool
 
 
+@functools.cache
 def environment() -> jinja2.Environment:
-    """Everything is escaped but our own Markup; an unknown name is an error, never an empty string."""
+    """Everything is escaped but our own Markup; an unknown name is an error, never an empty string.
+
+    One a process, which compiles each template once for all the sites that it builds.
+    """
     env = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE / "templates"),
         autoescape=True,

@@ -336,6 +336,8 @@ def test_objects_and_generators_are_not_for_workers(images: Path, tmp_path: Path
 
 @pytest.fixture
 def local(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The workers' process is this one, whose end would be waited for in vain.
+    monkeypatch.setattr(clusters, "END", 0.1)
     monkeypatch.setattr(clusters, "library", lambda: Ray(Worker, {"CPU": 2.0}))
 
 

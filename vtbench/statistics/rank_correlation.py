@@ -7,6 +7,7 @@ interval draws whole families anew (cluster bootstrap: Field and Welsh 2007, Jou
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -64,13 +65,21 @@ def rank_correlation(
     """Spearman's rho and Kendall's tau-b of x and y, finite, one pair a system, with percentile intervals.
 
     families[i]: the family of system i. Both coefficients take ties by their mean rank, as scipy.stats.spearmanr and
-    kendalltau do.
+    kendalltau do. Asked again for the same, which every page of a site does of the printed numbers, it remembers.
     """
-    a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    a, b = (tuple(np.asarray(v, dtype=np.float64).tolist()) for v in (x, y))
     if not len(a) == len(b) == len(families):
         raise VtbenchError(f"a correlation got {len(a)} and {len(b)} scores of {len(families)} systems")
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise VtbenchError("a correlation got a score that is not finite: leave that system out")
+    return _rank_correlation(a, b, tuple(families), seed, resamples, level)
+
+
+@functools.lru_cache(maxsize=256)
+def _rank_correlation(
+    x: tuple[float, ...], y: tuple[float, ...], families: tuple[str, ...], seed: int, resamples: int, level: float
+) -> RankCorrelation:
+    a, b = np.array(x), np.array(y)
     names = list(dict.fromkeys(families))
     n = len(a)
     if n < FEWEST_SYSTEMS:
@@ -79,9 +88,10 @@ def rank_correlation(
     if len(np.unique(a)) == 1 or len(np.unique(b)) == 1:
         return RankCorrelation(n, len(names), why="all systems are equal in one of the two scores")
     members = [np.flatnonzero([f == name for f in families]) for name in names]
-    rho, tau = spearman(a, b), kendall(a, b)
+    both = _Both(a, b)
+    rho, tau = both.coefficients(np.arange(n))
     left = [np.concatenate([m for m in members if m is not one]) for one in members] if len(members) > 1 else []
-    others = [c for index in left if (c := spearman(a[index], b[index])) is not None]
+    others = [c for index in left if (c := both.coefficients(index)[0]) is not None]
     without = (min(others), max(others)) if others else None
     assert rho is not None
     assert tau is not None
@@ -94,7 +104,7 @@ def rank_correlation(
     dice = np.random.Generator(np.random.PCG64(seed))
     for _ in range(resamples):
         index = np.concatenate([members[k] for k in dice.integers(len(members), size=len(members))])
-        one, two = spearman(a[index], b[index]), kendall(a[index], b[index])
+        one, two = both.coefficients(index)
         if one is not None and two is not None:
             drawn.append((one, two))
     ends = np.quantile(np.array(drawn), [(1 - level) / 2, (1 + level) / 2], axis=0)
@@ -108,24 +118,30 @@ def rank_correlation(
     )
 
 
-def mean_ranks(values: Floats) -> Floats:
-    """Ranks from 1, equals by the mean of theirs: (n,) float64."""
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(count)
-    ranks: Floats = (last - (count - 1) / 2)[place]
+class _Both:
+    """The coefficients of any resample of two scores, whose values are put in order once for all resamples."""
+
+    def __init__(self, a: Floats, b: Floats) -> None:
+        self.places = [np.unique(v, return_inverse=True)[1] for v in (a, b)]
+        one, two = (np.sign(v[:, None] - v[None, :]) for v in (a, b))
+        self.agreements = one * two, one * one, two * two
+
+    def coefficients(self, index: npt.NDArray[np.intp]) -> tuple[float | None, float | None]:
+        """Spearman's and Kendall's of the systems `index`, each as often as it stands there; None where all are equal
+        in one of the two."""
+        one, two = (mean_ranks(place[index]) for place in self.places)
+        one, two = one - one.mean(), two - two.mean()
+        spread = float(np.sqrt((one @ one) * (two @ two)))
+        rho = float(one @ two) / spread if spread else None
+        # tau-b: pairs in the same order less pairs in the other, over the root of the pairs that each tells apart.
+        times = np.bincount(index, minlength=len(self.places[0])).astype(np.float64)
+        same, apart, also = (float(times @ pairs @ times) for pairs in self.agreements)
+        spread = float(np.sqrt(apart * also))
+        return rho, same / spread if spread else None
+
+
+def mean_ranks(places: npt.NDArray[np.intp]) -> Floats:
+    """Ranks from 1 of values known by their places in order, equals by the mean of theirs: (n,) float64."""
+    count = np.bincount(places)
+    ranks: Floats = (np.cumsum(count) - (count - 1) / 2)[places]
     return ranks
-
-
-def spearman(a: Floats, b: Floats) -> float | None:
-    """Pearson's correlation of the ranks; None where all are equal in one of the two."""
-    one, two = mean_ranks(a), mean_ranks(b)
-    one, two = one - one.mean(), two - two.mean()
-    spread = float(np.sqrt((one @ one) * (two @ two)))
-    return float(one @ two) / spread if spread else None
-
-
-def kendall(a: Floats, b: Floats) -> float | None:
-    """tau-b: pairs in the same order less pairs in the other, over the root of the pairs that each tells apart."""
-    one, two = (np.sign(v[:, None] - v[None, :]) for v in (a, b))
-    spread = float(np.sqrt((one * one).sum() * (two * two).sum()))
-    return float((one * two).sum()) / spread if spread else None
