@@ -160,14 +160,17 @@ def _group(contexts: Any, tokens: Any, temperature: float) -> dict[int, tuple[An
     """{context: (distinct successors, cumulative probabilities of counts ** (1 / temperature))}."""
     import numpy as np
 
-    pairs, counts = np.unique(np.stack([contexts, tokens]), axis=1, return_counts=True)
-    starts = np.flatnonzero(np.r_[True, pairs[0, 1:] != pairs[0, :-1]])
-    ends = np.r_[starts[1:], pairs.shape[1]]
+    # A pair as one number, in the same order: numpy sorts numbers many times faster than columns.
+    base = int(tokens.max()) + 1
+    pairs, counts = np.unique(contexts * base + tokens, return_counts=True)
+    before, after = np.divmod(pairs, base)
+    starts = np.flatnonzero(np.r_[True, before[1:] != before[:-1]])
+    ends = np.r_[starts[1:], len(pairs)]
     weight = counts.astype(np.float64) ** (1 / temperature)
     out = {}
     for start, end in zip(starts, ends, strict=True):
         cumulative = np.cumsum(weight[start:end])
-        out[int(pairs[0, start])] = (pairs[1, start:end], cumulative / cumulative[-1])
+        out[int(before[start])] = (after[start:end], cumulative / cumulative[-1])
     return out
 
 

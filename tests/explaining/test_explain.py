@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from skimage.data import coffee, rocket
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
@@ -123,14 +122,12 @@ def test_wrong_questions_are_refused(pair: tuple[Path, Path], claims: dict, more
 
 
 def test_rfid_is_measured_where_there_are_images_enough(
-    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pair: tuple[Path, Path], seeded_inception: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The bar is lowered to the four images here; each resize is then the number that `score` gives."""
-    from vtbench.metrics import inception
     from vtbench.running import folders
 
-    torch.save(inception.random_state(0), tmp_path / "inception.pth")
-    monkeypatch.setenv("VTBENCH_METRIC_WEIGHTS", f"inception-2015-12-05={tmp_path / 'inception.pth'}")
+    monkeypatch.setenv("VTBENCH_METRIC_WEIGHTS", f"inception-2015-12-05={seeded_inception}")
     monkeypatch.setattr(measure, "FID_IMAGES", 4)
     (claim,) = explain(f"folder:{pair[1]}", {"rfid": "2.19"}, images=str(pair[0])).claims
     wanted = folders.score(pair[0], [pair[1]], ["rfid", "rfid-clean", "rfid-bilinear"]).candidates[0].scores

@@ -10,12 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from backbones import random_backbone
 from every_host import EveryHost
 from support import command, noise
 
-from vtbench.metrics import inception, weights
+from vtbench.metrics import weights
 
 NETWORKS = ("inception-2015-12-05", "alexnet")
 METRICS = ("psnr", "lpips-alex", "rfid")
@@ -27,7 +26,7 @@ TASK = Task("three", "Three", 1, (), "native", {METRICS})
 
 
 @pytest.fixture
-def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EveryHost]:
+def web(tmp_path: Path, seeded_inception: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EveryHost]:
     """Every host of the table, at its own addresses, with seeded networks in place of the released ones."""
     for variable, folder in (("VTBENCH_CACHE", "cache"), ("TORCH_HOME", "torch"), ("HOME", "home")):
         monkeypatch.setenv(variable, str(tmp_path / folder))
@@ -35,8 +34,7 @@ def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EveryHost]:
     monkeypatch.delenv(weights.VARIABLE, raising=False)
     monkeypatch.setattr(weights, "_failed", {})
     monkeypatch.chdir(tmp_path)
-    torch.save(inception.random_state(), tmp_path / "inception.pth")
-    served = {NETWORKS[0]: tmp_path / "inception.pth", NETWORKS[1]: random_backbone("alex", tmp_path)}
+    served = {NETWORKS[0]: seeded_inception, NETWORKS[1]: random_backbone("alex", tmp_path)}
     files = {}
     for name, path in served.items():
         one, content = weights.TABLE[name], path.read_bytes()

@@ -229,10 +229,8 @@ def test_kid_by_subsets_equals_torch_fidelity() -> None:
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("inception") / "random.pth"
-    torch.save(inception.random_state(0), path)
-    return path
+def weights(seeded_inception: Path) -> Path:
+    return seeded_inception
 
 
 def pictures(n: int, size: int, seed: int) -> torch.Tensor:

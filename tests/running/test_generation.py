@@ -13,7 +13,6 @@ from PIL import Image
 from vtbench import api
 from vtbench.images.prompts import PromptSuite, open_prompts
 from vtbench.images.seeds import sample_seed
-from vtbench.metrics import inception
 from vtbench.models.load import Loaded, load
 from vtbench.running.draw import Drawing, Order, draw, read_drawing
 from vtbench.types.adapter import Prompt
@@ -108,10 +107,10 @@ def test_nan_is_refused_and_what_was_made_stays(
     assert list(contents(tmp_path)) == ["images/class-0000/00000.png"]
 
 
-def test_a_run_with_the_tokenizers_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    weights = tmp_path / "random.pth"
-    torch.save(inception.random_state(0), weights)
-    monkeypatch.setenv("VTBENCH_METRIC_WEIGHTS", f"inception-2015-12-05={weights}")
+def test_a_run_with_the_tokenizers_share(
+    tmp_path: Path, seeded_inception: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VTBENCH_METRIC_WEIGHTS", f"inception-2015-12-05={seeded_inception}")
     found = api.evaluate("ngram-kmeans", options={"size": "64"}, per_prompt=2, view="64", out=tmp_path / "out")
     run = found.runs[0]
     assert run.info["model"]["kind"] == "generator"

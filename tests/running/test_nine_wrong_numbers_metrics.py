@@ -201,10 +201,8 @@ def test_every_score_says_its_protocol_and_fingerprint_on_every_path(place: Path
 
 
 @pytest.fixture
-def random_inception(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    weights = tmp_path_factory.mktemp("weights") / "random.pth"
-    torch.save(inception.random_state(0), weights)
-    monkeypatch.setenv("VTBENCH_METRIC_WEIGHTS", f"inception-2015-12-05={weights}")
+def random_inception(seeded_inception: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VTBENCH_METRIC_WEIGHTS", f"inception-2015-12-05={seeded_inception}")
 
 
 @pytest.mark.usefixtures("random_inception")
@@ -221,13 +219,13 @@ def test_another_reference_is_another_fingerprint(place: Path, tmp_path: Path) -
 
 
 def test_another_file_of_metric_weights_is_another_question(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Path, tmp_path: Path, seeded_inception: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A number made with weights of a user's own must not come back when they are no longer given."""
     folders = []
-    for seed in (0, 1):
-        torch.save(inception.random_state(seed), tmp_path / f"{seed}.pth")
-        monkeypatch.setenv("VTBENCH_METRIC_WEIGHTS", f"inception-2015-12-05={tmp_path / f'{seed}.pth'}")
+    torch.save(inception.random_state(1), tmp_path / "other.pth")
+    for weights in (seeded_inception, tmp_path / "other.pth"):
+        monkeypatch.setenv("VTBENCH_METRIC_WEIGHTS", f"inception-2015-12-05={weights}")
         folders.append(generation(place, tmp_path / "out", "kid"))
     assert folders[0].path != folders[1].path
     assert folders[0].score("kid") != folders[1].score("kid")

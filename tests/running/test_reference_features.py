@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_features
-import torch
 from PIL import Image
 from support import command, cuts
 from tiny_features import NAMES
 
 import vtbench
-from vtbench.metrics import inception, moments
+from vtbench.metrics import moments
 from vtbench.metrics.frechet import distance
 from vtbench.results.record import Run, read_run
 from vtbench.running import sets
@@ -460,9 +459,10 @@ def test_a_generators_reference_is_never_of_another_run(place: Place, tasks: dic
 # -- with the network of rFID ------------------------------------------------------------------------------------------
 
 
-def test_three_commands_with_a_seeded_inception(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.save(inception.random_state(0), tmp_path / "inception.pth")
-    monkeypatch.setenv("VTBENCH_METRIC_WEIGHTS", f"inception-2015-12-05={tmp_path / 'inception.pth'}")
+def test_three_commands_with_a_seeded_inception(
+    tmp_path: Path, seeded_inception: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VTBENCH_METRIC_WEIGHTS", f"inception-2015-12-05={seeded_inception}")
     file = tmp_path / "only_rfid.py"
     file.write_text(
         "from vtbench import Task\n"

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from vtbench import registry
-from vtbench.metrics import frechet, inception, moments
+from vtbench.metrics import frechet, moments
 from vtbench.metrics.inception import InceptionFeatures
 from vtbench.running import sets
 from vtbench.types.errors import VtbenchError
@@ -26,11 +26,9 @@ from vtbench.types.metric import Batch, ImageMetric, MetricCard, Value
 
 
 @pytest.fixture(scope="module", autouse=True)
-def random_inception(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    path = tmp_path_factory.mktemp("weights") / "random.pth"
-    torch.save(inception.random_state(0), path)
+def random_inception(seeded_inception: Path) -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VTBENCH_METRIC_WEIGHTS", f"inception-2015-12-05={path}")
+        patch.setenv("VTBENCH_METRIC_WEIGHTS", f"inception-2015-12-05={seeded_inception}")
         yield
 
 

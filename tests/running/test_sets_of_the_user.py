@@ -14,13 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from support import command
 
 from vtbench import registry
 from vtbench.metrics import frechet
-from vtbench.metrics.inception import random_state
 from vtbench.running import sets
 from vtbench.types.errors import VtbenchError
 
@@ -30,11 +28,9 @@ OF_SETS = ("fid", "sfid", "kid", "precision", "recall", "density", "coverage")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def inception(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    path = tmp_path_factory.mktemp("weights") / "random.pth"
-    torch.save(random_state(0), path)
+def inception(seeded_inception: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VTBENCH_METRIC_WEIGHTS", f"inception-2015-12-05={path}")
+        patch.setenv("VTBENCH_METRIC_WEIGHTS", f"inception-2015-12-05={seeded_inception}")
         yield
 
 

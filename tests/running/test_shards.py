@@ -72,17 +72,13 @@ def test_an_empty_shard_is_a_shard(images: Path, tmp_path: Path) -> None:
     assert (merged / "samples" / "samples.json").read_text() == (whole.path / "samples" / "samples.json").read_text()
 
 
-def test_empty_shards_with_features_tokens_and_a_limit(images: Path, tmp_path: Path) -> None:
+def test_empty_shards_with_features_tokens_and_a_limit(images: Path, tmp_path: Path, seeded_inception: Path) -> None:
     """Sets' features and tokens are joined where some shards have none; metrics of rows are null with a reason."""
-    import torch
-
     import vtbench
-    from vtbench.metrics.inception import random_state
 
-    torch.save(random_state(0), tmp_path / "inception.pth")
     options = {"images": images, "view": "native", "tasks": ["reconstruction"], "limit": 9, "save": ["tokens"]}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VTBENCH_METRIC_WEIGHTS", f"inception-2015-12-05={tmp_path / 'inception.pth'}")
+        patch.setenv("VTBENCH_METRIC_WEIGHTS", f"inception-2015-12-05={seeded_inception}")
         whole = vtbench.evaluate("kmeans-vq", out=tmp_path / "whole", **options).runs[0]
         for part in range(1, 6):
             vtbench.evaluate("kmeans-vq", out=tmp_path / "shards", shard=(part, 5), **options)
