@@ -205,3 +205,15 @@ def test_a_number_of_readers_that_means_nothing_is_refused(text: str, monkeypatc
     monkeypatch.setenv(ahead.VARIABLE, text)
     with pytest.raises(VtbenchError, match=r"give the number of images that are read at a time, 1 to 1024"):
         ahead.readers()
+
+
+@pytest.mark.parametrize(("images", "children"), [(1000, 0), (2000, 1), (5000, 2)])
+def test_a_thousand_small_images_are_read_by_threads(
+    images: int, children: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At 3 ms an image, as PNG files of 256 px take: children began to pay at some two thousand."""
+    monkeypatch.setattr(ahead, "cores", lambda: 2)
+    reading: processes.Processes[int, int] = processes.Processes(abs, max, images, 2)
+    reading._seconds, reading._seen = 0.036, 12
+    reading._decide()
+    assert reading._most == children

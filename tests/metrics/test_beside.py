@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,10 @@ from pair_functions import MARKS, hangs, kills, kills_once, raises, whose
 
 from vtbench import registry
 from vtbench.images import ahead, processes
-from vtbench.metrics._beside import Beside, Unmeasured
+from vtbench.metrics import _beside
+from vtbench.metrics._beside import ARRAYS, SIGNAL, TORCH, Beside, Needs, Unmeasured, processes_for
 from vtbench.metrics._pixels import OfPair
+from vtbench.metrics._readings import READER
 from vtbench.scoring import measure
 from vtbench.types.errors import VtbenchError
 from vtbench.types.item import Item
@@ -32,7 +35,7 @@ SHAPES = ((181, 190), (70, 65), (16, 40))
 def beside(monkeypatch: pytest.MonkeyPatch) -> Iterator[Beside]:
     """Two processes, from the second question on."""
     monkeypatch.setattr(processes, "LOOKED_AT", 1e-9)
-    monkeypatch.setattr(processes, "PAYS", 1e-12)
+    monkeypatch.setattr(_beside, "PAYS", 1e-12)
     monkeypatch.setattr(processes.Child, "begin", processes.Child._start)
     monkeypatch.setattr(ahead, "cores", lambda: 3)
     monkeypatch.setenv(ahead.VARIABLE, "2")
@@ -55,7 +58,8 @@ def batch_of(shape: tuple[int, int], seed: int, beside: Beside | None, images: i
     y = np.clip(x.astype(np.int64) + rng.integers(-20, 21, x.shape), 0, 255).astype(np.uint8)
     y[0] = x[0]
     items = [Item(f"{k}.png", k) for k in range(images)]
-    return Batch(Reference(torch.from_numpy(x), items, [""] * images), torch.from_numpy(y), beside=beside)
+    bits = np.full(images, 1000.0)
+    return Batch(Reference(torch.from_numpy(x), items, [""] * images), torch.from_numpy(y), bits=bits, beside=beside)
 
 
 def sides(images: int) -> list[tuple[Any, Any]]:
@@ -63,11 +67,14 @@ def sides(images: int) -> list[tuple[Any, Any]]:
 
 
 def test_every_metric_has_the_same_bits(beside: Beside) -> None:
-    """All metrics that declare what they read of pairs; the truth is this process, which is asked without any other."""
+    """All metrics that declare what they read of pairs, but those that load torch; the truth is this process, which is
+    asked without any other."""
     every = {name: factory() for name, factory in registry.metrics().items()}
     metrics = {n: m for n, m in every.items() if isinstance(m, ImageMetric) and m.of_pairs}
     assert {"ssim", "ms-ssim", "ssim-y", "ssim-range2", "delta-e", "edge-f1", "mtf50", "worst-tile-psnr"} <= {*metrics}
+    assert {"bias-r", "ratio-png", "gmsd", "haarpsi"} <= {*metrics}
     assert not {"psnr", "bits"} & {*metrics}
+    metrics = {n: m for n, m in metrics.items() if all(part.needs.seconds < TORCH.seconds for part in m.of_pairs)}
     for seed, shape in enumerate(SHAPES):
         batch = batch_of(shape, seed, beside)
         measure.begin(metrics, batch)
@@ -75,6 +82,94 @@ def test_every_metric_has_the_same_bits(beside: Beside) -> None:
         there = measure.measure_all(metrics, batch)
         assert there == measure.measure_all(metrics, batch_of(shape, seed, None))
     assert "needs images of at least" in str(there["ms-ssim"][0].why)
+
+
+@pytest.fixture
+def page() -> Item:
+    """What a picture of noise, (181, 190), is said to hold."""
+    lines = [{"text": "so it is", "box": [5, 5, 180, 45]}, {"text": "or not", "box": [5, 100, 90, 130]}]
+    return Item("page.png", 0, meta={"lines": lines})
+
+
+def test_torch_and_text_have_the_same_bits_in_one_process(
+    page: Item, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What loads a library or a network: GMSD and HaarPSI at an odd size, and readings, each side with a cache of its
+    own; the truth is this process, of each image alone."""
+    names = ("gmsd", "haarpsi", "cer", "cer-ceiling", "cer-self")
+    metrics = {name: registry.metric(name) for name in names}
+    for metric in metrics.values():
+        metric.load("cpu")
+    needs = measure.needs(metrics.values(), "cpu")
+    assert needs == READER
+
+    def batch(beside: Beside | None) -> Batch:
+        batch = batch_of((181, 190), 0, beside, 2)
+        batch.reference.items = [Item("plain.png", 1), page]
+        return batch
+
+    monkeypatch.setenv("VTBENCH_CACHE", str(tmp_path / "here"))
+    alone = [measure.measure_all(metrics, measure.one_of(batch(None), k)) for k in range(2)]
+    monkeypatch.setenv("VTBENCH_CACHE", str(tmp_path / "there"))
+    monkeypatch.setattr(processes, "LOOKED_AT", 1e-9)
+    monkeypatch.setattr(_beside, "PAYS", 1e-12)
+    monkeypatch.setattr(processes.Child, "begin", processes.Child._start)
+    monkeypatch.setattr(ahead, "cores", lambda: 2)
+    one = Beside(10_000, needs)
+    assert one.processes == 1
+    one.begin(whose, sides(1), ["first"], 1.0).results()
+    monkeypatch.setattr("vtbench.metrics.ocr.read_lines", lambda *_: pytest.fail("read in this process"))
+    together = batch(one)
+    measure.begin(metrics, together)
+    there = measure.measure_all(metrics, together)
+    one.close()
+    assert {name: [values[name][0] for values in alone] for name in names} == there
+    assert there["cer"][1].value
+    assert there["cer"][0].why == there["cer-self"][0].why == "no true text is known for this image"
+    assert len(list((tmp_path / "there").rglob("*.json"))) == 2
+
+
+def test_what_another_device_does_stays_there(page: Item) -> None:
+    """Of a run on a GPU only what its processor does anyway is asked of processes: no network moves."""
+    gmsd, mtf50, png, cer = (registry.metric(name) for name in ("gmsd", "mtf50", "ratio-png", "cer"))
+    reader = SimpleNamespace(id="x", device="cuda:0")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vtbench.metrics.ocr.engine", lambda name, device: reader)
+        cer.load("cuda:0")
+    assert measure.needs([gmsd, cer], "cuda:0") is None
+    assert measure.needs([gmsd, mtf50, png, cer], "cuda:0") == SIGNAL
+    assert measure.needs([gmsd, png, cer], "cpu") == TORCH
+
+
+def test_a_lost_reading_is_no_reading(page: Item) -> None:
+    metric = registry.metric("cer-self")
+    metric.load("cpu")
+    batch = batch_of((181, 190), 0, None, 2)
+    batch.reference.items = [page, page]
+    for part in metric.of_pairs:
+        side = batch.reference if part.of_reference else batch
+        side.kept[part.key] = [[Unmeasured("lost"), ["a", "b"]], [["a", "b"], Unmeasured("gone")]][part.of_reference]
+    assert [v.why for v in metric.measure(batch)] == ["lost", "gone"]
+
+
+@pytest.mark.parametrize(
+    ("free", "needs", "wanted"),
+    [(None, READER, 7), (1 << 40, READER, 7), (5 << 30, READER, 2), (5 << 30, ARRAYS, 7), (1 << 20, READER, 1)],
+)
+def test_as_many_processes_as_memory_allows(
+    free: int | None, needs: Needs, wanted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of what is free, in whole processes: 2.5 GiB hold two of one."""
+    monkeypatch.setattr(ahead, "cores", lambda: 8)
+    monkeypatch.delenv(ahead.VARIABLE, raising=False)
+    monkeypatch.setattr(_beside, "free_memory", lambda: free)
+    assert processes_for(needs) == wanted
+
+
+def test_free_memory_is_less_than_all_memory() -> None:
+    free = _beside.free_memory()
+    assert free is not None
+    assert 0 < free <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def test_results_are_in_order_and_from_two_processes(beside: Beside) -> None:

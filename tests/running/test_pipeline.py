@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 
 from vtbench.images.seeds import image_seed
 from vtbench.images.stream import Original
+from vtbench.metrics._beside import ARRAYS, Needs
 from vtbench.models.outputs import Output
 from vtbench.models.system import System
 from vtbench.running.pipeline import Batch, Lane, Pace, Work, run
@@ -98,6 +99,45 @@ def test_batches_arrive_whole_and_in_order(overlap: bool) -> None:
     assert first.seeds == [image_seed(5, "sha-0"), image_seed(5, "sha-2")]
     assert torch.allclose(first.output.images * 255, first.reference.images.float() + 1)
     assert sink.threads == ({"metrics"} if overlap else {threading.current_thread().name})
+
+
+class Begins(Sink):
+    """Has its batches on their way beside one another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[str] = []
+
+    def needs(self) -> Needs:
+        return ARRAYS
+
+    def begin(self, work: Work) -> Callable[[], None]:
+        first = work.originals[0].item.id
+        self.steps.append(f"begin {first}")
+
+        def end() -> None:
+            self.steps.append(f"end {first}")
+            self.write(work)
+
+        return end
+
+
+@BOTH
+def test_what_was_begun_is_finished_where_the_system_fails(overlap: bool) -> None:
+    sink, ticks = Begins(), []
+    lane = Lane("adds", Adds(fails_at=5), sink)
+    with pytest.raises(VtbenchError, match=r"adds raised RuntimeError on 05\.png: no more"):
+        run([lane], batches([original(k) for k in range(7)], 2), Pace(2, 7), overlap=overlap, tick=ticks.append)
+    assert sink.steps == ["begin 00.png", "begin 02.png", "end 00.png", "end 02.png"]
+    assert ticks == [2, 2]
+
+
+def test_ctrl_c_waits_for_nothing_that_was_begun() -> None:
+    sink = Begins()
+    lane = Lane("adds", Adds(fails_at=5, error=KeyboardInterrupt()), sink)  # type: ignore[arg-type]
+    with pytest.raises(KeyboardInterrupt):
+        run([lane], batches([original(k) for k in range(7)], 2), Pace(2, 7))
+    assert sink.steps == ["begin 00.png", "begin 02.png"]
 
 
 def test_what_cannot_be_read_reaches_the_sink_and_no_system() -> None:

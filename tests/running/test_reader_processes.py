@@ -17,12 +17,15 @@ from PIL import Image
 
 import vtbench
 from vtbench.images import ahead, processes
+from vtbench.metrics import _beside
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="children are looked for in /proc")
 PROGRAM = """
 import sys
 from vtbench.images import ahead, processes
-processes.LOOKED_AT, processes.PAYS = 1, 1e-12
+from vtbench.metrics import _beside
+processes.LOOKED_AT = 1
+processes.PAYS = _beside.PAYS = 1e-12
 ahead.cores = lambda: 4
 from vtbench.cli.main import main
 main()
@@ -69,6 +72,7 @@ def test_rows_are_the_same_whoever_reads_and_whoever_dies(
     assert "no image" in wanted[20]["why"]["*"]
     monkeypatch.setattr(processes, "LOOKED_AT", 1)
     monkeypatch.setattr(processes, "PAYS", 1e-12)
+    monkeypatch.setattr(_beside, "PAYS", 1e-12)
     monkeypatch.setattr(processes.Child, "begin", processes.Child._start)
     monkeypatch.setattr(ahead, "cores", lambda: 4)
     monkeypatch.setenv(ahead.VARIABLE, "2")

@@ -7,8 +7,10 @@ that takes too long, has no value and says why.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from vtbench.images import ahead
@@ -19,12 +21,58 @@ AT_ONCE = 4
 """Pairs that a process is sent at a time, at most."""
 MOST = 8
 """Images that are measured at a time at most: beyond, arrays in the cache push each other out."""
+PAYS = 3.0
+"""A process must have so many times what its start costs to do: what it computes, nothing else of the run waits for."""
 MEASURING = Words("metrics process", "measured", "is the machine asleep, or out of memory?")
 
 
 def at_a_time() -> int:
     """How many images are measured at a time: one core is the model's."""
     return max(1, min(ahead.readers(), ahead.cores() - 1, MOST))
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a function takes of the process that computes it: CPU seconds until its first result, and the bytes of
+    memory that stay in use, libraries included."""
+
+    seconds: float
+    memory: int
+
+    @staticmethod
+    def of_all(needs: Iterable[Needs]) -> Needs | None:
+        """What a process takes that computes them all: nearly what the dearest of them does, as they share libraries.
+        None of none."""
+        every = list(needs)
+        return Needs(max(n.seconds for n in every), max(n.memory for n in every)) if every else None
+
+
+# Measured (2 cores, other work beside): CPU seconds of a child at its first result, and the peak of its memory.
+ARRAYS = Needs(0.45, 64 << 20)
+"""numpy, OpenCV, scikit-image, scipy.ndimage: 0.17 to 0.43 s, 61 MiB."""
+SIGNAL = Needs(1.2, 128 << 20)
+"""scipy.signal: 1.16 s, 107 MiB."""
+TORCH = Needs(3.6, 768 << 20)
+"""torch and piq: 3.62 s, 694 MiB."""
+
+
+def processes_for(needs: Needs) -> int:
+    """How many processes of such needs there may be: together they take half of the memory that is free, at least one
+    there is."""
+    free = free_memory()
+    return at_a_time() if free is None else max(1, min(at_a_time(), free // 2 // needs.memory))
+
+
+def free_memory() -> int | None:
+    """Bytes of memory that this machine, or the container, can still give; None where the system does not say."""
+    known = []
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        text = Path("/proc/meminfo").read_text()
+        known.append(1024 * int(text.partition("MemAvailable:")[2].split()[0]))
+    with contextlib.suppress(OSError, ValueError):
+        # "max" is no number: there is no limit then.
+        known.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return min(known, default=None)
 
 
 @dataclass(frozen=True)
@@ -88,10 +136,11 @@ class Begun:
 
 
 class Beside:
-    """The processes of one run; closed at its end. images: how many the run still measures."""
+    """The processes of one run; closed at its end. images: how many the run still measures; needs: of what they will
+    be asked."""
 
-    def __init__(self, images: int) -> None:
-        self.processes = at_a_time()
+    def __init__(self, images: int, needs: Needs = ARRAYS) -> None:
+        self.processes = processes_for(needs)
         self._children = Processes(
             _measured,
             _failed,
@@ -100,6 +149,7 @@ class Beside:
             words=MEASURING,
             share=lambda pairs: pairs.share,
             doubted=lambda pairs: pairs.doubted,
+            least=lambda: PAYS * needs.seconds,
         )
         self._pool: Pool[Pairs, list[Any]] = Pool(self._children, self.processes, "beside")
 

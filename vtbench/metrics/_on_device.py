@@ -22,7 +22,12 @@ SAMPLES = 1 << 23
 
 def on_device(batch: Batch) -> bool:
     """Whether the pixels of a batch are measured by this file."""
-    return batch.candidate.device.type in DEVICES
+    return measured_on(batch.candidate.device.type)
+
+
+def measured_on(device: str) -> bool:
+    """Whether pixels that lie on a device are."""
+    return device.partition(":")[0] in DEVICES
 
 
 def luma(images: torch.Tensor) -> torch.Tensor:

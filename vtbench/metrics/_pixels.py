@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from vtbench.metrics._beside import Begun, Unmeasured, at_a_time
-from vtbench.types.metric import Batch, Value
+from vtbench.metrics._beside import ARRAYS, Begun, Needs, Unmeasured, at_a_time
+from vtbench.types.metric import Batch, Reference, Value
 
 
 def bytes_of(images: Any) -> list[Any]:
@@ -22,9 +22,14 @@ def bytes_of(images: Any) -> list[Any]:
 
 def pairs(batch: Batch) -> list[tuple[Any, Any]]:
     """(reference, candidate) as uint8 (H, W, 3), one pair an image."""
-    left = batch.reference.once("bytes", lambda: bytes_of(batch.reference.images))
     right = batch.once("bytes", lambda: bytes_of(batch.candidate))
-    return list(zip(left, right, strict=True))
+    return list(zip(originals(batch), right, strict=True))
+
+
+def originals(batch: Batch) -> list[Any]:
+    """The originals as uint8 (H, W, 3)."""
+    left: list[Any] = batch.reference.once("bytes", lambda: bytes_of(batch.reference.images))
+    return left
 
 
 def planes(batch: Batch) -> list[tuple[Any, Any]]:
@@ -55,33 +60,43 @@ def lumas(batch: Batch) -> list[tuple[Any, Any]]:
 
 @dataclass(frozen=True)
 class OfPair:
-    """What is computed of each pair of pictures, once for all metrics that read it.
+    """What is computed of each pair of pictures, once for all metrics that read it; or of the original alone, once for
+    all candidates (`of_reference`).
 
     function: module-level, of (reference, candidate) as `sides` gives them, so that another process can be asked.
     here: the same in this process, given a batch and the number of an image, where candidates share something of their
-    reference.
+    reference. needs: what a process takes for it. asked: whether a batch's metrics will read it. threads: whether this
+    process computes it of several images at a time.
     """
 
     key: Any
     function: Callable[[Any, Any], Any]
     sides: Callable[[Batch], Sequence[tuple[Any, Any]]] = pairs
     here: Callable[[Batch], Callable[[int], Any]] | None = None
+    needs: Needs = ARRAYS
+    asked: Callable[[Batch], bool] = lambda batch: True
+    of_reference: bool = False
+    threads: bool = True
 
     def begin(self, batch: Batch, share: float) -> None:
-        """Has the processes beside this one compute it meanwhile, where there are any. share: of all that they compute
-        of a batch."""
-        if batch.beside is not None and self.key not in batch.kept:
+        """Has the processes beside this one compute it meanwhile. share: of all that they compute of a batch."""
+        side = self._side(batch)
+        if self.key not in side.kept:
             names = [item.id for item in batch.reference.items]
-            batch.kept[self.key] = batch.beside.begin(self.function, self.sides(batch), names, share)
+            side.kept[self.key] = batch.beside.begin(self.function, self.sides(batch), names, share)
 
     def of(self, batch: Batch) -> list[Any]:
         """One result an image, by this processor: what `begin` began, or computed now. Unmeasured where a process was
         lost with it."""
-        kept = batch.kept.get(self.key)
+        side = self._side(batch)
+        kept = side.kept.get(self.key)
         if isinstance(kept, Begun):
-            batch.kept[self.key] = kept.results()
-            return self.of(batch)
-        return each(batch, self.key, self._here(batch))
+            side.kept[self.key] = kept.results()
+        results: list[Any] = side.once(self.key, lambda: _each(len(batch), self._here(batch), self.threads))
+        return results
+
+    def _side(self, batch: Batch) -> Batch | Reference:
+        return batch.reference if self.of_reference else batch
 
     def _here(self, batch: Batch) -> Callable[[int], Any]:
         if self.here is not None:
@@ -104,13 +119,14 @@ def each(batch: Batch, key: Any, measure: Callable[[int], Any]) -> list[Any]:
     at a time where there are cores for it: OpenCV and numpy leave Python's lock while they count. On two cores, two
     threads took more of the processor for the same images than one."""
 
-    def of_all() -> list[Any]:
-        if min(at_a_time(), len(batch)) < 2:
-            return [measure(k) for k in range(len(batch))]
-        return list(_pool.get().map(measure, range(len(batch))))
-
-    results: list[Any] = batch.once(key, of_all)
+    results: list[Any] = batch.once(key, lambda: _each(len(batch), measure, True))
     return results
+
+
+def _each(images: int, measure: Callable[[int], Any], threads: bool) -> list[Any]:
+    if not threads or min(at_a_time(), images) < 2:
+        return [measure(k) for k in range(images)]
+    return list(_pool.get().map(measure, range(images)))
 
 
 class _Pool:

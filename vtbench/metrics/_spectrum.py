@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from vtbench.metrics._beside import SIGNAL
 from vtbench.metrics._pixels import OfPair, luma, lumas
 from vtbench.types.metric import Batch, Value
 
@@ -123,7 +124,7 @@ def _spectrum_here(batch: Batch) -> Callable[[int], Spectrum]:
     return lambda k: Spectrum(left[k], _transform(both[k][1]), both[k][1].shape)
 
 
-SPECTRA = OfPair("spectra", spectrum, here=_spectrum_here)
+SPECTRA = OfPair("spectra", spectrum, here=_spectrum_here, needs=SIGNAL)
 
 
 def spectra(batch: Batch) -> list[Any]:

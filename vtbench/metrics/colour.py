@@ -12,7 +12,7 @@ from typing import Any
 
 from vtbench.metrics import _colour_on_device as there
 from vtbench.metrics._on_device import on_device
-from vtbench.metrics._pixels import OfPair, each, pairs, values
+from vtbench.metrics._pixels import OfPair, values
 from vtbench.types.metric import Batch, ImageMetric, MetricCard, Value
 
 WHITE = (0.95047, 1.0, 1.08883)
@@ -151,8 +151,20 @@ class DeltaEP95(ImageMetric):
         return values(lambda both: Value(both[1]), summaries(batch))
 
 
+def shift(x: Any, y: Any) -> Any:
+    """Mean of y - x of each channel in grey levels, float64 (3): uint8 (H, W, 3) each."""
+    import numpy as np
+
+    return y.mean((0, 1), np.float64) - x.mean((0, 1), np.float64)
+
+
+_SHIFT = OfPair("bias", shift)
+
+
 class Bias(ImageMetric):
     """Mean of candidate minus original in one channel; nearer to 0 is better, so no direction is ranked."""
+
+    of_pairs = (_SHIFT,)
 
     def __init__(self, channel: int) -> None:
         self.channel = channel
@@ -168,16 +180,10 @@ class Bias(ImageMetric):
         )
 
     def measure(self, batch: Batch) -> Sequence[Value]:
-        import numpy as np
-
         if on_device(batch):
             means = batch.once("bias", lambda: there.shifts(batch))
             return [Value(float(s[self.channel])) for s in means]
-        both = pairs(batch)
-        shifts = each(
-            batch, "bias", lambda k: both[k][1].mean((0, 1), np.float64) - both[k][0].mean((0, 1), np.float64)
-        )
-        return [Value(float(s[self.channel])) for s in shifts]
+        return values(lambda s: Value(float(s[self.channel])), _SHIFT.of(batch))
 
 
 METRICS = (DeltaE, DeltaEP95, *(functools.partial(Bias, channel) for channel in range(3)))

@@ -21,16 +21,14 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from vtbench.metrics._beside import TORCH
 from vtbench.metrics._on_device import on_device
-from vtbench.metrics._pixels import OfPair, luma, lumas, values
+from vtbench.metrics._pixels import OfPair, luma, lumas, planes, values
 from vtbench.metrics._spectrum import NO_DETAIL, OCTAVES, SPECTRA, spectra
 from vtbench.metrics.psnr import LOSSLESS, decibels
 from vtbench.types.metric import Batch, ImageMetric, MetricCard, Value
-
-if TYPE_CHECKING:
-    import torch
 
 TILE = 32
 EDGE_SIGMA, EDGE_TOLERANCE = 1.0, 2.0
@@ -47,32 +45,59 @@ def _similarity(name: str, title: str, better: Any, bounds: tuple[float, float |
     )
 
 
-def _floats(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """(originals, candidates) as float64, where they are if that device is measured on, else on the CPU."""
-    sides = batch.reference.images, batch.candidate
-    x, y = (side.double() if on_device(batch) else side.cpu().double() for side in sides)
-    return x, y
+def _of_piq(name: str, x: Any, y: Any) -> list[float]:
+    """piq's function of that name: float64 tensors (B, 3, H, W) in grey levels -> one number an image."""
+    import piq
+
+    out: list[float] = getattr(piq, name)(x, y, data_range=255.0, reduction="none").tolist()
+    return out
+
+
+@functools.cache
+def _thread_pools() -> Any:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+def similarity(x: Any, y: Any, name: str) -> float:
+    """The same of a pair: uint8 (3, H, W) each. By one thread and of one image, since sums of several threads, or of a
+    batch, come in another order and differ in the last digits."""
+    import torch
+
+    with _thread_pools().limit(limits=1, user_api="openmp"):
+        return _of_piq(name, *(torch.from_numpy(side)[None].double() for side in (x, y)))[0]
+
+
+_SIMILARITIES = {
+    name: OfPair(name, functools.partial(similarity, name=name), planes, needs=TORCH) for name in ("gmsd", "haarpsi")
+}
+
+
+def _similarities(batch: Batch, name: str) -> list[Any]:
+    """One number an image, or Unmeasured."""
+    if on_device(batch):
+        return _of_piq(name, batch.reference.images.double(), batch.candidate.double())
+    return _SIMILARITIES[name].of(batch)
 
 
 class GMSD(ImageMetric):
     card = _similarity("gmsd", "Gradient magnitude similarity deviation", "lower", (0.0, None))
+    of_pairs = (_SIMILARITIES["gmsd"],)
 
     def measure(self, batch: Batch) -> Sequence[Value]:
-        import piq
-
-        values = piq.gmsd(*_floats(batch), data_range=255.0, reduction="none")
-        return [Value(v) for v in values.tolist()]
+        return values(Value, _similarities(batch, "gmsd"))
 
 
 class HaarPSI(ImageMetric):
     card = _similarity("haarpsi", "HaarPSI", "higher", (0.0, 1.0))
+    of_pairs = (_SIMILARITIES["haarpsi"],)
 
     def measure(self, batch: Batch) -> Sequence[Value]:
-        import piq
-
-        values = piq.haarpsi(*_floats(batch), data_range=255.0, reduction="none").tolist()
         # All weights are zero where both are black: piq's quotient of two epsilons is 1, its logit infinite.
-        return [Value(v) if math.isfinite(v) else Value(None, why=BLACK) for v in values]
+        return values(
+            lambda v: Value(v) if math.isfinite(v) else Value(None, why=BLACK), _similarities(batch, "haarpsi")
+        )
 
 
 def edges(luma: Any) -> Any:

@@ -36,11 +36,14 @@ Box = tuple[int, int, int, int]
 
 
 class Engine(ABC):
-    """`scripts`: what it can read, in the words of Item.meta["script"]."""
+    """`scripts`: what it can read, in the words of Item.meta["script"]. `code`: its language, of engines that have
+    several. `device`: where it works."""
 
     name: str
     scripts: frozenset[str]
     id: str
+    code = ENGLISH
+    device = "cpu"
 
     @abstractmethod
     def load(self, device: str) -> None:
@@ -87,11 +90,10 @@ class EasyOCR(Engine):
         self.scripts = self.model.scripts
         self.right_to_left = right_to_left(self.model)
         self._reader: Any = None
-        self._device = "cpu"
         self._detects = False
 
     def of_language(self, language: str) -> Engine:
-        return self if reading_model(language)[1] == self.code else engine(self.name, self._device, language)
+        return self if reading_model(language)[1] == self.code else engine(self.name, self.device, language)
 
     def load(self, device: str) -> None:
         if self._reader is not None:
@@ -110,7 +112,7 @@ class EasyOCR(Engine):
                 folders = dict.fromkeys(("model_storage_directory", "user_network_directory"), str(model.parent))
                 reader = easyocr.Reader(languages, **off, **folders)
         self._reader = self._with_recognizer(reader, facts, device)
-        self._device = device
+        self.device = device
         version = importlib.metadata.version("easyocr")
         # Of English the readings that were kept before there were other languages hold on.
         language = "" if self.code == ENGLISH else f"/{self.code}"
@@ -176,7 +178,7 @@ class EasyOCR(Engine):
         network = CRAFT()
         state = weights.load_state("easyocr-craft")
         network.load_state_dict({k.removeprefix("module."): v for k, v in state.items()})
-        self._reader.detector = network.requires_grad_(False).eval().to(self._device)
+        self._reader.detector = network.requires_grad_(False).eval().to(self.device)
         self._reader.get_textbox = detection.get_textbox
         self._detects = True
 

@@ -17,12 +17,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vtbench.metrics import ocr, weights
-from vtbench.metrics._pixels import pairs
+from vtbench.metrics._pixels import OfPair
+from vtbench.metrics._readings import Boxes, apart, read_or_why, readings
 from vtbench.metrics._strings import NORMALISER, edits, ned, normalise, unsegmented, words_kept
 from vtbench.metrics.languages import language_of, unreadable
 from vtbench.metrics.quotations import NO_QUOTE as NO_QUOTE
-from vtbench.metrics.quotations import quotation
+from vtbench.metrics.quotations import Quotation, quotation
 from vtbench.types.errors import Unavailable
+from vtbench.types.item import Item
 from vtbench.types.metric import Batch, ImageMetric, MetricCard, Value
 
 BUCKETS = ((1, 8), (9, 20), (21, 40), (41, 80))
@@ -52,6 +54,27 @@ def _exact(truth: str, reading: str) -> tuple[float, float]:
     return float(truth == reading), 1
 
 
+def _quote(item: Item) -> Quotation:
+    return quotation(getattr(item, "meta", None) or {})
+
+
+def _page_asked(english: ocr.Engine, batch: Batch, k: int) -> tuple[ocr.Engine, Boxes] | str:
+    """Who reads image k; or why there is nothing to read."""
+    item = batch.reference.items[k]
+    truth = _quote(item)
+    if truth.why is not None:
+        return truth.why
+    try:
+        reader = english.of_language(language_of(getattr(item, "meta", None) or {}))
+    except Unavailable as absent:
+        return str(absent)
+    return unreadable(truth.text, reader.scripts) or (reader, None)
+
+
+def _page_of(english: ocr.Engine) -> OfPair:
+    return readings(english, "quotes", functools.partial(_page_asked, english))
+
+
 class QuoteMetric(ImageMetric):
     """One measure, over all quotes or those of one bucket."""
 
@@ -64,6 +87,7 @@ class QuoteMetric(ImageMetric):
     def load(self, device: str = "cpu") -> None:
         weights.find("easyocr-craft")
         self._reader = ocr.engine("easyocr", device)
+        self.of_pairs = apart(self._reader, _page_of(self._reader))
 
     @property
     def engine_id(self) -> str | None:
@@ -71,8 +95,7 @@ class QuoteMetric(ImageMetric):
         return None if self._reader is None else f"{self._reader.id}/page/{NORMALISER}"
 
     def measure(self, batch: Batch) -> Sequence[Value]:
-        readings = self._readings(batch)
-        return [self._one(read) for read in readings]
+        return [self._one(read) for read in self._readings(batch)]
 
     def _one(self, read: tuple[str, str] | str) -> Value:
         """read: the quote and what is read on the image, or why there is none."""
@@ -89,26 +112,14 @@ class QuoteMetric(ImageMetric):
         """Per image the quote and the reading of the page, both normalised, or why there is none."""
         if self._reader is None:
             self.load()
-        english = self._reader
-        assert english is not None
-
-        def read() -> list[tuple[str, str] | str]:
-            out: list[tuple[str, str] | str] = []
-            for item, (_, image) in zip(batch.reference.items, pairs(batch), strict=True):
-                meta = getattr(item, "meta", None) or {}
-                truth = quotation(meta)
-                why = truth.why
-                if why is None:
-                    try:
-                        reader = english.of_language(language_of(meta))
-                        why = unreadable(truth.text, reader.scripts)
-                    except Unavailable as absent:
-                        why = str(absent)
-                out.append((truth.text, normalise(ocr.read_page(reader, image))) if why is None else why)
-            return out
-
-        readings: list[tuple[str, str] | str] = batch.once(("quotes", english.id), read)
-        return readings
+        assert self._reader is not None
+        asked = functools.partial(_page_asked, self._reader)
+        read = read_or_why(batch, _page_of(self._reader), asked)
+        truths = [_quote(item).text for item in batch.reference.items]
+        return [
+            page if isinstance(page, str) else (truth, normalise(page[0]))
+            for truth, page in zip(truths, read, strict=True)
+        ]
 
 
 @dataclass(frozen=True)

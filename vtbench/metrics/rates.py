@@ -13,6 +13,7 @@ import io
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from vtbench.metrics._pixels import OfPair, originals, values
 from vtbench.types.metric import Batch, ImageMetric, MetricCard, Value
 
 SOURCE = "flat prior: log2 of the alphabets, or the bytes of the bitstream"
@@ -28,27 +29,28 @@ def pixels(batch: Batch) -> int:
     return int(batch.candidate.shape[-2]) * int(batch.candidate.shape[-1])
 
 
-def png_bits(batch: Batch) -> list[int]:
-    """Bits of a PNG of every original of the batch: Pillow, 8-bit RGB, zlib level 9, headers included."""
+def png_bits(image: Any, _: Any = None) -> int:
+    """Bits of a PNG of an original, uint8 (H, W, 3): Pillow, 8-bit RGB, zlib level 9, headers included."""
+    from PIL import Image
 
-    def make() -> list[int]:
-        from PIL import Image
+    out = io.BytesIO()
+    Image.fromarray(image).save(out, format="PNG", compress_level=9)
+    return 8 * out.tell()
 
-        sizes = []
-        for image in batch.reference.images.permute(0, 2, 3, 1).cpu().numpy():
-            out = io.BytesIO()
-            Image.fromarray(image).save(out, format="PNG", compress_level=9)
-            sizes.append(8 * out.tell())
-        return sizes
 
-    sizes_in_bits: list[int] = batch.reference.once(("png-bits", 9), make)
-    return sizes_in_bits
+_PNG = OfPair(
+    "png-bits",
+    png_bits,
+    lambda batch: [(image, None) for image in originals(batch)],
+    of_reference=True,
+    asked=lambda batch: batch.bits is not None,
+)
 
 
 class Rate(ImageMetric):
     """A number from the bits of an image: `value(bits, pixels, png bits)`; weights make the mean what `reduction` says.
 
-    Bits and pixels are of one image; `png` is only asked for where `needs_png`.
+    Bits and pixels are of one image; those of its PNG are only asked for where `needs_png`, and 0 elsewhere.
     """
 
     on_cpu = True
@@ -65,19 +67,18 @@ class Rate(ImageMetric):
         self.card = card
         self._value = value
         self._by_bpp = by_bpp
-        self._needs_png = needs_png
+        self.of_pairs = (_PNG,) if needs_png else ()
 
     def measure(self, batch: Batch) -> Sequence[Value]:
         if batch.bits is None:
             return [Value(None, why=NO_BITS)] * len(batch)
         area = pixels(batch)
-        png = png_bits(batch) if self._needs_png else [0] * len(batch)
-        out = []
-        for bits, size in zip(batch.bits, png, strict=True):
-            value = self._value(float(bits), area, size)
-            weight = float(bits) / area if self._by_bpp else 1.0
-            out.append(Value(None, why=FREE) if value is None else Value(value, weight))
-        return out
+        png = _PNG.of(batch) if self.of_pairs else [0] * len(batch)
+        return values(lambda bits, size: self._of(float(bits), area, size), list(batch.bits), png)
+
+    def _of(self, bits: float, area: int, png: int) -> Value:
+        value = self._value(bits, area, png)
+        return Value(None, why=FREE) if value is None else Value(value, bits / area if self._by_bpp else 1.0)
 
 
 class TokensUsed(ImageMetric):

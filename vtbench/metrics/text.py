@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vtbench.metrics import ocr, weights
-from vtbench.metrics._pixels import pairs
+from vtbench.metrics._pixels import OfPair
+from vtbench.metrics._readings import Boxes, apart, read_or_why, readings
 from vtbench.metrics._strings import NORMALISER, edits, ned, normalise, unsegmented, words_kept
 from vtbench.metrics.languages import language_of, script_of, unreadable
 from vtbench.types.errors import Unavailable
@@ -115,24 +116,23 @@ def problem(batch: Batch, k: int, scripts: frozenset[str]) -> str | None:
     return None
 
 
-def readings(batch: Batch, reader: ocr.Engine, original: bool) -> list[list[str] | str]:
+def lines_of(reader: ocr.Engine, original: bool) -> OfPair:
+    """The readings of every true line of the candidate, or of the original."""
+    return readings(reader, "lines", functools.partial(_lines_asked, reader), original=original)
+
+
+def _lines_asked(reader: ocr.Engine, batch: Batch, k: int) -> tuple[ocr.Engine, Boxes] | str:
+    one = reader_for(batch, k, reader)
+    if isinstance(one, str):
+        return one
+    boxes = [tuple(int(v) for v in line["box"]) for line in batch.reference.items[k].meta["lines"]]
+    return one, boxes  # type: ignore[return-value]
+
+
+def lines_read(batch: Batch, reader: ocr.Engine, original: bool) -> list[list[str] | str]:
     """Per image the normalised reading of every line of the candidate (or original), or why there is none."""
-
-    def read() -> list[list[str] | str]:
-        out: list[list[str] | str] = []
-        for k, pair in enumerate(pairs(batch)):
-            one = reader_for(batch, k, reader)
-            if isinstance(one, str):
-                out.append(one)
-                continue
-            boxes = [tuple(int(v) for v in line["box"]) for line in batch.reference.items[k].meta["lines"]]
-            lines = ocr.read_lines(one, pair[0 if original else 1], boxes)  # type: ignore[arg-type]
-            out.append([normalise(t) for t in lines])
-        return out
-
-    side = batch.reference if original else batch
-    of_images: list[list[str] | str] = side.once(("readings", reader.id), read)
-    return of_images
+    of_images = read_or_why(batch, lines_of(reader, original), functools.partial(_lines_asked, reader))
+    return [one if isinstance(one, str) else [normalise(t) for t in one] for one in of_images]
 
 
 def keep_lines(batch: Batch, field: str, of_images: Sequence[list[str] | str]) -> None:
@@ -164,6 +164,8 @@ class LineMetric(ImageMetric):
 
     def load(self, device: str = "cpu") -> None:
         self._reader = ocr.engine(self._engine, device)
+        sides = {"candidate": (False,), "ceiling": (True,), "self": (False, True)}[self._side]
+        self.of_pairs = apart(self._reader, *(lines_of(self._reader, original) for original in sides))
 
     @property
     def engine_id(self) -> str | None:
@@ -174,10 +176,10 @@ class LineMetric(ImageMetric):
         if self._reader is None:
             self.load()
         assert self._reader is not None
-        of_images = readings(batch, self._reader, original=self._side == "ceiling")
+        of_images = lines_read(batch, self._reader, self._side == "ceiling")
         if self._engine == "easyocr" and self._side != "self":
             keep_lines(batch, "original_read" if self._side == "ceiling" else "read", of_images)
-        originals = readings(batch, self._reader, original=True) if self._side == "self" else None
+        originals = lines_read(batch, self._reader, True) if self._side == "self" else None
         return [self._one(batch, k, lines, originals) for k, lines in enumerate(of_images)]
 
     def _one(self, batch: Batch, k: int, read: list[str] | str, originals: Sequence[list[str] | str] | None) -> Value:
@@ -190,7 +192,10 @@ class LineMetric(ImageMetric):
             script = script_of(meta) if script_of(meta) in UNSEGMENTED else "this text"
             return Value(None, why=f"{script} is written without spaces: it has no words to count")
         if originals is not None:
-            truths = list(originals[k])
+            theirs = originals[k]
+            if isinstance(theirs, str):
+                return Value(None, why=theirs)
+            truths = list(theirs)
         height = int(batch.reference.images.shape[2])
         heights = [100 * (t["box"][3] - t["box"][1]) / height for t in meta["lines"]]
         lines = [Line(*parts) for parts in zip(truths, read, heights, strict=True) if parts[0]]
@@ -200,6 +205,24 @@ class LineMetric(ImageMetric):
             nothing = "the original is read as empty" if originals is not None else f"no line {where}has true text"
             return Value(None, why=nothing)
         return Value(total / weight, float(weight))
+
+
+def _page_truth(batch: Batch, k: int, reader: ocr.Engine | str) -> str:
+    """The true text of image k's page in the reader's order, normalised."""
+    true = [(tuple(t["box"]), t["text"]) for t in batch.reference.items[k].meta["lines"]]
+    ordered = ocr.reading_order(true, isinstance(reader, ocr.Engine) and reader.right_to_left)
+    return normalise(" ".join(text for _, text in ordered))
+
+
+def _page_asked(reader: ocr.Engine, batch: Batch, k: int) -> tuple[ocr.Engine, Boxes] | str:
+    one = reader_for(batch, k, reader)
+    if isinstance(one, str):
+        return one
+    return (one, None) if _page_truth(batch, k, one) else NO_TEXT
+
+
+def _page_of(reader: ocr.Engine) -> OfPair:
+    return readings(reader, "page", functools.partial(_page_asked, reader))
 
 
 class PageCER(ImageMetric):
@@ -225,25 +248,22 @@ class PageCER(ImageMetric):
     def load(self, device: str = "cpu") -> None:
         weights.find("easyocr-craft")
         self._reader = ocr.engine("easyocr", device)
+        self.of_pairs = apart(self._reader, _page_of(self._reader))
 
     def measure(self, batch: Batch) -> Sequence[Value]:
         if self._reader is None:
             self.load()
         assert self._reader is not None
-        out = []
-        for k, (_, image) in enumerate(pairs(batch)):
-            reader = reader_for(batch, k, self._reader)
-            if isinstance(reader, str):
-                out.append(Value(None, why=reader))
-                continue
-            true = [(tuple(t["box"]), t["text"]) for t in batch.reference.items[k].meta["lines"]]
-            truth = normalise(" ".join(text for _, text in ocr.reading_order(true, reader.right_to_left)))
-            if not truth:
-                out.append(Value(None, why=NO_TEXT))
-                continue
-            reading = normalise(ocr.read_page(reader, image))
-            out.append(Value(edits(truth, reading) / len(truth), float(len(truth))))
-        return out
+        read = read_or_why(batch, _page_of(self._reader), functools.partial(_page_asked, self._reader))
+        return [self._one(batch, k, page) for k, page in enumerate(read)]
+
+    def _one(self, batch: Batch, k: int, page: list[str] | str) -> Value:
+        """Image k's value; `page`: its text as read, alone in a list, or why there is none."""
+        if isinstance(page, str):
+            return Value(None, why=page)
+        assert self._reader is not None
+        truth = _page_truth(batch, k, reader_for(batch, k, self._reader))
+        return Value(edits(truth, normalise(page[0])) / len(truth), float(len(truth)))
 
 
 _DISTANCE = f"Levenshtein distance over reference characters (code points) at true line boxes; {NORMALISER}"

@@ -9,12 +9,9 @@ images) and every open choice at a view (explain): what differs is the systems a
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 from vtbench.images.ahead import read_ahead
 from vtbench.images.rounding import to_float
@@ -26,6 +23,10 @@ from vtbench.models.isolation import isolated
 from vtbench.models.memory import out_of_memory
 from vtbench.models.outputs import Output
 from vtbench.models.system import System
+from vtbench.running.sinks import Part as Part
+from vtbench.running.sinks import Sink as Sink
+from vtbench.running.sinks import Sinks, in_turn, overlapped, processes
+from vtbench.running.sinks import Work as Work
 from vtbench.types import interrupts
 from vtbench.types.errors import RAISED, ImageFailed, VtbenchError
 from vtbench.types.metric import Reference
@@ -37,47 +38,8 @@ Batch = Sequence[tuple[Original, ...]]
 """Of each item the original, and the pictures that somebody already has of it."""
 
 
-PIXELS_AHEAD = 1 << 24
-"""Of all lanes' batches that are on their way to their rows together: some 64 bytes a pixel."""
 GIVEN_UP = 3
 """So many images that do not fit into memory, and none that did: the model fits nowhere, and the run ends."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """Images of one size of a batch: the originals and where they stand in it, one seed each, the reference as every
-    metric reads it (shared by all lanes, as is what metrics compute on it), and one lane's output."""
-
-    positions: Sequence[int]
-    originals: Sequence[Original]
-    seeds: Sequence[int]
-    reference: Reference
-    output: Output
-
-
-@dataclass(frozen=True)
-class Work:
-    """A batch on its way from a system to its sink; `warm_up`: its times do not count; `beside`: processes that
-    measure for it."""
-
-    originals: Sequence[Original]
-    parts: Sequence[Part]
-    warm_up: bool = False
-    beside: Beside | None = None
-
-
-class Sink(Protocol):
-    """What takes a system's batches, in order."""
-
-    def write(self, work: Work) -> None: ...
-
-
-@runtime_checkable
-class Beginning(Sink, Protocol):
-    """A sink whose batches may be on their way beside one another: `begin` has other processes begin, and returns what
-    finishes the batch. Both are called in the batches' order."""
-
-    def begin(self, work: Work) -> Callable[[], None]: ...
 
 
 @dataclass(frozen=True)
@@ -123,67 +85,14 @@ def run(
     with the number of images that are finished. Raises VtbenchError (code 1) if a system fails; what was written until
     then stays."""
     groups = _grouped(batches, seed, device)
-    beside = _processes(lanes, pace) if overlap else None
-    sinks, works = _Sinks(lanes, tick, beside), _work(lanes, groups, pace, beside)
+    ends = [lane.sink for lane in lanes]
+    beside = processes(ends, pace.in_all - pace.begun)
+    sinks, works = Sinks(ends, tick, beside), _work(lanes, groups, pace, beside)
     try:
-        if overlap:
-            _overlapped(sinks, works)
-            return
-        for batch in works:
-            sinks.take(batch)
+        (overlapped if overlap else in_turn)(sinks, works)
     finally:
         if beside is not None:
             beside.close()
-
-
-def _processes(lanes: Sequence[Lane], pace: Pace) -> Beside | None:
-    """Those that measure for the lanes; none where a batch must be finished before the next is begun."""
-    if all(isinstance(lane.sink, Beginning) for lane in lanes):
-        return Beside((pace.in_all - pace.begun) * len(lanes))
-    return None
-
-
-class _Sinks:
-    """The lanes' ends, in the order of the batches: a few of them are begun before the first is finished, so that the
-    processes beside this one always have work."""
-
-    def __init__(self, lanes: Sequence[Lane], tick: Callable[[int], None] | None, beside: Beside | None) -> None:
-        self._lanes, self._tick, self._beside = lanes, tick, beside
-        self._begun: deque[tuple[Sequence[Work], list[Callable[[], None]]]] = deque()
-
-    def take(self, works: Sequence[Work]) -> None:
-        self._begun.append((works, [_begin(lane.sink, w) for lane, w in zip(self._lanes, works, strict=True)]))
-        while len(self._begun) > self._ahead(len(works[0].originals)):
-            self._finish_first()
-
-    def finish(self) -> None:
-        while self._begun:
-            self._finish_first()
-
-    def _ahead(self, images: int) -> int:
-        """How many batches may be on their way: twice what the processes are sent at a time; none beyond what memory
-        should hold."""
-        pixels = sum(_pixels(w) for works, _ in self._begun for w in works)
-        if self._beside is None or pixels > PIXELS_AHEAD:
-            return 0
-        return self._beside.batches_ahead(images)
-
-    def _finish_first(self) -> None:
-        works, ends = self._begun.popleft()
-        for end in ends:
-            end()
-        if self._tick is not None:
-            self._tick(len(works[0].originals))
-
-
-def _begin(sink: Sink, work: Work) -> Callable[[], None]:
-    if work.beside is not None and isinstance(sink, Beginning):
-        return sink.begin(work)
-    return lambda: sink.write(work)
-
-
-def _pixels(work: Work) -> int:
-    return sum(part.output.images[0, 0].numel() * len(part.positions) for part in work.parts)
 
 
 @dataclass(frozen=True)
@@ -309,41 +218,3 @@ def _output(lane: Lane, group: _Group, batch: Batch, count_macs: bool) -> Output
         raise VtbenchError(f"{lane.name} has neither pictures nor a system that makes them", code=1)
     items = group.reference.items
     return lane.system.produce(to_float(group.pictures(lane.system.device)), group.seeds, items, count_macs=count_macs)
-
-
-def _overlapped(sinks: _Sinks, works: Iterator[list[Work]]) -> None:
-    """Metrics of a batch while the model works on the next."""
-    from threadpoolctl import threadpool_limits
-
-    waiting: queue.Queue[list[Work] | None] = queue.Queue(maxsize=1)
-    trouble: list[BaseException] = []
-
-    def consume() -> None:
-        # A new thread has none of the caller's modes (autocast, inference mode, default device); the rest of what
-        # `isolated` sets is the process's, and set already.
-        # OpenMP's limit is the calling thread's own: a second team of workers would spin against the model's.
-        with threadpool_limits(1, user_api="openmp"):
-            while True:
-                batch = waiting.get()
-                try:
-                    if batch is not None and not trouble:
-                        sinks.take(batch)
-                    elif not trouble:
-                        sinks.finish()
-                except BaseException as bad:
-                    trouble.append(bad)
-                if batch is None:
-                    return
-
-    thread = threading.Thread(target=consume, name="metrics")
-    thread.start()
-    try:
-        for batch in works:
-            if trouble:
-                break
-            waiting.put(batch)
-    finally:
-        waiting.put(None)
-        thread.join()
-    if trouble:
-        raise trouble[0]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from vtbench.images.rounding import to_uint8
 from vtbench.images.stream import PROFILES_DIFFER, Original
+from vtbench.metrics._beside import Needs
 from vtbench.models.devices import turn
 from vtbench.models.system import ModelSystem, System
 from vtbench.results.files import disk_error, read_json, write_json
@@ -95,6 +96,10 @@ class Measurer:
     def measured(self, work: Work, first: int) -> Outcome:
         """The batch's outcome. first: which of the run's images its first one is, counted from 0."""
         return self.finished(self.begun(work, first))
+
+    def needs(self) -> Needs | None:
+        """What processes beside this one take to measure for it; None if they would have nothing to do."""
+        return measure.needs(self.metrics.values(), self.device)
 
     def begun(self, work: Work, first: int) -> Begun:
         """The batch with its pixels as metrics read them, and what processes beside this one can measure begun."""

@@ -6,12 +6,14 @@ image that it raised on: what it was going to say is not known, so the run does 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vtbench.metrics._on_device import on_device
+from vtbench.metrics._beside import Needs
+from vtbench.metrics._on_device import measured_on, on_device
 from vtbench.types.errors import RAISED, Unavailable, VtbenchError
 from vtbench.types.metric import Batch, Extractor, ImageMetric, Reference, SetValue, Value
 from vtbench.types.outside import outside
@@ -49,16 +51,26 @@ def _not_taken(name: str, metric: ImageMetric, batch: Batch) -> str | None:
     return None
 
 
+def needs(metrics: Iterable[ImageMetric], device: str) -> Needs | None:
+    """What a process beside this one takes that is asked for all of it that these metrics read of pairs, pixels lying
+    on `device`; None if they read nothing of the kind."""
+    return Needs.of_all(part.needs for m in metrics if m.on_cpu or not measured_on(device) for part in m.of_pairs)
+
+
 def begin(metrics: Mapping[str, ImageMetric], batch: Batch) -> None:
     """Has the processes of `batch.beside` begin what these metrics will ask for; without any, nothing."""
+    if batch.beside is None:
+        return
     asked = [
         metric
         for name, metric in metrics.items()
         if metric.of_pairs and _not_taken(name, metric, batch) is None and (metric.on_cpu or not on_device(batch))
     ]
-    parts = {part.key: part for metric in asked for part in metric.of_pairs}
-    for part in parts.values() if batch.beside is not None else ():
-        part.begin(batch, 1 / len(parts))
+    parts = {part.key: part for metric in asked for part in metric.of_pairs if part.asked(batch)}
+    for part in parts.values():
+        # What cannot be asked of an image raises again where the metric reads it, and is named there.
+        with contextlib.suppress(VtbenchError, *RAISED):
+            part.begin(batch, 1 / len(parts))
 
 
 def measure_all(metrics: Mapping[str, ImageMetric], batch: Batch) -> dict[str, list[Value]]:
