@@ -183,11 +183,10 @@ def bootstrap_ends(
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Holm's step-down adjustment (1979), in the order given; None stays None and does not count."""
-    known = np.array([i for i, p in enumerate(p_values) if p is not None], dtype=np.intp)
-    p = np.array([p for p in p_values if p is not None], dtype=np.float64)
-    order = np.argsort(p, kind="stable")
-    steps = np.minimum(1.0, np.arange(len(p), 0, -1) * p[order])
-    out: list[float | None] = [None] * len(p_values)
-    for index, adjusted in zip(known[order].tolist(), np.maximum.accumulate(steps).tolist(), strict=True):
-        out[index] = adjusted
-    return out
+    p = np.array(p_values, dtype=np.float64)  # None is NaN here
+    known = np.flatnonzero(~np.isnan(p))
+    order = known[np.argsort(p[known], kind="stable")]
+    steps = np.minimum(1.0, np.arange(len(known), 0, -1) * p[order])
+    p[order] = np.maximum.accumulate(steps)
+    adjusted: list[float] = p.tolist()
+    return list(adjusted) if len(known) == len(p) else [None if math.isnan(a) else a for a in adjusted]

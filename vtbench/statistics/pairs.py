@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,15 +43,22 @@ class Systems:
         return (self.weights * self.values).sum(0), self.weights.sum(0)
 
     @cached_property
+    def means(self) -> Floats:
+        """(m,)"""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            means: Floats = self.sums[0] / self.sums[1]
+            return means
+
+    @cached_property
     def scores(self) -> Floats:
         """(m,)"""
         with np.errstate(divide="ignore", invalid="ignore"):
-            return self.scale.of(self.sums[0] / self.sums[1])
+            return self.scale.of(self.means)
 
     @cached_property
     def parts(self) -> Floats:
         """How far each image moves each score, times n (n, m); see `intervals.influence`."""
-        centre = self.sums[0] / self.sums[1]
+        centre = self.means
         moves: Floats = self.scale.slope(centre) * self.weights * (self.values - centre) / self.weights.mean(0)
         return moves
 
@@ -68,10 +74,11 @@ class Systems:
         Where all exchanges are looked at, half of them: the other half exchanges the images that these leave alone,
         which only turns the difference round.
         """
-        both = np.concatenate([self.weights * self.values, self.weights], axis=1)
-        sums = exchange_sums(both, self.resamples, self.seed)
-        sums, weight = np.split(sums[: len(sums) // 2] if self.exact else sums, 2, axis=1)
-        return np.ascontiguousarray(sums.T), np.ascontiguousarray(weight.T)
+        m = self.values.shape[1]
+        # Of one weight for all, the systems have their sums of weights in common.
+        both = np.concatenate([self.weights * self.values, self.weights[:, : 1 if self.even else m]], axis=1)
+        sums, weight = np.split(exchange_sums(both, self.resamples, self.seed, half=self.exact), [m], axis=1)
+        return np.ascontiguousarray(sums.T), np.broadcast_to(weight.T, (m, len(weight)))
 
     @cached_property
     def centred(self) -> Floats:
@@ -83,6 +90,20 @@ class Systems:
     def even(self) -> bool:
         """Whether every image of every system weighs the same."""
         return bool(np.ptp(self.weights) == 0)
+
+    @cached_property
+    def linear(self) -> bool:
+        """Whether draws can be told apart by the means alone. Of one weight for all images the means of two systems
+        have one sum in every draw, so that their scores lie the further apart the further the means do, whatever the
+        scale, as long as no image by itself would have an infinite score."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return self.even and (self.scale is PLAIN or bool(np.isfinite(self.scale.of(self.values)).all()))
+
+    @cached_property
+    def unmoved(self) -> int:
+        """How many draws exchange no image, or all of one weight: the two systems are as far apart as they are."""
+        exchanged = np.rint(self.moved[1][0] / self.weights[0, 0])
+        return int(np.count_nonzero((exchanged == 0) | (exchanged == self.n)))
 
     @cached_property
     def largest(self) -> Floats:
@@ -108,28 +129,34 @@ class Systems:
         return self.shares and is_proportion(values, weights)
 
 
-def pair_p(systems: Systems, pairs: Sequence[tuple[int, int]], level: float) -> list[float | None]:
+def pair_p(
+    systems: Systems, pairs: Sequence[tuple[int, int]] | NDArray[np.intp], level: float
+) -> list[float | None]:
     """Two-sided p of every pair (places of two systems); None where nothing can be tested.
 
     As `paired`. Where draws cannot make p smaller, the width of the interval says how small it is: else the adjustment
     over many pairs would tell nothing apart. Where a score is infinite, the sign test decides.
     """
     out: list[float | None] = [None] * len(pairs)
-    if not systems.n or not pairs:
+    if not systems.n or not len(pairs):
         return out
-    a, b = (np.array([pair[side] for pair in pairs], dtype=np.intp) for side in (0, 1))
+    a, b = np.ascontiguousarray(np.asarray(pairs, dtype=np.intp).T)
     heavy = (systems.sums[1][a] > 0) & (systems.sums[1][b] > 0)
     with np.errstate(invalid="ignore"):
         finite = np.isfinite(systems.scores[a] - systems.scores[b])
-    for k in np.flatnonzero(heavy & ~finite):
-        apart = systems.values[:, a[k]] - systems.values[:, b[k]]
-        out[k] = sign_test(int((apart > 0).sum()), int((apart < 0).sum()))
     able = np.flatnonzero(heavy & finite) if systems.n > 1 else np.array([], dtype=np.intp)
+    p = np.zeros(len(pairs))
     step = max(1, BLOCK // max(1, systems.resamples))
     for start in range(0, len(able), step):
         some = able[start : start + step]
-        for k, p in zip(some, _tested(systems, a[some], b[some], level), strict=True):
-            out[k] = float(p)
+        p[some] = _tested(systems, a[some], b[some], level)
+    if len(able) == len(pairs):
+        return list(p.tolist())
+    for k in able:
+        out[k] = float(p[k])
+    for k in np.flatnonzero(heavy & ~finite):
+        apart = systems.values[:, a[k]] - systems.values[:, b[k]]
+        out[k] = sign_test(int((apart > 0).sum()), int((apart < 0).sum()))
     return out
 
 
@@ -158,36 +185,67 @@ def _permutation_p(systems: Systems, a: Places, b: Places) -> Floats:
     """`permutation_p` of every pair."""
     draws = systems.moved[0].shape[1]
     step = max(1, AT_ONCE // draws)
-    # The pairs of one system follow each other.
-    ends = [0, *(np.flatnonzero(np.diff(a)) + 1).tolist(), len(a)]
-    blocks = [slice(i, min(i + step, end)) for start, end in pairwise(ends) for i in range(start, end, step)]
-    far = np.concatenate(
-        [_far(systems, int(a[some.start]), b[some]) for some in blocks] or [np.zeros(0, dtype=np.intp)]
-    )
+    far = np.full(len(a), systems.unmoved if systems.linear else 0, dtype=np.intp)
+    rest = np.flatnonzero(~_one_sided(systems, a, b))
+    count = _far if systems.linear else _far_on_scale
+    for some in (rest[start : start + step] for start in range(0, len(rest), step)):
+        far[some] = count(systems, a[some], b[some])
     p: Floats = far / draws if systems.exact else (far + 1) / (systems.resamples + 1)
     return p
 
 
-def _far(systems: Systems, a: int, others: Places) -> NDArray[np.intp]:
-    """How many draws set system `a` and each of `others` at least as far apart as they are."""
-    (sums, total), (moved, weight) = systems.sums, systems.moved
-    # Systems that follow each other need not be copied first.
-    b = slice(others[0], others[-1] + 1) if (np.diff(others) == 1).all() else others
-    as_it_is = np.abs(systems.scores[a] - systems.scores[b])
-    # Sums in another order differ in their last digits; equal differences must count as equal.
+def _one_sided(systems: Systems, a: Places, b: Places) -> NDArray[np.bool_]:
+    """Pairs of which one system is better on every image, all of one weight: whatever changes places brings the two
+    nearer to each other, so that only draws that move no image, or all, count. The smallest such step must be one that
+    `_far` tells from none."""
+    n, draws = systems.n, systems.moved[0].shape[1]
+    out = np.zeros(len(a), dtype=bool)
+    # To look at more images than this costs more than the draws.
+    if not systems.linear or 4 * n > draws:
+        return out
+    values = np.ascontiguousarray(systems.values.T)
+    step = max(1, AT_ONCE // n)
+    for some in (slice(start, start + step) for start in range(0, len(a), step)):
+        i, j = a[some], b[some]
+        apart = values[i] - values[j]
+        as_it_is, least = _least(systems, systems.means, i, j)
+        smallest = np.maximum(apart.min(axis=1), -apart.max(axis=1))
+        out[some] = 2 * smallest / n > 2 * (as_it_is - least)
+    return out
+
+
+def _least(systems: Systems, of: Floats, a: Places, b: Places) -> tuple[Floats, Floats]:
+    """How far each pair of systems is apart in `of` (m,), and how far at least in a draw that counts.
+
+    Sums in another order differ in their last digits; equal differences must count as equal.
+    """
+    as_it_is = np.abs(of[a] - of[b])
     scale = np.maximum(1.0, np.maximum(systems.largest[a], systems.largest[b]))
-    least = as_it_is - np.maximum(1e-10 * as_it_is, 1e-13 * scale)
-    if systems.scale is PLAIN and systems.even:
-        apart = systems.centred[b] - systems.centred[a]
-        least *= total[a] / 2
-    else:
-        shift, heavier = moved[b] - moved[a], weight[b] - weight[a]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            apart = systems.scale.of((sums[a] + shift) / (total[a] + heavier))
-            apart -= systems.scale.of((sums[b, None] - shift) / (total[b, None] - heavier))
-        # Two infinite scores are equal.
-        apart[np.isnan(apart)] = 0.0
+    return as_it_is, as_it_is - np.maximum(1e-10 * as_it_is, 1e-13 * scale)
+
+
+def _far(systems: Systems, a: Places, b: Places) -> NDArray[np.intp]:
+    """How many draws set each pair at least as far apart as it is, by the means alone."""
+    apart = systems.centred[b]
+    apart -= systems.centred[a]
     np.abs(apart, out=apart)
+    least = _least(systems, systems.means, a, b)[1] * (systems.sums[1][a] / 2)
+    return _at_least(apart, least)
+
+
+def _far_on_scale(systems: Systems, a: Places, b: Places) -> NDArray[np.intp]:
+    """How many draws set each pair at least as far apart as it is, whatever the weights."""
+    (sums, total), (moved, weight) = systems.sums, systems.moved
+    shift, heavier = moved[b] - moved[a], weight[b] - weight[a]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        apart = systems.scale.of((sums[a, None] + shift) / (total[a, None] + heavier))
+        apart -= systems.scale.of((sums[b, None] - shift) / (total[b, None] - heavier))
+    # Two infinite scores are equal.
+    apart[np.isnan(apart)] = 0.0
+    return _at_least(np.abs(apart, out=apart), _least(systems, systems.scores, a, b)[1])
+
+
+def _at_least(apart: Floats, least: Floats) -> NDArray[np.intp]:
     # A row at a time: numpy counts along an axis by turning truths into whole numbers first.
     return np.array([np.count_nonzero(row) for row in apart >= least[:, None]], dtype=np.intp)
 

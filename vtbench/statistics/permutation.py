@@ -60,9 +60,13 @@ def permutation_p(
     return far / 2**n if n <= EXACT else (far + 1) / (resamples + 1)
 
 
-def exchange_sums(columns: Floats, resamples: int, seed: int) -> Floats:
-    """Sums of every column (n, m) over the images that each draw exchanges: (draws, m) float64."""
-    return np.concatenate([rows @ columns for rows in _exchanges(len(columns), resamples, seed)])
+def exchange_sums(columns: Floats, resamples: int, seed: int, *, half: bool = False) -> Floats:
+    """Sums of every column (n, m) over the images that each draw exchanges: (draws, m) float64.
+
+    half: of all 2^n exchanges those that leave the last image alone; the others exchange what these do not.
+    """
+    blocks = _exchanges(len(columns), resamples, seed)
+    return np.concatenate([(rows[: len(rows) // 2] if half else rows) @ columns for rows in blocks])
 
 
 def _exchanges(n: int, resamples: int, seed: int) -> Iterator[Floats]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -61,14 +60,15 @@ def ranks(
     value = np.array([(w * v).sum() / w.sum() for v, w in pairs])
     # Equals by name: who is first of them is what the others are held against, whatever the order of the table.
     order = sorted(range(len(names)), key=lambda m: (sign * value[m], names[m]))
-    asked = list(itertools.combinations(range(len(order)), 2))
+    asked = np.stack(np.triu_indices(len(order), 1), axis=1)
     draws = max(400, min(resamples, DRAWS // max(1, n * len(asked))))
     at = [names[m] for m in order]
     values, weights = (np.stack([pairs[m][k] for m in order], axis=1) for k in (0, 1))
     raw = pair_p(Systems(values, weights, scale, seed, draws), asked, level)
     adjusted = holm(raw)
     apart = np.zeros((len(order), len(order)), dtype=bool)
-    apart[np.triu_indices(len(order), 1)] = [p is not None and p < 1 - level for p in adjusted]
+    # None, which is never told apart, is NaN here.
+    apart[asked[:, 0], asked[:, 1]] = np.array(adjusted, dtype=np.float64) < 1 - level
     # The pairs of the best come first.
     of_best = [None, *adjusted[: len(order) - 1]]
     return [_rank(place, at, float(value[m]), of_best[place], apart) for place, m in enumerate(order)]
