@@ -110,7 +110,7 @@ def scores_parquet(lines: Sequence[Mapping[str, Any]]) -> bytes:
 
     columns = {}
     for name in table.COLUMNS:
-        values = [line[name] for line in lines]
+        values = table.column(lines, name)
         if name in NUMBERS:
             columns[name] = pa.array([None if v is None else float(v) for v in values], pa.float64())
         elif name in WHOLE:
@@ -118,7 +118,7 @@ def scores_parquet(lines: Sequence[Mapping[str, Any]]) -> bytes:
         elif name == "ranked":
             columns[name] = pa.array([bool(v) for v in values], pa.bool_())
         else:
-            columns[name] = pa.array([None if v is None else _text(v) for v in values], pa.string())
+            columns[name] = _texts(values)
     sink = io.BytesIO()
     pq.write_table(pa.table(columns), sink)
     return sink.getvalue()
@@ -126,6 +126,16 @@ def scores_parquet(lines: Sequence[Mapping[str, Any]]) -> bytes:
 
 def _int64(value: Any) -> int | None:
     return None if value is None or not -(2**63) <= int(value) < 2**63 else int(value)
+
+
+def _texts(values: list[Any]) -> Any:
+    import pyarrow as pa
+
+    try:
+        return pa.array(values, pa.string())
+    except (TypeError, UnicodeError):
+        # Some value is no text, or no valid UTF-8.
+        return pa.array([None if v is None else _text(v) for v in values], pa.string())
 
 
 def _text(value: Any) -> str:

@@ -286,7 +286,7 @@ def test_weights_table_is_whole() -> None:
         assert re.fullmatch(r"[0-9a-f]{8}([0-9a-f]{56})?", w.sha256) or re.fullmatch("[0-9a-f]{32}", w.md5 or "")
         digits = re.search(r"-([0-9a-f]{8})\.pth$", w.file)
         assert digits is None or w.sha256.startswith(digits[1])
-    extras = {"hub", "offline", "rd", "webdataset", "formats", "test"}
+    extras = {"hub", "offline", "webdataset", "formats", "test"}
     for name, factory in registry.metrics().items():
         for need in registry.card_of(factory).needs:
             assert need in weights.TABLE or need in extras, (name, need)

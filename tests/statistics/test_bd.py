@@ -78,3 +78,29 @@ def test_a_curve_that_stands_still_is_none() -> None:
     rising = [(0.1, 30.0), (0.2, 32.0), (0.4, 34.0), (0.8, 36.0)]
     assert "does not grow with rate between 0.2 and 0.4" in str(bd_rate(flat, rising).why)
     assert "does not grow with rate between 0.2 and 0.4" in str(bd_quality(rising, flat).why)
+
+
+@pytest.mark.parametrize("better", ["higher", "lower"])
+def test_deltas_are_those_of_the_package_bjontegaard(better: str) -> None:
+    import bjontegaard
+
+    rng = np.random.default_rng(3)
+    sign = 1.0 if better == "higher" else -1.0
+    for points in (4, 5, 9):
+        rates, quality = (np.sort(rng.uniform(0.1, 4, (2, points))), np.sort(rng.uniform(20, 40, (2, points))))
+        quality[1] = quality[0] + rng.uniform(-0.1, 0.1, points)
+        quality.sort()
+        one, two = (list(zip(rates[k].tolist(), (sign * quality[k]).tolist(), strict=True)) for k in (0, 1))
+        asked = {"method": "pchip", "require_matching_points": False, "min_overlap": 0}
+        wanted = bjontegaard.bd_rate(rates[0], quality[0], rates[1], quality[1], **asked)
+        assert bd_rate(one, two, better).value == pytest.approx(wanted, rel=1e-12)
+        if (delta := bd_quality(one, two, better)).value is not None:
+            wanted = bjontegaard.bd_psnr(rates[0], quality[0], rates[1], quality[1], **asked)
+            assert delta.value == pytest.approx(wanted, rel=1e-12)
+
+
+def test_rates_beyond_all_measure_raise_nothing() -> None:
+    tiny = [(r * 1e-300, q) for r, q in CURVE]
+    huge = [(r * 1e300, q) for r, q in CURVE]
+    assert bd_rate(tiny, huge).value == math.inf
+    assert bd_rate(huge, tiny).value == pytest.approx(-100)

@@ -12,6 +12,7 @@ from scipy.special import ndtr, ndtri
 from vtbench.reporting.image_values import DECIBELS
 from vtbench.statistics.paired import PLAIN, Scale, paired
 from vtbench.statistics.pairs import Systems, pair_p
+from vtbench.statistics.permutation import permutation_p
 
 DRAWS = 500
 
@@ -65,3 +66,26 @@ def test_where_one_draw_of_all_is_as_far_apart_the_width_speaks_too() -> None:
     for k in second:
         assert given[k] == pytest.approx(alone(base, shifts[k], ones, PLAIN))
     assert any((given[k] or 1) < 1.9 / (DRAWS + 1) for k in second)
+
+
+@pytest.mark.parametrize("n", [6, 12, 14])
+@pytest.mark.parametrize("scale", [PLAIN, DECIBELS])
+@pytest.mark.parametrize("weight", [1.0, 0.3])
+def test_pairs_that_one_system_wins_on_every_image(n: int, scale: Scale, weight: float) -> None:
+    """Draws that move no image, or all, are as far apart as the pair is; those that move one are nearer, but for an
+    image on which the two are equal, or nearly so."""
+    rng = np.random.default_rng(n)
+    table = rng.uniform(20, 30, (n, 1)) + rng.uniform(0.5, 1, (n, 5)).cumsum(1)
+    table[0, 1], table[1, 2] = table[0, 0], table[1, 0] + 1e-13
+    # 40,000 draws of 14 images move none or all of them some five times.
+    weights, draws = np.full((n, 5), weight), 40_000 if n == 14 else 500
+    systems = Systems(table, weights, scale, 1, draws)
+    pairs = list(itertools.combinations(range(5), 2))
+    given = pair_p(systems, pairs, 0.95)
+    for (a, b), p in zip(pairs, given, strict=True):
+        whole = permutation_p(
+            (table[:, a], weights[:, a]), (table[:, b], weights[:, b]), scale.of, resamples=draws, seed=1
+        )
+        student = paired(list(table[:, a]), list(table[:, b]), resamples=draws, seed=1).p
+        assert p == pytest.approx(min(whole, student or 1.0) if scale is PLAIN else whole, rel=1e-9)
+    assert n != 14 or systems.unmoved > 1

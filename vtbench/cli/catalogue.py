@@ -26,7 +26,6 @@ EXTRAS: Mapping[str, Mapping[str, str]] = {
         "rapidocr": "rapidocr",
         "onnxruntime": "onnxruntime",
     },
-    "rd": {"bjontegaard": "bjontegaard"},
     "webdataset": {"webdataset": "webdataset"},
     "ray": {"ray": "ray"},
     "formats": {"pillow_heif": "pillow-heif", "pillow_jxl": "pillow-jxl-plugin"},
@@ -42,7 +41,6 @@ EXTRAS: Mapping[str, Mapping[str, str]] = {
 ENABLES = {
     "hub": "models and data sets from the Hugging Face hub, local diffusers and transformers folders",
     "offline": "OCR without a download: the text task runs offline",
-    "rd": "BD-rate and BD-PSNR",
     "webdataset": "suites in webdataset tar shards",
     "ray": "workers of a cluster: evaluate, score and generate with --ray",
     "formats": "images in HEIF (.heic) and JPEG XL (.jxl), the codec JPEG XL",

@@ -19,6 +19,7 @@ from vtbench.reporting.runs import (
     knob,
     limit,
     model_title,
+    once,
     options,
     question,
     system,
@@ -26,7 +27,6 @@ from vtbench.reporting.runs import (
 )
 from vtbench.results.record import Run
 from vtbench.statistics.bd import MIN_POINTS, bd_rate
-from vtbench.types.errors import MissingExtra
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,7 @@ def _titles(runs: Mapping[str, Run]) -> dict[str, str]:
     return out
 
 
+@once
 def _facts(run: Run) -> list[str]:
     """What may tell two curves of one model apart, the most telling first; empty where the record does not say."""
     fixed = ", ".join(f"{k} {v}" for k, v in options(run).items() if k != knob(run)[0])
@@ -201,11 +202,8 @@ def bd_table(
     for curve in drawn:
         if curve.key == anchor.key:
             continue
-        try:
-            delta = bd_rate([(p.x, p.y) for p in anchor.points], [(p.x, p.y) for p in curve.points], better)
-            lines.append(Saving(curve, delta.value, delta.why))
-        except MissingExtra as bad:
-            lines.append(Saving(curve, None, str(bad)))
+        delta = bd_rate([(p.x, p.y) for p in anchor.points], [(p.x, p.y) for p in curve.points], better)
+        lines.append(Saving(curve, delta.value, delta.why))
     several = any(len(line.curve.points) >= MIN_POINTS for line in lines)
     return Savings(anchor, metric, tuple(_placed(anchor, lines)), several)
 

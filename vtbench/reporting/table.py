@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +63,8 @@ OF_CIRCUMSTANCES: Mapping[str, Callable[[Run], Any]] = {
 }
 """Columns that come after the score's."""
 COLUMNS = (*OF_RUN, *OF_SCORE, *OF_CIRCUMSTANCES)
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+"""How a text begins that a spreadsheet runs."""
 
 
 def records(runs: Iterable[Run]) -> list[dict[str, Any]]:
@@ -91,12 +94,18 @@ def scores_csv(lines: Sequence[Mapping[str, Any]]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows([csv_cell(line[name]) for name in COLUMNS] for line in lines)
+    writer.writerows(zip(*(_csv_cells(column(lines, name)) for name in COLUMNS), strict=True))
     return text.getvalue().encode()
 
 
-def csv_cell(value: Any) -> Any:
+def column(lines: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
+    """One of COLUMNS of every line."""
+    return list(map(operator.itemgetter(name), lines))
+
+
+def _csv_cells(values: list[Any]) -> list[Any]:
     """Text that a spreadsheet would run as a formula gets a quote in front (OWASP, CSV injection)."""
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return f"'{value}"
-    return value
+    texts = {value for value in values if isinstance(value, str)}
+    if not any(text.startswith(FORMULAS) for text in texts):
+        return values
+    return [f"'{v}" if isinstance(v, str) and v.startswith(FORMULAS) else v for v in values]

@@ -129,9 +129,7 @@ class Systems:
         return self.shares and is_proportion(values, weights)
 
 
-def pair_p(
-    systems: Systems, pairs: Sequence[tuple[int, int]] | NDArray[np.intp], level: float
-) -> list[float | None]:
+def pair_p(systems: Systems, pairs: Sequence[tuple[int, int]] | NDArray[np.intp], level: float) -> list[float | None]:
     """Two-sided p of every pair (places of two systems); None where nothing can be tested.
 
     As `paired`. Where draws cannot make p smaller, the width of the interval says how small it is: else the adjustment
