@@ -23,7 +23,8 @@ Stage = Literal["input", "tower", "projector", "vit", "llm"]
 vision transformer, between layers of the language model."""
 Training = Literal["training-free", "trained"]
 Rule = Callable[[Mapping[str, Any], Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]]
-"""(input tensors, parameters, weights by name) -> outputs: tensors, or plain numbers and lists."""
+"""(input tensors, parameters, weights by name) -> outputs: tensors, or plain numbers and lists. parameters["outputs"]
+is what the fixture lists of its outputs (shapes; plain numbers), for a rule that can give any of many."""
 
 
 @dataclass(frozen=True, repr=False)
