@@ -18,15 +18,20 @@ NOISE = 1e-6
 """Breaks ties of densities; the noise itself is uniform in [0, 1)."""
 
 
-def centres_of(x: Tensor, noise: Tensor, clusters: int, neighbours: int) -> tuple[Tensor, Tensor]:
+def centres_of(
+    x: Tensor, noise: Tensor, clusters: int, neighbours: int, *, exact: bool = False
+) -> tuple[Tensor, Tensor]:
     """(positions of the centres (clusters,) by falling score, cluster of every token (N,)) of tokens (N, C).
 
     A token's density is exp(-mean squared distance to its nearest `neighbours`, itself among them); its score is that
-    times the distance to the nearest denser token. Distances are divided by sqrt(C).
+    times the distance to the nearest denser token. Distances are divided by sqrt(C). exact: they are norms of
+    differences (SparseVLM); else torch.cdist's (PPE), which rounds those of more than 25 tokens more coarsely, so that
+    a token does not lie at 0 from itself.
     """
     import torch
 
-    distances = torch.cdist(x, x) / math.sqrt(x.shape[-1])
+    mode = "donot_use_mm_for_euclid_dist" if exact else "use_mm_for_euclid_dist_if_necessary"
+    distances = torch.cdist(x, x, compute_mode=mode) / math.sqrt(x.shape[-1])
     nearest = distances.sort(dim=-1).values[:, :neighbours]
     density = (-(nearest**2).mean(dim=-1)).exp() + noise * NOISE
     denser = density[None, :] > density[:, None]

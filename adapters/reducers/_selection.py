@@ -71,9 +71,11 @@ def cosine_distances(x: Tensor) -> Tensor:
 
 def farthest(distances: Tensor, count: int, chosen: list[int]) -> list[int]:
     """`chosen` and further positions until there are `count`: each time the one that lies farthest from its nearest
-    chosen one, equals by position."""
+    chosen one, equals by position. Raises VtbenchError for more than there are."""
     import torch
 
+    if count > len(distances):
+        raise VtbenchError(f"{count} positions of {len(distances)} are asked for: give at most as many as there are")
     out = list(chosen)
     nearest = distances[out].amin(dim=0)
     while len(out) < count:

@@ -47,15 +47,17 @@ def _adaptive(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Map
 
 
 def _whole(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the tower itself gives, which tells a fault of the tower from one of a reducer."""
+    """What the tower itself gives, which tells a fault of the tower from one of a reducer: of the layers and of as many
+    rows as the fixture lists."""
     import torch
 
-    tower, layers = clip_tower(params["arch"], weights), [0, 5, 8, 22]
-    return {
+    tower, listed = clip_tower(params, weights), params["outputs"]
+    layers, rows = listed["cls_attention_layers"], listed["features"]["shape"][1]
+    received = {f"received_attention_{i}": one.mean(dim=(0, 1)) for i, one in enumerate(tower.attention)}
+    return received | {
         "cls_attention_layers": layers,
         "cls_attention": torch.stack([tower.attention[layer][:, 0, 1:].mean(dim=0) for layer in layers]),
-        "received_attention_22": tower.attention[22].mean(dim=(0, 1)),
-        "features": tower.hidden[-2][None, 1:17],
+        "features": tower.hidden[-2][None, 1 : 1 + rows],
     }
 
 

@@ -109,7 +109,9 @@ def _schedule(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Map
     # As upstream, which takes FIRST tokens for the picture's even where the union holds more.
     second = middle(inputs["hidden_7"][0, start : start + FIRST], row(7, FIRST), SECOND)
     third = late(row(15, len(second)), len(second) // 3)
-    places = torch.cat([torch.arange(start), torch.arange(start + count, start + count + text)])
+    # As upstream, to which tokens beyond FIRST are text from then on.
+    behind = [torch.tensor(first[FIRST:], dtype=torch.int64) + start, torch.arange(start + count, start + count + text)]
+    places = torch.cat([torch.arange(start), *behind])
     after_7 = torch.tensor(first)[second]
     return {
         "kept_4": torch.tensor(first),

@@ -62,10 +62,13 @@ def kmedoids(x: Tensor, k: int, params: Mapping[str, Any], limit: int) -> tuple[
 
     Begins with the token of the greatest norm, then takes the one farthest from the chosen ones. An empty cluster's
     medoid is token 0. Of equal sums the lowest position is taken. Reckoned in float32 whatever x is, as upstream does:
-    both members of a cluster of two are equally good, so that rounding decides.
+    both members of a cluster of two are equally good, so that rounding decides. Raises VtbenchError for no cluster and
+    for more than there are tokens.
     """
     import torch
 
+    if not 1 <= k <= x.shape[1]:
+        raise VtbenchError(f"CenterCLIP: {k} clusters of {x.shape[1]} tokens: give 1 to {x.shape[1]}")
     x = x.float()
     if params.get("pre_norm"):
         x = x / (x.norm(dim=-1, keepdim=True) + EPS)

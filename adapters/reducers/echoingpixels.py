@@ -39,16 +39,20 @@ def _best(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping
 
 
 def _rope(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Sync-RoPE: the frequencies' sections follow time, row, column and time again, position_ids (4, B, L)."""
+    """Sync-RoPE: the frequencies' sections follow time, row, column and time again, position_ids (4, B, L).
+
+    As upstream, sections are counted on from the first to the second half of the channels, modulo the rows: where there
+    are as many as rows, both halves have the same.
+    """
     import torch
 
     rows, side = inputs["position_ids"], params["head_dim"]
     dtype = inputs["q"].dtype
     inverse = 1.0 / params["theta"] ** (torch.arange(0, side, 2, dtype=dtype) / side)
-    angles = rows[..., None].to(dtype) * inverse
-    parts = angles.split(params["sections"], dim=-1)
+    angles = torch.cat([rows[..., None].to(dtype) * inverse] * 2, dim=-1)
+    parts = angles.split(params["sections"] * 2, dim=-1)
     angle = torch.cat([part[i % len(rows)] for i, part in enumerate(parts)], dim=-1)
-    cos, sin = (torch.cat([f(angle)] * 2, dim=-1)[:, None] for f in (torch.cos, torch.sin))
+    cos, sin = angle.cos()[:, None], angle.sin()[:, None]
 
     def turned(x: Tensor) -> Tensor:
         one, two = x.chunk(2, dim=-1)

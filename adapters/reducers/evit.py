@@ -30,7 +30,8 @@ def _block(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mappin
     attention = (q @ k.transpose(2, 3) / math.sqrt(q.shape[-1])).softmax(dim=-1)
     x = x + dense("attn.proj", (attention @ v).transpose(1, 2).flatten(2))
     row = attention[:, :, 0, 1:].mean(dim=1)
-    out: dict[str, Any] = {"cls_attn": row}
+    # As upstream, which looks at the attention only where it drops something.
+    out: dict[str, Any] = {}
     rate = params["keep_rate"]
     left = math.ceil(rate * (count - 1)) if params.get("tokens") is None else params["tokens"]
     if left < count - 1:
@@ -40,7 +41,8 @@ def _block(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mappin
             dropped = [rest(count - 1, index) for index in kept]
             pairs = zip(x, row, dropped, strict=True)
             rows.append(torch.stack([(one[1 + d] * a[d][:, None]).sum(dim=0, keepdim=True) for one, a, d in pairs]))
-        x, out["kept"] = torch.cat(rows, dim=1), kept
+        x = torch.cat(rows, dim=1)
+        out |= {"kept": kept, "cls_attn": row}
     out["n_tokens"] = x.shape[1] - 1
     hidden = gelu(dense("mlp.fc1", norm("norm2", x)))
     return out | {"y": x + dense("mlp.fc2", hidden)}

@@ -36,11 +36,13 @@ def vispruner(attention: Tensor, x: Tensor, keep: int, ratio: float) -> Tensor:
     important, left = int(keep * ratio), order[int(keep * ratio) :]
     target = keep - important
     left = left if target else left[:0]
+    # In a batch of one, as upstream: every round builds on the last, so that one rounding decides all that follow.
+    unit = normalize(x, dim=-1)[None]
     while len(left) > target:
         drop = min(ROUND, len(left) - target)
         first, second = left[::2], left[1::2]
-        unit = normalize(x[left], dim=-1)
-        likeness = (unit[::2] @ unit[1::2].T).amax(dim=-1)
+        rows = unit[:, left]
+        likeness = (rows[:, ::2] @ rows[:, 1::2].transpose(1, 2))[0].amax(dim=-1)
         left = torch.cat([first[best(likeness, len(first))[drop:]], second])
     return in_place(torch.cat([order[:important], left]))
 

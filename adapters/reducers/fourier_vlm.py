@@ -30,12 +30,12 @@ def _scaled(side: int, like: Tensor) -> Tensor:
 
 
 def low_block(x: Tensor, grid: tuple[int, int], reserve: tuple[int, int], norm: str | None) -> Tensor:
-    """(B, rh * rw, C) of tokens (B, h * w, C): the transform, its low block, and the inverse transform of that size.
+    """(…, rh * rw, C) of tokens (…, h * w, C): the transform, its low block, and the inverse transform of that size.
 
     As upstream, nothing makes up for the change of size: with norm "ortho" values grow by sqrt(h w / (rh rw)), with
     None by h w / (rh rw).
     """
-    values = x.unflatten(1, grid)
+    values = x.reshape(-1, *x.shape[-2:]).unflatten(1, grid)
     for axis, (side, kept) in enumerate(zip(grid, reserve, strict=True), start=1):
         if norm == "ortho":
             matrix = _scaled(kept, x).T @ _scaled(side, x)[:kept]
@@ -45,7 +45,7 @@ def low_block(x: Tensor, grid: tuple[int, int], reserve: tuple[int, int], norm: 
             matrix = back @ forward
         values = (matrix @ values.transpose(1, axis).flatten(2)).unflatten(2, values.transpose(1, axis).shape[2:])
         values = values.transpose(1, axis)
-    return values.flatten(1, 2)
+    return values.reshape(*x.shape[:-2], -1, x.shape[-1])
 
 
 def _rule(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from vtbench.adapters.reducers._selection import best
+from vtbench.types.errors import VtbenchError
 from vtbench.types.reduction import ReducerCard
 
 if TYPE_CHECKING:
@@ -31,7 +32,10 @@ def remaining(logits: Tensor, grid: tuple[int, int], params: Mapping[str, Any]) 
     if least is not None and int(keep.sum()) < least:
         keep[best(logits, least)] = True
     for anchor in params.get("anchor_positions") or ():
-        keep[{"tl": 0, "tr": grid[1] - 1, "bl": count - grid[1], "br": count - 1}[anchor]] = True
+        corners = {"tl": 0, "tr": grid[1] - 1, "bl": count - grid[1], "br": count - 1}
+        if anchor not in corners:
+            raise VtbenchError(f"GlimpsePrune's anchor {anchor!r}: there are {', '.join(corners)}")
+        keep[corners[anchor]] = True
     return keep
 
 

@@ -64,8 +64,8 @@ def _qwen(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping
 
 def _from_pixels(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping[str, Any]) -> Mapping[str, Any]:
     """LLaVA's form behind a whole tower; object_layer counts from 1."""
-    tower, arch = clip_tower(params["arch"], weights), params["arch"]
-    layers = params["object_layer"] - 1, -2
+    tower, arch = clip_tower(params, weights), params["arch"]
+    layers = params["object_layer"] - 1, params.get("select_layer", -2)
     middle, deep = (tower.attention[layer].mean(dim=(0, 1))[1:] for layer in layers)
     width = arch["image_size"] // arch["patch_size"]
     return {"kept": hiprune(middle, deep, params["retention"], params["alpha"], width)[0][None]}

@@ -84,7 +84,7 @@ def _llava(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mappin
 
 def _from_pixels(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping[str, Any]) -> Mapping[str, Any]:
     """LLaVA-1.5's form behind a whole tower."""
-    attention = clip_tower(params["arch"], weights).attention[-2][None, :, 0]
+    attention = clip_tower(params, weights).attention[-2][None, :, 0]
     return {"kept": _llava({"attn_cls": attention}, params, weights)["kept"][None]}
 
 

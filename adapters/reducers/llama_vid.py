@@ -17,7 +17,7 @@ def _tokens(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mappi
     import torch
     from torch.nn.functional import avg_pool2d
 
-    query, visual, kind = inputs["text_query"], inputs["visual"], params["compress_type"]
+    query, visual, kind = inputs["text_query"], inputs["visual"], params.get("compress_type")
     keys = dense(visual, weights, "vlm_att_key_projector")
     shares = (query @ keys.transpose(1, 2) / math.sqrt(visual.shape[-1])).softmax(dim=-1)
     context = dense((shares @ visual).mean(dim=1, keepdim=True), weights, "vlm_att_val_projector")
@@ -28,7 +28,7 @@ def _tokens(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mappi
         visual = avg_pool2d(grid, kernel, kernel).flatten(2).transpose(1, 2)
     elif kind == "mean":
         visual = visual.mean(dim=1, keepdim=True)
-    elif kind:
+    elif kind not in (None, "none"):
         raise VtbenchError(f"LLaMA-VID compresses by mean, by grid:SIDE or not at all, not by {kind!r}")
     return {"tokens": torch.cat([context, dense(visual, weights, "mm_projector")], dim=1)}
 

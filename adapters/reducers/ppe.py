@@ -13,29 +13,34 @@ from vtbench.types.reduction import ReducerCard
 if TYPE_CHECKING:
     from torch import Tensor
 
+TRIPLE = 3
+"""Time, row and column of a position."""
 
-def positions(triples: Tensor, cluster: Tensor, clusters: int, each: int) -> Tensor:
-    """(3 * each, clusters): rows of t, then of h, then of w, each of `each` members in ascending order; a cluster with
-    fewer begins again. triples (3, N)."""
+
+def positions(rows: Tensor, cluster: Tensor, clusters: int, each: int) -> Tensor:
+    """(R * each, clusters): of every row of `rows` (R, N) its values at `each` members, in ascending order; a cluster
+    with fewer begins again. Of three rows: those of t, then of h, then of w."""
     import torch
 
     columns = []
     for one in range(clusters):
         members = (cluster == one).nonzero().flatten()
-        columns.append(triples[:, members[torch.arange(each) % len(members)]].flatten())
+        columns.append(rows[:, members[torch.arange(each) % len(members)]].flatten())
     return torch.stack(columns, dim=1)
 
 
 def _ppe(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping[str, Any]) -> Mapping[str, Any]:
-    """x (1, N, C), noise (1, N), position_ids (3, N)."""
-    x, noise = inputs["x"][0], inputs["noise"][0]
-    clusters = math.ceil(len(x) * params["sample_ratio"])
+    """x (1, N, C), noise (1, N), position_ids (3, N), or (3 * k, N) behind an earlier stage of k members each: what
+    comes out has ppe_k's number of rows all the same. A sample_ratio above 1 is the number of clusters itself."""
+    x, noise, places = inputs["x"][0], inputs["noise"][0], inputs["position_ids"]
+    ratio, wanted = params["sample_ratio"], params["ppe_k"]
+    clusters = max(1, math.ceil(ratio if ratio > 1 else len(x) * ratio))
     near = params["k"] if params["k"] <= clusters else min(3, max(clusters // 2, 1))
     _, cluster = centres_of(x, noise, clusters, near)
     return {
         "assign": cluster[None],
         "tokens": means(x, cluster, clusters)[None],
-        "position_ids": positions(inputs["position_ids"], cluster, clusters, params["ppe_k"] or 1),
+        "position_ids": positions(places, cluster, clusters, TRIPLE * wanted // len(places) if wanted else 1),
     }
 
 

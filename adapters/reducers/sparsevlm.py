@@ -22,19 +22,28 @@ WHOLE = 576
 LAYERS = (2, 6, 15)
 KEPT = {192: (300, 200, 110), 128: (303, 110, 36), 96: (238, 48, 26), 64: (66, 30, 17)}
 """Tokens kept at these layers, by the number in the method's name, which is a mean over all layers (version 1.0)."""
+KEPT_2 = {192: (300, 200, 118), 128: (238, 108, 60), 96: (246, 54, 28), 64: (66, 34, 20)}
+"""Those of version 2.0, which merges nothing."""
 
 
 def _rank(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping[str, Any]) -> Mapping[str, Any]:
-    """text_rows (1, heads, raters, N): the raters' attention to the image tokens."""
+    """text_rows (1, heads, raters, N): the raters' attention to the image tokens. version: "1_0" or "2_0"."""
 
     relation = inputs["text_rows"].mean(dim=1).mean(dim=1)
-    count = min(KEPT[params["retain"]][LAYERS.index(params["layer"])], relation.shape[1] - 1)
+    version, retain, layer = params.get("version", "1_0"), params["retain"], params["layer"]
+    tables = {"1_0": KEPT, "2_0": KEPT_2}
+    if version not in tables or retain not in KEPT or layer not in LAYERS:
+        raise VtbenchError(
+            f"SparseVLM's table has no {retain!r} tokens at layer {layer!r} in version {version!r}: there are "
+            f"{', '.join(map(str, KEPT))} at layers {', '.join(map(str, LAYERS))} in {', '.join(tables)}"
+        )
+    count = min(tables[version][retain][LAYERS.index(layer)], relation.shape[1] - 1)
     return {"relation": relation, "kept": in_place(best(relation[0], count))}
 
 
 def _merge(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping[str, Any]) -> Mapping[str, Any]:
     count = params["cluster_num"]
-    _, cluster = centres_of(inputs["x"][0], inputs["noise"][0], count, count)
+    _, cluster = centres_of(inputs["x"][0], inputs["noise"][0], count, count, exact=True)
     return {"tokens": means(inputs["x"][0], cluster, count)[None]}
 
 
@@ -94,7 +103,7 @@ class SparseVLM(Reducer):
             merged = int(len(again) / 10) + 1
             x = view.features[again]
             noise = torch.rand(len(x), generator=torch.Generator().manual_seed(view.seed)).to(x)
-            _, cluster = centres_of(x, noise, merged, merged)
+            _, cluster = centres_of(x, noise, merged, merged, exact=True)
             rows = torch.cat([view.features[kept], means(x, cluster, merged)])
             share = torch.nn.functional.one_hot(cluster, merged).sum(dim=0).to(x.dtype)
             sources = torch.cat(

@@ -74,7 +74,8 @@ def _block(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mappin
         return x + mlp(norm(x, weights, "norm2", eps), weights, "mlp") * weights.get("layer_scale_2", 1.0)
 
     x = inputs["x"]
-    return {"cross": block(x, inputs["y"]), "self": block(x, x)}
+    cross = {"cross": block(x, inputs["y"])} if "y" in inputs else {}
+    return cross | {"self": block(x, x)}
 
 
 REDUCERS = (

@@ -57,8 +57,9 @@ def _second(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mappi
 
 
 def _fuser(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Back to all positions; what stood there before is added by the caller."""
-    tokens, original = inputs["tokens"], inputs["original"]
+    """Back to all positions, (B, N, C) of `original` (B, N, C) or (B, H, W, C); what stood there before is added by the
+    caller."""
+    tokens, original = inputs["tokens"], inputs["original"].flatten(1, -2)
     if params["use_normalization"]:
         tokens = norm(tokens, weights, "fuser_mix_norm1", EPS)
     tokens = _dense(tokens.transpose(1, 2), weights, "Dense_0").transpose(1, 2)

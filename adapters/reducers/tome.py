@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vtbench.adapters.reducers._layers import attend, dense, mlp, norm
 from vtbench.adapters.reducers._selection import pairs
-from vtbench.adapters.reducers._vit import picture
+from vtbench.adapters.reducers._vit import pixels
 from vtbench.types.reduction import Cut, Needs, Reducer, ReducerCard, Reduction, TowerView
 
 if TYPE_CHECKING:
@@ -146,17 +146,16 @@ def _classify(x: Tensor, rs: list[int], params: Mapping[str, Any], weights: Mapp
 
 
 def _vit(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A whole ViT from the pixels on, its picture beside a fainter mirrored one. r applies in the last block too."""
+    """A whole ViT from the pixels on. r applies in the last block too."""
     import torch
     from torch.nn.functional import conv2d
 
     kernel = weights["patch_embed.proj.weight"]
-    image = picture(params["image_size"], kernel.dtype)
-    pixels = torch.cat([image, 0.7 * image.flip(-1)])
-    grid = conv2d(pixels, kernel, weights["patch_embed.proj.bias"], stride=params["patch"]).flatten(2).transpose(1, 2)
+    images = pixels(params["input"], params["image_size"], kernel.dtype)
+    grid = conv2d(images, kernel, weights["patch_embed.proj.bias"], stride=params["patch"]).flatten(2).transpose(1, 2)
     x = torch.cat([weights["cls_token"].expand(len(grid), -1, -1), grid], dim=1) + weights["pos_embed"]
     r = tuple(params["r"]) if params["r_kind"] == "tuple" else params["r"]
-    reduced, sizes, source = _classify(x, schedule(params["depth"], r), params, weights)
+    reduced, sizes, source = _classify(x, schedule(params["depth"], r)[: params["depth"]], params, weights)
     full = _classify(x, [0] * params["depth"], params, weights)[0]
     return {"logits_full": full, "logits_reduced": reduced, "source": source.to(torch.uint8), "sizes": sizes}
 

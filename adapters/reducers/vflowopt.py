@@ -55,7 +55,7 @@ def _recycle(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapp
 
     x, importance = inputs["x"], inputs["importance"]
     count = len(x)
-    dropped = round(count * (1 - params["r"])) + int(count / params["m"] ** 2)
+    dropped = round(count * (1 - params["r"])) + int(count / (params["m"] * params["m"]))
     low = importance.sort(stable=True).indices[:dropped].sort().values.tolist()
     cells = _cells([tuple(params[name]) for name in ("base", "local") if params.get(name)], params["m"])
     groups: dict[tuple[int, int, int], list[int]] = {}

@@ -92,7 +92,7 @@ def _rule(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping
 
 
 def _from_pixels(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping[str, Any]) -> Mapping[str, Any]:
-    tower = clip_tower(params["arch"], weights)
+    tower = clip_tower(params, weights)
     tokens, chosen = visionzip(
         tower.attention[-2][:, 0], tower.hidden[-2], tower.keys[-2], params["dominant"], params["contextual"]
     )

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 def _kmeans(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping[str, Any]) -> Mapping[str, Any]:
     """tokens (T, N, C); initial int64 (k,): the tokens that the clusters begin with. Distances are cosines, centres are
-    plain means of unit rows, and an empty cluster keeps its own; the last centres are those before the move that was
-    less than `tol`."""
+    plain means of unit rows, and an empty cluster keeps its own, while its code is 0; the last centres are those before
+    the move that was less than `tol`."""
     import torch
     from torch.nn.functional import normalize, one_hot
 
@@ -26,11 +26,12 @@ def _kmeans(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mappi
         labels = (unit @ normalize(centres, dim=-1).T).argmax(dim=-1)
         share = one_hot(labels, len(centres)).to(unit.dtype)
         size = share.sum(dim=0)[:, None]
-        means = torch.where(size > 0, share.T @ unit / size.clamp(min=1), centres)
+        codes = share.T @ unit / size.clamp(min=1)
+        means = torch.where(size > 0, codes, centres)
         if float((means - centres).norm()) < params["tol"]:
             break
         centres = means
-    return {"labels": labels.reshape(inputs["tokens"].shape[:2]), "centroids": centres, "codes": means}
+    return {"labels": labels.reshape(inputs["tokens"].shape[:2]), "centroids": centres, "codes": codes}
 
 
 def _multihead(x: Tensor, y: Tensor, weights: Mapping[str, Tensor], name: str, heads: int) -> Tensor:

@@ -71,7 +71,7 @@ def _tower(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mappin
 
 def _from_pixels(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping[str, Any]) -> Mapping[str, Any]:
     """Behind a whole tower, with the identity for a projector."""
-    tower, side = clip_tower(params["arch"], weights), params["arch"]["image_size"] // params["arch"]["patch_size"]
+    tower, side = clip_tower(params, weights), params["arch"]["image_size"] // params["arch"]["patch_size"]
     shallow, deep = (tower.attention[layer][:, 0, 1:].mean(dim=0) for layer in (5, -2))
     sizes = params["keep"], (side, side), params.get("window", 6), params.get("local_ratio", 0.5)
     kept = vscan(shallow, deep, *sizes)

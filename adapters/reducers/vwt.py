@@ -36,8 +36,8 @@ def _intra(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mappin
 def _inter(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mapping[str, Any]) -> Mapping[str, Any]:
     """vocab (words, 3 * side * side). Shorter images of a batch are filled up with zeros.
 
-    A patch far from every word gets the label `patch dimension + its place`: with more words than that dimension it can
-    be some word's label, and the two are merged, as upstream does.
+    A patch far from every word gets the label `patch dimension + how many such stand before it in the batch`: with more
+    words than that dimension it can be some word's label, and the two are merged, as upstream does.
     """
     import torch
     from torch.nn.functional import normalize, one_hot
@@ -46,9 +46,10 @@ def _inter(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mappin
     vocab, embeddings = inputs["vocab"], inputs["embeddings"]
     cells = patches(inputs["pixel_values"], params["patch"])
     distance, word = (1.0 - normalize(cells, dim=-1) @ normalize(vocab, dim=-1).T).min(dim=-1)
-    alone = vocab.shape[-1] + torch.arange(cells.shape[1])
+    alone = distance > params["thresh"]
+    number = vocab.shape[-1] + alone.flatten().cumsum(0).reshape(alone.shape) - 1
     labels, rows, counts = [], [], []
-    for one, label in zip(embeddings, torch.where(distance > params["thresh"], alone, word), strict=True):
+    for one, label in zip(embeddings, torch.where(alone, number, word), strict=True):
         words, place = label.unique(return_inverse=True)
         share = one_hot(place, len(words)).to(one.dtype)
         labels.append(place)

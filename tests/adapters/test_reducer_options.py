@@ -70,7 +70,9 @@ def test_tome_schedules_of_a_whole_vit_may_hold_a_zero() -> None:
         shapes |= {f"{block}.mlp.fc2.weight": (width, 2 * width), f"{block}.mlp.fc2.bias": (width,)}
     generator = torch.Generator().manual_seed(1)
     weights = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
-    out = rule({}, {**sizes, "r": [0, 0], "r_kind": "list"}, weights)
+    words = "cat[fill.image(S), 0.7*fill.image(S) flipped left-right]"
+    # One 0 more than there are blocks: upstream takes as many as there are.
+    out = rule({}, {**sizes, "r": [0, 0, 0], "r_kind": "list", "input": words}, weights)
     assert torch.equal(out["source"], torch.eye(5, dtype=torch.uint8).expand(2, -1, -1))
     assert torch.equal(out["logits_full"], out["logits_reduced"])
 
