@@ -15,6 +15,7 @@ from vtbench import registry
 from vtbench.models.answering import divergence
 from vtbench.models.attach_decoder import LanguageModel
 from vtbench.models.sequence_cuts import LayerView, Row, SequenceCut
+from vtbench.models.tower_files import library
 from vtbench.types.item import Item
 from vtbench.types.questions import Answer
 from vtbench.types.reading import Rate, Reading
@@ -140,14 +141,17 @@ def of_people() -> list[Comparison]:
 def of_layers() -> list[Comparison]:
     """The picture's tokens in the layers of a language model that cuts them before the third, and its cache."""
     import torch
-    from transformers import Qwen2Config, Qwen2Model
+
+    transformers = library()
 
     sizes = {"hidden_size": 16, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 20}
     depth, cut, keep, picture = 4, 2, 5, 12
     lengths = (19, 17)
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
         torch.manual_seed(0)
-        model = Qwen2Model(Qwen2Config(**sizes, num_hidden_layers=depth, vocab_size=11)).eval()
+        model = transformers.Qwen2Model(
+            transformers.Qwen2Config(**sizes, num_hidden_layers=depth, vocab_size=11)
+        ).eval()
         language = LanguageModel(model, torch.nn.Linear(16, 11))
         rows = [_row(torch.randn(n, 16), picture, cut, keep) for n in lengths]
         seen: list[int] = []

@@ -10,16 +10,16 @@ import re
 import shutil
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from image_files import encoded, picture, save
 from PIL import Image
-from typer.testing import CliRunner
+from support import command
 
 import vtbench
-from vtbench.cli.main import app
 from vtbench.images.freezing import freeze
 from vtbench.images.limits import BadImage
 from vtbench.images.opening import open_set, open_suite
@@ -44,8 +44,9 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def run(*words: object) -> Any:
-    return CliRunner().invoke(app, [str(word) for word in words])
+def run(*words: object) -> SimpleNamespace:
+    code, out, err = command(*words)
+    return SimpleNamespace(exit_code=code, output=out + err, stdout=out, stderr=err)
 
 
 def values(scored: Any) -> list[Any]:

@@ -207,7 +207,8 @@ def _by_opencv(data: bytes, stream: Stream, name: str) -> np.ndarray[Any, Any]:
     import cv2
     import numpy as np
 
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    # OpenCV 5 has it there, OpenCV 4.10 on the module itself; 0 is silence in both.
+    getattr(cv2.utils, "logging", cv2).setLogLevel(0)
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     shape = (stream.height, stream.width, len(stream.depths))
     if pixels is None or pixels.dtype != np.uint16 or (*pixels.shape, 1)[:3] != shape:

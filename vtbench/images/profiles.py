@@ -66,7 +66,9 @@ def in_other_words(image: Image.Image, data: bytes) -> str | None:
         return f"nclx {points[0]}/{points[1]}"
     try:
         exif = image.getexif()
-        space, index = exif.get_ifd(_EXIF).get(_COLOUR_SPACE), exif.get_ifd(_INTEROPERABILITY).get(1)
+        space = exif.get_ifd(_EXIF).get(_COLOUR_SPACE)
+        # Asked for where it counts alone: of a file without such an index, Pillow 11 raises KeyError.
+        index = exif.get_ifd(_INTEROPERABILITY).get(1) if space == 0xFFFF else None
     except Exception:
         # A block that is no TIFF, or damaged: Pillow raises whatever its parser stumbles over.
         return None

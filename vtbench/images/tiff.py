@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """TIFF and BigTIFF, little- and big-endian."""
 _DEFLATE = (8, 32946)
-_DECODERS = {5: "lzw_decode", 50000: "zstd_decode", 32773: "packbits_decode", 34925: "lzma_decode"}
+_ZSTANDARD = 50000
+_DECODERS = {5: "lzw_decode", _ZSTANDARD: "zstd_decode", 32773: "packbits_decode", 34925: "lzma_decode"}
 """Lossless compressions that imagecodecs undoes, by its functions: the samples are the same, whoever does it."""
 _COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4}
 """Samples of colour by PhotometricInterpretation: WhiteIsZero, BlackIsZero, RGB, palette, CMYK."""
@@ -79,8 +80,17 @@ class Page:
     def ours(self) -> bool:
         """Whether the samples are laid out here, from segments that need no decompressor but zlib; else by Pillow."""
         known = self.compression == 1 or self.compression in _DEFLATE or (self.pillow_errs and self._by_imagecodecs)
+        return known and self._is_plain
+
+    @property
+    def ours_at_need(self) -> bool:
+        """The same, of what is left to a Pillow that turns out to be built without the compression."""
+        return self.compression == _ZSTANDARD and self._by_imagecodecs and self._is_plain
+
+    @property
+    def _is_plain(self) -> bool:
         plain = self.predictor in (1, 2) and self.fill_order == 1
-        return known and plain and self.depth in (8, 16) and self.photometric in _COLOURS
+        return plain and self.depth in (8, 16) and self.photometric in _COLOURS
 
     @property
     def pillow_errs(self) -> bool:
@@ -171,16 +181,21 @@ def decoded(data: bytes, name: str) -> tuple[Image.Image, Page]:
         page = _page(file, name)
         if why := page.refusal():
             raise BadImage(f"{name} {why}")
-        if page.ours:
-            samples = _samples(file, page, data, name)
-            return _image(page, samples, file.pages[0].tags.valueof(320), name), page
         colours = file.pages[0].tags.valueof(320)
-    if page.pillow_errs:
-        raise BadImage(
-            f"{name} is a TIFF of {page.described()}, which needs the package imagecodecs: {how_to_install('images')}, "
-            "or save it without compression"
-        )
-    image = _by_pillow(data, page, name)
+        if page.ours:
+            return _image(page, _samples(file, page, data, name), colours, name), page
+        if page.pillow_errs:
+            raise BadImage(
+                f"{name} is a TIFF of {page.described()}, which needs the package imagecodecs: "
+                f"{how_to_install('images')}, or save it without compression"
+            )
+        try:
+            image = _by_pillow(data, page, name)
+        except OSError:
+            # Pillow 11.3 has no Zstandard, and says of a file no more than that it cannot decode it.
+            if not page.ours_at_need:
+                raise
+            return _image(page, _samples(file, page, data, name), colours, name), page
     if image.mode == "P":
         image.putpalette(_palette(page, colours, name).tobytes())
     return image, replace(page, orientation=1)
