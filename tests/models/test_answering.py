@@ -128,8 +128,8 @@ def test_models_and_options_that_cannot_be_read(folders: dict[str, Path]) -> Non
     subject = opened(folders["llava"], attention="sdpa")
     with pytest.raises(VtbenchError, match="attention map, which sdpa does not give: give --option attention=eager"):
         subject.check(Point(Fixed(needs=Needs(received=(-2,))), 3), [item()])
-    with pytest.raises(VtbenchError, match="acts at vit"):
-        subject.check(Point(Fixed(), 3, "vit"), [item()])
+    with pytest.raises(VtbenchError, match="acts at nowhere, and llava is a language model that sees"):
+        subject.check(Point(Fixed(), 3, "nowhere"), [item()])  # type: ignore[arg-type]
     with pytest.raises(VtbenchError, match="reads layer 8, and the tower has 3"):
         subject.check(Point(Fixed(needs=Needs(rows=(8,))), 3), [item()])
     with pytest.raises(VtbenchError, match="--keep 0: give 1 or more"):

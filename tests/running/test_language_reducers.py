@@ -68,7 +68,7 @@ def test_a_reducer_answers_questions(model: Path, tmp_path: Path) -> None:
         (("--option", "evaluator=vqa"), "give pope, pope-exact, gqa, textvqa, exact, choice"),
         (("--option", "evaluator=pope"), "scores yes and no, and question q0 has the answer 'red'"),
         (("--task", "reconstruction"), "a reducer's task is understanding or answers"),
-        (("--reducer", "tome"), "tome acts at vit"),
+        (("--reducer", "tome", "--option", "block=1"), "tome has a schedule of its own"),
         (("--reducer", "hiprune"), "hiprune reads layer 8, and the tower has 3"),
         (("--reducer", "hiprune", "--option", "attention=sdpa"), "give --option attention=eager"),
     ],

@@ -21,9 +21,10 @@ from vtbench.models.devices import check_device
 from vtbench.models.downloads import sha256_file
 from vtbench.models.language_files import BESIDE, OPTIONS, QUESTION, image_token, loaded, options_of, template_of
 from vtbench.models.llm_stage import rules_of
-from vtbench.models.picture_tokens import Pictured, reduced, row_of, too_many, whole
+from vtbench.models.picture_tokens import Pictured, reduced, reduced_inside, row_of, too_many, whole
 from vtbench.models.sequence_cuts import Policy, Row
 from vtbench.models.tower_files import ModelFiles, library
+from vtbench.models.tower_reading import schedule
 from vtbench.types.errors import RAISED, VtbenchError
 from vtbench.types.foreign import cause
 from vtbench.types.item import Item
@@ -51,7 +52,7 @@ class VisionLanguage(Subject):
     """A vision-language model with its processor."""
 
     kind = "language model"
-    stages: tuple[Stage, ...] = ("input", "tower", "projector", "llm")
+    stages: tuple[Stage, ...] = ("input", "tower", "projector", "vit", "llm")
 
     def __init__(self, files: ModelFiles, device: str, dtype: str, options: Mapping[str, Any]) -> None:
         """options: those of OPTIONS, each with a value. Raises VtbenchError where the files are no model of ours."""
@@ -59,8 +60,8 @@ class VisionLanguage(Subject):
         self.options = options_of({**OPTIONS, **options})
         self.files, self.name, self.device, self.dtype = files, files.name, device, dtype
         self.attached, self.processor, unexpected = loaded(files, device, dtype, str(self.options["attention"]))
-        if self.attached.shrinks == "no":
-            self.stages = self.stages[1:]
+        absent = {"input": self.attached.shrinks == "no", "vit": self.attached.inside is None}
+        self.stages = tuple(stage for stage in self.stages if not absent.get(stage))
         self._known: dict[str, _Known] = {}
         self.template = template_of(self.processor, str(self.options["prompt"]), files)
         beside = {name: sha256_file(files.folder / name) for name in BESIDE if (files.folder / name).is_file()}
@@ -92,6 +93,11 @@ class VisionLanguage(Subject):
 
     def check(self, point: Point, items: Sequence[Item]) -> None:
         card, needs = point.reducer.card, point.reducer.needs
+        if point.stage == "vit" and self.attached.inside is None:
+            raise VtbenchError(
+                f"{card.name} acts inside a vision tower, and of {self.name}'s no token can be cut: "
+                f"{self.attached.not_inside}; give a LLaVA model, or a method that acts behind the tower"
+            )
         if point.stage not in self.stages:
             raise VtbenchError(
                 f"{card.name} acts at {point.stage}, and {self.name} is a language model that sees: tokens are cut at "
@@ -104,8 +110,11 @@ class VisionLanguage(Subject):
             )
         depth = self.attached.tower_depth
         absent = sorted(layer for layer in layers_of(needs) if not -depth <= layer < depth)
-        if acts_before(point):
+        if acts_before(point) or point.stage == "vit":
             self.attached.refuse(needs)
+        if point.stage == "vit" and self.attached.inside is not None:
+            # A budget below any picture's, so that the schedule is one.
+            schedule(replace(point, keep=1), len(self.attached.inside), self.attached.tile)
         if acts_before(point) and absent:
             raise VtbenchError(f"{card.name} reads layer {absent[0]}, and the tower has {depth}, counted from 0")
         if point.keep is not None and point.keep < 1:
@@ -264,6 +273,8 @@ class VisionLanguage(Subject):
                 policy=self.policy,
                 seed=seed,
             )
+        elif point.stage == "vit":
+            picture = reduced_inside(self.attached, inputs, point, policy=self.policy, seed=seed)
         else:
             picture = whole(self.attached, inputs, seed)
         row, count = row_of(self.attached, inputs, picture, seed), len(picture.tokens)

@@ -187,6 +187,12 @@ class Blocks:
     def __len__(self) -> int:
         return len(self.blocks)
 
+    def first(self, count: int) -> Blocks:
+        """So many of them, as if there were no more."""
+        out = Blocks(self.vision, self.family, self.heads)
+        out.blocks = self.blocks[:count]
+        return out
+
     def embedded(self, pixels: Tensor, native: bool) -> Tensor:
         """(B, L, C) in front of the first block. native: whether the pictures have the size of the configuration."""
         more = {"interpolate_pos_encoding": True} if self.family.takes_size and not native else {}

@@ -8,99 +8,18 @@ they would build are built here, with the picture's tokens that go on.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from vtbench.models.attach import ARCHITECTURES, Blocks, Seen
-from vtbench.models.attach_decoder import LanguageModel
 from vtbench.models.attach_qwen_tower import received_by_merged
+from vtbench.models.attached import Attached, Shrinks
+from vtbench.models.cutting import Flow, started
 from vtbench.types.errors import VtbenchError
 from vtbench.types.reduction import Needs, TowerView
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-Shrinks = Literal["picture", "pixels", "no"]
-
-
-class Attached(ABC):
-    """A vision-language model whose parts are called one by one. Every `inputs` is one prompt with one picture, as the
-    model's processor gives it."""
-
-    def __init__(self, model: Any) -> None:
-        self.model = model
-        self.decoder = LanguageModel(model.model.language_model, model.lm_head)
-        self.placeholder = int(model.config.image_token_id)
-
-    @abstractmethod
-    def refuse(self, needs: Needs) -> None:
-        """Raises VtbenchError for what this tower cannot show."""
-
-    @abstractmethod
-    def look(self, inputs: Mapping[str, Any], needs: Needs, seed: int) -> list[TowerView]:
-        """What the tower made of the picture, one view a tile (one in all where the model has no tiles)."""
-
-    @abstractmethod
-    def project(self, rows: Tensor) -> Tensor:
-        """(M, D), tokens of the language model, of rows (M, C) of the tower's output."""
-
-    @property
-    @abstractmethod
-    def projector(self) -> Any:
-        """The module that makes tokens of the language model, whether `look` or `project` calls it."""
-
-    def pack(self, inputs: Mapping[str, Any], tiles: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """The picture's whole sequence (N, D) of its tiles' projected tokens, and int64 (N,): which of their tokens,
-        counted through, stands at each place; -1 for a token of the model's own."""
-        import torch
-
-        return torch.cat(list(tiles)), torch.arange(sum(map(len, tiles)), device=tiles[0].device)
-
-    def places(self, inputs: Mapping[str, Any]) -> Tensor:
-        """int64 (L,), or (3, L) of M-RoPE: the positions of the whole prompt."""
-        import torch
-
-        ids = inputs["input_ids"]
-        return torch.arange(ids.shape[1], device=ids.device)
-
-    shrinks: Shrinks = "no"
-    """How a smaller picture is read: as any other picture, by the processor; by shrinking what the processor gives; not
-    at all (a picture of several tiles)."""
-
-    three: bool = False
-    """Whether a position is three numbers (M-RoPE)."""
-
-    def side(self) -> int:
-        """Pixels of a picture that one token stands for, along one side."""
-        raise NotImplementedError
-
-    def small(self, inputs: Mapping[str, Any], size: tuple[int, int]) -> Tensor:
-        """(height * width, D): tokens of the picture shrunk to a grid of that size, where `shrinks` is "pixels"."""
-        raise NotImplementedError
-
-    @property
-    def tower_depth(self) -> int:
-        """Layers of the vision tower."""
-        raise NotImplementedError
-
-    def embed(self, ids: Tensor) -> Tensor:
-        """(…, D) of token ids (…,)."""
-        out: Tensor = self.model.get_input_embeddings()(ids)
-        return out
-
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest sequence that the language model was made for."""
-        return int(self.decoder.decoder.config.max_position_embeddings)
-
-    def stops(self) -> tuple[int, ...]:
-        """Token ids that end an answer."""
-        stated = getattr(self.model.generation_config, "eos_token_id", None)
-        if stated is None:
-            stated = getattr(self.decoder.decoder.config, "eos_token_id", None)
-        return tuple(stated) if isinstance(stated, list | tuple) else () if stated is None else (int(stated),)
 
 
 class Llava(Attached):
@@ -119,6 +38,8 @@ class Llava(Attached):
             )
         self.family = known.family
         self.blocks = Blocks(tower, known.family, int(tower.config.num_attention_heads))
+        self.inside = self.blocks.first(self._read_at)
+        self.tile = self.tile_grid[0] * self.tile_grid[1]
         self.prefix = int(known.family.cls)
         if self.prefix and model.config.vision_feature_select_strategy != "default":
             raise VtbenchError(
@@ -149,13 +70,12 @@ class Llava(Attached):
         keys = {j: _there(seen[j % depth].k) for j in needs.keys}
         queries = {j: _there(seen[j % depth].q) for j in needs.queries}
         features = states[self._read_at]
-        side = self.model.config.vision_config.image_size // self.side()
         views = []
         for tile in range(len(pixels)):
             views.append(
                 TowerView(
                     features[tile, self.prefix :],
-                    (side, side),
+                    self.tile_grid,
                     prefix=self.prefix,
                     rows={j: row[tile] for j, row in rows.items()},
                     received={j: one[tile] for j, one in received.items()},
@@ -163,11 +83,24 @@ class Llava(Attached):
                     queries={j: one[tile] for j, one in queries.items()},
                     hidden={j: states[j % depth + 1][tile] for j in needs.hidden},
                     lead=features[tile, : self.prefix],
-                    tiles=((side, side),) * len(pixels) if len(pixels) > 1 else (),
+                    tiles=(self.tile_grid,) * len(pixels) if len(pixels) > 1 else (),
                     seed=seed,
                 )
             )
         return views
+
+    def embedded(self, inputs: Mapping[str, Any]) -> list[Flow]:
+        return started(self.blocks.embedded(self.pixels(inputs), native=True), self.prefix, self.tile_grid)
+
+    def unread(self, x: Tensor) -> Tensor:
+        for number in range(self._read_at, len(self.blocks)):
+            x, _ = self.blocks.through(number, x, Needs())
+        return x
+
+    @property
+    def tile_grid(self) -> tuple[int, int]:
+        side = int(self.model.config.vision_config.image_size) // self.side()
+        return side, side
 
     @property
     def _read_at(self) -> int:
@@ -266,6 +199,7 @@ class Qwen(Attached):
 
     shrinks: Shrinks = "picture"
     three = True
+    not_inside = "its merger joins four neighbours of the whole grid to a token, so that none may be missing before it"
 
     def side(self) -> int:
         return int(self.model.config.vision_config.patch_size) * int(self.model.model.visual.spatial_merge_size)

@@ -10,7 +10,8 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from vtbench.models.attach_language import FAMILIES, Attached
+from vtbench.models.attach_language import FAMILIES
+from vtbench.models.attached import Attached
 from vtbench.models.tower_files import ModelFiles, build, library
 from vtbench.types.errors import RAISED, VtbenchError
 from vtbench.types.foreign import cause

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from vtbench.models.answering import VisionLanguage, acts_before
-from vtbench.models.operations import Operations, attention, counted
-from vtbench.models.picture_tokens import Pictured, row_of, whole
+from vtbench.models.operations import Operations, Rows, attention, counted, metered
+from vtbench.models.picture_tokens import Pictured, flows_inside, row_of, whole
 from vtbench.models.sequence_cuts import Row
 from vtbench.types.item import Item
 from vtbench.types.reading import Point
@@ -100,6 +100,8 @@ def language_operations(
         full = {"tower": seen - projector.operations, "projector": projector.operations}
         if point.stage == "input":
             less, parts = _shrunk(subject, inputs, point, image, seed, item)
+        elif point.stage == "vit":
+            less, parts = _inside(subject, inputs, point, seed)
         else:
             less, parts = _cut(subject, inputs, point, seed, full)
         return _answered(subject, row, full), _answered(subject, less, parts)
@@ -116,6 +118,22 @@ def _shrunk(
         (_, row), operations = counted(lambda: subject.shrunk(inputs, image, item, seed, point))
     projector = both.operations - first.operations
     return row, {"tower": operations - looking - projector, "score and reduce": 0.0, "projector": projector}
+
+
+def _inside(
+    subject: VisionLanguage, inputs: Mapping[str, Any], point: Point, seed: int
+) -> tuple[Row, dict[str, float]]:
+    """Fewer tokens from one block of the tower on, the blocks that are run and not read among them."""
+    attached, reducer = subject.attached, metered(point.reducer)
+    rows = Rows(attached.inside)
+    with rows.metered():
+        (flows, _), cutting = counted(lambda: flows_inside(attached, inputs, replace(point, reducer=reducer), seed))
+    _, behind = counted(lambda: [attached.unread(flow.x[None]) for flow in flows])
+    score = reducer.operations + rows.operations
+    with _metered(attached.projector, "forward") as projector:
+        _, row = subject.cut_row(inputs, point, seed, [])
+    own = {"tower": cutting - score + behind, "score and reduce": score, "projector": projector.operations}
+    return row, own
 
 
 def _cut(

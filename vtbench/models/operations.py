@@ -131,7 +131,7 @@ def tower_operations(
         _, head = counted(lambda: tower.head(done.output))
         needs = point.reducer.needs if at_tower else Needs()
         looked, looking = counted(lambda: tower.whole(pixels, needs))
-        rows = _Rows(tower.blocks)
+        rows = Rows(tower.blocks)
         with rows.metered():
             flows, cutting = counted(
                 lambda: subject.reduced(looked, pictures, replace(point, reducer=reducer), list(seeds))
@@ -200,7 +200,7 @@ def costs(
     }
 
 
-class _Rows:
+class Rows:
     """The operations of rows of attention that are computed again for a reducer."""
 
     def __init__(self, blocks: Any) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from vtbench.models.attach_language import Attached
-from vtbench.models.cutting import at_hand, checked, placed
+from vtbench.models.attached import Attached
+from vtbench.models.cutting import Cuts, Flow, at_hand, checked, cut_through, placed
 from vtbench.models.llm_stage import policy_of, rows_kept
 from vtbench.models.sequence_cuts import Policy, Row
-from vtbench.models.tower_reading import answer
+from vtbench.models.tower_reading import answer, schedule
 from vtbench.types.errors import VtbenchError
+from vtbench.types.reading import Point
 from vtbench.types.reduction import Needs, Reducer, Reduction, TowerView
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Pictured:
 
 def whole(attached: Attached, inputs: Mapping[str, Any], seed: int) -> Pictured:
     """All of the picture's tokens."""
-    return _Looked(attached, inputs, Needs(), seed).all()
+    return _Looked.at(attached, inputs, Needs(), seed).all()
 
 
 def reduced(
@@ -53,7 +54,7 @@ def reduced(
 ) -> Pictured:
     """What a reducer leaves of them. projected: it acts behind the projector. keep: None for all. policy: of positions,
     instead of the reducer's own. Raises VtbenchError (code 1) for more tokens than the picture has."""
-    looked = _Looked(attached, inputs, reducer.needs, seed)
+    looked = _Looked.at(attached, inputs, reducer.needs, seed)
     count = len(looked.tokens)
     if keep is not None and keep > count:
         raise too_many(keep, count)
@@ -65,6 +66,57 @@ def reduced(
         budgets = shares(views, keep) if own is None else own
     answers = [_of_tile(reducer, view, share) for view, share in zip(views, budgets, strict=True)]
     return looked.packed(answers, projected, policy, row_ends=reducer.row_ends or keep in (None, count))
+
+
+def reduced_inside(
+    attached: Attached, inputs: Mapping[str, Any], point: Point, *, policy: Policy | None, seed: int
+) -> Pictured:
+    """What is left of them where they are cut between the blocks of the tower, each tile by itself."""
+    if point.keep is None:
+        return whole(attached, inputs, seed)
+    answers, tiles, views = [], [], []
+    flows, counts = flows_inside(attached, inputs, point, seed)
+    for flow, count in zip(flows, counts, strict=True):
+        kept = _chosen(flow)
+        several = kept is not None and len(flows) > 1
+        tokens = flow.x.new_zeros(count, attached.width)
+        if kept is not None and several:
+            tokens[kept.to(tokens.device)] = attached.project(flow.patches)
+        tiles.append(tokens)
+        views.append(TowerView(flow.x.new_zeros(count, flow.x.shape[1]), seed=seed))
+        notes = tuple(dict.fromkeys(note for one in flow.reductions for note in one.fallbacks))
+        # Of several tiles those that select are laid on their grid again, as `packed` does it.
+        answers.append(Reduction(kept, None if several else flow.patches, fallbacks=notes))
+    return _Looked(attached, views, *attached.pack(inputs, tiles)).packed(answers, False, policy)
+
+
+def _chosen(flow: Flow) -> Tensor | None:
+    """int64 (M,): the place of every row where tokens were selected alone, each once; else None."""
+    import torch
+
+    if flow.where is None or any(one.values is not None or one.duplicates for one in flow.reductions):
+        return None
+    places = (flow.where >= 0).nonzero().flatten()
+    kept = torch.empty(flow.rows, dtype=torch.int64)
+    kept[flow.where[places]] = places
+    return kept
+
+
+def flows_inside(
+    attached: Attached, inputs: Mapping[str, Any], point: Point, seed: int
+) -> tuple[list[Flow], list[int]]:
+    """(what stands behind the last block that is read, one flow a tile; every tile's tokens before anything is cut)"""
+    blocks, flows = attached.inside, attached.embedded(inputs)
+    if blocks is None:
+        raise VtbenchError(f"no tokens can be cut inside this tower: {attached.not_inside}", code=1)
+    tiles = [range(flow.rows) for flow in flows]
+    budgets = [len(tile) for tile in tiles] if point.keep is None else shares(tiles, point.keep)
+    schedules = [
+        dict(schedule(replace(point, keep=share), len(blocks), len(tile)))
+        for share, tile in zip(budgets, tiles, strict=True)
+    ]
+    cuts = Cuts(point.reducer, schedules, [seed] * len(flows), inputs["pixel_values"], blocks.heads)
+    return cut_through(blocks, flows, cuts), [len(tile) for tile in tiles]
 
 
 def _of_tile(reducer: Reducer, view: TowerView, share: int) -> Reduction:
@@ -93,11 +145,14 @@ class _Looked:
     """A picture as the tower sees it: a view a tile, and the whole sequence (tokens, and of which tile's token each is
     made: sources, -1 for one of the model's own)."""
 
-    def __init__(self, attached: Attached, inputs: Mapping[str, Any], needs: Needs, seed: int) -> None:
-        self.attached = attached
-        self.views: Sequence[TowerView] = attached.look(inputs, needs, seed)
-        self.tokens, self.sources = attached.pack(inputs, [attached.project(view.features) for view in self.views])
+    def __init__(self, attached: Attached, views: Sequence[TowerView], tokens: Tensor, sources: Tensor) -> None:
+        self.attached, self.views, self.tokens, self.sources = attached, views, tokens, sources
         self.grid = self.views[0].grid if len(self.views) == 1 else None
+
+    @classmethod
+    def at(cls, attached: Attached, inputs: Mapping[str, Any], needs: Needs, seed: int) -> _Looked:
+        views = attached.look(inputs, needs, seed)
+        return cls(attached, views, *attached.pack(inputs, [attached.project(view.features) for view in views]))
 
     def all(self) -> Pictured:
         import torch
@@ -186,7 +241,7 @@ def row_of(attached: Attached, inputs: Mapping[str, Any], picture: Pictured, see
     return Row(embeds, places, image, following, picture.grid, seed)
 
 
-def shares(views: Sequence[TowerView], budget: int) -> list[int]:
+def shares(views: Sequence[Sized], budget: int) -> list[int]:
     """The budget by tiles, in proportion to their tokens; what does not divide goes to the first ones."""
     count = sum(len(view) for view in views)
     out = [budget * len(view) // count for view in views]

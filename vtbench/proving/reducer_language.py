@@ -101,7 +101,7 @@ class ExaminedLanguage(Examined):
 
         seen, point = trial.each()[0][1], trial.point
         if point.stage not in ("tower", "projector", "llm") or not seen:
-            return "no tokens are chosen from the tower's output or inside the language model"
+            return "no tokens are chosen behind the tower: a picture or a tower that does less is no mask"
         if any(one.reduction.values is not None for one in seen):
             return "tokens are merged, which no mask does"
         with torch.inference_mode():
