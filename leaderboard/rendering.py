@@ -14,6 +14,7 @@ from vtbench.leaderboard import words
 from vtbench.leaderboard.marks import kind_mark
 from vtbench.leaderboard.markup import table_markup
 from vtbench.leaderboard.page import File, Page, Site
+from vtbench.leaderboard.runscores import scores_markup
 from vtbench.reporting.runs import identity, kind, vtbench_version
 
 HERE = Path(__file__).resolve().parent
@@ -51,7 +52,8 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     env.globals.update(KIND_TITLES=words.KIND_TITLES, KIND_WORDS=words.KIND_WORDS, KIND_NAMES=words.KIND_NAMES)
-    env.globals.update(identity=identity, kind_mark=kind_mark, table_markup=table_markup)
+    env.globals.update(identity=identity, kind_mark=kind_mark)
+    env.globals.update(table_markup=table_markup, scores_markup=scores_markup)
     env.filters.update(
         number=words.number, short=words.short, seconds=words.seconds, anchor=words.anchor, sort_key=words.sort_key
     )
@@ -61,7 +63,7 @@ def environment() -> jinja2.Environment:
 def written(parts: Sequence[Page | File], site: Site) -> Iterator[tuple[str, bytes]]:
     """(path, bytes) of every page and file, one at a time."""
     env = environment()
-    paths = [part.path for part in parts if isinstance(part, Page)]
+    first = first_pages([part.path for part in parts if isinstance(part, Page)])
     common: dict[str, Any] = {
         "labels": site.context.labels,
         "swatches": {identity(run): kind_mark(kind(run)) for run in site.runs},
@@ -73,14 +75,19 @@ def written(parts: Sequence[Page | File], site: Site) -> Iterator[tuple[str, byt
             yield part.path, part.data()
             continue
         root = "../" * part.path.count("/")
-        facts = {**common, "root": root, "here": part.path, "tabs": tabs(part.path, paths), **part.facts()}
+        facts = {**common, "root": root, "here": part.path, "tabs": tabs(part.path, first), **part.facts()}
         yield part.path, env.get_template(part.template).render(facts).encode()
 
 
-def tabs(here: str, paths: Sequence[str]) -> list[Tab]:
-    """Those of a page, in order; `paths`: all pages of the site."""
+def first_pages(paths: Sequence[str]) -> list[tuple[str, str, str]]:
+    """(title, how the paths of its pages begin, the first of them) of every tab; `paths`: all pages of the site."""
     first = [(title, begin, next((p for p in paths if p.startswith(begin)), None)) for title, begin in TABS]
-    return [Tab(title, path, here.startswith(begin)) for title, begin, path in first if path is not None]
+    return [(title, begin, path) for title, begin, path in first if path is not None]
+
+
+def tabs(here: str, first: Sequence[tuple[str, str, str]]) -> list[Tab]:
+    """Those of a page, in order. first: as `first_pages` gives them."""
+    return [Tab(title, path, here.startswith(begin)) for title, begin, path in first]
 
 
 def assets() -> Iterator[tuple[str, bytes]]:

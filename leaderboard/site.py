@@ -120,7 +120,7 @@ def _swap_in(files: Mapping[str, bytes], out: Path) -> None:
         for folder in dict.fromkeys((fresh / name).parent for name in files):
             folder.mkdir(parents=True, exist_ok=True)
         for name, data in files.items():
-            (fresh / name).write_bytes(data)
+            _write(f"{fresh}/{name}", data)
         mask = os.umask(0)
         os.umask(mask)
         fresh.chmod(0o777 & ~mask)
@@ -140,6 +140,14 @@ def _swap_in(files: Mapping[str, bytes], out: Path) -> None:
         shutil.rmtree(fresh, ignore_errors=True)
         if old is not None:
             shutil.rmtree(old, ignore_errors=True)
+
+
+def _write(path: str, data: bytes) -> None:
+    """As Path.write_bytes, which takes twice as long for thousands of small files."""
+    with open(path, "wb", buffering=0) as out:
+        view = memoryview(data)
+        while view:
+            view = view[out.write(view) :]
 
 
 def check_replaceable(out: Path) -> None:

@@ -20,8 +20,7 @@ SCORE_FIELDS = frozenset(Score.model_fields)
 
 def metric_cards(run: Run) -> dict[str, MetricCard]:
     """The metrics' cards as they were when the run was made, by name."""
-    stated = section(run, "metrics")
-    return {str(name): _metric_card(str(name), facts) for name, facts in stated.items() if isinstance(facts, Mapping)}
+    return {name: card for name in section(run, "metrics") if (card := metric_card(run, name)) is not None}
 
 
 def _metric_card(name: str, stated: Mapping[str, Any]) -> MetricCard:

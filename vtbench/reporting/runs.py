@@ -168,6 +168,7 @@ class Provenance:
     finished: str | None = None
 
 
+@once
 def provenance(run: Run) -> Provenance:
     known = known_fields(Provenance, section(run, "provenance"))
     return Provenance(**{**known, "packages": mapping(known.get("packages"))})
@@ -253,6 +254,7 @@ class WeightFacts:
     files: tuple[WeightFile, ...] = ()
 
 
+@once
 def weights(run: Run) -> WeightFacts:
     stated = mapping(section(run, "model").get("weights"))
     files = [f for f in listed(stated.get("files")) if isinstance(f, Mapping)]

@@ -196,6 +196,10 @@ def _shown(text: str) -> str:
     return text if len(text) <= 40 else f"{text[:37]}…"
 
 
+_DECODER = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite, parse_int=_whole)
+"""Made once: rows are read by the thousand."""
+
+
 def loads(text: str | bytes, *, names: tuple[str, ...] = ()) -> Any:
     """JSON as its standard says, of a depth and in characters that can be written again: NaN and Infinity, numbers that
     no float holds, and halves of characters (lone surrogates) raise ValueError, deep nesting RecursionError.
@@ -203,7 +207,9 @@ def loads(text: str | bytes, *, names: tuple[str, ...] = ()) -> Any:
     names: keys of an object under which a file's name may stand that is no UTF-8, as os.fsdecode gives it.
     """
     text = text if isinstance(text, str) else text.decode()
-    value = json.loads(text, parse_constant=_no_constant, parse_float=_finite, parse_int=_whole)
+    if text.startswith("\ufeff"):
+        raise ValueError("it begins with a byte order mark")
+    value = _DECODER.decode(text)
     if text.count("{") + text.count("[") > DEEPEST:
         _refuse_deep(value)
     if "\\u" in text:
