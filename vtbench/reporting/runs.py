@@ -20,8 +20,6 @@ from vtbench.results.record import Run
 KINDS = ("codec", "continuous", "discrete", "closed", "generator", *REDUCERS)
 """Kinds of systems, in the order in which tables follow each other. Ranks never join two of them."""
 NO_REASON = "the run states no reason"
-
-
 T = TypeVar("T")
 
 
