@@ -7,14 +7,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from vtbench.adapters.reducers._selection import pairs
 from vtbench.adapters.reducers.baselines import centres
 from vtbench.types.errors import VtbenchError
-from vtbench.types.reduction import ReducerCard
+from vtbench.types.reduction import Reducer, ReducerCard, Reduction, TowerView
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 EPS = 1e-6
+ROUNDS = 100
+"""Of the search for medoids, in upstream's scripts."""
 FOLD = 8
 """A shift moves an eighth of the channels to the frame before, and an eighth to the frame behind."""
 
@@ -185,6 +188,33 @@ def _inter(inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Mappin
     return {"tokens": tokens.flatten(0, 1).transpose(0, 1), "residual": residual}
 
 
+class CenterCLIP(Reducer):
+    """Of one picture, which is a segment of one frame: the budget is the number of clusters. aggregation: "medoid", or
+    "mean" for the clusters' means, whose place is the medoid's."""
+
+    def __init__(self, card: ReducerCard, options: Mapping[str, Any] | None = None) -> None:
+        super().__init__(card, options)
+        if self.options["aggregation"] not in ("medoid", "mean"):
+            raise VtbenchError(f"CenterCLIP's aggregation {self.options['aggregation']!r}: give medoid or mean")
+
+    def reduce(self, view: TowerView, budget: int, seed: int) -> Reduction:
+        import torch
+
+        if budget == len(view):
+            return Reduction(kept=torch.arange(budget), positions="original")
+        assign, medoids = (one[0] for one in kmedoids(view.features[None], budget, {}, ROUNDS))
+        if self.options["aggregation"] == "medoid":
+            return Reduction(kept=medoids, positions="original")
+        share = torch.nn.functional.one_hot(assign, budget).to(view.features)
+        sizes = share.sum(dim=0).clamp(min=1)
+        sources = pairs(assign, torch.arange(len(view)))
+        # An empty cluster's mean, which upstream has no number for, is its medoid.
+        means = torch.where(
+            share.sum(dim=0)[:, None] > 0, share.T @ view.features / sizes[:, None], view.features[medoids]
+        )
+        return Reduction(medoids, means, sources, (1.0 / sizes)[assign], positions="original")
+
+
 REDUCERS = (
     ReducerCard(
         "centerclip",
@@ -192,13 +222,16 @@ REDUCERS = (
         ("vit",),
         "select and merge",
         needs=("patch tokens of a segment of frames",),
-        positions="none: medoids by ascending position",
+        positions="original: rows stand by the medoids' places",
         knob="clusters a segment (49), frames a segment",
         licence="CC-BY-NC-4.0",
         code="https://github.com/mzhaoshuai/CenterCLIP",
         commit="886fe7342956",
         deviates="the greatest distance is that of a chunk of the batch; equal sums are left to rounding, here the "
         "lowest position is taken",
+        note="one picture is a segment of one frame",
         rules={"centerclip-kmedoids": _medoids, "centerclip-inter": _inter},
+        build=CenterCLIP,
+        options={"aggregation": "medoid"},
     ),
 )

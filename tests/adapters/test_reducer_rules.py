@@ -15,6 +15,7 @@ from vtbench.adapters.reducers._vit import clip_tower, pixels
 from vtbench.models.made_weights import fill_
 from vtbench.proving.rounding import random_errors
 from vtbench.types.errors import VtbenchError
+from vtbench.types.reduction import Reducer, TowerView
 
 
 def rule(method: str, inputs: Mapping[str, Any], params: Mapping[str, Any], weights: Any = None) -> dict[str, Any]:
@@ -215,3 +216,48 @@ def test_more_than_there_is_is_refused_and_not_looked_for() -> None:
     params = {"k": 6, "iter_limit": 1}
     with pytest.raises(VtbenchError, match="6 clusters of 5 tokens"):
         rule("centerclip-kmedoids", {"x": drawn(1, 5, 3)}, params)
+
+
+def built(name: str, **options: Any) -> Reducer:
+    card = registry.reducers().get(name)
+    assert card.build is not None
+    return card.build(card, {**card.options, **options})
+
+
+def test_centerclip_of_one_picture_is_its_rule_s_segment_of_one_frame() -> None:
+    x = drawn(16, 6)
+    params = {"algorithm": "kmediods++", "frames_before": 1, "frames_after": 1, "tokens_before": 16, "clusters": 5}
+    sequence = torch.cat([x[:1], x])[:, None]
+    for option, aggregation in (("medoid", None), ("mean", "mean")):
+        expected = rule("centerclip-inter", {"x": sequence}, {**params, "aggregation": aggregation})["tokens"][1:, 0]
+        reduction = built("centerclip", aggregation=option).reduce(TowerView(x), 5, seed=0)
+        torch.testing.assert_close(reduction.rows_of(x), expected)
+        assert reduction.kept is not None
+        target = reduction.target(16)
+        assert target is not None
+        # A medoid is a member of its own cluster.
+        assert target[reduction.kept].tolist() == [0, 1, 2, 3, 4]
+    assert built("centerclip").reduce(TowerView(x), 16, seed=0).rows_of(x).equal(x)
+
+
+def test_ppe_s_clusters_stand_at_a_member_s_place() -> None:
+    x = drawn(20, 6)
+    reduction = built("ppe").reduce(TowerView(x), 6, seed=3)
+    noise = torch.rand(20, generator=torch.Generator().manual_seed(3))
+    inputs = {"x": x[None], "noise": noise[None], "position_ids": torch.arange(20).expand(3, -1)}
+    out = rule("ppe", inputs, {"sample_ratio": 6 / 20, "k": 5, "ppe_k": 1})
+    assert torch.equal(reduction.rows_of(x), out["tokens"][0])
+    assert reduction.kept is not None
+    assert reduction.kept.tolist() == out["position_ids"][0].tolist()
+    assert torch.equal(reduction.target(20), out["assign"][0])
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [("centerclip", {"aggregation": "sum"}, "medoid or mean"), ("ppe", {"neighbours": 0}, "1")],
+)
+def test_options_of_no_sense_are_refused_before_anything_is_measured(
+    name: str, options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(VtbenchError, match=f"give {said}"):
+        built(name, **options)

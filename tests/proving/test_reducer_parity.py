@@ -106,6 +106,7 @@ def test_what_agrees_in_float32_is_right_whatever_float64_decides(
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
+        (lambda f: f.update(what="sampler fixture"), "what is 'sampler fixture': 'reducer fixture' is known here"),
         (lambda f: f.update(schema=2), "has schema 2, this vtbench checks schema 1"),
         (lambda f: f.update(inputs=[1]), "inputs is [1], but must be a JSON object"),
         (lambda f: f["inputs"].update(attn_last=3), "attn_last is 3, but must say array, shape and dtype"),

@@ -50,6 +50,8 @@ def _check(path: Path, report: Report) -> None:
         check_shapes(facts, arrays)
         check_rule(rule, facts, arrays, report)
         return
+    if "what" in facts and "family" not in facts:
+        raise VtbenchError(f"the fixture's what is {facts['what']!r}: {WHAT!r} is known here, and networks' without it")
     check_tokenizer(facts)
     check_shapes(facts, arrays)
     TokenizerCheck(facts, arrays, report).run()
