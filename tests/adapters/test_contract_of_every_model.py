@@ -18,7 +18,7 @@ from builtin_models import cat, load, there_and_back
 from vtbench import registry
 from vtbench.cli import catalogue
 from vtbench.images.serving import serve
-from vtbench.models.network import build_network
+from vtbench.models.network import on_meta
 from vtbench.proving import contract, fresh_process
 from vtbench.types.adapter import ClosedSystem, Generator, Tokenizer
 from vtbench.types.cards import Card, Fixed, Kind, Multiple
@@ -183,8 +183,7 @@ def _size(card: Card) -> tuple[int, int]:
 def test_the_card_and_its_network_agree(entry: registry.Entry) -> None:
     card = entry.card
     assert card.arch is not None
-    with torch.device("meta"):
-        network = build_network(entry.family, card.arch)
+    network = on_meta(entry.family, card.arch)
     # Floats that the decoder needs beside a code are books of 16 bits.
     assert (*network.alphabets, *[2**16] * getattr(network, "numbers_beside", 0)) == card.alphabets
     assert tuple(network.value_range) == card.value_range
