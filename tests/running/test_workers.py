@@ -1,13 +1,10 @@
-"""Workers in this process, without Ray: the same rows, who may take part, what is refused before anything begins."""
+"""Workers in this process, without Ray: the same rows, and who may take part."""
 
 from __future__ import annotations
 
 import json
 import os
-import sys
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ import pytest
 import tiny_features
 from PIL import Image
 from support import BAD_ADAPTERS, command, cuts, stable
+from threaded_ray import Ray
 
 from vtbench.results.files import read_lines
 from vtbench.results.record import read_run
@@ -25,79 +23,6 @@ from vtbench.running.request import Request
 from vtbench.running.spread import Spread
 from vtbench.running.worker import Worker
 from vtbench.types.errors import VtbenchError
-
-
-class _Errors:
-    class RayError(Exception):
-        pass
-
-
-class Ray:
-    """As much of Ray as is used, with actors that are objects of this process and calls that are threads."""
-
-    exceptions = _Errors
-
-    def __init__(self, make: Callable[[], Any], resources: dict[str, float] | None = None) -> None:
-        self.make, self.resources, self.connected = make, resources or {}, False
-
-    def remote(self, cls: Any) -> Any:
-        return self
-
-    def options(self, **_: Any) -> Any:
-        ray = self
-
-        class Start:
-            def remote(self) -> Any:
-                return _Actor(ray.make())
-
-        return Start()
-
-    def wait(self, references: list[Future[Any]], num_returns: int, timeout: float | None) -> Any:
-        done, rest = wait(references, timeout, FIRST_COMPLETED if num_returns == 1 else "ALL_COMPLETED")
-        return list(done)[:num_returns] if num_returns == 1 else list(done), list(rest)
-
-    def get(self, reference: Future[Any]) -> Any:
-        return reference.result()
-
-    def kill(self, actor: Any) -> None:
-        # Its threads would outlive the test: of a process that is killed, none do.
-        actor.worker.end()
-
-    def is_initialized(self) -> bool:
-        return self.connected
-
-    def init(self, **_: Any) -> None:
-        self.connected = True
-
-    def shutdown(self) -> None:
-        self.connected = False
-
-    def cluster_resources(self) -> dict[str, float]:
-        return self.resources
-
-
-class _Actor:
-    def __init__(self, worker: Any) -> None:
-        self.worker = worker
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self.worker, name)
-
-        class Call:
-            @staticmethod
-            def remote(*words: Any) -> Future[Any]:
-                answer: Future[Any] = Future()
-
-                def run() -> None:
-                    try:
-                        answer.set_result(method(*words))
-                    except BaseException as bad:
-                        answer.set_exception(bad)
-
-                threading.Thread(target=run, daemon=True).start()
-                return answer
-
-        return Call
 
 
 @pytest.fixture(autouse=True)
@@ -262,73 +187,6 @@ def test_a_worker_of_another_device_is_refused(images: Path, tmp_path: Path, mon
     monkeypatch.setattr(setups.provenance, "device_facts", lambda device: {**facts(device), "cpu": next(names)})
     with pytest.raises(VtbenchError, match="the numbers of one run are of one kind of device"):
         spread(images, tmp_path / "out", "right")
-
-
-# -- before anything begins --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("flags", "sentence"),
-    [
-        ("--ray local --workers 0", "--workers 0: give a number of workers, 1 or more"),
-        ("--ray local --workers -3", "--workers -3: give a number of workers, 1 or more"),
-        ("--workers 2", "give --ray local, or its address"),
-        ("--ray nowhere", "--ray 'nowhere' is no address"),
-        ("--ray ray://nowhere", "--ray 'ray://nowhere' is no address"),
-        ("--ray host:99999", "--ray 'host:99999' is no address"),
-        ("--ray 127.0.0.1:1", "nothing answers at 127.0.0.1:1"),
-        ("--ray ray://127.0.0.1:1", "nothing answers at 127.0.0.1:1"),
-        ("--ray local --device cuda:1", "Ray gives every worker a GPU of its own; give --device cuda"),
-        ("--ray local --batch-size 0", "--batch-size 0 tries batches on this machine"),
-        ("--ray local --task generation", "the task generation is for generators"),
-    ],
-)
-def test_what_makes_no_sense_is_one_sentence(flags: str, sentence: str, images: Path, tmp_path: Path) -> None:
-    code, out, err = command("evaluate", "jpeg", "--images", images, "--out", tmp_path / "out", *flags.split())
-    assert (code, out) == (2, "")
-    assert sentence in err
-    assert err.count("\n") == 1
-    assert not (tmp_path / "out").exists()
-
-
-def test_without_ray_it_says_how_to_install_it(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ray", None)
-    code, _, err = command("evaluate", "jpeg", "--images", images, "--out", tmp_path / "out", "--ray", "local")
-    assert code == 2
-    assert "--ray needs the package ray, which is not installed: pip install '.[ray]'" in err
-
-
-@pytest.mark.parametrize(
-    ("device", "resources", "workers", "sentence"),
-    [
-        ("cuda", {"GPU": 4.0, "CPU": 64.0}, 8, "--workers 8 wants as many GPUs, and the cluster at auto has 4: give 4"),
-        ("cuda", {"CPU": 64.0}, None, "wants as many GPUs, and the cluster at auto has 0"),
-        ("cpu", {"CPU": 3.0}, 4, "--workers 4 wants as many cores, and the cluster at auto has 3"),
-    ],
-)
-def test_fewer_places_than_workers_are_refused(
-    device: str, resources: dict[str, float], workers: int, sentence: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(clusters, "library", lambda: Ray(object, resources))
-    with pytest.raises(VtbenchError) as refused, connected("auto", workers, device):
-        pass
-    assert sentence in str(refused.value)
-
-
-def test_by_default_there_is_a_worker_for_each_gpu_or_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(clusters, "library", lambda: Ray(object, {"GPU": 4.0, "CPU": 64.0}))
-    with connected("auto", None, "cuda") as cluster:
-        assert (cluster.wanted, cluster.threads, cluster.kind) == (4, 16, "cuda")
-    with connected("auto", None, None) as cluster:
-        assert (cluster.wanted, cluster.threads, cluster.kind) == (64, 1, "cpu")
-
-
-def test_objects_and_generators_are_not_for_workers(images: Path, tmp_path: Path) -> None:
-    with pytest.raises(VtbenchError, match="an object of this process, which no worker has"):
-        Request([object()], images=images, out=tmp_path, ray="local").checked()
-    with pytest.raises(VtbenchError, match="draw with `vtbench generate ngram-kmeans --ray local`"):
-        Request(["ngram-kmeans"], out=tmp_path, ray="local").checked()
 
 
 # -- score and generate ------------------------------------------------------------------------------------------------

@@ -1,0 +1,79 @@
+"""What is said before any worker begins: of --ray and --workers, the cluster's size, and who can have no workers."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from support import command
+from threaded_ray import Ray
+
+from vtbench.running import cluster as clusters
+from vtbench.running.cluster import connected
+from vtbench.running.request import Request
+from vtbench.types.errors import VtbenchError
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        ("--ray local --workers 0", "--workers 0: give a number of workers, 1 or more"),
+        ("--ray local --workers -3", "--workers -3: give a number of workers, 1 or more"),
+        ("--workers 2", "give --ray local, or its address"),
+        ("--ray nowhere", "--ray 'nowhere' is no address"),
+        ("--ray ray://nowhere", "--ray 'ray://nowhere' is no address"),
+        ("--ray host:99999", "--ray 'host:99999' is no address"),
+        ("--ray 127.0.0.1:1", "nothing answers at 127.0.0.1:1"),
+        ("--ray ray://127.0.0.1:1", "nothing answers at 127.0.0.1:1"),
+        ("--ray local --device cuda:1", "Ray gives every worker a GPU of its own; give --device cuda"),
+        ("--ray local --batch-size 0", "--batch-size 0 tries batches on this machine"),
+        ("--ray local --task generation", "the task generation is for generators"),
+    ],
+)
+def test_what_makes_no_sense_is_one_sentence(flags: str, sentence: str, images: Path, tmp_path: Path) -> None:
+    code, out, err = command("evaluate", "jpeg", "--images", images, "--out", tmp_path / "out", *flags.split())
+    assert (code, out) == (2, "")
+    assert sentence in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_ray_it_says_how_to_install_it(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    code, _, err = command("evaluate", "jpeg", "--images", images, "--out", tmp_path / "out", "--ray", "local")
+    assert code == 2
+    assert "--ray needs the package ray, which is not installed: pip install '.[ray]'" in err
+
+
+@pytest.mark.parametrize(
+    ("device", "resources", "workers", "sentence"),
+    [
+        ("cuda", {"GPU": 4.0, "CPU": 64.0}, 8, "--workers 8 wants as many GPUs, and the cluster at auto has 4: give 4"),
+        ("cuda", {"CPU": 64.0}, None, "wants as many GPUs, and the cluster at auto has 0"),
+        ("cpu", {"CPU": 3.0}, 4, "--workers 4 wants as many cores, and the cluster at auto has 3"),
+    ],
+)
+def test_fewer_places_than_workers_are_refused(
+    device: str, resources: dict[str, float], workers: int, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clusters, "library", lambda: Ray(object, resources))
+    with pytest.raises(VtbenchError) as refused, connected("auto", workers, device):
+        pass
+    assert sentence in str(refused.value)
+
+
+def test_by_default_there_is_a_worker_for_each_gpu_or_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(clusters, "library", lambda: Ray(object, {"GPU": 4.0, "CPU": 64.0}))
+    with connected("auto", None, "cuda") as cluster:
+        assert (cluster.wanted, cluster.threads, cluster.kind) == (4, 16, "cuda")
+    with connected("auto", None, None) as cluster:
+        assert (cluster.wanted, cluster.threads, cluster.kind) == (64, 1, "cpu")
+
+
+def test_objects_and_generators_are_not_for_workers(images: Path, tmp_path: Path) -> None:
+    with pytest.raises(VtbenchError, match="an object of this process, which no worker has"):
+        Request([object()], images=images, out=tmp_path, ray="local").checked()
+    with pytest.raises(VtbenchError, match="draw with `vtbench generate ngram-kmeans --ray local`"):
+        Request(["ngram-kmeans"], out=tmp_path, ray="local").checked()
