@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vtbench.leaderboard.words import short
+from vtbench.reporting.readers import spread_over
 from vtbench.reporting.runs import (
     device,
     dtype,
@@ -39,11 +40,12 @@ class Label:
 
 
 def setting(run: Run) -> str:
-    """The options that tell a run from others of its model: the knob, then whatever is not the card's default."""
-    name, at = knob(run)
+    """The options that tell a run from others of its model: the knob, then whatever is not the card's default, and
+    which throw of the dice it is."""
+    (name, at), drawn = knob(run), spread_over(run)
     defaults = mapping(model_card(run).get("options"))
     parts = [f"{name} {_plain(at)}"] if name and at is not None else []
-    parts += [f"{k} {_plain(v)}" for k, v in options(run).items() if k != name and v != defaults.get(k)]
+    parts += [f"{k} {_plain(v)}" for k, v in options(run).items() if k != name and (v != defaults.get(k) or k == drawn)]
     return short(", ".join(parts), 80)
 
 

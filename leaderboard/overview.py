@@ -140,5 +140,7 @@ class _Overview:
 
 def task_links(sections: Sequence[Section]) -> list[tuple[str, str]]:
     """(title, address) of the page of every task, in order."""
-    pages = {section.group.question.task: section.group.task_title for section in sections}
-    return [(title, task_address(task)) for task, title in pages.items()]
+    pages: dict[str, list[str]] = {}
+    for section in sections:
+        pages.setdefault(section.group.question.task, []).append(section.group.task_title)
+    return [(" · ".join(dict.fromkeys(titles)), task_address(task)) for task, titles in pages.items()]

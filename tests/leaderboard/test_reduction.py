@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import made_runs
 import pytest
 
 from vtbench.leaderboard.context import Context
+from vtbench.leaderboard.labels import labels
 from vtbench.leaderboard.reduction import BASELINE, NO_BASELINES, token_curves
 from vtbench.leaderboard.site import site_files
 from vtbench.reporting.reading import read_runs
-from vtbench.reporting.runs import kind, question
+from vtbench.reporting.runs import kind, question, task_title
 from vtbench.results.record import Run
 
 TOWER = {"files": "a" * 64, "class": "CLIPVisionModel", "attention": "eager", "pool": "mean"}
@@ -75,6 +77,24 @@ def test_draws_are_one_point_and_tokens_are_those_counted(several: Path) -> None
     assert curves["random"].kind == curves["full"].kind == BASELINE
     assert curves["fastv"].kind == "query-aware reducer"
     assert curves["m3"].kind == "trained reducer"
+
+
+def test_draws_are_told_apart_by_their_number(several: Path) -> None:
+    drawn = [run for run in runs(several) if run.path.name.startswith("random")]
+    texts = sorted(label.setting for label in labels(drawn, {}).values())
+    assert texts == [f"keep {keep}, stage vit, draw {draw}" for keep in (16, 36) for draw in range(3)]
+
+
+def test_a_title_says_what_is_read(several: Path) -> None:
+    """A tokenizer's pictures have all their tokens."""
+    first = runs(several)[0]
+    title = "Understanding with fewer visual tokens"
+    task = {**first.info["task"], "title": title}
+    reduced, read = (
+        {**first.info, "task": task, "model": {**first.info["model"], "kind": k}} for k in ("reducer", "codec")
+    )
+    assert task_title(replace(first, info=reduced)) == title
+    assert task_title(replace(first, info=read)) == "Understanding from reconstructions"
 
 
 def test_no_ranking_joins_towers_ways_of_reading_or_positions(tmp_path: Path) -> None:

@@ -9,8 +9,10 @@ import pytest
 import tiny_language_models as tiny
 import torch
 
+from vtbench import registry
 from vtbench.models.answering import VisionLanguage
 from vtbench.models.language_operations import Answering, language_costs, language_operations
+from vtbench.models.language_seconds import language_seconds
 from vtbench.models.operations import layer_operations
 from vtbench.models.tower_files import model_files
 from vtbench.types.item import Item
@@ -157,3 +159,24 @@ def test_a_smaller_picture_is_counted_alone(folders: dict[str, Path], kind: str)
     whole, small = full.operations.parts, less.operations.parts
     assert small["projector"] == whole["projector"] * kept / count
     assert 0 < small["tower"] < whole["tower"] * 2 * kept / count
+
+
+@pytest.mark.parametrize(("stage", "most"), [("llm", 2), ("tower", 2), ("input", 2), ("tower", 1)])
+def test_prompt_and_answer_are_timed_apart(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, stage: Any, most: int
+) -> None:
+    """By a clock that counts the layers' passes, of sdpa half a second each: of four layers, each time one pass."""
+    model = VisionLanguage(model_files(str(folders["llava"])), "cpu", "float32", {"answer_tokens": most})
+    decoder, passed = model.attached.decoder, [0.0]
+    weights = {"eager": 1.0, "sdpa": 0.5}
+    for layer in decoder.layers:
+        layer.register_forward_hook(lambda *_: passed.__setitem__(0, passed[0] + weights[decoder.kind]))
+    monkeypatch.setattr("vtbench.models.clocks.time.perf_counter", lambda: passed[0])
+    reducer = registry.reducers().get("resize" if stage == "input" else "uniform")
+    assert reducer.build is not None
+    seconds = language_seconds(model, Point(reducer.build(reducer, {}), 9, stage), IMAGES, [0], [ITEM])
+    wanted = {"seconds-prefill": 4.0, "seconds-prefill-full": 2.0}
+    if most > 1:
+        wanted |= {"seconds-decoded-token": 4.0, "seconds-decoded-token-full": 2.0}
+    assert seconds == wanted
+    assert decoder.kind == "eager"

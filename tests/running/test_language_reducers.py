@@ -42,6 +42,8 @@ def test_a_reducer_answers_questions(model: Path, tmp_path: Path) -> None:
         # Three questions are one batch, of which nothing is counted.
         costs = [run.score(name) for name in ("flops", "flops-prefill-full", "flops-decoded-token", "kv-bytes")]
         assert [(c.value, (c.why or "")[:31]) for c in costs if c] == [(None, "not counted: a run of one batch")] * 4
+        times = [run.score(f"seconds-{name}") for name in ("prefill", "prefill-full", "decoded-token")]
+        assert [(c.value, (c.why or "")[:29]) for c in times if c] == [(None, "not timed: a run of one batch")] * 3
     # Asked again it is there; another prompt is another question.
     again = command(*words, "--keep", "18", "--no-baselines", "--out", out)
     assert again[0] == 0

@@ -50,6 +50,16 @@ def test_what_is_not_known_is_null_with_its_reason() -> None:
     assert "macs" not in {s.metric for s in cost_scores("a task", Costs(3, None, counts_macs=False))}
 
 
+def test_what_a_language_model_was_not_timed_at_says_why() -> None:
+    counts = {"seconds-prefill": [0.5, 1.5], "seconds-decoded-token": [], "flops-prefill": []}
+    scores = {s.metric: s for s in cost_scores("answers", Costs(3, 1, counts=counts))}
+    prompt, token = scores["seconds-prefill"], scores["seconds-decoded-token"]
+    assert (prompt.value, prompt.unit, prompt.better) == (1.0, "s/prompt", "lower")
+    assert (token.value, token.unit) == (None, "s/token")
+    assert "answers of one token, behind which none is decoded" in (token.why or "")
+    assert "operations unknown" in (scores["flops-prefill"].why or "")
+
+
 def test_a_metric_of_rows_brings_its_inputs_along() -> None:
     metrics = load_metrics(["psnr-pooled"], "cpu")
     assert list(metrics.ready) == ["psnr-pooled", "mse"]

@@ -71,15 +71,16 @@ def _metered(owner: Any, name: str) -> Iterator[_Meter]:
 
 
 @contextlib.contextmanager
-def _eager(subject: VisionLanguage) -> Iterator[None]:
+def attending(subject: VisionLanguage, kind: str) -> Iterator[None]:
+    """The model with another implementation of attention."""
     decoder = subject.attached.decoder
-    kind = decoder.kind
-    with attention(subject.attached.model, "eager"):
-        decoder.kind = "eager"
+    before = decoder.kind
+    with attention(subject.attached.model, kind):
+        decoder.kind = kind
         try:
             yield
         finally:
-            decoder.kind = kind
+            decoder.kind = before
 
 
 def language_operations(
@@ -92,7 +93,7 @@ def language_operations(
     """
     import torch
 
-    with torch.inference_mode(), _eager(subject):
+    with torch.inference_mode(), attending(subject, "eager"):
         inputs = subject.inputs(image, item)
         with _metered(subject.attached.projector, "forward") as projector:
             picture, seen = counted(lambda: whole(subject.attached, inputs, seed))

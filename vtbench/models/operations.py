@@ -169,11 +169,12 @@ def tower_seconds(subject: TowerSubject, point: Point, images: Tensor, seeds: Se
         times = []
         for kind in IMPLEMENTATIONS:
             with attention(tower.network, kind):
-                times.append(_median(whole, subject.device))
-        return min(times), _median(reduced, subject.device)
+                times.append(median(whole, subject.device))
+        return min(times), median(reduced, subject.device)
 
 
-def _median(work: Callable[[], None], device: str) -> float:
+def median(work: Callable[[], Any], device: str) -> float:
+    """Seconds of a few runs after one that warms up."""
     clock, times = Clock(device), []
     for run in range(1 + TIMED):
         start = clock.mark()

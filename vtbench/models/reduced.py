@@ -20,6 +20,7 @@ from vtbench.models.devices import turn
 from vtbench.models.language_files import OPTIONS as LANGUAGE_OPTIONS
 from vtbench.models.language_files import options_of
 from vtbench.models.language_operations import language_costs
+from vtbench.models.language_seconds import language_seconds
 from vtbench.models.load import Loaded
 from vtbench.models.operations import costs
 from vtbench.models.outputs import Output
@@ -213,7 +214,8 @@ class ReducedSystem(System):
     def _costs(self, images: torch.Tensor, seeds: Sequence[int], items: Sequence[Item]) -> dict[str, float]:
         """What one image, or one question on it, takes."""
         if isinstance(self.subject, VisionLanguage):
-            return language_costs(self.subject, self.point, images, seeds, items)
+            asked = self.subject, self.point, images, seeds, items
+            return {**language_costs(*asked), **language_seconds(*asked)}
         return costs(self.subject, self.point, images, seeds, items)
 
 

@@ -18,6 +18,10 @@ def _model(run: Run) -> Mapping[str, Any]:
     return mapping(run.info.get("model"))
 
 
+FEWER = " with fewer visual tokens"
+"""How titles of tasks end that are about reducers, and about tokenizers as well."""
+
+
 def kind_of(model: Mapping[str, Any]) -> str:
     """The kind that a record of a model states; of a reducer one of REDUCERS."""
     stated = str(model.get("kind", ""))
@@ -41,6 +45,12 @@ def spread_over(run: Run) -> str | None:
 def reader_name(run: Run) -> str | None:
     """The model that reads the pictures, of a run that asks what is understood of them."""
     return text(mapping(_model(run).get("tower")).get("name"))
+
+
+def subject_title(run: Run, title: str) -> str:
+    """A task's title, of what is its subject here: tokens that are dropped, or a tokenizer's pictures that are read."""
+    read = reader_name(run) is not None and _model(run).get("kind") != REDUCERS[0]
+    return title.removesuffix(FEWER) + " from reconstructions" if read and title.endswith(FEWER) else title
 
 
 def reader(run: Run) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
-from vtbench.reporting.readers import REDUCERS, kind_of, reader
+from vtbench.reporting.readers import REDUCERS, kind_of, reader, subject_title
 from vtbench.reporting.values import finite, known_fields, listed, mapping, text, whole_number
 from vtbench.results.record import Run
 
@@ -281,7 +281,7 @@ def task_name(run: Run) -> str:
 
 
 def task_title(run: Run) -> str:
-    return str(section(run, "task").get("title") or task_name(run))
+    return subject_title(run, str(section(run, "task").get("title") or task_name(run)))
 
 
 def task_version(run: Run) -> int | None:

@@ -20,6 +20,8 @@ _OF_ANSWERS: Mapping[str, tuple[str, str | None, Mapping[str, Any]]] = {
         ("flops-prefill", "FLOP/prompt", "lower", _OPERATIONS),
         ("flops-decoded-token", "FLOP/token", "lower", _OPERATIONS),
         ("kv-bytes", "bytes/prompt", "lower", {}),
+        ("seconds-prefill", "s/prompt", "lower", _SECONDS),
+        ("seconds-decoded-token", "s/token", "lower", _SECONDS),
     )
     for side in ("", "-full")
 }
@@ -33,11 +35,16 @@ COUNTED: Mapping[str, tuple[str, str | None, Mapping[str, Any]]] = {
     **_OF_ANSWERS,
 }
 """Unit, better end and details of what is counted an image: flops of a model whose visual tokens are reduced, of the
-full one, and of the rule alone; of a language model that sees also by part, and its cache behind the prompt."""
+full one, and of the rule alone; of a language model that sees also by part, its cache behind the prompt, and how long
+the prompt and one more token of the answer take."""
 OF_ANSWERS = ("flops", "flops-full", "flops-score", *_OF_ANSWERS)
 """What every run of a language model states, null where it was not counted."""
 UNCOUNTED = (
     "not counted: a run of one batch (the first of several is counted), or operations unknown to torch's counter"
+)
+UNTIMED_ANSWERS = (
+    "not timed: a run of one batch (the first of several is timed), or answers of one token, behind which none is "
+    "decoded"
 )
 UNTIMED = "no image was timed: the first batch warms up, and pictures made elsewhere have no time"
 
@@ -93,7 +100,8 @@ def cost_scores(task: str, costs: Costs) -> list[Score]:
     for name, values in sorted(costs.counts.items()):
         mean = math.fsum(values) / len(values) if values else None
         unit, better, details = COUNTED.get(name, ("", None, {}))
-        why = UNCOUNTED if name in OF_ANSWERS else "the generator does not count them"
+        timed = UNTIMED_ANSWERS if name.startswith("seconds-") else UNCOUNTED
+        why = timed if name in OF_ANSWERS else "the generator does not count them"
         add(name, mean, unit, better, why, len(values), **details)
     memory = costs.memory / 2**20 if costs.memory else None
     unknown = costs.memory_what or "not measured on this device"
