@@ -35,6 +35,19 @@ PEOPLE = 10
 """TextVQA's answers to a question; its soft accuracy is defined for that many."""
 
 
+def refuse_several(entry: Mapping[str, Any], where: str) -> None:
+    """Raises VtbenchError for a question on several pictures, under `image` or `images`: none is left out silently."""
+    for key in ("image", "images"):
+        listed = entry.get(key)
+        if isinstance(listed, list) and len(listed) > 1:
+            raise VtbenchError(
+                f"{where} asks about {len(listed)} images, and a question is asked about one here, whose tokens are "
+                "counted: give a line an image, or join them to one picture"
+            )
+        if isinstance(listed, list) and listed and not isinstance(entry.get("image"), str):
+            raise VtbenchError(f'{where} has a list of one image under {key!r}: give "image": "NAME" alone')
+
+
 def question_of_llava(entry: Mapping[str, Any], where: str) -> Question:
     """One line of a question file of LLaVA's: {"question_id", "image", "text", "category"?}; no answers yet.
 
@@ -43,6 +56,7 @@ def question_of_llava(entry: Mapping[str, Any], where: str) -> Question:
     identifier, image, text = entry.get("question_id"), entry.get("image"), entry.get("text")
     if not isinstance(identifier, str | int) or isinstance(identifier, bool) or not str(identifier).strip():
         raise VtbenchError(f"{where} has the question_id {identifier!r}: wanted a text or a whole number")
+    refuse_several(entry, where)
     if not isinstance(image, str) or not image:
         raise VtbenchError(f"{where} names no image: wanted a question file as LLaVA's evaluation reads it")
     if not isinstance(text, str) or not text.strip():

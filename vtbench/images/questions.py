@@ -21,7 +21,7 @@ from vtbench.images.identity import WHOLE, digests
 from vtbench.images.jsonl import numbered_objects
 from vtbench.images.limits import read_regular
 from vtbench.images.manifests import refuse_escape
-from vtbench.images.question_labels import OCR, PEOPLE, labelled, question_of_llava
+from vtbench.images.question_labels import OCR, PEOPLE, labelled, question_of_llava, refuse_several
 from vtbench.results.files import loads
 from vtbench.types.errors import VtbenchError
 from vtbench.types.foreign import reading
@@ -142,6 +142,7 @@ def _question(entry: Mapping[str, Any], where: str) -> Question:
         identifier = str(identifier)
     if not isinstance(identifier, str) or not identifier.strip():
         raise VtbenchError(f"{where} has the id {identifier!r}: give every question a text or a whole number as id")
+    refuse_several(entry, where)
     image, text, split = entry.get("image"), entry.get("question"), entry.get("split")
     if not isinstance(image, str) or not image:
         raise VtbenchError(f"{where} names no image: give the file's name, relative to the folder of images")
