@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vtbench.reporting.runs import NO_REASON, once, record, section, suite_images
-from vtbench.reporting.values import finite, known_fields, listed, mapping, text, whole_number
+from vtbench.reporting.values import finite, known_fields, listed, text, whole_number
 from vtbench.results.record import Run, Score
 from vtbench.types.metric import MetricCard
 
@@ -146,15 +146,13 @@ class ImageRow:
 def rows(run: Run) -> Iterator[ImageRow]:
     """The images of a run in the order of the suite, read from disk as they are asked for."""
     for row in run.rows():
-        size = row.get("size")
-        whole = isinstance(size, (list, tuple)) and len(size) == 2
         yield ImageRow(
-            str(row.get("item", "")),
-            (size[0], size[1]) if whole and size is not None else None,
-            {str(name): finite(number) for name, number in mapping(row.get("values")).items()},
-            {str(name): finite(number) for name, number in mapping(row.get("weights")).items()},
-            {str(name): str(reason) for name, reason in mapping(row.get("why")).items() if reason},
-            str(row.get("sha256") or ""),
+            row.item,
+            (row.size[0], row.size[1]) if row.size else None,
+            row.values,
+            row.weights,
+            {name: reason for name, reason in row.why.items() if reason},
+            row.sha256 or "",
             tuple(_text_line(line) for line in listed(row.get("lines")) if isinstance(line, Mapping)),
         )
 

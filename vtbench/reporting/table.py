@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -105,7 +106,7 @@ def column(lines: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
 
 def _csv_cells(values: list[Any]) -> list[Any]:
     """Text that a spreadsheet would run as a formula gets a quote in front (OWASP, CSV injection)."""
-    texts = {value for value in values if isinstance(value, str)}
-    if not any(text.startswith(FORMULAS) for text in texts):
-        return values
+    with contextlib.suppress(TypeError):  # an object or a list has no hash
+        if not any(isinstance(value, str) and value.startswith(FORMULAS) for value in set(values)):
+            return values
     return [f"'{v}" if isinstance(v, str) and v.startswith(FORMULAS) else v for v in values]

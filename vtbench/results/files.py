@@ -293,14 +293,14 @@ def read_lines(path: Path, largest: int | None = None) -> Iterator[dict[str, Any
         return
     try:
         with open_regular(path, largest) as source:
-            number = 0
+            name, number = str(path), 0
             while line := source.readline(LONGEST_LINE):
                 number += 1
                 if not line.endswith(b"\n"):
                     if len(line) == LONGEST_LINE:
-                        raise VtbenchError(f"{path} line {number} is longer than any record: the file is damaged")
+                        raise VtbenchError(f"{name} line {number} is longer than any record: the file is damaged")
                     return
-                yield _object(line, f"{path} line {number}")
+                yield _object(line, f"{name} line {number}")
     except OSError as bad:
         raise read_error(bad, path) from bad
 

@@ -105,5 +105,6 @@ def validated(record: type[R], value: Any, where: str) -> R:
 
 def read_records(record: type[R], path: Path, largest: int | None = None) -> Iterator[R]:
     """The lines of a JSONL file of at most `largest` bytes as records, one at a time; none where it is not there."""
+    line = f"{path} line"
     for number, value in enumerate(read_lines(path, largest), 1):
-        yield validated(record, value, f"{path} line {number}")
+        yield validated(record, value, f"{line} {number}")
