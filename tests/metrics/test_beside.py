@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -204,6 +205,17 @@ def test_one_that_kills_or_hangs_costs_its_own_value(
     late = "2.png was not measured within 4 s: is the machine asleep, or out of memory?"
     assert results[2] == Unmeasured(late if deed is hangs else why)
     assert len(beside.begin(whose, sides(1), ["after"], 1.0).results()) == 1
+
+
+def test_nobody_waits_for_what_was_given_up(beside: Beside) -> None:
+    """Nor for what no process has begun yet; a pair that hangs for 20 s is ended with its process."""
+    first, second = (beside.begin(hangs, sides(6), ["2.png"] * 6, 1.0) for _ in range(2))
+    threading.Timer(0.3, beside.give_up).start()
+    began = time.monotonic()
+    for begun in (first, second):
+        with pytest.raises(ahead.Stopped):
+            begun.results()
+    assert time.monotonic() - began < 10
 
 
 class OfRaising(ImageMetric):

@@ -25,6 +25,8 @@ PATIENCE = 120.0
 """Seconds after which one image is given up: of a disk that does not answer, nothing will come."""
 LATER = 1.1
 """Times PATIENCE, after which a thread is given up: that of the process that reads for it comes first."""
+LOOKS = 0.5
+"""Seconds after which one who waits looks whether everything was given up."""
 FAREWELL = 5.0
 """Seconds in which threads may finish what they do when the work ends."""
 
@@ -49,6 +51,10 @@ def readers() -> int:
     return int(text)
 
 
+class Stopped(KeyboardInterrupt):
+    """What was begun is waited for no longer, since the command was stopped."""
+
+
 class Task(Generic[T, R]):
     """One item on its way; `began`: when a thread took it up, None before."""
 
@@ -71,7 +77,7 @@ class Pool(Generic[T, R]):
         self._tasks: queue.SimpleQueue[Task[T, R] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._lost = 0
-        self._ended = False
+        self._ended = self._given_up = False
 
     def begin(self, item: T) -> Task[T, R]:
         task: Task[T, R] = Task(item)
@@ -81,13 +87,16 @@ class Pool(Generic[T, R]):
         return task
 
     def result(self, task: Task[T, R], late: Callable[[T], R] | None) -> R:
-        """The task's result, or what it raised; `late(item)` for one that has taken longer than PATIENCE."""
-        while not task.done.wait(None if late is None else _left(task)):
+        """The task's result, or what it raised; `late(item)` for one that has taken longer than PATIENCE. Raises
+        Stopped once all was given up."""
+        while not self._given_up and not task.done.wait(LOOKS if late is None else min(LOOKS, _left(task))):
             if late is not None and task.began is not None and _left(task) <= 0:
                 task.given_up = True
                 self._lost += 1
                 self._one_more()
                 return late(task.item)
+        if self._given_up:
+            raise Stopped
         if task.bad is not None:
             raise task.bad
         return task.result.pop()
@@ -95,6 +104,10 @@ class Pool(Generic[T, R]):
     def stop(self) -> None:
         """Nothing more is begun."""
         self._ended = True
+
+    def give_up(self) -> None:
+        """Nothing more is begun, and nobody waits for what is."""
+        self._ended = self._given_up = True
 
     def close(self) -> None:
         """Nothing more is begun; waits for what is, though not for ever."""

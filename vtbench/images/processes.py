@@ -89,6 +89,9 @@ class Processes(Generic[T, R]):
 
     def __call__(self, item: T) -> R:
         child = self._child()
+        if self._closed:
+            # By a thread whose result nobody waits for any more.
+            return self._failed(item, f"{_name(item)} was not {self._words.done}: the run has ended")
         if child is None or not child.ready.is_set():
             if self._task is None or not self._doubted(item):
                 return self._here(item)

@@ -166,6 +166,10 @@ class Beside:
         """How many batches of so many images keep the processes at work while another is finished."""
         return max(1, -(-2 * AT_ONCE * self.processes // max(images, 1)) - 1)
 
+    def give_up(self) -> None:
+        """Whoever waits for a result goes without: `ahead.Stopped`."""
+        self._pool.give_up()
+
     def close(self) -> None:
         """Ends the processes, and waits for no result."""
         self._pool.stop()

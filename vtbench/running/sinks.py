@@ -85,6 +85,11 @@ class Sinks:
         while self._begun:
             self._finish_first()
 
+    def give_up(self) -> None:
+        """What other processes are at is waited for no longer: one may be loading a network."""
+        if self._beside is not None:
+            self._beside.give_up()
+
     def _ahead(self, images: int) -> int:
         """How many batches may be on their way: twice what the processes are sent at a time; none beyond what memory
         should hold."""
@@ -157,6 +162,10 @@ def overlapped(sinks: Sinks, works: Iterator[list[Work]]) -> None:
             if trouble:
                 break
             waiting.put(batch)
+    except BaseException as bad:
+        if not isinstance(bad, Exception):
+            sinks.give_up()
+        raise
     finally:
         waiting.put(None)
         thread.join()
