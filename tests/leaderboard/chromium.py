@@ -81,8 +81,8 @@ class Chromium:
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
     def requests(self) -> list[str]:
-        """Addresses that were asked for since the last question; not what the new window's own page asks Chromium for, late
-        on a busy machine: no page from a file can ask for such an address."""
+        """Addresses that were asked for since the last question; not Chromium's own, for which the page of a new window
+        asks late on a busy machine, and a page from a file cannot."""
         out = []
         for entry in self.driver.get_log("performance"):
             message = json.loads(entry["message"])["message"]
