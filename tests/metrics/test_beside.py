@@ -115,7 +115,7 @@ def test_torch_and_text_have_the_same_bits_in_one_process(
     monkeypatch.setattr(processes, "LOOKED_AT", 1e-9)
     monkeypatch.setattr(_beside, "PAYS", 1e-12)
     monkeypatch.setattr(processes.Child, "begin", processes.Child._start)
-    monkeypatch.setattr(ahead, "cores", lambda: 2)
+    monkeypatch.setenv(ahead.VARIABLE, "1")
     one = Beside(10_000, needs)
     assert one.processes == 1
     one.begin(whose, sides(1), ["first"], 1.0).results()
@@ -165,6 +165,14 @@ def test_as_many_processes_as_memory_allows(
     monkeypatch.delenv(ahead.VARIABLE, raising=False)
     monkeypatch.setattr(_beside, "free_memory", lambda: free)
     assert processes_for(needs) == wanted
+
+
+@pytest.mark.parametrize(("cores", "wanted"), [(1, 1), (2, 2), (3, 2), (8, 7)])
+def test_two_cores_have_two_processes(cores: int, wanted: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "cores", lambda: cores)
+    monkeypatch.delenv(ahead.VARIABLE, raising=False)
+    monkeypatch.setattr(_beside, "free_memory", lambda: None)
+    assert processes_for(ARRAYS) == wanted
 
 
 def test_free_memory_is_less_than_all_memory() -> None:

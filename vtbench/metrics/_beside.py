@@ -27,7 +27,7 @@ MEASURING = Words("metrics process", "measured", "is the machine asleep, or out 
 
 
 def at_a_time() -> int:
-    """How many images are measured at a time: one core is the model's."""
+    """How many images are measured at a time in this process: one core is the model's."""
     return max(1, min(ahead.readers(), ahead.cores() - 1, MOST))
 
 
@@ -58,9 +58,9 @@ TORCH = Needs(3.6, 768 << 20)
 
 def processes_for(needs: Needs) -> int:
     """How many processes of such needs there may be: together they take half of the memory that is free, at least one
-    there is."""
-    free = free_memory()
-    return at_a_time() if free is None else max(1, min(at_a_time(), free // 2 // needs.memory))
+    there is. Two on two cores: a model that is quicker than its metrics waits for them, and leaves its core to them."""
+    most, free = max(at_a_time(), min(2, ahead.readers(), ahead.cores())), free_memory()
+    return most if free is None else max(1, min(most, free // 2 // needs.memory))
 
 
 def free_memory() -> int | None:
