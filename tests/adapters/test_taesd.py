@@ -73,3 +73,24 @@ def test_taesd_squeezes_latents_into_three() -> None:
         assert torch.allclose(
             network.decode(outside, size=(16, 16)), network.decode(limit, size=(16, 16)), rtol=1e-5, atol=1e-4
         )
+
+
+def test_a_decoder_reads_latents_in_one_layout_whoever_brings_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Saved, counted or straight from the encoder: the convolutions see channels last, in which they are quickest on a
+    CPU, and pixels are the same to the bit."""
+    entry = registry.model("taef2")
+    tokenizer = filled(entry.family, entry.card)
+    read: list[torch.Tensor] = []
+    decode = tokenizer.network.decode
+    monkeypatch.setattr(tokenizer.network, "decode", lambda z, **more: (read.append(z), decode(z, **more))[1])
+    tokens = tokenizer.encode(random_images(2, 64, 96), [0, 1])
+    assert isinstance(tokens, Latents)
+    layouts = [
+        tokens.values,
+        tokens.values.contiguous(),
+        tokens.values.contiguous(memory_format=torch.channels_last),
+        tokens.values.transpose(2, 3).contiguous().transpose(2, 3),
+    ]
+    pixels = [tokenizer.decode(Latents(values, tokens.size), [0, 1]) for values in layouts]
+    assert all(z.is_contiguous(memory_format=torch.channels_last) for z in read)
+    assert all(torch.equal(one, pixels[0]) for one in pixels)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from vtbench.images import one_pass
 from vtbench.types.conditions import Rounding
 from vtbench.types.errors import VtbenchError
 
@@ -26,7 +27,8 @@ def to_float(images: torch.Tensor) -> torch.Tensor:
 
     if images.dtype != torch.uint8:
         raise VtbenchError(f"to_float was given {images.dtype}; it converts uint8 pixels")
-    return images.float().div_(255)
+    quick = one_pass.scaled(images)
+    return images.float().div_(255) if quick is None else quick
 
 
 def to_uint8(images: torch.Tensor) -> torch.Tensor:
@@ -37,7 +39,8 @@ def to_uint8(images: torch.Tensor) -> torch.Tensor:
     if not (math.isfinite(low) and math.isfinite(high)):
         raise VtbenchError("images hold NaN or infinity: they cannot be rounded to pixels", code=1)
     inside = images.float() if low >= 0 and high <= 1 else images.float().clamp(0, 1)
-    return inside.mul(255).round_().to(torch.uint8)
+    quick = one_pass.rounded(inside)
+    return inside.mul(255).round_().to(torch.uint8) if quick is None else quick
 
 
 def extremes(images: torch.Tensor) -> tuple[float, float]:
