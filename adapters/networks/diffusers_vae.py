@@ -256,7 +256,7 @@ class DiffusersVAE(Tokenizer):
             if isinstance(tokens, Codes):
                 out = self._decode_codes(tokens)
             elif isinstance(tokens, Latents):
-                z = tokens.values.to(device=self.device, dtype=torch.float32)
+                z = tokens.on(self.device, torch.float32)
                 shift, scale = self._scaling()
                 z = unpack(pack(z) / scale + shift) if self.kind.packed else z / scale + shift
                 z = z.to(dtype)

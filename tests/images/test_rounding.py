@@ -85,3 +85,11 @@ def test_a_processor_on_which_opencv_rounds_otherwise(untried: None, monkeypatch
     fractions = torch.tensor([[0.5 / 255, 100.5 / 255, 1.0]])
     assert one_pass.rounded(fractions) is None
     assert to_uint8(fractions).tolist() == [[0, 100, 255]]
+
+
+def test_a_default_device_of_the_caller_changes_nothing(untried: None) -> None:
+    one_pass._fractions.cache_clear()
+    levels = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
+    with torch.device("meta"):
+        assert torch.equal(to_uint8(to_float(levels)), levels)
+    assert one_pass.scaled(levels) is not None

