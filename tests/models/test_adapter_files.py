@@ -437,6 +437,38 @@ answer = made.runs[0].score("gain").value
 """
 
 
+NETWORK = """
+from pathlib import Path
+import numpy as np
+from vtbench import MetricCard, SetMetric, SetValue
+from vtbench.types.metric import Extractor
+class Net(Extractor):
+    id, dim = "net", 3
+    def load(self, device="cpu"):
+        self.gain = np.load(Path(__file__).resolve().parent / "n.npy")
+    def extract(self, images):
+        return images.float().mean(dim=(2, 3)).numpy() * self.gain
+NET = Net()
+class Gap(SetMetric):
+    card = MetricCard(name="gap", title="gap", version=1, unit="", better="lower", source="a test", kind="set")
+    def extractor(self):
+        return NET
+    def finish(self, reference, candidate):
+        return SetValue(float(np.abs(np.asarray(reference) - np.asarray(candidate)).mean()))
+METRICS = (Gap,)
+"""
+
+
+def test_a_network_of_the_user_is_its_files_too(forks: Forks, pictures: Path, tmp_path: Path) -> None:
+    """PNG loses nothing: a gap would be of the originals' features by other weights, out of the cache."""
+    (tmp_path / "gain.py").write_text(NETWORK)
+    asked = OF_METRIC.replace("gain.py@gain", "gain.py@gap").replace('"jpeg"', '"png"')
+    asked = asked.replace('score("gain")', 'score("gap")')
+    for levels in (2, 3):
+        _write(tmp_path, "n.npy", "", levels)
+        assert forks.answer(asked, tmp_path, images=str(pictures), out=str(tmp_path / "out")) == 0.0
+
+
 def test_a_metric_of_the_user_is_its_files_too(forks: Forks, pictures: Path, tmp_path: Path) -> None:
     (tmp_path / "gain.py").write_text(METRIC)
     for gain in (2.0, 3.0):

@@ -161,6 +161,61 @@ def test_an_edited_network_is_measured_anew(copy: Copy, own_weights: dict[str, A
     assert OWN in second["why"]
 
 
+LEVELS = """
+import importlib
+import json
+from pathlib import Path
+import torch
+from vtbench.types.adapter import Tokenizer
+from vtbench.types.cards import Card, Family, Multiple
+from vtbench.types.tokens import Codes
+HERE = Path(__file__).resolve().parent
+CARD = Card(name="lev", family="lev", kind="discrete", title="lev", sizes=Multiple(of=1), alphabets=(256,) * 3)
+class T(Tokenizer):
+    def load(self, files, device="cpu", dtype="float32"):
+        self.n = READ
+    def encode(self, images, seeds, budget=None):
+        i = (images * self.n).round().long().permute(0, 2, 3, 1).flatten(1, 2)
+        return Codes(i, (256,) * 3, tuple(images.shape[2:]))
+    def decode(self, tokens, seeds):
+        return tokens.indices.reshape(len(tokens), *tokens.size, 3).permute(0, 3, 1, 2).float() / self.n
+FAMILY = Family("lev", "lev", (CARD,), T, files=FILES)
+"""
+"""Rounds every sample to so many steps, which it reads from elsewhere."""
+
+
+JSON = "json.loads((HERE / 'conf.json').read_text())"
+DEEP = "vtbench.adapters.mine.deep.steps"
+
+
+@pytest.mark.parametrize(
+    ("read", "declared", "file", "text"),
+    [
+        pytest.param(JSON, "('conf.json',)", "conf.json", "{}", id="declared"),
+        pytest.param(JSON, "()", "conf.json", "{}", id="read"),
+        pytest.param(f"importlib.import_module('{DEEP}').N", "()", "deep/steps.py", "N = {}", id="import_module"),
+        pytest.param(f"__import__('{DEEP}', fromlist=['N']).N", "()", "deep/steps.py", "N = {}", id="__import__"),
+    ],
+)
+def test_an_adapter_of_the_tree_is_its_files_too(copy: Copy, read: str, declared: str, file: str, text: str) -> None:
+    """A file of an own sub-package, as CONTRIBUTING has it: what it declares, reads, or imports by a text."""
+    mine = copy.folder / "adapters" / "mine"
+    (mine / "deep").mkdir(parents=True)
+    for folder in (mine, mine / "deep"):
+        (folder / "__init__.py").write_text("")
+    (mine / "lev.py").write_text(LEVELS.replace("READ", read).replace("FILES", declared))
+    (mine / file).write_text(text.format(4))
+    first = copy.evaluate("lev")
+    (mine / file).write_text(text.format(40))
+    second = copy.evaluate("lev")
+    assert second["id"] != first["id"]
+    # Ten times the steps, a tenth of the error: 20 dB, but for grey levels that are no multiples of a step.
+    assert second["scores"]["psnr"] > first["scores"]["psnr"] + 15
+    undeclared = file.endswith(".json") and declared == "()"
+    assert first["ranked"] is second["ranked"] is not undeclared
+    assert ("does not declare" in str(second["why"])) is undeclared
+
+
 def test_released_weights_in_an_edited_network_are_not_the_release(copy: Copy, shared: Path) -> None:
     released = {"checkpoint": str(shared / "weights" / "taef2")}
     first = copy.evaluate("taef2", **released)

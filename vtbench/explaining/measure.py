@@ -18,11 +18,11 @@ from vtbench.images.views import View
 from vtbench.results.stores import FeatureFile
 from vtbench.running import pipeline
 from vtbench.scoring.loading import Metrics, load_metrics
-from vtbench.scoring.measure import extract, finish, measure
+from vtbench.scoring.measure import extract, finish, measure, not_finite
 from vtbench.types.conditions import Rounding
 from vtbench.types.errors import VtbenchError
 from vtbench.types.item import Item
-from vtbench.types.metric import Batch, ImageMetric, Metric, Reference, RowMetric, SetMetric, Value
+from vtbench.types.metric import Batch, ImageMetric, Metric, Reference, RowMetric, SetMetric, SetValue, Value
 
 FID_IMAGES = 10_000
 """Below so many images a difference between two values of a metric of sets means nothing."""
@@ -147,7 +147,8 @@ class Measurement:
             reference, why = self.reference.side(metric, choice.view, FID_IMAGES)
             if why is not None:
                 return Score(None, why)
-        whole = finish(choice.metric, lambda: metric.finish(reference, candidate))
+        why = not_finite(choice.metric, originals=reference, candidates=candidate)
+        whole = SetValue(None, why=why) if why else finish(choice.metric, lambda: metric.finish(reference, candidate))
         return Score(whole.value, whole.why)
 
     def _of_rows(self, choice: Choice, metric: RowMetric) -> Score:

@@ -31,7 +31,6 @@ from vtbench.reporting.measured import ImageRow, rows, score, scores
 from vtbench.reporting.values import listed, mapping
 from vtbench.results.record import Run, read_run
 from vtbench.types.errors import VtbenchError
-from vtbench.types.metric import SetMetric
 
 EXACT = 1e-9
 """Numbers of two runs are the same to this part of them: what sums in another order leave."""
@@ -257,7 +256,8 @@ def _of_rows(pair: _Pair, place: int, metric: str) -> Score:
     if len(of_run) != len(pair.shared):
         why = f"{metric} is of all {len(of_run)} images of {run.path}, and {len(pair.shared)} are common"
         return Score(None, why)
-    few = too_few(metric, len(pair.shared)) if isinstance(registry.metric(metric), SetMetric) else None
+    kind = registry.card_of(registry.metrics().get(metric)).kind
+    few = too_few(metric, len(pair.shared)) if kind == "set" else None
     if few:
         return Score(None, few)
     stated = score(run, metric)

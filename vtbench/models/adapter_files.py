@@ -82,16 +82,15 @@ def files_of(entry: registry.Entry, opened: Opened | None, weights: Iterable[Pat
         entries.append(entries[-1].inner)
     begin = [path for one in entries for path in _begins(one)]
     own = [one.file.resolve() for one in entries if not one.builtin]
-    if not own:
-        return AdapterFiles(tuple(begin))
     declared = [path for one in entries for path in _declared(one)]
     code, named = code_and_named(begin)
-    _refuse_others(code, search_path_of(own[0]))
-    places = tuple(place_of(file) for file in own)
+    if own:
+        _refuse_others(code, search_path_of(own[0]))
+    places = tuple(place_of(one.file) for one in entries)
     bare = AdapterFiles(tuple(begin), tuple(declared), (), places)
-    paths = [*(p for file in own for p in opened_at_import(file)), *_paths(opened), *map(str, named)]
+    paths = [*_by_importing(own), *_paths(opened), *map(str, named)]
     read = _undeclared(paths, bare, weights)
-    code = [path for path in (*code, *read) if path.suffix in CODE and not sources.is_ours(path)]
+    code = [*_beyond(begin, code), *(path for path in read if path.suffix in CODE)]
     return AdapterFiles(
         tuple(dict.fromkeys([*begin, *code])),
         bare.declared,
@@ -100,12 +99,20 @@ def files_of(entry: registry.Entry, opened: Opened | None, weights: Iterable[Pat
     )
 
 
-def of_outside(file: Path) -> list[Path]:
-    """The files of a metric or task of somebody's own: its code, and what that names or opened when it was imported."""
-    code, named = code_and_named([file])
-    bare = AdapterFiles((file,), (), (), (place_of(file),))
-    read = _undeclared([*opened_at_import(file), *map(str, named)], bare, ())
-    return [file, *(path for path in code if not sources.is_ours(path)), *read]
+def code_of(files: Iterable[Path]) -> list[Path]:
+    """Where the code of metrics, tasks, reducers or feature networks begins, and what it names or opened when it was
+    imported: files beside it decide a number as its code does."""
+    begin = list(dict.fromkeys(file.resolve() for file in files))
+    code, named = code_and_named(begin)
+    bare = AdapterFiles(tuple(begin), (), (), tuple(place_of(file) for file in begin))
+    read = _undeclared([*_by_importing(begin), *map(str, named)], bare, ())
+    return [*begin, *_beyond(begin, code), *read]
+
+
+def _beyond(begin: Iterable[Path], code: Iterable[Path]) -> list[Path]:
+    """The code, without what vtbench's own files import: that is found by where it begins."""
+    imported = {path for path in sources.closure(begin) if sources.is_ours(path)}
+    return [path for path in code if path not in imported]
 
 
 def reason(name: str, read: Iterable[Path]) -> str | None:
@@ -173,8 +180,16 @@ def _refuse_others(code: Iterable[Path], search: Sequence[str]) -> None:
             )
 
 
-def _paths(opened: Opened | None) -> tuple[str, ...]:
-    return opened.paths if opened is not None else ()
+def _by_importing(files: Iterable[Path]) -> list[str]:
+    """What was opened while those of them that are somebody's own were imported."""
+    own = [file for file in files if not sources.is_ours(file)]
+    return [path for file in own for path in opened_at_import(file) if not sources.is_ours(Path(path).resolve())]
+
+
+def _paths(opened: Opened | None) -> list[str]:
+    """What was opened, vtbench's own files aside: whether they are opened hangs on what the process did before."""
+    paths = opened.paths if opened is not None else ()
+    return [path for path in paths if not sources.is_ours(Path(path).resolve())]
 
 
 def _undeclared(paths: Iterable[str], files: AdapterFiles, weights: Iterable[Path]) -> list[Path]:
@@ -205,8 +220,10 @@ def _source_of(path: Path) -> Path:
 def _decides(path: Path, places: Iterable[Path]) -> bool:
     """Whether what a file holds may decide a number: no library's, none of the system's, of a cache or of vtbench."""
     own = [place for place in places if path.is_relative_to(place)]
-    if sources.is_ours(path) or _is_cached(path):
+    if _is_cached(path):
         return False
+    if sources.is_ours(path):
+        return bool(own)
     if is_library(path.parent):
         return any(is_library(place.parent) for place in own)
     if own:

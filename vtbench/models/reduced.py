@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtbench import registry
-from vtbench.models.adapter_files import of_outside
+from vtbench.models.adapter_files import code_of
 from vtbench.models.answering import VisionLanguage
 from vtbench.models.attach_language import FAMILIES
 from vtbench.models.clocks import Clock
@@ -228,7 +228,7 @@ def loaded_reducer(name: str, keep: int | None, texts: Mapping[str, str], subjec
     if point.block is not None:
         options["block"] = point.block
     source = registry.reducers().source(name)
-    code = [source.file] if source.builtin else list(of_outside(source.file))
+    code = code_of([source.file])
     identity = {
         "name": card.name,
         "options": options,

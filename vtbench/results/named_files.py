@@ -11,7 +11,7 @@ import functools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from vtbench.results import sources
+from vtbench.results import provenance, sources
 
 LONGEST = 255
 """Characters of a file's name."""
@@ -24,12 +24,20 @@ def code_and_named(roots: Iterable[Path]) -> tuple[list[Path], list[Path]]:
     begin, named = [path.resolve() for path in roots], dict[Path, None]()
     while True:
         code = [path for path in sources.closure(begin) if path.suffix == ".py"]
-        texts = {p: None for path in code if not sources.is_ours(path) for p in _named_in(path)}
+        texts = {p: None for path in code if not _is_of_the_release(path) for p in _named_in(path)}
         new = [p for p in texts if p.suffix == ".py" and p not in code]
         named.update((p, None) for p in texts if p.suffix != ".py")
         if not new:
             return code, list(named)
         begin += new
+
+
+def _is_of_the_release(path: Path) -> bool:
+    """Whether the release states the file as it is, and so what it reads: `provenance.DATA` is stated too."""
+    if not sources.is_ours(path):
+        return False
+    stated = provenance.release().get("files", {}).get(sources.name_of(path))
+    return bool(stated == sources.sha256_of(path))
 
 
 def _named_in(path: Path) -> tuple[Path, ...]:
@@ -63,8 +71,12 @@ def _places(folder: Path, text: str, imports: bool) -> Iterator[Path]:
     place = folder / text
     if _is_file(place):
         yield place
-    if imports and all(part.isidentifier() for part in text.strip(".").split(".")):
-        module = folder.joinpath(*text.strip(".").split("."))
+    parts = text.strip(".").split(".")
+    if imports and all(part.isidentifier() for part in parts):
+        ours = sources.file_of(text) if parts[0] == sources.PROJECT else None
+        if ours is not None:
+            yield ours
+        module = folder.joinpath(*parts)
         for file in (module.with_name(f"{module.name}.py"), module / "__init__.py"):
             if _is_file(file):
                 yield file

@@ -212,7 +212,8 @@ _known: dict[Path, tuple[Facts, str]] = {}
 """What files held when they were last read, for as long as their facts stay: a run asks for its code several times."""
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """sha256 of a file's contents."""
     known = _known.get(path)
     if known is not None and known[0] == facts_of(os.stat(path)):
         return known[1]
@@ -239,7 +240,7 @@ def _over(hashes: Iterable[tuple[str, str]]) -> str:
 
 def hashes(paths: Iterable[Path]) -> list[tuple[str, str]]:
     """(name, sha256 of the contents) of every file, sorted; files of somebody's own may share a name."""
-    return sorted((name_of(path), _sha256(path)) for path in paths)
+    return sorted((name_of(path), sha256_of(path)) for path in paths)
 
 
 def digest_of(paths: Iterable[Path]) -> str:
@@ -263,7 +264,7 @@ def digest(roots: Iterable[Path], *, core: bool = True) -> str:
 def _content(path: Path) -> str:
     """sha256 of a file's contents, if they are what this process runs."""
     if path in _in_memory:
-        content = _sha256(path)
+        content = sha256_of(path)
     else:
         content, text = _read(path)
         # Where Python ran bytecode of an older text, what it runs is no text that is here.

@@ -24,7 +24,7 @@ from vtbench.scoring.costs import Costs, cost_scores
 from vtbench.scoring.features import FeaturePlace
 from vtbench.scoring.fingerprint import fingerprint
 from vtbench.scoring.loading import Metrics, load_metrics
-from vtbench.scoring.measure import finish
+from vtbench.scoring.measure import finish, not_finite
 from vtbench.scoring.remarks import bad_references, marked, remarks
 from vtbench.scoring.scores import Asked, Sides, Tally, scores_of, tally, too_few
 from vtbench.types.errors import VtbenchError
@@ -147,7 +147,9 @@ class _References:
         sink = FeatureSink({key: self.extractors[key]}, self.scratch, "reconstructed")
         system = ModelSystem(tokenizer, "resize")
         self._through(pipeline.Lane(tokenizer.card.name, system, sink), self.job.batch_size)
-        return finish(SHARE, lambda: metric.finish(self.sink.read(key), sink.read(key)))
+        reference, candidate = self.sink.read(key), sink.read(key)
+        why = not_finite(SHARE, originals=reference, candidates=candidate)
+        return SetValue(None, why=why) if why else finish(SHARE, lambda: metric.finish(reference, candidate))
 
 
 def _share(asked: Asked, reference: _References, scores: Sequence[Score], n: int) -> list[Score]:

@@ -13,7 +13,7 @@ from typing import Any
 from vtbench import registry
 from vtbench.images.suite import Suite
 from vtbench.images.views import View
-from vtbench.models.adapter_files import of_outside
+from vtbench.models.adapter_files import code_of
 from vtbench.models.load import Loaded
 from vtbench.results import sources
 from vtbench.results.files import plain
@@ -64,8 +64,7 @@ class Job:
         origins = [metrics.source(n) for n in self.cards()]
         if self.task.name in tasks:
             origins.append(tasks.source(self.task.name))
-        files = [path for one in origins for path in ([one.file] if one.builtin else of_outside(one.file))]
-        return [*self.loaded.sources, *files]
+        return [*self.loaded.sources, *code_of(one.file for one in origins)]
 
     def question(self) -> dict[str, Any]:
         """Everything that can move a number; commit, batch size and limit are recorded, not hashed."""
@@ -92,9 +91,9 @@ class Job:
 
     def folder(self) -> Path:
         """The folder of the answer: names that a reader knows, then the question's first digits."""
-        name = "".join(c if c.isalnum() or c in "-_." else "-" for c in self.name)[:60].strip("-.")
+        model, task = _as_file_name(self.name) or "model", _as_file_name(self.task.name) or "task"
         shard = f"--shard-{self.shard[0]}-of-{self.shard[1]}" if self.shard else ""
-        return self.out / f"{name or 'model'}--{self.task.name}--{self.id[:12]}{shard}"
+        return self.out / f"{model}--{task}--{self.id[:12]}{shard}"
 
     def items(self) -> Sequence[Item]:
         """The items of this run: the suite's, cut to the limit, or the shard's whole batches."""
@@ -121,3 +120,8 @@ class Job:
         part, parts = self.shard
         batches = -(-images // self.batch_size)
         return (part - 1) * batches // parts * self.batch_size, part * batches // parts * self.batch_size
+
+
+def _as_file_name(name: str) -> str:
+    """A name as a part of a folder's, whoever gave it."""
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in name)[:60].strip("-.")

@@ -19,6 +19,7 @@ from typing import Any
 from vtbench.images.sets import BATCH, ImageSet
 from vtbench.images.stream import Original
 from vtbench.images.views import View
+from vtbench.models.adapter_files import code_of
 from vtbench.results import provenance, sources
 from vtbench.results.folder import RunFolder
 from vtbench.running import pipeline
@@ -40,7 +41,7 @@ def place_of(path: Path, images: ImageSet, metrics: Metrics, view: View, device:
     code they are made: it lies in no file, or was edited meanwhile."""
     try:
         files = [Path(inspect.getfile(type(metric))) for metric in metrics.ready.values()]
-        code = sources.digest([*provenance.core_files(), *files])
+        code = sources.digest([*provenance.core_files(), *code_of(files)])
     except (OSError, TypeError, VtbenchError):
         return None
     cards = {n: m.card for n, m in metrics.ready.items()}

@@ -20,9 +20,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vtbench.models.adapter_files import code_of
 from vtbench.results import provenance, sources
 from vtbench.results.cache_files import write_cache
 from vtbench.results.stores import FeatureFile
+from vtbench.scoring.measure import is_finite
 from vtbench.types.environment import cache_dir
 from vtbench.types.metric import Extractor
 
@@ -59,7 +61,7 @@ class Originals:
         """64 hexadecimal digits over all that decides these images' features; None where the network's code lies in
         no file, so that nothing tells whether it is the same."""
         try:
-            code = sources.digest([Path(inspect.getfile(type(extractor)))])
+            code = sources.digest(code_of([Path(inspect.getfile(type(extractor)))]))
         except (OSError, TypeError):
             return None
         facts = {
@@ -167,7 +169,7 @@ def keep(originals: Originals, extractor: Extractor, images: Iterable[Any], feat
         ids = b"".join(bytes.fromhex(h) for h in hashes)
     except (TypeError, ValueError):
         return
-    if len(ids) != DIGEST * len(hashes) or not _finite(features):
+    if len(ids) != DIGEST * len(hashes) or not is_finite(features.read()):
         return
     digest = hashlib.sha256(ids)
     for chunk in _blocks(features.path):
@@ -182,10 +184,3 @@ def _blocks(path: Path) -> Iterator[bytes]:
     with path.open("rb") as source:
         while chunk := source.read(CHUNK):
             yield chunk
-
-
-def _finite(features: FeatureFile) -> bool:
-    import numpy as np
-
-    records = features.read()
-    return all(bool(np.isfinite(records[i : i + 4096]).all()) for i in range(0, len(records), 4096))

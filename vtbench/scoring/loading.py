@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from vtbench import registry
 from vtbench.metrics import weights
-from vtbench.types.errors import Unavailable, VtbenchError
-from vtbench.types.metric import Extractor, ImageMetric, Metric, MetricCard, ReadingMetric, RowMetric, SetMetric
-from vtbench.types.outside import Ended, outside
+from vtbench.types.errors import RAISED, VtbenchError
+from vtbench.types.metric import (
+    Extractor,
+    ImageMetric,
+    Metric,
+    MetricCard,
+    ReadingMetric,
+    RowMetric,
+    SetMetric,
+    TokenMetric,
+)
+from vtbench.types.outside import outside
+
+KINDS: Mapping[str, type[Metric]] = {"image": ImageMetric, "set": SetMetric, "tokens": TokenMetric, "run": RowMetric}
+"""What a metric is by the kind that its card states."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +69,9 @@ class Metrics:
     def reading(self, dim: int | None) -> Metrics:
         """The same, for a system that pools `dim` features of a picture; None: for one that reads none."""
         reads = {n: m for n, m in self.ready.items() if isinstance(m, ReadingMetric)}
-        for metric in reads.values():
-            metric.features.dim = dim or 0
-        return self if dim is not None else self.without(dict.fromkeys(reads, "no model reads these pictures"))
+        if dim is None:
+            return self.without(dict.fromkeys(reads, "no model reads these pictures"))
+        return replace(self, ready={**self.ready, **{n: m.of_dim(dim) for n, m in reads.items()}})
 
     def unverified(self) -> list[str]:
         """Metric networks that were given by path: their numbers are shown and never ranked."""
@@ -100,26 +113,37 @@ def load_metrics(names: Sequence[str], device: str, *, sets: bool = True) -> Met
 
 def inputs_of(name: str) -> tuple[str, ...]:
     """The metrics whose per-image values `name` is made from."""
-    if registry.card_of(registry.metrics().get(name)).kind != "run":
+    factory = registry.metrics().get(name)
+    if registry.card_of(factory).kind != "run":
         return ()
-    metric = registry.metric(name)
-    return tuple(metric.inputs) if isinstance(metric, RowMetric) else ()
+    # Of a class they are read without making a metric, which may fail: why is said where it is loaded.
+    return tuple(getattr(factory if hasattr(factory, "inputs") else factory(), "inputs", ()))
+
+
+def _of_its_kind(metric: Any) -> Metric:
+    """The metric; raises where it is not what its card says, as everything goes by the one or the other."""
+    kind = KINDS[metric.card.kind]
+    if not isinstance(metric, kind):
+        raise TypeError(f"its card says {metric.card.kind}, and it is no {kind.__name__} of vtbench")
+    return metric
 
 
 def _load(name: str, device: str, ready: dict[str, Metric], unavailable: dict[str, str], sets: bool) -> None:
-    metric: Metric = registry.metric(name)
-    if isinstance(metric, SetMetric) and not sets:
-        ready[name] = metric
-        return
+    make = registry.metrics().get(name)
     try:
         with outside():
-            metric.load(device)
-    except (Unavailable, VtbenchError) as bad:
+            metric: Metric = _of_its_kind(make())
+            if sets or not isinstance(metric, SetMetric):
+                metric.load(device)
+            if sets and isinstance(metric, SetMetric):
+                # Where its features come from is asked for again, when images come: it can be had, or is said here.
+                metric.extractor().load(device)
+    except VtbenchError as bad:
         # Refused weights or a missing extra: the number is null with this reason, the other metrics go on.
         unavailable[name] = str(bad)
-    except (KeyError, RuntimeError, ValueError, TypeError, AttributeError, OSError, Ended) as bad:
-        # A file of tensors that are not this network's: libraries say so in many ways.
+    except RAISED as bad:
+        # A file of tensors that are not this network's, a package that is not here: each says so in its own way.
         text = (str(bad).strip().splitlines() or [""])[0][:160]
-        unavailable[name] = f"the network of {name} could not be loaded ({type(bad).__name__}: {text})"
+        unavailable[name] = f"the metric {name} could not be loaded ({type(bad).__name__}: {text})"
     else:
         ready[name] = metric

@@ -1,7 +1,8 @@
 """THE place where metrics are called: sizes that a metric does not take, NaN, and exceptions have one rule each.
 
-An image under a metric's least size, NaN and infinity are null with a reason. A metric that raises is named with the
-image that it raised on: what it was going to say is not known, so the run does not go on as if it were.
+An image under a metric's least size, NaN and infinity are null with a reason, features that are no numbers too. A
+metric that raises, or answers in another form, is named with the image that it did so on: what it was going to say is
+not known, so the run does not go on as if it were.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any
 
 from vtbench.metrics._beside import Needs
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     import torch
 
     from vtbench.types.tokens import Tokens
+
+ROWS = 4096
+"""Rows of features that are looked at at a time."""
 
 
 def measure(name: str, metric: ImageMetric, batch: Batch) -> list[Value]:
@@ -87,13 +91,27 @@ def _answers(metric: ImageMetric, batch: Batch) -> list[Value]:
             raise TypeError(f"it gave a {type(value).__name__}; wanted one vtbench.Value an image")
     if len(values) != len(batch):
         raise ValueError(f"it gave {len(values)} results for {len(batch)} images; wanted one vtbench.Value an image")
-    return [v if v.value is None or type(v.value) is float else _in_floats(v) for v in values]
+    return [v if type(v.value) is float and type(v.weight) is float else _in_floats(v) for v in values]
 
 
 def _in_floats(value: Value) -> Value:
-    if isinstance(value.value, str | bytes):
-        raise TypeError(f"its value is {value.value!r}; wanted a number")
-    return dataclasses.replace(value, value=float(value.value))  # type: ignore[arg-type]
+    number = _number_or_none(value.value)
+    return dataclasses.replace(value, value=number, weight=_number(value.weight), why=_text_or_none(value.why))
+
+
+def _number(value: Any) -> float:
+    """A number of any library as Python's own; a text is none, whatever it reads as."""
+    if isinstance(value, str | bytes):
+        raise TypeError(f"its value is {value!r}; wanted a number")
+    return float(value)
+
+
+def _number_or_none(value: Any) -> float | None:
+    return None if value is None else _number(value)
+
+
+def _text_or_none(value: Any) -> str | None:
+    return None if value is None else str(value)
 
 
 def _finite(name: str, value: Value) -> Value:
@@ -150,23 +168,51 @@ def _tokens_of(batch: Batch, index: int) -> Tokens | None:
 
 
 def extract(extractor: Extractor, images: torch.Tensor, items: Sequence[str]) -> np.ndarray[Any, Any]:
-    """float32 (B, dim) of uint8 RGB (B, 3, H, W); a network that raises is named with its first image."""
+    """float32 (B, dim) of uint8 RGB (B, 3, H, W); a network that raises, or gives another shape, is named with its
+    first image."""
     try:
         with outside():
-            return extractor.extract(images)
+            return _features(extractor.extract(images), len(items), extractor.dim)
     except VtbenchError:
         raise
     except RAISED as bad:
         raise _named(f"the feature network {extractor.id}", bad, items[0]) from bad
 
 
-def finish(name: str, compute: Callable[[], SetValue]) -> SetValue:
-    """A metric's number over all images; what cannot be had and what is no number is null with its reason."""
+def _features(features: Any, images: int, dim: int) -> np.ndarray[Any, Any]:
+    """What a network gave, one record an image: no record may stand for two."""
+    import numpy as np
+
+    if features is None:
+        raise TypeError(f"it gave nothing; wanted ({images}, {dim}) numbers")
+    records = np.asarray(features, dtype=np.float32)
+    if records.shape != (images, dim):
+        raise ValueError(f"it gave features of shape {records.shape}; wanted ({images}, {dim})")
+    return records
+
+
+def not_finite(name: str, **sides: Any) -> str | None:
+    """Why features (n, dim) have no number, by the names of the sides; None where all are numbers, and for saved
+    statistics. A distance of NaN may come out as any number."""
+    for side, features in sides.items():
+        if isinstance(features, Sized) and not is_finite(features):
+            return f"{name} has no value: features of the {side} are NaN or infinite"
+    return None
+
+
+def is_finite(features: Any) -> bool:
+    """Whether features (n, dim), however many, are all numbers."""
+    import numpy as np
+
+    return all(bool(np.isfinite(features[k : k + ROWS]).all()) for k in range(0, len(features), ROWS))
+
+
+def finish(name: str, compute: Callable[[], SetValue], images: int | None = None) -> SetValue:
+    """A metric's number over all images; what cannot be had and what is no number is null with its reason. images: so
+    many it speaks of one by one, where it does."""
     try:
         with outside():
-            result = compute()
-        if not isinstance(result, SetValue):
-            raise TypeError(f"it gave a {type(result).__name__}; wanted a vtbench.SetValue")
+            result = _of_set(compute(), images)
     except Unavailable as bad:
         return SetValue(None, why=str(bad))
     except VtbenchError:
@@ -175,14 +221,36 @@ def finish(name: str, compute: Callable[[], SetValue]) -> SetValue:
         raise _named(f"the metric {name}", bad, "the whole set") from bad
     if result.value is not None and not math.isfinite(result.value):
         return SetValue(None, n=result.n, why=f"{name} came out as {result.value}", warning=result.warning)
-    parts = {part: _without_nan(getattr(result, part)) for part in ("low", "high", "details", "per_image")}
+    parts: dict[str, Any] = {
+        part: _without_nan(getattr(result, part)) for part in ("low", "high", "details", "per_image")
+    }
     return dataclasses.replace(result, **parts)
+
+
+def _of_set(result: Any, images: int | None) -> SetValue:
+    """What a metric says of a set, in Python's own numbers and texts; raises if that is no SetValue."""
+    if not isinstance(result, SetValue):
+        raise TypeError(f"it gave a {type(result).__name__}; wanted a vtbench.SetValue")
+    each = None if result.per_image is None else [_number_or_none(value) for value in result.per_image]
+    if each is not None and images is not None and len(each) != images:
+        raise ValueError(f"it gave {len(each)} values of single images for {images} images")
+    return dataclasses.replace(
+        result,
+        value=_number_or_none(result.value),
+        low=_number_or_none(result.low),
+        high=_number_or_none(result.high),
+        n=None if result.n is None else int(result.n),
+        why=_text_or_none(result.why),
+        warning=_text_or_none(result.warning),
+        details=dict(result.details),
+        per_image=each,
+    )
 
 
 def _without_nan(value: Any) -> Any:
     """The value as JSON holds it, None where a number is not finite: what stands beside a score must not spoil it."""
     if isinstance(value, Mapping):
-        return {k: _without_nan(v) for k, v in value.items()}
+        return {str(k): _without_nan(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_without_nan(v) for v in value]
     if hasattr(value, "tolist"):

@@ -19,7 +19,7 @@ from vtbench.results.record import Score
 from vtbench.results.stores import ScoredRows
 from vtbench.scoring.fingerprint import fingerprint
 from vtbench.scoring.loading import Metrics
-from vtbench.scoring.measure import finish
+from vtbench.scoring.measure import finish, not_finite
 from vtbench.scoring.remarks import differing_profiles, marked
 from vtbench.statistics.intervals import mean_interval
 from vtbench.types.errors import VtbenchError
@@ -237,7 +237,7 @@ def _of_tokens(name: str, metric: TokenMetric, tokens: Sequence[Tokens | None] |
         return SetValue(None, why="this system sends no discrete tokens")
     if seen.tiled:
         return SetValue(None, why="images went through the model in tiles: no list of tokens is one image's")
-    return finish(name, lambda: metric.finish(ScoredRows(tokens, seen.good), seen.sizes))
+    return finish(name, lambda: metric.finish(ScoredRows(tokens, seen.good), seen.sizes), len(seen.good))
 
 
 def _of_rows(name: str, metric: RowMetric, rows: Rows, items: Sequence[Any]) -> SetValue:
@@ -283,6 +283,7 @@ def _of_sides(
         return asked.score(card, None, 0, missing, why=f"{n} images were scored; a set needs two")
     both = sides(metric, seen)
     why = both.why or (too_few(both.reference) if metric.needs_reference else None)
+    why = why or not_finite(card.name, originals=both.reference, candidates=both.candidate)
     if why is not None:
         return asked.score(card, None, 0, missing, why=why)
     if isinstance(metric, ReadingMetric):
@@ -302,7 +303,8 @@ def _of_reading(name: str, metric: ReadingMetric, both: Sides, rows: Rows) -> Se
     why = next((why for one in read if (why := (one.get("why") or {}).get("features"))), None)
     if why is not None:
         return SetValue(None, why=why)
-    return finish(name, lambda: metric.finish_read(both.reference, both.candidate, [one.get("class") for one in read]))
+    classes = [one.get("class") for one in read]
+    return finish(name, lambda: metric.finish_read(both.reference, both.candidate, classes), len(classes))
 
 
 def too_few(reference: Any) -> str | None:

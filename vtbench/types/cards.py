@@ -240,6 +240,11 @@ class Family:
     files: tuple[str, ...] = ()
     replays: Mapping[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for card in self.cards:
+            if not isinstance(card, Card):
+                raise VtbenchError(f"the family {self.name} lists {card!r} as a card: give a vtbench.Card")
+
     def refuse_for_model(self, name: str) -> None:
         """Raises with the family's models where its name, title, or that of its fixtures, in any case, is `name`."""
         if name.lower() not in {n.lower() for n in (self.name, self.title, *self.fixtures)}:

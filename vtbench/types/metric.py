@@ -6,10 +6,14 @@ Missing is None and a reason, never NaN.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from vtbench.types.errors import VtbenchError
+from vtbench.types.field_types import check_types
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,6 +46,11 @@ class MetricCard:
     reduction: str = "mean of per-image values"
     paired: bool = True
     """Needs a reference image for every candidate."""
+
+    def __post_init__(self) -> None:
+        check_types(f"the metric {self.name}", self, {"name": str, "title": str, "version": int, "unit": str})
+        if any(not isinstance(bound, int | float | None) for bound in self.bounds):
+            raise VtbenchError(f"the metric {self.name}: bounds are {self.bounds!r}; wanted numbers, or None")
 
 
 @dataclass(frozen=True)
@@ -172,11 +181,14 @@ class SetMetric(Metric):
 
 
 class ReadFeatures(Extractor):
-    """What a system pools of pictures by itself (`Reading.features`): no network of a metric's. dim: the system's."""
+    """What a system pools of pictures by itself (`Reading.features`): no network of a metric's."""
 
     id = "understanding"
-    dim = 0
     cached = False
+
+    def __init__(self, dim: int = 0) -> None:
+        """dim: the system's; 0 as long as none is known."""
+        self.dim = dim
 
     def load(self, device: str = "cpu") -> None:
         pass
@@ -195,6 +207,12 @@ class ReadingMetric(SetMetric):
 
     def extractor(self) -> Extractor:
         return self.features
+
+    def of_dim(self, dim: int) -> Self:
+        """The same metric of a system that pools `dim` features."""
+        other = copy.copy(self)
+        other.features = ReadFeatures(dim)
+        return other
 
     @abstractmethod
     def finish_read(self, reference: Any, candidate: Any, classes: Sequence[str | None]) -> SetValue:

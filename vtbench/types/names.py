@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Generic, TypeVar
 
-from vtbench.types.errors import VtbenchError, near
+from vtbench.types.errors import RAISED, VtbenchError, near
 from vtbench.types.plugins import file_of, is_path_and_name, module_of, path_and_name, plugins
 
 T = TypeVar("T")
@@ -86,7 +86,16 @@ class FileRegistry(Registry[T]):
 
     def add_module(self, module: ModuleType, source: Source) -> None:
         """All entries of a module, or none if one of its names is taken. Only a built-in module may have none."""
-        pairs = self._read(module)
+        try:
+            pairs = self._read(module) if hasattr(module, self._mark) else []
+        except VtbenchError:
+            raise
+        except RAISED as bad:
+            # Of somebody's own, anything may stand there.
+            raise VtbenchError(
+                f"the {self._mark} of {source.words} cannot be read ({type(bad).__name__}: {bad}): see "
+                f"CONTRIBUTING.md, add a {self.what}"
+            ) from bad
         if not pairs and not source.builtin:
             raise VtbenchError(f"{source.words} defines no {self._mark}: see CONTRIBUTING.md, add a {self.what}")
         names = [name for name, _ in pairs]

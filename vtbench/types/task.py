@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from vtbench.types.errors import VtbenchError
+from vtbench.types.field_types import check_types
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,14 @@ class Task:
     able to judge without any truth beside the pixels (true lines of text, exact patterns)."""
     order: int = 100
     """Its place among the tasks that run by default, the lowest first; equal ones by name."""
+
+    def __post_init__(self) -> None:
+        kinds: dict[str, Any] = dict.fromkeys(("name", "title", "view"), str)
+        kinds |= dict.fromkeys(("version", "order", "per_prompt"), int)
+        kinds |= dict.fromkeys(("suites", "metrics", "prompts", "default_for"), (tuple, list))
+        check_types(f"the task {self.name}", self, kinds)
+        if self.fit not in ("resize", "tiles"):
+            raise VtbenchError(f"the task {self.name}: fit is {self.fit!r}; wanted resize or tiles")
 
     def runs_by_default(self, images_given: bool) -> bool:
         """True if the task runs where nobody names one: on its own suites, or on images that the user gave."""
