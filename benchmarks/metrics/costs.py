@@ -1,6 +1,6 @@
 """Operations of a reduced tower and of a language model that sees: torch's counter against products counted by hand.
 
-Seconds have no reference: what a clock shows is nobody's definition.
+What a clock shows is nobody's definition; which parts are timed is held by a clock that counts the layers' passes.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from benchmarks.metrics.comparison import Comparison, relative, version
 from benchmarks.metrics.understanding import BLOCK, DEPTH, INNER, KEEP, PATCH, SIDE, TOKENS, WIDTH, Drawn, tower
 from vtbench.models.answering import VisionLanguage
 from vtbench.models.language_operations import language_costs
+from vtbench.models.language_seconds import language_seconds
 from vtbench.models.operations import costs
 from vtbench.models.tower_files import model_files
 from vtbench.types.item import Item
@@ -52,7 +54,7 @@ def layer(tokens: int, keys: int) -> int:
 
 
 def cost_comparisons() -> list[Comparison]:
-    return [*of_towers(), *of_answers()]
+    return [*of_towers(), *of_answers(), *of_seconds()]
 
 
 def of_towers() -> list[Comparison]:
@@ -169,3 +171,30 @@ def of_answers() -> list[Comparison]:
         Comparison(f"flops, flops-full, flops-score, {names}", how, on, gap, 0, "integers", True),
         Comparison("kv-bytes, kv-bytes-full", reference, on, bytes_gap, 0, "bytes"),
     ]
+
+
+def of_seconds() -> list[Comparison]:
+    """Of the same model, by a clock of which a layer's pass takes a second, and half a one under sdpa: prompt and
+    answer are each one pass of all layers, the reduced model's under its own attention."""
+    import torch
+
+    image = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(7))
+    item = Item("q", None, meta={"question": "what is it ?"})
+    passed = [0.0]
+
+    def now() -> float:
+        return passed[0]
+
+    with answering() as subject, mock.patch("vtbench.models.clocks.time.perf_counter", now):
+        decoder = subject.attached.decoder
+        seconds = {"sdpa": 0.5, "eager": 1.0}
+        for one in decoder.layers:
+            one.register_forward_hook(lambda *_: passed.__setitem__(0, passed[0] + seconds[decoder.kind]))
+        point: Any = Point(Attended(), KEEP, "tower")
+        ours = language_seconds(subject, point, image, [0], [item])
+        each = {"": LAYERS * seconds[decoder.kind], "-full": LAYERS * seconds["sdpa"]}
+    wanted = {part + side: each[side] for part in ("seconds-prefill", "seconds-decoded-token") for side in each}
+    gap = max(abs(ours[name] - value) for name, value in wanted.items())
+    how = "a clock that counts the layers' passes, half as long under sdpa"
+    on = f"a LLaVA of {LAYERS} layers, {KEEP} of {TOKENS} tokens kept behind the tower"
+    return [Comparison(", ".join(wanted), how, on, gap, 0, "counts of passes")]

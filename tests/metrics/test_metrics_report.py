@@ -15,6 +15,7 @@ from benchmarks.metrics.comparison import Comparison
 from vtbench import registry
 from vtbench.metrics import detail
 from vtbench.models import tower_files
+from vtbench.scoring.costs import OF_ANSWERS
 from vtbench.types.errors import VtbenchError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,6 +81,7 @@ def test_every_metric_stands_on_the_page_and_in_the_table_of_references() -> Non
     }
     assert set(registry.metrics()) - listed == set()
     assert set(registry.metrics()) - compared == set()
+    assert set(OF_ANSWERS) - compared == set()
     assert "exceeds" not in page
 
 

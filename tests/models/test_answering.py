@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from seen_by_reducers import Fixed, item, made, method, opened, picture, subjects_of
+from seen_by_reducers import Fixed, item, made, method, opened, picture
 
 from vtbench.models.answering import VisionLanguage, divergence
 from vtbench.models.picture_tokens import reduced, row_of, whole
@@ -14,16 +14,6 @@ from vtbench.types.errors import VtbenchError
 from vtbench.types.item import Item
 from vtbench.types.reading import Point
 from vtbench.types.reduction import Needs
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return made(tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture(scope="module")
-def subjects(folders: dict[str, Path]) -> dict[str, VisionLanguage]:
-    return subjects_of(folders)
 
 
 @pytest.mark.parametrize("kind", ["llava", "llava-next", "qwen2", "qwen2.5"])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import tiny_language_models as tiny
 import torch
-from seen_by_reducers import item, made, method, opened, picture, row
+from seen_by_reducers import item, method, opened, picture, row
 from torch import Tensor
 
 from vtbench import registry
@@ -17,11 +17,6 @@ from vtbench.models.answering import VisionLanguage
 from vtbench.types.errors import VtbenchError
 from vtbench.types.reading import Point
 from vtbench.types.reduction import Needs
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return made(tmp_path_factory.mktemp("models"))
 
 
 def eager_map(subject: VisionLanguage, inputs: Mapping[str, Any], layer: int) -> Tensor:

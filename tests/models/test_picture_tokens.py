@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from seen_by_reducers import Fixed, item, made, method, opened, picture, row, subjects_of
+from seen_by_reducers import Fixed, item, method, opened, picture, row
 from torch import Tensor
 
 from vtbench import registry
@@ -16,17 +16,6 @@ from vtbench.models.answering import VisionLanguage
 from vtbench.models.picture_tokens import row_of, shares, whole, with_row_ends
 from vtbench.types.errors import VtbenchError
 from vtbench.types.reduction import Needs, Reduction, TowerView
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return made(tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture(scope="module")
-def subjects(folders: dict[str, Path]) -> dict[str, VisionLanguage]:
-    return subjects_of(folders)
-
 
 # -- what reducers see of the tower ------------------------------------------------------------------------------------
 

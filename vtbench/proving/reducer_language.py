@@ -13,7 +13,7 @@ from vtbench.models.picture_tokens import Pictured, row_of, whole
 from vtbench.models.sequence_cuts import LayerView, Row, SequenceCut, SequenceRule, shortened
 from vtbench.models.tower_reading import TowerSubject
 from vtbench.proving.reducer_towers import ExaminedTower
-from vtbench.proving.reducer_trial import SPOILT, Examined, Seen, Trial, Watched
+from vtbench.proving.reducer_trial import SPOILT, Examined, Seen, Trial, Watched, rows_into
 from vtbench.types.errors import VtbenchError
 from vtbench.types.item import Item
 from vtbench.types.reading import Point, Rate, Reading, Subject
@@ -81,17 +81,14 @@ class ExaminedLanguage(Examined):
 
     @contextmanager
     def lengths(self, item: Item, image: Tensor) -> Iterator[list[int]]:
-        counted, inputs = list[int](), list[int]()
+        counted = list[int]()
         ids = self.subject.inputs(image, item)["input_ids"]
         words = int((ids != self.attached.placeholder).sum())
-        layers = self.decoder.layers
-        hooks = [x.mlp.register_forward_pre_hook(lambda _, args: inputs.append(int(args[0].shape[1]))) for x in layers]
-        try:
-            yield counted
-        finally:
-            for hook in hooks:
-                hook.remove()
-            counted += [length - words for length in inputs]
+        with rows_into(self.decoder.layers) as rows:
+            try:
+                yield counted
+            finally:
+                counted += [length - words for length in rows]
 
     def recorded(self, rate: Rate, depth: int) -> list[int]:
         return list(rate.by_layer) or [rate.tokens] * depth

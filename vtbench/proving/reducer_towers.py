@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from vtbench.models.tower_reading import TowerSubject
-from vtbench.proving.reducer_trial import Examined, Trial
+from vtbench.proving.reducer_trial import Examined, Trial, rows_into
 from vtbench.types.item import Item
 from vtbench.types.reading import Point, Rate, Reading
 from vtbench.types.reduction import Needs
@@ -37,16 +37,13 @@ class ExaminedTower(Examined):
 
     @contextmanager
     def lengths(self, item: Item, image: Tensor) -> Iterator[list[int]]:
-        """In the second half of every block, which is where a cut inside of one lies before."""
-        counted, inputs, blocks = list[int](), list[int](), self.tower.blocks.blocks
-        hooks = [b.mlp.register_forward_pre_hook(lambda _, args: inputs.append(int(args[0].shape[1]))) for b in blocks]
-        try:
-            yield counted
-        finally:
-            for hook in hooks:
-                hook.remove()
-            # The full model went first.
-            counted += [length - self.tower.prefix for length in inputs[len(blocks) :]]
+        counted, blocks = list[int](), self.tower.blocks.blocks
+        with rows_into(blocks) as rows:
+            try:
+                yield counted
+            finally:
+                # The full model went first.
+                counted += [length - self.tower.prefix for length in rows[len(blocks) :]]
 
     def recorded(self, rate: Rate, depth: int) -> list[int]:
         return list(rate.by_layer)

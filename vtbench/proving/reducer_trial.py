@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -216,3 +216,16 @@ def apart(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
         for a, b in zip(one, other, strict=True)
     ]
     return max(parts)
+
+
+@contextmanager
+def rows_into(layers: Iterable[Any]) -> Iterator[list[int]]:
+    """How many rows go into the second half of each layer, which a cut inside of it lies before; in the order of the
+    calls, as long as the context lasts."""
+    rows = list[int]()
+    hooks = [x.mlp.register_forward_pre_hook(lambda _, args: rows.append(int(args[0].shape[1]))) for x in layers]
+    try:
+        yield rows
+    finally:
+        for hook in hooks:
+            hook.remove()
