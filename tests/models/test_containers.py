@@ -1,16 +1,14 @@
 """One reader of containers: where a network's weights lie in what trainers write, and which copy of several is read.
 
 Every case is written here with the libraries that people use (torch, torch.optim.swa_utils, torch.compile's and FSDP's
-names, safetensors, numpy) and read back; what must come out are the numbers that went in. `WANTED` are the weights that
-the stated rule takes, `OTHER` those of another copy beside them.
+names, safetensors, numpy) and read back; what must come out are the numbers that went in. Folders of several files
+have a file of their own.
 """
 
 from __future__ import annotations
 
 import io
-import json
 import pickle
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,52 +16,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import nn
+from small_weights import OTHER, WANTED, Small, State, read, same, under
 
 from vtbench.models.containers import Inventory, Leaf, is_average
-from vtbench.models.fill import fill
 from vtbench.models.names import WrongNames
-from vtbench.types.cards import Card, Weights
 from vtbench.types.errors import VtbenchError
-
-State = dict[str, torch.Tensor]
-
-
-class Small(nn.Module):
-    """An encoder, a codebook, a decoder with a statistic and a counter: what state dicts are made of."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.encoder = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1))
-        self.quantize = nn.Module()
-        self.quantize.embedding = nn.Embedding(8, 2)
-        self.decoder = nn.Sequential(nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3))
-
-
-def state(seed: int) -> State:
-    torch.manual_seed(seed)
-    return {n: torch.rand_like(t) if t.is_floating_point() else t for n, t in Small().state_dict().items()}
-
-
-WANTED, OTHER = state(0), state(1)
-
-
-def card(**more: Any) -> Card:
-    weights = Weights(file="small.pt", **{"key": ("state_dict",), **more})
-    return Card(name="small", family="small", kind="discrete", title="Small", weights=(weights,))
-
-
-def read(path: Path, prefix: str | None = None, **more: Any) -> Small:
-    network: Small = fill(Small(), card(copy=prefix, **more), {"model": path})
-    return network
-
-
-def same(network: Small, wanted: State) -> bool:
-    return all(torch.equal(t, wanted[n].float()) for n, t in network.state_dict().items() if t.is_floating_point())
-
-
-def under(prefix: str, tensors: State) -> State:
-    return {prefix + n: t for n, t in tensors.items()}
 
 
 def between(segment: str, tensors: State, at: int = 1) -> State:
@@ -295,100 +252,6 @@ def test_two_copies_that_no_rule_tells_apart_are_refused_unless_they_are_one(tmp
     torch.save({**WANTED, "encoder._orig_mod.0.weight": OTHER["encoder.0.weight"]}, tmp_path / "x.pt")
     with pytest.raises(VtbenchError, match="which are one name"):
         read(tmp_path / "x.pt")
-
-
-# -- folders ---------------------------------------------------------------------------------------------------------
-
-
-def shards(folder: Path, save: Callable[[State, Path], Any], suffix: str, stem: str) -> Path:
-    folder.mkdir()
-    names = list(WANTED)
-    table = {}
-    for number, part in enumerate((names[:5], names[5:]), 1):
-        file = f"{stem}-{number:05d}-of-00002{suffix}"
-        save({n: WANTED[n] for n in part}, folder / file)
-        table |= dict.fromkeys(part, file)
-    (folder / f"{stem}{suffix}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": table}))
-    return folder
-
-
-def test_shards_of_both_formats(tmp_path: Path) -> None:
-    both = shards(tmp_path / "bin", torch.save, ".bin", "pytorch_model")
-    assert same(read(both), WANTED)
-    assert same(read(both / "pytorch_model.bin.index.json"), WANTED)
-    save_all = shards(tmp_path / "safe", save_file, ".safetensors", "model")
-    assert same(read(save_all), WANTED)
-    # Of two indexes the safetensors' is read.
-    for file in save_all.iterdir():
-        (both / file.name).write_bytes(file.read_bytes())
-    network = read(both)
-    assert same(network, WANTED)
-    assert network.read_from[0]["file"] == "model.safetensors.index.json"  # type: ignore[index, union-attr]
-    assert network.read_from[0]["beside"] == ["the file pytorch_model.bin.index.json"]  # type: ignore[index, union-attr]
-    # A whole file beside shards: of the same kind it is their twin, of another kind another set of weights.
-    torch.save(OTHER, save_all / "pytorch_model.bin")
-    network = read(save_all)
-    assert same(network, WANTED)
-    assert network.read_from[0]["beside"] == ["the file pytorch_model.bin"]  # type: ignore[index, union-attr]
-    save_file(OTHER, save_all / "ema.safetensors")
-    with pytest.raises(VtbenchError, match=r"twice, with other numbers: in model\.safetensors\.index\.json and in ema"):
-        read(save_all)
-    (save_all / "model-00002-of-00002.safetensors").unlink()
-    with pytest.raises(VtbenchError, match="is missing"):
-        read(save_all)
-    (save_all / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../bin/x.bin"}}')
-    with pytest.raises(VtbenchError, match="not beside it: refused"):
-        read(save_all)
-
-
-FOLDERS: dict[str, tuple[dict[str, State], str | None]] = {
-    "two complete files": ({"ema.safetensors": OTHER, "model.safetensors": WANTED}, None),
-    "two steps": ({"step_10000.safetensors": WANTED, "step_9000.safetensors": OTHER}, None),
-    "two epochs of Lightning": ({"epoch=1.ckpt": WANTED, "last.ckpt": OTHER}, None),
-    "a model and its discriminator": (
-        {"model.safetensors": WANTED, "model_1.safetensors": {"main.w": torch.ones(3)}},
-        "model.safetensors",
-    ),
-    "safetensors and its pickled twin": (
-        {"model.safetensors": WANTED, "pytorch_model.bin": OTHER},
-        "model.safetensors",
-    ),
-    "whole and half precision": ({"model.safetensors": WANTED, "model.fp16.safetensors": OTHER}, "model.safetensors"),
-    "half precision only": (
-        {"model.fp16.safetensors": WANTED, "optimizer.bin": {"exp_avg": torch.ones(3)}},
-        "model.fp16.safetensors",
-    ),
-    "the same twice": ({"best.safetensors": WANTED, "last.safetensors": WANTED}, "best.safetensors"),
-}
-
-
-@pytest.mark.parametrize("how", FOLDERS)
-def test_folders_with_several_files(how: str, tmp_path: Path) -> None:
-    files, taken = FOLDERS[how]
-    for name, tensors in files.items():
-        (save_file if name.endswith("safetensors") else torch.save)(tensors, tmp_path / name)
-    if taken is None:
-        with pytest.raises(VtbenchError, match=r"twice, with other numbers: in .* and in ") as caught:
-            read(tmp_path)
-        assert all(name in str(caught.value) for name in files)
-        return
-    network = read(tmp_path)
-    assert same(network, WANTED)
-    assert network.read_from[0]["file"] == taken  # type: ignore[index, union-attr]
-
-
-def test_two_variants_without_a_whole_file_are_refused(tmp_path: Path) -> None:
-    for variant in ("fp16", "bf16"):
-        save_file(WANTED, tmp_path / f"model.{variant}.safetensors")
-    with pytest.raises(VtbenchError, match=r"the variants model\.bf16\.safetensors and model\.fp16\.safetensors"):
-        read(tmp_path)
-
-
-def test_shards_without_an_index_are_joined(tmp_path: Path) -> None:
-    names = list(WANTED)
-    save_file({n: WANTED[n] for n in names[:4]}, tmp_path / "model-00001-of-00002.safetensors")
-    save_file({n: WANTED[n] for n in names[4:]}, tmp_path / "model-00002-of-00002.safetensors")
-    assert same(read(tmp_path), WANTED)
 
 
 # -- what only looks like weights ------------------------------------------------------------------------------------

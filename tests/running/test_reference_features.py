@@ -1,5 +1,6 @@
 """Reference features: which are used is decided by content. A limit, a kill, a twin, a damaged cache move no number.
 
+What a finished run keeps of its features is in `test_finished_features.py`.
 Truth is a fresh folder with a fresh cache, and numpy on the pictures themselves.
 """
 
@@ -15,50 +16,15 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_features
+from feature_places import Place, numbers
 from PIL import Image
 from support import command, cuts
 from tiny_features import NAMES
 
 import vtbench
-from vtbench.metrics import moments
-from vtbench.metrics.frechet import distance
-from vtbench.results.record import Run, read_run
+from vtbench.results.record import Run
 from vtbench.running import sets
-from vtbench.running.merge import merge
 from vtbench.scoring import measure
-
-Numbers = dict[str, tuple[Any, ...]]
-
-
-class Place:
-    """A folder of originals, a task, and a cache; every call of `jpeg` goes into a folder of results by name."""
-
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, task: str, images: int = 24) -> None:
-        self.folder, self.patch, self.task = folder, monkeypatch, task
-        self.images = cuts(folder / "images", images, ((64, 64),))
-        self.use_cache("cache")
-
-    def use_cache(self, name: str) -> None:
-        self.cache = self.folder / name
-        self.patch.setenv("VTBENCH_CACHE", str(self.cache))
-
-    def jpeg(self, quality: int, out: str, images: Path | None = None, **more: Any) -> Run:
-        place = images or self.images
-        choices: dict[str, Any] = {"view": "native", "tasks": [self.task], "options": {"quality": quality}, **more}
-        (run,) = vtbench.evaluate("jpeg", images=place, out=self.folder / out, **choices).runs
-        return run
-
-    def fresh(self, quality: int, images: Path | None = None, **more: Any) -> Numbers:
-        """What a folder and a cache that nobody has used give."""
-        before, number = self.cache.name, len(list(self.folder.glob("fresh-*")))
-        self.use_cache(f"fresh-cache-{number}")
-        run = self.jpeg(quality, f"fresh-{number}", images, **more)
-        self.use_cache(before)
-        return numbers(run)
-
-    @property
-    def kept(self) -> list[Path]:
-        return sorted((self.cache / "features").glob("*"))
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +35,6 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "quad": {},
         "short": {"dim": 6},
         "loud": {"scale": 2.0},
-        "drawn": {"dim": 3, "prompts": "classes:2"},
     }
     return {tag: tiny_features.task(folder, tag=tag, **choices) for tag, choices in tags.items()}
 
@@ -91,12 +56,6 @@ def extracted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
     monkeypatch.setattr(measure, "extract", counting)
     return iter([counts])  # type: ignore[list-item]
-
-
-def numbers(run: Run) -> Numbers:
-    names = (*NAMES, "psnr", "rfid")
-    stated = {s.metric.rpartition("-")[2]: (s.value, s.low, s.high, s.n, s.why) for s in run.scores}
-    return {name: stated[name] for name in names if name in stated}
 
 
 def killed_after(run: Run, rows: int) -> None:
@@ -347,113 +306,6 @@ def test_sides_of_different_size_have_no_number(place: Place) -> None:
     (score,) = scores_of(Asked("t", metrics, "vtbench", "v"), lambda: iter(()), seen, sides=features.sides).scores
     assert score.value is None
     assert "23 originals and 24 candidates have features, of 24 images" in str(score.why)
-
-
-# -- what is left of them ----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tasks: dict[str, str]) -> Place:
-    """Enough images of few enough values that moments are the smaller."""
-    return Place(tmp_path, monkeypatch, tasks["short"], images=32)
-
-
-def names_in(run: Run) -> list[str]:
-    return sorted(p.name for p in (run.path / "features").iterdir())
-
-
-def test_a_finished_run_keeps_moments_and_numbers_are_the_same(long: Place) -> None:
-    whole = long.jpeg(20, "whole", save=["features"])
-    reduced = long.jpeg(20, "reduced")
-    assert numbers(whole) == numbers(reduced)
-    base = "quadrants_1"
-    assert names_in(whole) == [f"{base}{s}" for s in (".f32", ".f32.crc", ".reference.f32", ".reference.f32.crc")]
-    assert names_in(reduced) == [f"{base}.npz", f"{base}.reference.npz"]
-    sides = [moments.load(reduced.path / "features" / name) for name in names_in(reduced)]
-    assert [(s.n, s.extractor) for s in sides] == [(32, "quadrants/1")] * 2
-    assert distance(*sides) == pytest.approx(numbers(whole)["fid"][0], rel=1e-9, abs=1e-9)
-    bare = np.fromfile(whole.path / "features" / f"{base}.f32", "<f4").reshape(32, 6)
-    np.testing.assert_allclose(sides[0].covariance, np.cov(bare.astype(np.float64).T), rtol=1e-9, atol=1e-9)
-    assert sum(p.stat().st_size for p in (reduced.path / "features").iterdir()) < 2 * 8 * (6 + 36) + 2500
-
-
-def test_a_reduced_limited_run_that_goes_on_begins_anew(long: Place) -> None:
-    limited = long.jpeg(20, "out", limit=28)
-    assert names_in(limited) == ["quadrants_1.npz", "quadrants_1.reference.npz"]
-    whole = long.jpeg(20, "out")
-    assert whole.path == limited.path
-    assert "28 images that were finished went through the model once more" in whole.info.notes[0]
-    assert numbers(whole) == long.fresh(20)
-    # And a small one goes on from what it kept.
-    small = long.jpeg(60, "out", limit=5)
-    assert names_in(small)[0].endswith(".f32")
-    assert long.jpeg(60, "out").info.notes == []
-
-
-@pytest.mark.parametrize("save", [(), ("features",)])
-def test_shards_keep_features_until_they_are_merged(long: Place, save: tuple[str, ...]) -> None:
-    wanted = long.fresh(20)
-    for part in (1, 2, 3):
-        run = long.jpeg(20, "shards", shard=(part, 3), save=list(save))
-        assert names_in(run)[0].endswith(".f32")
-    (merged,) = merge([long.folder / "shards"], long.folder / "merged")
-    joined = read_run(merged)
-    assert numbers(joined) == wanted
-    assert [n.rpartition(".")[2] for n in names_in(joined)] == (["npz"] * 2 if not save else ["f32", "crc"] * 2)
-
-
-def test_a_damaged_shard_is_not_merged(long: Place) -> None:
-    for part in (1, 2):
-        run = long.jpeg(20, "shards", shard=(part, 2))
-    path = run.path / "features" / "quadrants_1.f32"
-    path.write_bytes(bytes(path.stat().st_size))
-    with pytest.raises(vtbench.VtbenchError, match=r"quadrants_1\.f32 is damaged: run shard 2 again"):
-        merge([long.folder / "shards"], long.folder / "merged")
-
-
-def test_shards_of_an_older_vtbench_have_no_sums_and_merge(long: Place) -> None:
-    wanted = long.fresh(20)
-    for part in (1, 2):
-        run = long.jpeg(20, "shards", shard=(part, 2))
-        for path in (run.path / "features").glob("*.crc"):
-            path.unlink()
-    (merged,) = merge([long.folder / "shards"], long.folder / "merged")
-    assert numbers(read_run(merged)) == wanted
-
-
-def test_images_that_fail_are_not_in_the_moments(long: Place) -> None:
-    (long.images / "03.png").write_bytes(b"no picture")
-    run = long.jpeg(20, "out")
-    assert (run.info.status, numbers(run)["fid"][3]) == ("incomplete", 31)
-    side = moments.load(run.path / "features" / "quadrants_1.npz")
-    assert side.n == 31
-    assert not long.kept, "features of a suite that cannot all be read are no whole"
-
-
-# -- drawn images -----------------------------------------------------------------------------------------------------
-
-
-def test_a_generators_reference_is_never_of_another_run(place: Place, tasks: dict[str, str]) -> None:
-    """Its references are computed for it: what the cache holds, or another limit left, moves nothing."""
-
-    def drawn(out: str) -> Run:
-        choices: dict[str, Any] = {"tasks": [tasks["drawn"]], "view": "64", "options": {"size": "64"}, "per_prompt": 6}
-        (run,) = vtbench.evaluate("ngram-kmeans", images=place.images, out=place.folder / out, **choices).runs
-        return run
-
-    place.use_cache("empty")
-    first = drawn("first")
-    place.use_cache("cache")
-    place.jpeg(20, "out", limit=6)
-    place.jpeg(80, "out")
-    for path in place.kept:
-        path.write_bytes(bytes(path.stat().st_size))
-    second = drawn("second")
-    assert numbers(first) == numbers(second)
-    assert numbers(first)["fid"][0] > 0
-    # Twelve images of three values each: moments are the smaller.
-    assert names_in(second) == ["quadrants_1.npz"]
-    assert moments.load(second.path / "features" / "quadrants_1.npz").n == 12
 
 
 # -- with the network of rFID ------------------------------------------------------------------------------------------
