@@ -193,10 +193,10 @@ def move(
         why = there.why or default.why or "the default has no value"
         return Move(dimension, name, there.value, why=why, source=source, title=title, changes=changes)
     difference, low, high, n = there.value - default.value, None, None, 0
-    if there.pairs is not None and default.pairs is not None:
-        both = [item for item in default.pairs if item in there.pairs]
-        values, others = ([pairs[item][0] for item in both] for pairs in (there.pairs, default.pairs))
-        weights, other_weights = ([pairs[item][1] for item in both] for pairs in (there.pairs, default.pairs))
+    if there.images is not None and default.images is not None:
+        both = [place for place in default.images if place in there.images]
+        values, others = ([column.values[k] for k in both] for column in (there.images, default.images))
+        weights, other_weights = ([column.weights[k] for k in both] for column in (there.images, default.images))
         result = paired(values, others, weights, other_weights, better=None)
         difference, low, high, n = result.difference, result.low, result.high, len(both)
     left = claimed.value - there.value

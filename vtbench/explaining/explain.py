@@ -182,7 +182,7 @@ def _answer(measurement: Measurement, question: _Question) -> Claim:
         question.claimed.value,
         default.value,
         *span,
-        len(default.pairs) if default.pairs is not None else measurement.scored,
+        len(default.images) if default.images is not None else measurement.scored,
         _in_words(question.default),
         moves_,
         question.source,
@@ -234,9 +234,9 @@ def _unmade(explained: Explained, question: _Question) -> list[str]:
 
 def _span(default: Score) -> tuple[float | None, float | None]:
     """95 % interval of a mean over images."""
-    if default.pairs is None:
+    column = default.images
+    if column is None:
         return None, None
-    values = [value for value, _ in default.pairs.values()]
-    weights = [weight for _, weight in default.pairs.values()]
+    values, weights = ([of_images[k] for k in column] for of_images in (column.values, column.weights))
     span = mean_interval(values, weights, bounds=default.bounds)
     return (None, None) if span is None else (span.low, span.high)

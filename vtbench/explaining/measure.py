@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, overload
 
 from vtbench.explaining.choices import Choice
+from vtbench.explaining.columns import Column
 from vtbench.explaining.conventions import CONVENTIONS
 from vtbench.explaining.references import OtherReference
 from vtbench.explaining.systems import Explained
@@ -22,7 +25,7 @@ from vtbench.scoring.measure import extract, finish, measure, not_finite
 from vtbench.types.conditions import Rounding
 from vtbench.types.errors import VtbenchError
 from vtbench.types.item import Item
-from vtbench.types.metric import Batch, ImageMetric, Metric, Reference, RowMetric, SetMetric, SetValue, Value
+from vtbench.types.metric import Batch, ImageMetric, Metric, Reference, RowMetric, SetMetric, SetValue
 
 FID_IMAGES = 10_000
 """Below so many images a difference between two values of a metric of sets means nothing."""
@@ -60,11 +63,11 @@ def read_by(metrics: Metrics, name: str, images: int) -> set[str]:
 
 @dataclass(frozen=True)
 class Score:
-    """A choice's score: its value, and per-image (value, weight) where the score is their mean."""
+    """A choice's score: its value, and those of the images where the score is their mean."""
 
     value: float | None
     why: str | None = None
-    pairs: Mapping[str, tuple[float, float]] | None = None
+    images: Column | None = None
     bounds: tuple[float | None, float | None] = (None, None)
 
 
@@ -74,8 +77,9 @@ Features = tuple[FeatureFile, FeatureFile]
 
 @dataclass
 class Measurement:
-    """Values by choice and item, (height, width) scored by view and item, and for metrics of sets the features of both
-    sides by view, rounding and extractor, in files under `scratch`."""
+    """Values by choice and place in `items`, height and width scored by view (of the item at place k they stand at 2 k
+    and 2 k + 1), and for metrics of sets the features of both sides by view, rounding and extractor, in files under
+    `scratch`."""
 
     explained: Explained
     items: Sequence[Item]
@@ -85,9 +89,9 @@ class Measurement:
     seed: int
     reference: OtherReference | None = None
     device: str = "cpu"
-    values: dict[Choice, dict[str, Value]] = field(default_factory=lambda: defaultdict(dict))
+    values: dict[Choice, Column] = field(default_factory=dict)
     features: dict[tuple[View, Rounding, str], Features] = field(default_factory=dict)
-    sizes: dict[tuple[View, str], tuple[int, int]] = field(default_factory=dict)
+    sizes: dict[View, array[int]] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     """Images that could not be read or reconstructed -> why."""
     profiles: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -151,35 +155,54 @@ class Measurement:
         whole = SetValue(None, why=why) if why else finish(choice.metric, lambda: metric.finish(reference, candidate))
         return Score(whole.value, whole.why)
 
+    def column(self, choice: Choice) -> Column:
+        """The values of the images under a choice; none where it was not measured."""
+        return self.values[choice] if choice in self.values else Column(len(self.items))
+
     def _of_rows(self, choice: Choice, metric: RowMetric) -> Score:
-        columns = {name: self.values.get(replace(choice, metric=name), {}) for name in metric.inputs}
-        items = [item for item in self.items if all(item.id in column for column in columns.values())]
-        rows = []
-        for item in items:
-            values = {name: column[item.id] for name, column in columns.items()}
-            rows.append(
-                {
-                    "item": item.id,
-                    "size": self.sizes[choice.view, item.id],
-                    "values": {name: v.value for name, v in values.items()},
-                    "weights": {name: v.weight for name, v in values.items() if v.weight != 1.0},
-                    "why": {name: v.why for name, v in values.items() if v.value is None},
-                }
-            )
-        whole = finish(choice.metric, lambda: metric.finish(rows, items))
+        columns = {name: self.column(replace(choice, metric=name)) for name in metric.inputs}
+        places = [k for k in range(len(self.items)) if all(column.measured(k) for column in columns.values())]
+        rows = _Rows(self.items, places, columns, self.sizes.get(choice.view, array("q")))
+        whole = finish(choice.metric, lambda: metric.finish(rows, [self.items[k] for k in places]))
         return Score(whole.value, whole.why)
 
     def _of_images(self, choice: Choice, metric: Metric) -> Score:
-        column = self.values.get(choice, {})
-        pairs = {item: (v.value, v.weight) for item, v in column.items() if v.value is not None}
-        if not pairs:
-            reasons = [v.why for v in column.values() if v.why]
-            return Score(None, reasons[0] if reasons else "no image could be scored")
-        total = sum(weight for _, weight in pairs.values())
-        if total <= 0:
+        column = self.column(choice)
+        if not column:
+            return Score(None, next(iter(column.why.values()), "no image could be scored"))
+        mean = column.mean()
+        if mean is None:
             return Score(None, "all weights are zero")
-        mean = sum(value * weight for value, weight in pairs.values()) / total
-        return Score(mean, None, pairs, metric.card.bounds)
+        return Score(mean, None, column, metric.card.bounds)
+
+
+@dataclass(frozen=True)
+class _Rows(Sequence[Mapping[str, Any]]):
+    """The items at these places as rows of a run, each made when it is asked for."""
+
+    items: Sequence[Item]
+    places: Sequence[int]
+    columns: Mapping[str, Column]
+    sizes: array[int]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return [self[k] for k in range(*index.indices(len(self)))]
+        place, columns = self.places[index], self.columns
+        return {
+            "item": self.items[place].id,
+            "size": (self.sizes[2 * place], self.sizes[2 * place + 1]),
+            "values": {name: column.values[place] if place in column else None for name, column in columns.items()},
+            "weights": {name: column.weights[place] for name, column in columns.items() if column.weights[place] != 1},
+            "why": {name: column.why[place] for name, column in columns.items() if place not in column},
+        }
 
 
 class _Sink:
@@ -187,6 +210,9 @@ class _Sink:
 
     def __init__(self, measurement: Measurement, view: View, wanted: Wanted) -> None:
         self.to, self.view, self.wanted = measurement, view, wanted
+        self.sizes = measurement.sizes.setdefault(view, array("q", [0]) * (2 * len(measurement.items)))
+        self.first = 0
+        """The place of the next batch's first item."""
 
     def write(self, work: pipeline.Work) -> None:
         self.to.left_out.update({o.item.id: o.why for o in work.originals if o.why is not None})
@@ -196,6 +222,7 @@ class _Sink:
                 if both != (named(None), named(None)):
                     self.to.profiles[original.item.id] = both
             self._part(part)
+        self.first += len(work.originals)
 
     def _part(self, part: pipeline.Part) -> None:
         failed = part.output.without_picture
@@ -204,6 +231,7 @@ class _Sink:
         if not alive:
             return
         items = [part.originals[k].item for k in alive]
+        places = [self.first + part.positions[k] for k in alive]
         images = part.reference.images[alive]
         for rounding, names in self.wanted.items():
             reference, candidate = rounded(images, part.output.images[alive], rounding)
@@ -212,11 +240,12 @@ class _Sink:
             batch = Batch(Reference(reference.contiguous(), items, hashes), candidate.contiguous())
             try:
                 self._features(rounding, names, batch)
-                self._values(rounding, names, batch)
+                self._values(rounding, names, batch, places)
             except VtbenchError as bad:
                 raise MetricFailed(str(bad), code=bad.code) from bad
         height, width = int(images.shape[2]), int(images.shape[3])
-        self.to.sizes.update({(self.view, item.id): (height, width) for item in items})
+        for place in places:
+            self.sizes[2 * place], self.sizes[2 * place + 1] = height, width
 
     def _features(self, rounding: Rounding, names: set[str], batch: Batch) -> None:
         metrics = [self.to.metrics.ready[name] for name in names]
@@ -227,10 +256,10 @@ class _Sink:
             for file, images in zip(files, (batch.reference.images, batch.candidate), strict=True):
                 file.append(extract(extractor, images, items))
 
-    def _values(self, rounding: Rounding, names: set[str], batch: Batch) -> None:
+    def _values(self, rounding: Rounding, names: set[str], batch: Batch, places: Sequence[int]) -> None:
         for name in sorted(names):
             metric = self.to.metrics.ready[name]
             if isinstance(metric, ImageMetric):
-                column = self.to.values[Choice(self.view, rounding, name)]
-                for item, value in zip(batch.reference.items, measure(name, metric, batch), strict=True):
-                    column[item.id] = value
+                column = self.to.values.setdefault(Choice(self.view, rounding, name), Column(len(self.to.items)))
+                for place, value in zip(places, measure(name, metric, batch), strict=True):
+                    column.add(place, value.value, value.weight, value.why)

@@ -8,15 +8,17 @@ after the view is theirs together.
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from vtbench import registry
 from vtbench.explaining.choices import Choice
 from vtbench.explaining.claims import Claim, Explanation, Move, Printed, move, nearest_first, verdict
+from vtbench.explaining.columns import Column
 from vtbench.explaining.conventions import metric_named
 from vtbench.explaining.explain import check_limit, left_out
 from vtbench.explaining.measure import Measurement, MetricFailed, Score, load, read_by, too_few
@@ -27,7 +29,7 @@ from vtbench.models.isolation import isolated
 from vtbench.models.pictures import SavedPictures
 from vtbench.reporting import runs as facts
 from vtbench.reporting.comparable import OF_METRIC, labels, protocol_fields
-from vtbench.reporting.measured import ImageRow, rows, score, scores
+from vtbench.reporting.measured import rows, score, scores
 from vtbench.reporting.values import listed, mapping
 from vtbench.results.record import Run, read_run
 from vtbench.types.errors import VtbenchError
@@ -43,11 +45,13 @@ IN_FIELDS_OF_THEIR_OWN = ("name", "options", "weights", "adapter")
 
 @dataclass(frozen=True)
 class _Pair:
-    """Two runs with the rows of the images that each could score, by item; `shared`: items that both have, in order."""
+    """Two runs with how many images each could score; `shared`: items that both have, in order, and each one's place;
+    `values`: by metric what each run's rows say of these."""
 
     runs: tuple[Run, Run]
-    rows: tuple[Mapping[str, ImageRow], Mapping[str, ImageRow]]
-    shared: Sequence[str]
+    scored: tuple[int, int]
+    shared: Mapping[str, int]
+    values: tuple[Mapping[str, Column], Mapping[str, Column]]
 
     @property
     def views(self) -> tuple[View, View]:
@@ -90,13 +94,27 @@ def explain_runs(
 
 def _pair(first: Path, second: Path, limit: int | None) -> _Pair:
     runs = (read_run(first), read_run(second))
-    of_first, of_second = ({row.item: row for row in rows(run) if "*" not in row.why} for run in runs)
+    of_first, of_second = (dict.fromkeys(row.item for row in rows(run) if "*" not in row.why) for run in runs)
     same = _same_pictures(runs)
-    shared = [item for item in of_first if item in of_second and (same is None or item in same)][:limit]
+    both = (item for item in of_first if item in of_second and (same is None or item in same))
+    shared = {item: place for place, item in enumerate(itertools.islice(both, limit))}
     if not shared:
         alike = ": pictures of the same names are others" if same is not None and {*of_first} & {*of_second} else ""
         raise VtbenchError(f"{first} and {second} have no image in common{alike}: give runs on the same images")
-    return _Pair(runs, (of_first, of_second), shared)
+    return _Pair(runs, (len(of_first), len(of_second)), shared, (_values(runs[0], shared), _values(runs[1], shared)))
+
+
+def _values(run: Run, shared: Mapping[str, int]) -> dict[str, Column]:
+    """What the run's rows say of the shared images, by metric."""
+    out: dict[str, Column] = {}
+    for row in rows(run):
+        place = shared.get(row.item)
+        if place is None or "*" in row.why:
+            continue
+        for metric, value in row.values.items():
+            weight = row.weights.get(metric)
+            out.setdefault(metric, Column(len(shared))).add(place, value, 1.0 if weight is None else weight)
+    return {metric: column.in_order() for metric, column in out.items()}
 
 
 def _same_pictures(runs: tuple[Run, Run]) -> set[str] | None:
@@ -112,8 +130,8 @@ def _same_pictures(runs: tuple[Run, Run]) -> set[str] | None:
             f"{runs[0].path} and {runs[1].path} are of different suites (suite hash) at different views: nothing tells "
             "which pictures are the same; give runs on the same images"
         )
-    one, two = ({row.item: row.sha256 for row in run.rows()} for run in runs)
-    return {item for item, sha256 in one.items() if sha256 and two.get(item) == sha256}
+    first = {row.item: row.sha256 for row in runs[0].rows()}
+    return {row.item for row in runs[1].rows() if row.sha256 and first.get(row.item) == row.sha256}
 
 
 def _claim(
@@ -133,7 +151,7 @@ def _claim(
     if rest or there is None:
         why = f"not exchanged one by one: what the view leaves is theirs ({', '.join(rest) or 'nothing differs'})"
         parts.append(Move("everything else", "as the second run", None, why=why))
-    images = len(ours.pairs or pair.shared)
+    images = len(ours.images or pair.shared)
     default = f"{labels(pair.runs)[0]}, its own rows"
     parts = list(nearest_first(parts))
     said = verdict(exact, ours, (None, None), parts)
@@ -173,7 +191,7 @@ def _under_the_second_view(
             system = again(run, device=device, suite=suite, from_model=True, code=code).system
             system = system.converted(view.icc) if isinstance(system, SavedPictures) else system
             explained = Explained(run.name, system, suite, view.size, {}, view.protocol, ("round",), system.card)
-            items = [item for item in suite.items if item.id in set(pair.shared)]
+            items = [item for item in suite.items if item.id in pair.shared]
             seed = facts.seed(run) or 0
             measurement = Measurement(explained, items, metrics, Path(scratch), batch_size, seed, device=device)
             measurement.measure_view(view, {"round": names})
@@ -181,8 +199,19 @@ def _under_the_second_view(
             raise
         except VtbenchError as bad:
             return {metric: Score(None, str(bad)) for metric in wanted}, {}
-        scores = {metric: measurement.score(Choice(view, "round", metric)) for metric in wanted}
+        places = [pair.shared[item.id] for item in items]
+        scores = {metric: _at(places, measurement.score(Choice(view, "round", metric))) for metric in wanted}
         return scores, measurement.left_out
+
+
+def _at(places: Sequence[int], score: Score) -> Score:
+    """The score, its images at these places."""
+    if score.images is None:
+        return score
+    moved = Column(max(places) + 1)
+    for place in score.images:
+        moved.add(places[place], score.images.values[place], score.images.weights[place])
+    return replace(score, images=moved)
 
 
 def differing(a: Run, b: Run) -> dict[str, tuple[Any, Any]]:
@@ -240,21 +269,16 @@ def _wanted(pair: _Pair, metrics: Sequence[str] | None) -> list[str]:
 
 def _held(pair: _Pair, place: int) -> set[str]:
     """Metrics that a run has a value of, for a shared image or as a score."""
-    of_images = {name for item in pair.shared for name in pair.rows[place][item].values}
-    return of_images | {stated.metric for stated in scores(pair.runs[place]) if stated.value is not None}
+    return {*pair.values[place]} | {stated.metric for stated in scores(pair.runs[place]) if stated.value is not None}
 
 
 def _of_rows(pair: _Pair, place: int, metric: str) -> Score:
     """A run's own score over the shared images: from its rows, or its score where that is of the same images."""
-    run, of_run = pair.runs[place], pair.rows[place]
-    values = {item: of_run[item].values.get(metric) for item in pair.shared}
-    pairs = {item: (v, _weight(of_run[item], metric)) for item, v in values.items() if v is not None}
-    if pairs:
-        total = sum(weight for _, weight in pairs.values())
-        mean = sum(value * weight for value, weight in pairs.values()) / total if total else None
-        return Score(mean, None, pairs)
-    if len(of_run) != len(pair.shared):
-        why = f"{metric} is of all {len(of_run)} images of {run.path}, and {len(pair.shared)} are common"
+    run, scored, column = pair.runs[place], pair.scored[place], pair.values[place].get(metric)
+    if column:
+        return Score(column.mean(), None, column)
+    if scored != len(pair.shared):
+        why = f"{metric} is of all {scored} images of {run.path}, and {len(pair.shared)} are common"
         return Score(None, why)
     kind = registry.card_of(registry.metrics().get(metric)).kind
     few = too_few(metric, len(pair.shared)) if kind == "set" else None
@@ -262,8 +286,3 @@ def _of_rows(pair: _Pair, place: int, metric: str) -> Score:
         return Score(None, few)
     stated = score(run, metric)
     return Score(stated.value, stated.why) if stated else Score(None)
-
-
-def _weight(row: ImageRow, metric: str) -> float:
-    weight = row.weights.get(metric)
-    return 1.0 if weight is None else weight

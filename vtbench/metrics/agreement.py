@@ -157,11 +157,11 @@ class Retained(RowMetric):
     reads_candidate = False
 
     def finish(self, rows: Sequence[Mapping[str, Any]], items: Sequence[Item]) -> SetValue:
-        both = [row["values"] for row in rows if all(name in row["values"] for name in self.inputs)]
+        both = [[float(v[n]) for n in self.inputs] for row in rows if {*self.inputs} <= (v := row["values"]).keys()]
         if not both:
             whys = (row["why"].get("accuracy") for row in rows)
             return SetValue(None, n=0, why=next(filter(None, whys), NO_LABEL))
-        part, whole = ([float(values[name]) for values in both] for name in self.inputs)
+        part, whole = map(list, zip(*both, strict=True))
         found_ratio = ratio(part, whole)
         if found_ratio is None:
             return SetValue(None, n=len(both), why="the full model has no image right")

@@ -185,10 +185,10 @@ class AnswerRetained(RowMetric):
     reads_candidate = False
 
     def finish(self, rows: Sequence[Mapping[str, Any]], items: Sequence[Item]) -> SetValue:
-        both = [row["values"] for row in rows if all(name in row["values"] for name in self.inputs)]
+        both = [[float(v[n]) for n in self.inputs] for row in rows if {*self.inputs} <= (v := row["values"]).keys()]
         if not both:
             return _nothing(rows, self.inputs[0])
-        part, whole, unparsed, unparsed_full = ([float(v[name]) for v in both] for name in self.inputs)
+        part, whole, unparsed, unparsed_full = map(list, zip(*both, strict=True))
         value = ratio(part, whole)
         if value is None:
             return SetValue(None, n=len(both), why="the full model has no answer right")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import sys
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,21 +55,30 @@ def pool_weights(metric: str, pixels: Sequence[float]) -> list[float]:
 
 @dataclass
 class Column:
-    """One metric by image, in the order of the run's rows. `lossless`: places of images that came back identical."""
+    """One metric by image, in the order of the run's rows; NaN where there is none. `lossless`: places of images that
+    came back identical."""
 
-    values: list[float | None] = field(default_factory=list)
-    weights: list[float] = field(default_factory=list)
+    values: array[float] = field(default_factory=lambda: array("d"))
+    weights: array[float] = field(default_factory=lambda: array("d"))
     lossless: set[int] = field(default_factory=set)
 
     def add(self, place: int, value: float | None, weight: float | None) -> None:
         """Puts a value at a row's place; rows before it that lack this metric have none."""
         self.fill(place)
-        self.values.append(value)
+        self.values.append(math.nan if value is None else value)
         self.weights.append(1.0 if weight is None else weight)
 
     def fill(self, count: int) -> None:
-        self.values += [None] * (count - len(self.values))
-        self.weights += [1.0] * (count - len(self.weights))
+        missing = count - len(self.values)
+        self.values.extend([math.nan] * missing)
+        self.weights.extend([1.0] * missing)
+
+    def of(self, place: int) -> tuple[float | None, float] | None:
+        """(value, weight) of an image; (None, 1) of one that came back identical, None of any other without a value."""
+        value = self.values[place]
+        if not math.isnan(value):
+            return value, self.weights[place]
+        return (None, 1.0) if place in self.lossless else None
 
 
 @dataclass
@@ -76,7 +88,7 @@ class ImageValues:
 
     items: list[str] = field(default_factory=list)
     pictures: list[str] = field(default_factory=list)
-    pixels: list[float] = field(default_factory=list)
+    pixels: array[float] = field(default_factory=lambda: array("d"))
     columns: dict[str, Column] = field(default_factory=dict)
 
     @classmethod
@@ -90,8 +102,9 @@ class ImageValues:
 
     def _add(self, row: ImageRow) -> None:
         place = len(self.items)
-        self.items.append(row.item)
-        self.pictures.append(row.sha256[:16])
+        # Runs of one suite share the names of its images.
+        self.items.append(sys.intern(row.item))
+        self.pictures.append(sys.intern(row.sha256[:16]))
         self.pixels.append(float(row.size[0] * row.size[1]) if row.size else 1.0)
         for metric, value in row.values.items():
             self.columns.setdefault(metric, Column()).add(place, value, row.weights.get(metric))
@@ -108,12 +121,8 @@ class ImageValues:
         column = self.columns.get(metric)
         if column is None:
             return {}
-        known = enumerate(zip(self.items, column.values, column.weights, strict=True))
-        return {
-            item: (value, 1.0 if value is None else weight)
-            for place, (item, value, weight) in known
-            if value is not None or place in column.lossless
-        }
+        known = ((item, column.of(place)) for place, item in enumerate(self.items))
+        return {item: value for item, value in known if value is not None}
 
     def lossless(self, metric: str) -> bool:
         """Whether any image came back identical by this metric."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from array import array
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from pydantic import Field
 
-from vtbench.results.files import own_files, read_json
+from vtbench.results.files import loads, own_files, read_error, read_json
 from vtbench.results.record import DeviceRecord, Json, ModelRecord, PromptsRecord, ProvenanceRecord, check_schema
 from vtbench.results.typed import Pair, Record, read_records, validated
 from vtbench.types.errors import VtbenchError
@@ -79,6 +81,43 @@ def read_samples(folder: Path) -> Iterator[SampleRecord]:
     """The lines of samples.jsonl in `folder`, one at a time; a link to a file elsewhere is refused."""
     own_files(folder, (SAMPLES,))
     return read_records(SampleRecord, folder / SAMPLES)
+
+
+class Samples(Sequence[SampleRecord]):
+    """The whole lines of samples.jsonl as they are now, of which only the ends are held: a line is read anew whenever
+    it is asked for. All of them are checked once, here."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / SAMPLES
+        self.ends = array("Q", [0])
+        """Bytes of the file up to each line, and up to its end."""
+        whole = sum(1 for _ in read_samples(folder))
+        if whole:
+            with self.path.open("rb") as source:
+                for line in itertools.islice(source, whole):
+                    self.ends.append(self.ends[-1] + len(line))
+
+    def __len__(self) -> int:
+        return len(self.ends) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> SampleRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[SampleRecord]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return [self[k] for k in range(*index.indices(len(self)))]
+        index = range(len(self))[index]
+        try:
+            with self.path.open("rb") as source:
+                source.seek(self.ends[index])
+                line = source.read(self.ends[index + 1] - self.ends[index])
+        except OSError as bad:
+            raise read_error(bad, self.path) from bad
+        return validated(SampleRecord, loads(line), f"{self.path} line {index + 1}")
+
+    def __iter__(self) -> Iterator[SampleRecord]:
+        return itertools.islice(read_samples(self.path.parent), len(self))
 
 
 def read_notes(file: Path) -> Iterator[SampleNote]:

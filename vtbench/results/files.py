@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import json
 import math
 import os
@@ -128,7 +129,9 @@ FLUSHED_ALONE = 64
 def settled(folder: Path) -> None:
     """Has on the disk what was written below `folder`, its files and their names: a power cut takes none of it."""
     try:
-        files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+        below = (Path(place, name) for place, _, names in os.walk(folder) for name in names)
+        regular = (path for path in below if path.is_file() and not path.is_symlink())
+        files = list(itertools.islice(regular, FLUSHED_ALONE + 1) if hasattr(os, "sync") else regular)
         if len(files) > FLUSHED_ALONE and hasattr(os, "sync"):
             os.sync()
             return

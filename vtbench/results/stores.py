@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -72,6 +73,25 @@ class FeatureFile:
     def remove(self) -> None:
         for path in (self.path, self.sums):
             path.unlink(missing_ok=True)
+
+
+AT_ONCE = 4096
+"""Records that are copied at a time."""
+IN_MEMORY = 1 << 26
+"""Bytes: more than that lies in a file without a name, which goes when nobody looks at it any more."""
+
+
+def records_at(features: np.ndarray[Any, Any], rows: Sequence[int]) -> np.ndarray[Any, Any]:
+    """The records (n, dim) at these rows, the same numbers."""
+    import numpy as np
+
+    if len(rows) * features[:1].nbytes <= IN_MEMORY:
+        return features[rows]
+    with tempfile.TemporaryFile(prefix="vtbench-features-") as file:
+        for first in range(0, len(rows), AT_ONCE):
+            file.write(features[rows[first : first + AT_ONCE]].tobytes())
+        file.flush()
+        return np.memmap(file, features.dtype, "r", shape=(len(rows), *features.shape[1:]))
 
 
 class TokenFile(Sequence[Tokens | None]):

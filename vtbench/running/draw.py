@@ -8,8 +8,10 @@ line is written after its picture; whatever a kill leaves half done is made agai
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +29,20 @@ from vtbench.results.drawings import (
     SAMPLES,
     DrawingRecord,
     SampleRecord,
+    Samples,
     read_drawing_record,
-    read_samples,
 )
-from vtbench.results.files import NotWritten, append, dumps, flushed, own_files, plain, write_atomic, write_json
+from vtbench.results.files import (
+    NotWritten,
+    append,
+    disk_error,
+    dumps,
+    flushed,
+    own_files,
+    plain,
+    write_atomic,
+    write_json,
+)
 from vtbench.results.folder import RunFolder
 from vtbench.results.record import IDENTITY_RULE, SCHEMA
 from vtbench.results.typed import validated
@@ -48,14 +60,14 @@ class Drawing:
     """What was drawn: `rows` as in samples.jsonl; `black`: files that are all black."""
 
     path: Path
-    rows: tuple[SampleRecord, ...]
+    rows: Sequence[SampleRecord]
     info: DrawingRecord
 
     @property
     def images(self) -> Path:
         return self.path / "images"
 
-    @property
+    @functools.cached_property
     def black(self) -> list[str]:
         return [row.file for row in self.rows if row.black]
 
@@ -142,7 +154,7 @@ def draw(
             if done < len(wanted):
                 info["device"] = dict(drawer.ready(loaded, order, len(wanted)))
             _batches(loaded, order, out, info, wanted[done:], progress, drawer)
-        rows = tuple(read_samples(out))
+        rows = Samples(out)
         black = [row.file for row in rows if row.black]
         info |= {"status": "complete", "black": black, "peak_memory": memory.most()}
         flushed(out / SAMPLES)
@@ -265,7 +277,7 @@ def read_drawing(path: Path) -> Drawing:
     """A folder that `draw` made."""
     if not (path / RECORD).is_file():
         raise VtbenchError(f"{path} has no {RECORD}: give a folder that `vtbench generate` wrote")
-    return Drawing(path, tuple(read_samples(path)), read_drawing_record(path))
+    return Drawing(path, Samples(path), read_drawing_record(path))
 
 
 def _kept(out: Path, wanted: Sequence[Sample]) -> int:
@@ -273,16 +285,19 @@ def _kept(out: Path, wanted: Sequence[Sample]) -> int:
     path = out / SAMPLES
     if not path.exists():
         return 0
-    kept: list[str] = []
-    for row, sample in zip(read_samples(out), wanted, strict=False):
+    rows, kept = Samples(out), 0
+    for row, sample in zip(rows, wanted, strict=False):
         planned = (sample.prompt.id, sample.number, sample.seed, sample.file)
         if (row.prompt, row.sample, row.seed, row.file) != planned:
-            raise VtbenchError(f"{path} line {len(kept) + 1} is not the image that was asked for: choose another --out")
+            raise VtbenchError(f"{path} line {kept + 1} is not the image that was asked for: choose another --out")
         if not (out / row.file).is_file():
             break
-        kept.append(dumps(row.as_dict()) + "\n")
-    write_atomic(path, "".join(kept))
-    return len(kept)
+        kept += 1
+    try:
+        os.truncate(path, rows.ends[kept])
+    except OSError as bad:
+        raise disk_error(bad, path) from bad
+    return kept
 
 
 def _append(out: Path, drawn: DrawnBatch) -> None:

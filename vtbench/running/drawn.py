@@ -44,15 +44,20 @@ class Drawn:
 
     def __init__(self, drawing: Drawing) -> None:
         self.drawing = drawing
-        self.rows = {row.id: row for row in drawing.rows}
-        self.items = [Item(row.id, drawing.path / row.file, meta=row.meta()) for row in drawing.rows]
+        self.items: list[Item] = []
+        meta: dict[str, Any] = {}
+        for row in drawing.rows:
+            # The images of a prompt, which follow each other, share what is known of it.
+            meta = meta if meta == row.meta() else row.meta()
+            self.items.append(Item(row.id, str(drawing.path / row.file), meta=meta))
+        self.places = {item.id: place for place, item in enumerate(self.items)}
         self.suite = Suite("generated", self.items, "")
         # Its record may come from anywhere: what a line or a link names elsewhere is no image of it.
         self.suite.within = drawing.path
 
     def notes(self, item: Item) -> dict[str, Any]:
         """What an image's row says beside its values: how it was drawn, and what that cost."""
-        row = self.rows[item.id]
+        row = self.drawing.rows[self.places[item.id]]
         seconds = {"generate": row.seconds, **({"warm_up": True} if row.warm_up else {})}
         flags = {name: True for name, holds in (("black", row.black), ("rewritten", row.rewritten)) if holds}
         drawn = {"seed": row.seed, "label": row.label, "cost": row.cost, "prompt": row.text, "seconds": seconds}
@@ -60,9 +65,10 @@ class Drawn:
 
     def batches(self, size: int) -> Iterator[pipeline.Batch]:
         """The images as they were drawn; one that changed since is refused by name."""
+        rows = iter(self.drawing.rows)
         for originals in stream.originals(self.suite, View.parse("native", "native"), self.items, size):
-            for original in originals:
-                if original.why is not None or original.sha256 != self.rows[original.item.id].sha256:
+            for original, row in zip(originals, rows, strict=False):
+                if original.why is not None or original.sha256 != row.sha256:
                     raise VtbenchError(
                         f"{original.item.place} is not the image that was drawn ({original.why or 'sha256 differs'}): "
                         "delete it and run again, it is then made anew"

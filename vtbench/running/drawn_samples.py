@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ def write_samples(path: Path, drawing: Drawing) -> None:
     """The first images, one a prompt where there are several prompts, into `path`/samples."""
     folder = path / "samples"
     folder.mkdir(exist_ok=True)
-    rows = sorted(drawing.rows, key=lambda row: row.sample)[:SAMPLES]
+    rows = heapq.nsmallest(SAMPLES, drawing.rows, key=lambda row: row.sample)
     known = []
     for number, row in enumerate(rows):
         names = {kind: f"{number:02d}.{kind}.png" for kind in ("reference", "candidate")}

@@ -12,7 +12,7 @@ import inspect
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from vtbench.scoring.loading import Metrics, unverified_files
 from vtbench.scoring.scores import Tally, tally
 from vtbench.types.environment import cache_dir
 from vtbench.types.errors import VtbenchError
+from vtbench.types.item import Item
 
 FOLDER = "sets"
 """The folder below the cache's."""
@@ -50,7 +51,7 @@ def place_of(path: Path, images: ImageSet, metrics: Metrics, view: View, device:
         "set": os.path.abspath(path),
         "images": images.n,
         # With their prompts, which metrics of one image read.
-        "items": hashlib.sha256(repr([(i.id, dict(i.meta)) for i in images.items]).encode()).hexdigest(),
+        "items": _of_items(images.items),
         "view": view.fingerprint(),
         "metrics": {n: card.version for n, card in sorted(cards.items())},
         "weights": unverified_files(cards.values()),
@@ -62,6 +63,14 @@ def place_of(path: Path, images: ImageSet, metrics: Metrics, view: View, device:
     }
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     return cache_dir() / FOLDER / key[:24]
+
+
+def _of_items(items: Sequence[Item]) -> str:
+    """64 hexadecimal digits over the names of all items, and what is known of each."""
+    digest = hashlib.sha256()
+    for item in items:
+        digest.update(f"{(item.id, dict(item.meta))!r}\n".encode())
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from vtbench.types.errors import RAISED, VtbenchError
 from vtbench.types.opened import Opened, noting
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One image to draw: the prompt, the sample's number, its seed."""
 

@@ -22,6 +22,7 @@ from vtbench.metrics.frechet import OF_ANY_SETS
 from vtbench.metrics.moments import Moments
 from vtbench.models.isolation import isolated
 from vtbench.results.folder import RunFolder
+from vtbench.results.stores import records_at
 from vtbench.running import pipeline
 from vtbench.running.folders import Candidate, Scored, Tick, counting, noted, say_disk_use
 from vtbench.running.kept_sets import held, measured, pictures, place_of
@@ -157,7 +158,7 @@ def no_pairs(metric: SetMetric, reference: int | None, candidate: int) -> str | 
 def _of_good(place: FeaturePlace, extractor: Extractor, seen: Tally) -> Any:
     """Features of the images that could be read, (n, dim)."""
     features = place.candidate(extractor).read()
-    return features if len(seen.good) == seen.n else features[seen.good]
+    return features if len(seen.good) == seen.n else records_at(features, seen.good)
 
 
 def _asked_of(images: ImageSet, asked: Asked) -> Asked:

@@ -19,7 +19,7 @@ from typing import Any
 
 from vtbench.metrics.moments import BLOCK, Moments
 from vtbench.results.folder import FEATURES
-from vtbench.results.stores import FeatureFile
+from vtbench.results.stores import FeatureFile, records_at
 from vtbench.scoring.scores import Sides, Tally
 from vtbench.types.metric import Extractor, SetMetric
 from vtbench.types.readable import bytes_in_words
@@ -90,7 +90,7 @@ def paired_sides(reference: Any, candidate: Any, seen: Tally) -> Sides:
         return Sides(reference[:0], candidate[:0], why=f"{why}: run evaluate again")
     if len(seen.good) == seen.n:
         return Sides(reference, candidate)
-    return Sides(reference[seen.good], candidate[seen.good])
+    return Sides(records_at(reference, seen.good), records_at(candidate, seen.good))
 
 
 # -- what it takes of a disk -------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import dataclasses
 import math
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequence, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,15 +81,15 @@ class Totals:
 
 @dataclass
 class Tally:
-    """One pass over the rows. `good`: the numbers of the rows that were scored, `sizes` their (height, width);
+    """One pass over the rows. `good`: the numbers of the rows that were scored, rising, `sizes` their (height, width);
     `times` and `counts`: seconds and costs an image by name, warm-up aside; `tiled`: images went through in parts."""
 
     totals: dict[str, Totals]
     n: int = 0
-    good: list[int] = field(default_factory=list)
+    good: MutableSequence[int] = field(default_factory=lambda: array("q"))
     sizes: list[tuple[int, int]] = field(default_factory=list)
-    times: dict[str, list[float]] = field(default_factory=dict)
-    counts: dict[str, list[float]] = field(default_factory=dict)
+    times: dict[str, MutableSequence[float]] = field(default_factory=dict)
+    counts: dict[str, MutableSequence[float]] = field(default_factory=dict)
     tiled: bool = False
     profiles: Counter[str] = field(default_factory=Counter)
     """Colour profiles that originals state and that were not applied, and how many do."""
@@ -107,7 +107,8 @@ def tally(
     rows: Iterable[Mapping[str, Any]], names: Iterable[str], times: Sequence[str] = ("encode", "decode")
 ) -> Tally:
     """Gathers the per-image metrics `names` and the seconds of `times`."""
-    out = Tally({n: Totals() for n in names}, times={t: [] for t in times})
+    out = Tally({n: Totals() for n in names}, times={t: array("d") for t in times})
+    known: dict[tuple[int, int], tuple[int, int]] = {}
     for index, row in enumerate(rows):
         out.n += 1
         for name, total in out.totals.items():
@@ -120,13 +121,15 @@ def tally(
         out.differing.update([str(flags[PROFILES_DIFFER])] if PROFILES_DIFFER in flags else ())
         out.no_pixels = out.no_pixels or flags.get("no_pixels")
         out.good.append(index)
-        out.sizes.append((int(row["size"][0]), int(row["size"][1])))
+        size = int(row["size"][0]), int(row["size"][1])
+        # One object for all images of one size.
+        out.sizes.append(known.setdefault(size, size))
         seconds = row.get("seconds", {})
         for name, values in out.times.items():
             if not seconds.get("warm_up") and seconds.get(name) is not None:
                 values.append(float(seconds[name]))
         for name, cost in row.get("cost", {}).items():
-            out.counts.setdefault(name, []).append(float(cost))
+            out.counts.setdefault(name, array("d")).append(float(cost))
     return out
 
 
@@ -316,12 +319,13 @@ def too_few(reference: Any) -> str | None:
 
 def with_values(rows: Rows, per_image: Mapping[str, Sequence[float | None]], good: Sequence[int]) -> Iterator[Any]:
     """The rows with what a metric over all tokens says of each image, so that runs can be compared image by image."""
-    place = {row: k for k, row in enumerate(good)}
+    place = 0
     for index, row in enumerate(rows()):
-        values = dict(row["values"])
+        values, scored = dict(row["values"]), place < len(good) and good[place] == index
         for name, column in per_image.items():
-            value = column[place[index]] if index in place else None
+            value = column[place] if scored else None
             values.pop(name, None)
             if value is not None:
                 values[name] = value
+        place += scored
         yield {**row, "values": values}
