@@ -93,7 +93,7 @@ def _run(run: Run, context: Context, asked: str, older: set[str]) -> dict[str, A
         "gallery": gallery_key(question(run).images, suite_name(run)),
         "items": values.items if room else [],
         "pictures": values.pictures if room else [],
-        "pixels": values.pixels if room else [],
+        "pixels": values.pixels.tolist() if room else [],
         "metrics": [_metric(run, name, values) for name in names[:room]],
         "left_out": names[room:],
     }
@@ -118,12 +118,13 @@ def _metric(run: Run, name: str, values: ImageValues) -> dict[str, Any]:
         "version": finite(card.version),
         "bounds": [finite(end) for end in bounds],
         "values": _values(column),
-        "weights": None if all(weight == 1 for weight in column.weights) else column.weights,
+        "weights": None if all(weight == 1 for weight in column.weights) else column.weights.tolist(),
     }
 
 
 def _values(column: Column) -> list[float | str | None]:
-    return [LOSSLESS if place in column.lossless else value for place, value in enumerate(column.values)]
+    known = map(column.of, range(len(column.values)))
+    return [None if one is None else LOSSLESS if one[0] is None else one[0] for one in known]
 
 
 def _pictures(

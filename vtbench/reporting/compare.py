@@ -7,9 +7,10 @@ imports no torch.
 from __future__ import annotations
 
 import dataclasses
+import heapq
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -170,9 +171,9 @@ def compare(
     compared = [m for m in _wanted(systems, metrics) if m not in left_out]
     draws = resamples or max(400, min(RESAMPLES, 500_000_000 // max(1, len(images))))
     differences = [
-        _difference(metric, _better(read, metric), a, b, images, seed, draws)
+        _difference(metric, _better(read, metric), a, b, seed, draws)
         for metric in compared
-        for a, b in itertools.combinations(systems, 2)
+        for a, b in itertools.combinations([_shown(system, images) for system in systems], 2)
     ]
     adjusted, signs = holm([d.p for d in differences]), holm([d.sign_p for d in differences])
     differences = [replace(d, p_holm=p, sign_p_holm=s) for d, p, s in zip(differences, adjusted, signs, strict=True)]
@@ -188,12 +189,19 @@ class _System:
     name: str
     values: ImageValues
     run: Run
+    places: Mapping[str, int] = field(default_factory=dict)
+    """Of the images that are compared, in the order of its rows."""
 
     def bounds(self, metric: str) -> Bounds:
         """What the metric can be, as the run's record of it says."""
         card = metric_card(self.run, metric)
         low, high = (finite(end) for end in card.bounds) if card is not None and len(card.bounds) == 2 else (None, None)
         return low, high
+
+
+def _shown(system: _System, images: Set[str]) -> _System:
+    """The system with the places of the images that are compared."""
+    return replace(system, places={item: k for k, item in enumerate(system.values.items) if item in images})
 
 
 def _other_pictures(systems: Sequence[_System]) -> set[str]:
@@ -237,23 +245,21 @@ def _better(runs: Sequence[Run], metric: str) -> str | None:
     return None
 
 
-def _difference(
-    metric: str, better: str | None, a: _System, b: _System, images: set[str], seed: int, resamples: int
-) -> Difference:
-    values = a.values.of_all(metric), b.values.of_all(metric)
-    items = [item for item in values[0] if item in values[1] and item in images]
+def _difference(metric: str, better: str | None, a: _System, b: _System, seed: int, resamples: int) -> Difference:
+    columns = a.values.columns[metric], b.values.columns[metric]
+    items = [item for item, k in a.places.items() if columns[0].of(k) and columns[1].of(b.places[item])]
     empty = Difference(metric, a.name, b.name, better)
     if not items:
         return replace(empty, why="no image has a value of both")
-    values_a, values_b = ([of_system[item][0] for item in items] for of_system in values)
+    (values_a, weights_a), (values_b, weights_b) = (
+        column.at([system.places[item] for item in items]) for column, system in zip(columns, (a, b), strict=True)
+    )
     examples = _examples(items, values_a, values_b)
     if None in values_a or None in values_b:
-        pixels = dict(zip(a.values.items, a.values.pixels, strict=True))
-        weights = pool_weights(metric, [pixels[item] for item in items])
+        weights = pool_weights(metric, [a.values.pixels[a.places[item]] for item in items])
         pooled = replace(empty, metric=f"{metric}-pooled", better="higher", examples=examples)
         return _pooled(pooled, values_a, values_b, weights, seed, resamples)
     known_a, known_b = [v for v in values_a if v is not None], [v for v in values_b if v is not None]
-    weights_a, weights_b = ([of_system[item][1] for item in items] for of_system in values)
     result = paired(
         known_a, known_b, weights_a, weights_b, better=better, bounds=a.bounds(metric), seed=seed, resamples=resamples
     )
@@ -314,5 +320,5 @@ def _examples(
             return 0.0 if a is b else math.inf
         return abs(a - b)
 
-    order = sorted(range(len(items)), key=lambda i: (-gap(values_a[i], values_b[i]), items[i]))
-    return tuple(Example(items[i], values_a[i], values_b[i]) for i in order[:EXAMPLES])
+    most = heapq.nsmallest(EXAMPLES, range(len(items)), key=lambda i: (-gap(values_a[i], values_b[i]), items[i]))
+    return tuple(Example(items[i], values_a[i], values_b[i]) for i in most)

@@ -80,6 +80,11 @@ class Column:
             return value, self.weights[place]
         return (None, 1.0) if place in self.lossless else None
 
+    def at(self, places: Sequence[int]) -> tuple[list[float | None], list[float]]:
+        """Values and weights of the images at these places, each of which has one or came back identical."""
+        known = [one for place in places if (one := self.of(place)) is not None]
+        return [value for value, _ in known], [weight for _, weight in known]
+
 
 @dataclass
 class ImageValues:
