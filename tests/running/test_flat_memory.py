@@ -20,6 +20,8 @@ from typer.testing import CliRunner
 from vtbench.cli.main import app
 from vtbench.explaining import runs as explained
 from vtbench.explaining.columns import Column
+from vtbench.images import pairing
+from vtbench.images.folders import FolderSuite
 from vtbench.images.prompts import open_prompts
 from vtbench.models.load import load
 from vtbench.reporting.image_values import ImageValues
@@ -30,6 +32,7 @@ from vtbench.running.draw import Order, draw, read_drawing
 from vtbench.running.drawn import Drawn
 from vtbench.running.folders import Scored
 from vtbench.scoring.scores import tally
+from vtbench.types.item import Item
 
 IMAGES = 4000
 
@@ -88,6 +91,20 @@ def test_what_the_rows_hold(pair: tuple[Path, Path]) -> None:
     seen = tally(rows(), names)
     assert (len(seen.good), seen.sizes[0], len(seen.counts["nfe"])) == (IMAGES, (256, 256), IMAGES)
     assert held(lambda: tally(rows(), names)) < 8 * 17 + 64
+
+
+def test_sizes_of_pairs_are_looked_at_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is taken on the way, beside the names and the pairs themselves."""
+    items = [Item(f"{k:08d}.png", f"{k:08d}.png") for k in range(IMAGES)]
+    one, two = (FolderSuite(name, Path(name), items) for name in ("one", "two"))
+    monkeypatch.setattr(pairing, "size_of", lambda suite, item: (8, 8))
+    gc.collect()
+    tracemalloc.start()
+    pairs = pairing.check_pairs(one, two, "two")
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(pairs) == IMAGES
+    assert most / IMAGES < 1000
 
 
 def test_values_of_a_page_and_of_a_comparison(pair: tuple[Path, Path]) -> None:

@@ -7,10 +7,10 @@ an é of one character with that of two, as macOS writes it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from vtbench.images.ahead import read_ahead
 from vtbench.images.reading import header_size
 from vtbench.images.selection import normal
 from vtbench.images.stream import Original, Source, read_original
@@ -23,6 +23,7 @@ Size = tuple[int, int]
 """(width, height) in pixels, as files and refusals state it."""
 NAMED = 3
 """So many files are named in a refusal."""
+THREADS = 4
 
 
 def stem(name: str) -> str:
@@ -127,8 +128,8 @@ def _other_sizes(
         ours = size_of(reference, pair[0]) if size_wanted is None else size_wanted
         return ours, size_of(candidate, pair[1])
 
-    with ThreadPoolExecutor(4) as pool:
-        sizes = list(pool.map(of_both, pairs))
+    # A few at a time: what a thread pool is given at once takes 2 kB a pair until all are done.
+    sizes = read_ahead(of_both, pairs, most=4 * THREADS, threads=THREADS, name="sizes")
     return [
         f"{picture.id} ({theirs[0]}x{theirs[1]}, wanted {ours[0]}x{ours[1]})"
         for (original, picture), (ours, theirs) in zip(pairs, sizes, strict=True)
