@@ -63,7 +63,7 @@ METRICS = (Distance,)
 TASK = """
 from vtbench import Task
 
-TASK = Task("thumbs", "Thumbnails", 1, (), "native", ({metrics}), prompts=("starter-classes",))
+TASK = Task("thumbs", "Thumbnails", 1, (), "native", ({metrics}){prompts})
 """
 
 
@@ -103,8 +103,12 @@ class Modes:
         self.folder, self.scratch, self.count, self.side = folder, scratch, count, side
         (scratch / "thumbs.py").write_text(METRIC)
         self.metric = f"{scratch / 'thumbs.py'}@thumbs"
-        for name, metrics in (("pairs", ("psnr", self.metric)), ("drawn", (self.metric,))):
-            (scratch / f"{name}.py").write_text(TASK.format(metrics="".join(f"{m!r}, " for m in metrics)))
+        drawn = ", prompts=('starter-classes',)"
+        for name, metrics, prompts in (
+            ("pairs", f"'psnr', {self.metric!r}", ""),
+            ("drawn", f"{self.metric!r},", drawn),
+        ):
+            (scratch / f"{name}.py").write_text(TASK.format(metrics=metrics, prompts=prompts))
 
     def evaluate(self, out: str = "evaluate", *more: str, model: str = "jpeg") -> list[str]:
         wanted = ["--view", "native", "--batch-size", "16", "--out", str(self.scratch / out)]
