@@ -222,6 +222,25 @@ def test_a_shard_is_rescored_without_the_other_shards_images(images: Path, tmp_p
     assert (joined.value, joined.low, joined.high, joined.n) == (alone.value, alone.low, alone.high, 22)
 
 
+def test_a_metric_that_one_shard_alone_has_is_no_metric_of_the_whole(images: Path, tmp_path: Path) -> None:
+    """It would be of a third of the images, or be lost, as the first shard has it or not."""
+    shards = [
+        evaluate("slow", images, tmp_path / "shards", batch_size=3, shard=(k, 3), save=["images"]).runs[0]
+        for k in (1, 2, 3)
+    ]
+    for alone in shards[1], shards[0]:
+        add_metrics(alone.path, ["mse"])
+        with pytest.raises(
+            VtbenchError, match="only some shards of slow, compression measured mse: run `vtbench score"
+        ):
+            merge([tmp_path / "shards"], tmp_path / "merged")
+    add_metrics(shards[2].path, ["mse"])
+    (merged,) = merge([tmp_path / "shards"], tmp_path / "merged")
+    score = read_run(merged).score("mse")
+    assert score is not None
+    assert (score.n, score.missing) == (22, 0)
+
+
 # -- 7: one bad file stops nothing -------------------------------------------------------------------------------------
 
 

@@ -79,6 +79,12 @@ def _ordered(runs: Sequence[Run]) -> list[Run]:
             f"the shards of {name} measured {mixed} by versions {sorted(map(str, versions[mixed]))}: run "
             "`vtbench score` on those of the older one"
         )
+    measured = [{*run.info.metrics} for run in ordered if run.info.n]
+    partly = sorted(set.union(*measured) - set.intersection(*measured)) if measured else []
+    if partly:
+        raise VtbenchError(
+            f"only some shards of {name} measured {', '.join(partly)}: run `vtbench score` on the others"
+        )
     if len({(r.info.batch_size, r.info.limit) for r in ordered}) > 1:
         raise VtbenchError(f"the shards of {name} differ in --batch-size or --limit: run them alike")
     return ordered
