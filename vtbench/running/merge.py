@@ -80,7 +80,7 @@ def _ordered(runs: Sequence[Run]) -> list[Run]:
             "`vtbench score` on those of the older one"
         )
     measured = [{*run.info.metrics} for run in ordered if run.info.n]
-    partly = sorted(set.union(*measured) - set.intersection(*measured)) if measured else []
+    partly = sorted({name for one in measured for name in one if any(name not in other for other in measured)})
     if partly:
         raise VtbenchError(
             f"only some shards of {name} measured {', '.join(partly)}: run `vtbench score` on the others"
