@@ -9,6 +9,8 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import threading
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ import pytest
 from image_files import picture
 from PIL import Image
 
-from vtbench.images import folders, identity, shards
+from vtbench.images import ahead, folders, identity, shards
 from vtbench.images.opening import open_suite
 
 
@@ -153,6 +155,36 @@ def test_what_cannot_be_read_is_part_of_what_the_suite_is(tmp_path: Path) -> Non
     (root / "0.bmp").unlink()
     Image.fromarray(picture(0)).save(root / "0.bmp")
     assert hash_of(root) == whole
+
+
+def test_a_disk_that_does_not_answer_for_one_file_keeps_no_suite_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading gives such an image up, and names it in its row; the hash, which comes first, must not wait for ever."""
+    monkeypatch.setattr(ahead, "PATIENCE", 0.2)
+    answers = threading.Event()
+    files = open_suite(str(folder(tmp_path / "a", range(5))))
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:
+        for file in sorted((tmp_path / "a").rglob("*.bmp")):
+            packed.write(file, file.name)
+    members = open_suite(str(tmp_path / "a.zip"))
+    of_file, of_member = identity._of_file, members.read
+
+    def slow_file(path: str, *more: Any) -> list[identity.Digest]:
+        if path.endswith("2.bmp"):
+            answers.wait(30)
+        return of_file(path, *more)
+
+    def slow_member(item: Any) -> bytes:
+        if item.id == "2.bmp":
+            answers.wait(30)
+        return of_member(item)
+
+    monkeypatch.setattr(identity, "_of_file", slow_file)
+    monkeypatch.setattr(members, "read", slow_member)
+    unreadable = [[k for k, c in enumerate(s.contents()) if c == identity.UNREADABLE] for s in (files, members)]
+    answers.set()
+    assert unreadable == [[2], [2]]
 
 
 # -- shards ----------------------------------------------------------------------------------------------------------

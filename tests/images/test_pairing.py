@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from vtbench.images import ahead, pairing
 from vtbench.images.opening import open_suite
 from vtbench.images.pairing import check_pairs, pair_names, size_of, stem
 from vtbench.images.suite import Suite
@@ -90,3 +92,19 @@ def test_what_cannot_be_read_is_left_for_the_rows(tmp_path: Path) -> None:
     (tmp_path / "r" / "1.png").write_bytes(b"torn")
     assert size_of(candidate, candidate.items[0]) is None
     assert len(check_pairs(reference, candidate, "mine")) == 2
+
+
+def test_a_header_that_no_disk_gives_is_left_for_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "PATIENCE", 0.2)
+    answers, real = threading.Event(), pairing.header_size
+
+    def slow(path: Path) -> tuple[int, int]:
+        if path.name == "1.png":
+            answers.wait(30)
+        return real(path)
+
+    monkeypatch.setattr(pairing, "header_size", slow)
+    one, two = (suite(tmp_path / side, of(*(f"{k}.png" for k in range(6)))) for side in ("r", "c"))
+    pairs = check_pairs(one, two, "mine")
+    answers.set()
+    assert len(pairs) == 6

@@ -25,6 +25,8 @@ Extent = tuple[int, int]
 """Where an item lies in its file: (offset, length in bytes)."""
 WHOLE: Extent = (0, -1)
 """The whole file is the item."""
+Chunk = Sequence[tuple[str, Sequence[Extent]]]
+"""Files with the extents of their items."""
 UNREADABLE = "unreadable"
 """Stands for the digest of what cannot be read; never remembered."""
 RULE = 1
@@ -35,18 +37,29 @@ ITEMS_AT_ONCE = 64
 
 def digests(files: Iterable[tuple[str, Sequence[Extent]]], root: Path) -> Iterator[str]:
     """sha256 of every item of `files`, in order, as 64 hexadecimal digits, or UNREADABLE. `files`: (path, extents of
-    its items); what is known is remembered for all files of `root` together."""
+    its items); what is known is remembered for all files of `root` together. A file that takes longer than
+    `ahead.PATIENCE` is one that cannot be read."""
     memory = Memory(root)
-
-    def read(chunk: Sequence[tuple[str, Sequence[Extent]]]) -> list[Digest]:
-        return [digest for path, extents in chunk for digest in _of_file(path, extents, memory)]
-
-    for chunk in read_ahead(read, _chunks(files), most=2 * THREADS, threads=THREADS, name="hash"):
+    for chunk in _read(_chunks(files), memory):
         memory.keep(chunk)
         yield from (sha256 for sha256, _ in chunk)
 
 
-def _chunks(files: Iterable[tuple[str, Sequence[Extent]]]) -> Iterator[list[tuple[str, Sequence[Extent]]]]:
+def _read(chunks: Iterable[Chunk], memory: Memory) -> Iterator[list[Digest]]:
+    """The digests of every portion. A file whose disk does not answer is UNREADABLE, and those beside it are not."""
+
+    def read(chunk: Chunk) -> list[Digest]:
+        return [digest for path, extents in chunk for digest in _of_file(path, extents, memory)]
+
+    def late(chunk: Chunk) -> list[Digest]:
+        if len(chunk) == 1:
+            return [(UNREADABLE, None)] * len(chunk[0][1])
+        return [digest for one in _read([[file] for file in chunk], memory) for digest in one]
+
+    return read_ahead(read, chunks, most=2 * THREADS, threads=THREADS, name="hash", late=late)
+
+
+def _chunks(files: Iterable[tuple[str, Sequence[Extent]]]) -> Iterator[Chunk]:
     """The files in portions of a few items, so that neither 50,000 small files nor one large shard are one step."""
     chunk: list[tuple[str, Sequence[Extent]]] = []
     items = 0

@@ -122,14 +122,15 @@ def _listed(what: str, names: Sequence[str]) -> list[str]:
 def _other_sizes(
     reference: Suite, candidate: Suite, pairs: Sequence[tuple[Item, Item]], size_wanted: Size | None
 ) -> list[str]:
-    """Pictures that are not of the size that they should be, by their headers; unreadable ones are left for later."""
+    """Pictures that are not of the size that they should be, by their headers; unreadable ones, and those whose
+    disk does not answer, are left for later."""
 
     def of_both(pair: tuple[Item, Item]) -> tuple[Size | None, Size | None]:
         ours = size_of(reference, pair[0]) if size_wanted is None else size_wanted
         return ours, size_of(candidate, pair[1])
 
     # A few at a time: what a thread pool is given at once takes 2 kB a pair until all are done.
-    sizes = read_ahead(of_both, pairs, most=4 * THREADS, threads=THREADS, name="sizes")
+    sizes = read_ahead(of_both, pairs, most=4 * THREADS, threads=THREADS, name="sizes", late=lambda _: (None, None))
     return [
         f"{picture.id} ({theirs[0]}x{theirs[1]}, wanted {ours[0]}x{ours[1]})"
         for (original, picture), (ours, theirs) in zip(pairs, sizes, strict=True)

@@ -86,7 +86,9 @@ class Suite:
             except (OSError, VtbenchError):
                 return UNREADABLE
 
-        return read_ahead(content, self.items, most=4 * THREADS, threads=THREADS, name="hash")
+        return read_ahead(
+            content, self.items, most=4 * THREADS, threads=THREADS, name="hash", late=lambda _: UNREADABLE
+        )
 
     def without_items(self) -> Suite:
         """The same suite for a process that is told which items to read: 50,000 of them are none of its memory."""
