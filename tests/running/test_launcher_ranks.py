@@ -138,6 +138,20 @@ def test_the_last_one_joins_whichever_it_is_and_a_dead_one_is_named(
     assert stable(last.path) == stable(whole)
 
 
+def test_a_thousand_shards_that_are_not_there_are_one_word(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in LAUNCHED:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "1000")
+    words = ["evaluate", "jpeg", "--images", images, "--out", tmp_path, "--view", "32", "--task", "compression"]
+    for rank in (0, 5):
+        monkeypatch.setenv("RANK", str(rank))
+        code, _, err = command(*words, "--shard", "auto")
+        assert code == 0
+    assert "not yet: 2 to 5 (not begun), 7 to 1000 (not begun). The last one" in err
+
+
 def test_one_process_alone_is_no_shard(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "1")

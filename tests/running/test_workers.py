@@ -131,10 +131,16 @@ def test_it_goes_on_where_another_command_was_stopped(images: Path, tmp_path: Pa
     assert stable(path) == stable(alone(images, tmp_path / "alone", "slow").runs[0].path)
 
 
-def test_more_workers_than_batches_are_said(images: Path, tmp_path: Path) -> None:
+def test_more_workers_than_batches_are_said_and_not_started(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+    start = Cluster.start
+    monkeypatch.setattr(Cluster, "start", lambda *asked: started.append(1) or start(*asked))
     result, lines = spread(images, tmp_path / "out", "right", limit=3)
     assert not result.failures
     assert "3 images in batches of 3 are work for 1 of 2 workers" in lines
+    assert len(started) == 1
 
 
 def _packages(order: dict[str, Any]) -> None:

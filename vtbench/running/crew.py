@@ -34,7 +34,8 @@ class RayCrew:
         self._pending: dict[Any, tuple[str, int | None]] = {}
         """{reference: (worker, batch)}; no batch: the worker begins."""
         self._spare = cluster.wanted
-        for _ in range(cluster.wanted - len(cluster.actors)):
+        # One that would be handed nothing is not started.
+        for _ in range(min(cluster.wanted, spans.count) - len(cluster.actors)):
             cluster.start(worker)
         for number in list(cluster.actors):
             self._begin(number)

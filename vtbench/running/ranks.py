@@ -6,6 +6,7 @@ a dead process leaves is named, and the same command, or `vtbench merge`, goes o
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +105,7 @@ def joined(run: Run, out: Path, say: Say) -> Run:
     name = run.path.name.split("--shard-")[0]
     folders = [out / f"{name}--shard-{k}-of-{parts}" for k in range(1, parts + 1)]
     states = {k: _state(folder, run.info.id) for k, folder in enumerate(folders, 1)}
-    missing = [f"{k} ({state})" for k, state in states.items() if state is not None]
+    missing = _listed(states)
     if missing:
         say(
             f"shard {part} of {parts} of {name} is finished; not yet: {', '.join(missing)}. The last one to finish "
@@ -122,6 +123,16 @@ def joined(run: Run, out: Path, say: Say) -> Run:
         return run
     say(f"all {parts} shards of {name} are finished: joined into {joint}")
     return read_run(joint)
+
+
+def _listed(states: Mapping[int, str | None]) -> list[str]:
+    """The shards that have a state, those of one state in a row together."""
+    out = []
+    for state, neighbours in itertools.groupby(states, key=lambda k: states[k]):
+        first, *others = neighbours
+        if state is not None:
+            out.append(f"{first}{f' to {others[-1]}' if others else ''} ({state})")
+    return out
 
 
 def _state(folder: Path, id_: str | None) -> str | None:

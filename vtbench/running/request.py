@@ -185,6 +185,10 @@ class Request:
             raise VtbenchError(f"--limit {self.limit}: give a number of images, 1 or more")
         if self.batch_size < 0:
             raise VtbenchError(f"--batch-size {self.batch_size}: give 1 or more, or 0 for the fastest")
+        if not self.batch_size and self.shard is not None:
+            raise VtbenchError(
+                "--batch-size 0 is each shard's own, and shards are joined of one: give --shard a number"
+            )
         unknown = set(self.save) - {"tokens", "images", "features"}
         if unknown:
             raise VtbenchError(f"--save {', '.join(sorted(unknown))}: only tokens, images and features can be saved")
