@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import command
@@ -28,6 +32,7 @@ from vtbench.types.errors import VtbenchError
         ("--ray ray://127.0.0.1:1", "nothing answers at 127.0.0.1:1"),
         ("--ray local --device cuda:1", "Ray gives every worker a GPU of its own; give --device cuda"),
         ("--ray local --batch-size 0", "--batch-size 0 tries batches on this machine"),
+        ("--shard 1/2 --batch-size 0", "--batch-size 0 is each shard's own"),
         ("--ray local --task generation", "the task generation is for generators"),
     ],
 )
@@ -50,7 +55,7 @@ def test_without_ray_it_says_how_to_install_it(images: Path, tmp_path: Path, mon
     ("device", "resources", "workers", "sentence"),
     [
         ("cuda", {"GPU": 4.0, "CPU": 64.0}, 8, "--workers 8 wants as many GPUs, and the cluster at auto has 4: give 4"),
-        ("cuda", {"CPU": 64.0}, None, "wants as many GPUs, and the cluster at auto has 0"),
+        ("cuda", {"CPU": 64.0}, None, "--ray auto wants GPUs, and the cluster at auto has none: give another"),
         ("cpu", {"CPU": 3.0}, 4, "--workers 4 wants as many cores, and the cluster at auto has 3"),
     ],
 )
@@ -77,3 +82,50 @@ def test_objects_and_generators_are_not_for_workers(images: Path, tmp_path: Path
         Request([object()], images=images, out=tmp_path, ray="local").checked()
     with pytest.raises(VtbenchError, match="draw with `vtbench generate ngram-kmeans --ray local`"):
         Request(["ngram-kmeans"], out=tmp_path, ray="local").checked()
+
+
+def test_what_a_killed_command_left_is_removed_and_nothing_of_one_that_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Containers, and machines of one cluster, may share the folder: a number says nothing of another one's process."""
+    # Long names have no room for Ray's sockets, and `/tmp` is then taken.
+    monkeypatch.setattr(clusters, "SOCKETS", 4096)
+    monkeypatch.setattr(clusters.tempfile, "gettempdir", lambda: str(tmp_path))
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    mine = Path(clusters._scratch())
+    left = mine.with_name(mine.name.replace(str(os.getpid()), str(ended.pid)))
+    left.mkdir()
+    monkeypatch.setattr(clusters.socket, "gethostname", lambda: "another")
+    theirs = Path(clusters._scratch())
+    assert {*tmp_path.iterdir()} == {mine, left, theirs}
+    monkeypatch.undo()
+    monkeypatch.setattr(clusters, "SOCKETS", 4096)
+    monkeypatch.setattr(clusters.tempfile, "gettempdir", lambda: str(tmp_path))
+    third = Path(clusters._scratch())
+    assert {*tmp_path.iterdir()} == {mine, theirs, third}
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="what Ray has begun is looked for in /proc")
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+def test_what_ray_began_before_it_was_interrupted_ends(
+    stop: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray ends what it knows of, and knows of no agents while it starts; of SIGTERM it makes SystemExit."""
+    begun: list[tuple[Path, subprocess.Popen[bytes]]] = []
+
+    class Interrupted(Ray):
+        def init(self, **more: Any) -> None:
+            folder = Path(more["_temp_dir"])
+            with (folder / "agent.log").open("wb") as log:
+                command = [sys.executable, "-c", "import time; time.sleep(60)"]
+                begun.append((folder, subprocess.Popen(command, stdout=log)))
+            raise stop
+
+    monkeypatch.setattr(clusters, "library", lambda: Interrupted(object, {"CPU": 2.0}))
+    with pytest.raises(KeyboardInterrupt), connected("local", 1, "cpu"):
+        pass
+    ((folder, agent),) = begun
+    assert agent.wait(timeout=20) == -signal.SIGKILL
+    assert not folder.exists()
+    assert not any(name in os.environ for name in clusters.TOKEN)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import os
 import secrets
 import shutil
@@ -42,7 +43,7 @@ SETTINGS = {
 }
 """Ray's, where the user has not set them: it reports nothing, changes no variable of CUDA, starts no other Python."""
 SCRATCH = "vtb-ray-"
-"""How folders begin that hold Ray's logs and sockets, before the command's process."""
+"""How folders begin that hold Ray's logs and sockets, before the machine and the command's process."""
 TOKEN = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE")
 """How a user says who may talk to a cluster; one of this machine has a token of its own unless they do."""
 
@@ -114,23 +115,57 @@ def _ray_at(ray: Any, address: str, workers: int | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    scratch = Path(_scratch()) if address == "local" else None
-    token = scratch is not None and not any(name in os.environ for name in TOKEN)
-    if token:
-        os.environ[TOKEN[0]] = _token()
-    try:
+    # Whatever interrupts one of these, the others are done: a cluster that is starting ends with the command too.
+    with contextlib.ExitStack() as at_the_end:
+        scratch = Path(_scratch()) if address == "local" else None
+        if scratch is not None:
+            at_the_end.callback(shutil.rmtree, scratch, ignore_errors=True)
+            at_the_end.callback(_end_all, scratch)
+        if scratch is not None and not any(name in os.environ for name in TOKEN):
+            at_the_end.callback(_forget_token)
+            os.environ[TOKEN[0]] = _token()
+        at_the_end.callback(_leave, ray)
         _init(ray, address, scratch, workers)
         with _terminated_as_interrupted():
             yield
-    finally:
-        with contextlib.suppress(Exception):
-            ray.shutdown()
-        if token:
-            # Ray sets its mode there too, and a second cluster would then want a token of the user's.
-            for name in TOKEN:
-                os.environ.pop(name, None)
-        if scratch is not None:
-            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _leave(ray: Any) -> None:
+    with contextlib.suppress(Exception):
+        ray.shutdown()
+
+
+def _end_all(scratch: Path) -> None:
+    """Ends what Ray has begun for this command and does not know of, as where it was interrupted while it started:
+    whatever has a file of its folder open."""
+    until = time.monotonic() + END
+    while (alive := _with_files_in(scratch)) and time.monotonic() < until:
+        for process in alive:
+            with contextlib.suppress(OSError):
+                os.kill(process, signal.SIGKILL)
+        time.sleep(0.02)
+
+
+def _with_files_in(folder: Path) -> list[int]:
+    """Other processes that have a file of the folder open; none where the system has no /proc."""
+    out = []
+    for opened in Path("/proc").glob("[0-9]*/fd"):
+        names = []
+        # Those of other users, and of processes that end meanwhile, cannot be read.
+        with contextlib.suppress(OSError):
+            for file in opened.iterdir():
+                with contextlib.suppress(OSError):
+                    names.append(os.readlink(file))
+        process = int(opened.parent.name)
+        if process != os.getpid() and any(name.startswith(f"{folder}{os.sep}") for name in names):
+            out.append(process)
+    return out
+
+
+def _forget_token() -> None:
+    # Ray sets its mode there too, and a second cluster would then want a token of the user's.
+    for name in TOKEN:
+        os.environ.pop(name, None)
 
 
 @functools.cache
@@ -183,12 +218,25 @@ def _check_address(address: str) -> None:
 def _scratch() -> str:
     """Where Ray keeps its logs and sockets while the command lasts; what commands that were killed left is removed."""
     base = tempfile.gettempdir()
-    base = base if len(base) < SOCKETS - 24 else "/tmp"
-    for left in Path(base).glob(f"{SCRATCH}*-*"):
-        process = left.name.removeprefix(SCRATCH).partition("-")[0]
-        if process.isdigit() and not _alive(int(process)) and left.stat().st_uid == os.getuid():
-            shutil.rmtree(left, ignore_errors=True)
-    return tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}-", dir=base)
+    mine = f"{SCRATCH}{_processes()}-"
+    base = base if len(base) < SOCKETS - len(f"/{mine}1234567-tempfile") else "/tmp"
+    for left in Path(base).glob(f"{mine}*-*"):
+        process = left.name.removeprefix(mine).partition("-")[0]
+        # Another command may be removing it too.
+        with contextlib.suppress(OSError):
+            if process.isdigit() and not _alive(int(process)) and left.stat().st_uid == os.getuid():
+                _end_all(left)
+                shutil.rmtree(left, ignore_errors=True)
+    return tempfile.mkdtemp(prefix=f"{mine}{os.getpid()}-", dir=base)
+
+
+def _processes() -> str:
+    """Whose processes the numbers of this one's name: containers and machines may share a folder for temporary files,
+    and there a process that lives elsewhere is none that has ended."""
+    space = ""
+    with contextlib.suppress(OSError):
+        space = os.readlink("/proc/self/ns/pid")
+    return hashlib.sha256(f"{socket.gethostname()} {space}".encode()).hexdigest()[:4]
 
 
 def _init(ray: Any, address: str, scratch: Path | None, workers: int | None) -> None:
@@ -208,6 +256,9 @@ def _init(ray: Any, address: str, scratch: Path | None, workers: int | None) -> 
         )
     except (KeyboardInterrupt, VtbenchError):
         raise
+    except SystemExit as bad:
+        # What Ray makes of a SIGTERM while it starts.
+        raise KeyboardInterrupt from bad
     except BaseException as bad:
         # Ray raises whatever its parts raise: ConnectionError, RuntimeError, ValueError, grpc's own.
         advice = (
@@ -233,11 +284,11 @@ def _fitting(resources: Mapping[str, float], address: str, workers: int | None, 
     """How many workers there will be."""
     places, word = int(resources.get("GPU" if kind == "cuda" else "CPU", 0)), "GPUs" if kind == "cuda" else "cores"
     number = places if workers is None else workers
-    if number > places or not places:
-        where = "this machine" if address == "local" else f"the cluster at {address}"
-        raise VtbenchError(
-            f"--workers {number} wants as many {word}, and {where} has {places}: give {places or 1} or fewer"
-        )
+    where = "this machine" if address == "local" else f"the cluster at {address}"
+    if not places:
+        raise VtbenchError(f"--ray {address} wants {word}, and {where} has none: give another --device or --ray")
+    if number > places:
+        raise VtbenchError(f"--workers {number} wants as many {word}, and {where} has {places}: give {places} or fewer")
     return number
 
 
