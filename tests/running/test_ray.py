@@ -19,14 +19,21 @@ from typing import Any
 
 import pytest
 import tiny_features
+from PIL import Image
 from support import BAD_ADAPTERS, ROOT, cuts, stable
 
+from vtbench.images.prompts import open_prompts
+from vtbench.models.load import load
+from vtbench.results.files import read_lines
 from vtbench.results.record import read_run
 from vtbench.running import evaluate as here
+from vtbench.running import folders, spread_folders
 from vtbench.running.cluster import Cluster, connected
+from vtbench.running.draw import Order, draw
 from vtbench.running.merge import merge
 from vtbench.running.request import Request
 from vtbench.running.spread import Spread
+from vtbench.running.spread_drawing import Asked, SpreadDrawer
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="NOT TESTED: ray is not installed: pip install '.[ray]'"
@@ -125,6 +132,91 @@ def test_a_worker_that_is_killed_in_mid_run_changes_nothing_and_is_named(
     assert len(gone) == 1, lines
     assert "goes to others" in gone[0]
     assert gone[0] in run.info.notes
+
+
+class Killer:
+    """Kills a worker once, when the first batch is kept; those after it take so long that nothing is behind."""
+
+    def __init__(self, cluster: Cluster, first: int) -> None:
+        self.cluster, self.first, self.killed, self.lines = cluster, first, list[int](), list[str]()
+
+    def __call__(self, done: int, total: int) -> None:
+        if done == self.first and not self.killed:
+            self.killed.append(self.cluster.processes[min(self.cluster.actors)])
+            os.kill(self.killed[0], signal.SIGKILL)
+
+    def named(self) -> list[str]:
+        return [line for line in self.lines if self.killed and f"(process {self.killed[0]}) is gone" in line]
+
+
+SLOW_METRIC = """
+import os, time
+from vtbench import ImageMetric, MetricCard, Value
+
+
+class Mean(ImageMetric):
+    card = MetricCard("slow-mean", "Mean", 1, "", "lower", "test")
+
+    def measure(self, batch):
+        time.sleep(float(os.environ.get("SLOW", "0")))
+        return [Value(float(image.float().mean())) for image in batch.candidate]
+
+
+METRICS = (Mean,)
+"""
+
+
+def test_score_by_workers_of_which_one_is_killed(cluster: Cluster, ask: dict[str, Any], tmp_path: Path) -> None:
+    originals, candidate = Path(ask["images"]), cuts(tmp_path / "candidate", IMAGES)
+    for path in sorted(candidate.iterdir())[::3]:
+        Image.open(path).quantize(16).convert("RGB").save(path)
+    (tmp_path / "slow_mean.py").write_text(SLOW_METRIC)
+    of_sets = Path(ask["tasks"][0].partition("@")[0]).with_name("metrics_of_spread.py")
+    specs = ["psnr", f"{tmp_path / 'slow_mean.py'}@slow-mean", f"{of_sets}@spread-fid"]
+    alone = folders.score(originals, [candidate], specs)
+    kill = Killer(cluster, folders.BATCH)
+    through = spread_folders.Through(cluster, specs, originals, [candidate], None, kill.lines.append)
+    spread_out = folders.score(originals, [candidate], specs, progress=kill, through=through)
+    assert spread_out.as_dict() == alone.as_dict()
+    assert len(alone.candidates[0].rows) == IMAGES
+    assert len(kill.named()) == 1, kill.lines
+
+
+SLOW_GENERATOR = """
+import os, time
+import torch
+from vtbench import Card, Family, Generator, Multiple
+
+
+class Seeds(Generator):
+    def generate(self, prompts, seeds):
+        time.sleep(float(os.environ.get("SLOW", "0")))
+        noise = [torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(s)) for s in seeds]
+        return torch.stack(noise) * (1 + torch.tensor([p.label for p in prompts])[:, None, None, None]) / 2
+
+
+CARD = Card("slow-seeds", "slow-seeds", "generator", "Seeds", sizes=Multiple(), conditioning="class")
+FAMILY = Family("slow-seeds", "Seeds", (CARD,), Seeds)
+"""
+
+
+def test_generate_by_workers_of_which_one_is_killed(cluster: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "slow_seeds.py").write_text(SLOW_GENERATOR)
+    spec = f"{tmp_path / 'slow_seeds.py'}@slow-seeds"
+    loaded = load(spec, {}, generator=True)
+    order = Order(open_prompts("classes:0-1"), IMAGES // 2, batch_size=BATCH, dtype=loaded.dtype)
+
+    def drawn(name: str, *more: Any) -> list[Any]:
+        path = draw(loaded, order, tmp_path / name, *more).path
+        lines = [{**row, "seconds": 0, "warm_up": 0} for row in read_lines(path / "samples.jsonl")]
+        return [lines, {str(p.relative_to(path)): p.read_bytes() for p in path.rglob("*.png")}]
+
+    kill = Killer(cluster, BATCH)
+    drawer = SpreadDrawer(cluster, Asked(spec, {}, "classes:0-1"), kill.lines.append)
+    alone = drawn("alone")
+    assert drawn("ray", kill, drawer) == alone
+    assert [len(part) for part in alone] == [IMAGES, IMAGES]
+    assert len(kill.named()) == 1, kill.lines
 
 
 def test_an_interrupted_command_leaves_no_process_and_the_next_one_goes_on(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from vtbench import registry
 from vtbench.images import stream
 from vtbench.images.prompts import open_prompts
 from vtbench.models.devices import check_device
@@ -155,7 +156,7 @@ def _pairs(order: Mapping[str, Any]) -> Setup:
             raise VtbenchError(
                 f"its pictures in {path} are not those that the command sees: give all machines the same"
             )
-    metrics = without_tokens(load_metrics(order["metrics"], device))
+    metrics = without_tokens(load_metrics(registry.metric_names(order["metrics"]), device))
     _check_metrics(order["unavailable"], metrics)
     items = pairs.original.items
     return Setup(

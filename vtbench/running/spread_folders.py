@@ -34,21 +34,23 @@ def score(
 ) -> Scored:
     """As `running.folders.score`, by workers of the cluster at `ray`."""
     check_workers(ray, workers)
-    names = registry.metric_names(metrics or folders.DEFAULT)
+    specs = list(metrics or folders.DEFAULT)
+    names = registry.metric_names(specs)
     # What does not pair is said before a cluster is started.
     Pairs.opened(reference, candidates, icc)
     with connected(ray, workers, device) as cluster:
-        through = _Through(cluster, names, reference, candidates, icc, say or (lambda _: None))
+        through = Through(cluster, specs, reference, candidates, icc, say or (lambda _: None))
         return folders.score(reference, candidates, names, icc=icc, progress=progress, say=say, through=through)
 
 
-class _Through:
-    """Hands the pairs out, and appends in order what comes back."""
+class Through:
+    """Hands the pairs out, and appends in order what comes back. specs: the metrics as the user named them; a worker
+    knows nobody's file before it is told."""
 
     def __init__(
         self,
         cluster: Cluster,
-        names: Sequence[str],
+        specs: Sequence[str],
         reference: Path,
         candidates: Sequence[Path],
         icc: str | None,
@@ -57,7 +59,7 @@ class _Through:
         self.cluster, self.say = cluster, say
         self.question = {
             "verb": "score",
-            "metrics": list(names),
+            "metrics": list(specs),
             "reference": str(reference),
             "candidates": [str(path) for path in candidates],
             "icc": icc,
