@@ -172,6 +172,50 @@ def test_what_only_this_process_has_is_read_by_threads() -> None:
     assert {o.flags["pid"] for o in read(source, 30)} == {os.getpid()}
 
 
+@pytest.mark.parametrize("allowed", [0, 1, 3])
+def test_where_no_more_threads_may_begin_those_that_are_there_read(
+    allowed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container that is allowed few of them."""
+    begun: list[threading.Thread] = []
+    start = threading.Thread.start
+
+    def limited(thread: threading.Thread) -> None:
+        if len(begun) >= allowed:
+            raise RuntimeError("can't start new thread")
+        begun.append(thread)
+        start(thread)
+
+    def source(item: Item) -> Original:
+        return Original(item, np.full((2, 2, 3), item.place, np.uint8))
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    if not allowed:
+        pool: ahead.Pool[int, int] = ahead.Pool(abs, 50, "none")
+        for number in range(2):
+            with pytest.raises(VtbenchError, match=r"begin no more threads .* give fewer --readers"):
+                pool.begin(number)
+        return
+    originals = read(source, 60, threads=50)
+    assert [int(o.rgb[0, 0, 0]) for o in originals if o.rgb is not None] == list(range(60))
+
+
+@posix
+def test_a_reader_that_no_thread_starts_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "LOOKED_AT", 1)
+    monkeypatch.setattr(processes, "PAYS", 1e-12)
+    monkeypatch.setattr(ahead, "cores", lambda: 4)
+    start = threading.Thread.start
+
+    def limited(thread: threading.Thread) -> None:
+        if thread.name == "child-start":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    assert {o.flags["pid"] for o in read(Acting(os.getpid()), 30)} == {os.getpid()}
+
+
 def test_small_runs_start_no_process() -> None:
     assert {o.flags["pid"] for o in read(Acting(os.getpid()), 24)} == {os.getpid()}
 

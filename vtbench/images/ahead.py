@@ -55,6 +55,19 @@ class Stopped(KeyboardInterrupt):
     """What was begun is waited for no longer, since the command was stopped."""
 
 
+def started(thread: threading.Thread) -> threading.Thread:
+    """The thread, at work. Raises VtbenchError where the system gives this process no more of them."""
+    try:
+        thread.start()
+    except RuntimeError as bad:
+        raise VtbenchError(
+            f"the system lets this command begin no more threads ({bad}): raise its limit (ulimit -u, or that of the "
+            "container), or give fewer --readers",
+            code=1,
+        ) from bad
+    return thread
+
+
 class Task(Generic[T, R]):
     """One item on its way; `began`: when a thread took it up, None before."""
 
@@ -120,8 +133,13 @@ class Pool(Generic[T, R]):
 
     def _one_more(self) -> None:
         thread = threading.Thread(target=self._run, name=f"{self._name}_{len(self._threads)}", daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        try:
+            self._threads.append(started(thread))
+        except VtbenchError:
+            # Those that there are do the work. Without any, each task says so: none is ever waited for.
+            if len(self._threads) == self._lost:
+                raise
+            self._most = len(self._threads) - self._lost
 
     def _run(self) -> None:
         while (task := self._tasks.get()) is not None and not self._ended:

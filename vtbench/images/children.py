@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from typing import IO, Any
 
 from vtbench.images import ahead
+from vtbench.types.errors import VtbenchError
 
 try:
     import fcntl
@@ -65,7 +66,11 @@ class Child:
 
     def begin(self) -> None:
         """Starts it, in a thread: the caller goes on."""
-        threading.Thread(target=self._start, name="child-start", daemon=True).start()
+        try:
+            ahead.started(threading.Thread(target=self._start, name="child-start", daemon=True))
+        except VtbenchError as bad:
+            log.debug("a process beside this one was not started", exc_info=bad)
+            self.end()
 
     def _start(self) -> None:
         try:

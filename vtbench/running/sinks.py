@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from vtbench.images.ahead import started
 from vtbench.images.stream import Original
 from vtbench.metrics._beside import Beside, Needs
 from vtbench.models.outputs import Output
@@ -155,8 +156,7 @@ def overlapped(sinks: Sinks, works: Iterator[list[Work]]) -> None:
                 if batch is None:
                     return
 
-    thread = threading.Thread(target=consume, name="metrics")
-    thread.start()
+    thread = started(threading.Thread(target=consume, name="metrics"))
     try:
         for batch in works:
             if trouble:
