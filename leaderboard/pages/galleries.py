@@ -48,7 +48,9 @@ def _columns(samples: SampleSet, cards: Cards) -> list[Column]:
     counts: Counter[str] = Counter()
     for original in samples.originals:
         for shot in original.reconstructions:
-            counts.update({n for n, v in shot.values.items() if v is not None} | shot.measured.lossless)
+            # In the order of the rows: a set's order is another one in every process.
+            valued = [n for n, v in shot.values.items() if v is not None]
+            counts.update(dict.fromkeys([*valued, *sorted(shot.measured.lossless)], 1))
     enough = max(counts.values(), default=0) / 2
     names = [n for n in counts if counts[n] >= enough and (n == RATE or _is_quality(cards.get(n)))]
     names.sort(key=lambda name: name != RATE)
