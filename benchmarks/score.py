@@ -164,6 +164,7 @@ def run(side: str, folder: Path, args: argparse.Namespace, candidates: int) -> d
         "TORCH_HOME": str(folder),
         "OMP_NUM_THREADS": str(args.threads),
         "MKL_NUM_THREADS": str(args.threads),
+        "OMP_WAIT_POLICY": "PASSIVE",  # as the command line does, for both sides
         "VTBENCH_METRIC_WEIGHTS": os.pathsep.join(
             [f"inception-2015-12-05={folder / 'inception.pth'}", f"alexnet={folder / 'hub' / 'checkpoints' / ALEXNET}"]
         ),

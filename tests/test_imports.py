@@ -20,6 +20,7 @@ NEVER_TORCH = [
     "vtbench.registry",
     *(f"vtbench.cli.{path.stem}" for path in sorted((ROOT / "vtbench" / "cli").glob("[a-z]*.py"))),
 ]
+LISTS = ["models", "families", "suites", "tasks", "metrics", "reducers"]
 SLOW = {"torch", "pydantic", "pandas", "numpy", "scipy", "PIL"}
 """Packages that take longer to import than a list takes to be printed."""
 
@@ -41,16 +42,14 @@ def test_importing_the_command_imports_nothing_slow() -> None:
     python(f"import sys, vtbench.cli; slow = {SLOW} & set(sys.modules); assert not slow, slow")
 
 
-@pytest.mark.parametrize("what", ["models", "families", "suites", "tasks", "metrics"])
+@pytest.mark.parametrize("what", LISTS)
 def test_listing_is_light_and_whole(what: str) -> None:
-    # Metrics say in numpy's types what they take; their modules hold the cards that are listed.
-    slow = SLOW - {"numpy"} if what == "metrics" else SLOW
     code = f"""
 import sys, json
 from vtbench.cli import catalogue, listing
 entries = catalogue.LISTS[{what!r}]()
 listing.listing({what!r}, entries, 80)
-slow = {slow} & set(sys.modules)
+slow = {SLOW} & set(sys.modules)
 assert not slow, slow
 print(json.dumps(entries, default=str))
 """
@@ -60,7 +59,9 @@ print(json.dumps(entries, default=str))
     assert len({e["name"] for e in entries}) == len(entries)
 
 
-@pytest.mark.parametrize("words", ["--help", "--version", "evaluate --help", "list", "list suites", "list --json"])
+@pytest.mark.parametrize(
+    "words", ["--help", "--version", "evaluate --help", "list", "list --json", *(f"list {what}" for what in LISTS)]
+)
 def test_the_command_starts_light(words: str) -> None:
     """Some versions of typer read the words of a command with pydantic; what of ours needs it, records, stays away."""
     code = f"""

@@ -6,17 +6,19 @@ import hashlib
 import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Literal
 
 from vtbench.statistics.intervals import mean_interval
 from vtbench.types.metric import MetricCard, SetValue, TokenMetric
 from vtbench.types.tokens import Codes, Latents, Tokens
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Ints = NDArray[np.int64]
+    Floats = NDArray[np.float64]
+
 
 ENOUGH = 10
 """Tokens per symbol (per cell of a table) of a fold below which an entropy is null."""
@@ -90,6 +92,8 @@ def folds(tokens: Sequence[Tokens]) -> tuple[int, ...]:
     The distinct images in the order of the sha256 of their tokens, alternating; so folds do not depend on the order of
     images, and two images with equal tokens are in one fold.
     """
+    import numpy as np
+
     digests = [hashlib.sha256(np.ascontiguousarray(x).tobytes()).digest() for x in indices(tokens)]
     fold_of = {digest: place % 2 for place, digest in enumerate(sorted(set(digests)))}
     return tuple(fold_of[digest] for digest in digests)
@@ -99,6 +103,8 @@ class Table:
     """Counts of cells, gathered in chunks so that large tables are touched seldom."""
 
     def __init__(self, cells: int) -> None:
+        import numpy as np
+
         self.counts: Ints = np.zeros(cells, dtype=np.int64)
         self._waiting: list[Ints] = []
         self._number_waiting = 0
@@ -110,6 +116,8 @@ class Table:
             self.flush()
 
     def flush(self) -> Ints:
+        import numpy as np
+
         if self._waiting:
             self.counts += np.bincount(np.concatenate(self._waiting), minlength=len(self.counts))
             self._waiting, self._number_waiting = [], 0
@@ -126,6 +134,8 @@ def codebook(sets: Sequence[int]) -> tuple[list[int], str]:
 
 def symbols(x: Ints, sets: Sequence[int]) -> Iterator[tuple[Ints, Ints]]:
     """For every counted codebook: the present symbols of one image and their positions."""
+    import numpy as np
+
     if len(sets) > 1 and math.prod(sets) <= JOINT:
         present = np.flatnonzero((x >= 0).all(axis=1))
         joint = np.zeros(len(present), dtype=np.int64)
@@ -143,6 +153,8 @@ def mean_bits_per_pixel(bits: Floats, sizes: Sequence[tuple[int, int]], details:
 
     bits float64 (images,); sizes: (height, width) scored, one an image.
     """
+    import numpy as np
+
     values = bits / np.array([h * w for h, w in sizes], dtype=np.float64)
     mean = mean_interval(list(values), bounds=(0.0, None))
     assert mean is not None

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from vtbench.metrics._codes import (
     ENOUGH,
     CodesMetric,
-    Ints,
     Table,
     alphabets,
     codebook,
@@ -19,6 +17,9 @@ from vtbench.metrics._codes import (
 )
 from vtbench.types.metric import SetValue
 from vtbench.types.tokens import Tokens
+
+if TYPE_CHECKING:
+    from vtbench.metrics._codes import Ints
 
 CURVE = 12
 """Points of the rarefaction curve."""
@@ -41,6 +42,7 @@ def rarefaction(counts: Ints, at: Sequence[int]) -> list[float]:
 
     Hurlbert 1971: K - sum_i C(N - N_i, m) / C(N, m); what raw usage at N would have been at m.
     """
+    import numpy as np
     from scipy.special import gammaln
 
     seen = counts[counts > 0].astype(np.float64)
@@ -57,6 +59,8 @@ def rarefaction(counts: Ints, at: Sequence[int]) -> list[float]:
 
 def entropy(counts: Ints) -> float:
     """Plug-in entropy of a histogram in bits."""
+    import numpy as np
+
     p = counts[counts > 0] / counts.sum()
     return float(-(p * np.log2(p)).sum())
 
@@ -74,6 +78,8 @@ class Usage(CodesMetric):
     )
 
     def count(self, tokens: Sequence[Tokens], sizes: Sequence[tuple[int, int]]) -> SetValue:
+        import numpy as np
+
         counts, (books, how) = histograms(tokens), codebook(alphabets(tokens))
         shares = [100 * float((c > 0).sum()) / k for c, k in zip(counts, books, strict=True)]
         total = int(counts[0].sum())
@@ -104,6 +110,8 @@ class Perplexity(CodesMetric):
     )
 
     def count(self, tokens: Sequence[Tokens], sizes: Sequence[tuple[int, int]]) -> SetValue:
+        import numpy as np
+
         counts, (books, how) = histograms(tokens), codebook(alphabets(tokens))
         if not all(c.sum() for c in counts):
             return SetValue(None, n=len(tokens), why="a book has no tokens")
@@ -131,6 +139,8 @@ class PositionEntropy(CodesMetric):
     )
 
     def count(self, tokens: Sequence[Tokens], sizes: Sequence[tuple[int, int]]) -> SetValue:
+        import numpy as np
+
         sets = alphabets(tokens)
         books = codebook(sets)[0]
         n = len(tokens)

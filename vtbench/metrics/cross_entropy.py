@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from vtbench.metrics._codes import (
     ENOUGH,
     CodesMetric,
-    Floats,
-    Ints,
     Table,
     alphabets,
     codes_card,
@@ -27,12 +24,17 @@ from vtbench.metrics._codes import (
 from vtbench.types.metric import SetValue
 from vtbench.types.tokens import Codes, Tokens
 
+if TYPE_CHECKING:
+    from vtbench.metrics._codes import Floats, Ints
+
 
 def neighbours(grids: Sequence[tuple[int, int]], positions: int) -> tuple[Ints, Ints]:
     """Position of the left and of the upper neighbour of every position, -1 = none: two int64 (positions,).
 
     Within each scale's raster grid; positions without a grid stand in one row, so that left is the previous one.
     """
+    import numpy as np
+
     if sum(h * w for h, w in grids) != positions:
         grids = [(1, positions)]
     left, up, start = [], [], 0
@@ -54,6 +56,8 @@ class _CrossEntropy(CodesMetric):
     order = 0
 
     def count(self, tokens: Sequence[Tokens], sizes: Sequence[tuple[int, int]]) -> SetValue:
+        import numpy as np
+
         sets = alphabets(tokens)
         fold = folds(tokens)
         if len(set(fold)) < 2:
@@ -90,6 +94,8 @@ class _CrossEntropy(CodesMetric):
         self, tokens: Sequence[Tokens], fold: Sequence[int], sets: Sequence[int], cells: Sequence[int]
     ) -> list[Floats]:
         """Bits of every cell under the counts of each fold; the books' cells stand one after the other."""
+        import numpy as np
+
         starts = _starts(cells)
         tables = [Table(int(starts[-1])), Table(int(starts[-1]))]
         for f, one in zip(fold, tokens, strict=True):
@@ -116,6 +122,8 @@ class _CrossEntropy(CodesMetric):
 
     def _encode(self, one: Tokens, book: int, alphabet: int) -> Ints:
         """The cell of every present token of one book."""
+        import numpy as np
+
         assert isinstance(one, Codes)
         x = one.indices[0, :, book].cpu().numpy()
         return x[np.flatnonzero(x >= 0)]
@@ -123,11 +131,15 @@ class _CrossEntropy(CodesMetric):
 
 def _starts(cells: Sequence[int]) -> Ints:
     """Where each book's cells begin, and where the last ones end."""
+    import numpy as np
+
     return np.concatenate([[0], np.cumsum(cells)])
 
 
 def _length_bits(tokens: Sequence[Tokens]) -> Floats:
     """The length of a variable-length code is paid for as in its flat prior."""
+    import numpy as np
+
     return np.array([math.log2(t.indices.shape[1] + 1) if isinstance(t, Codes) and t.variable else 0.0 for t in tokens])
 
 
@@ -159,6 +171,8 @@ class EntropyNeighbours(_CrossEntropy):
         return (alphabet + 1) ** 2 * alphabet
 
     def _encode(self, one: Tokens, book: int, alphabet: int) -> Ints:
+        import numpy as np
+
         assert isinstance(one, Codes)
         x = one.indices[0, :, book].cpu().numpy()
         left, up = neighbours(one.grids, len(x))

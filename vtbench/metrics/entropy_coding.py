@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from vtbench.metrics._codes import (
     CodesMetric,
-    Ints,
     Table,
     alphabets,
     codes_card,
@@ -24,6 +21,9 @@ from vtbench.metrics._codes import (
 )
 from vtbench.types.metric import SetValue
 from vtbench.types.tokens import Tokens
+
+if TYPE_CHECKING:
+    from vtbench.metrics._codes import Ints
 
 
 class Coded(CodesMetric):
@@ -42,6 +42,8 @@ class Coded(CodesMetric):
     )
 
     def count(self, tokens: Sequence[Tokens], sizes: Sequence[tuple[int, int]]) -> SetValue:
+        import numpy as np
+
         fold = folds(tokens)
         if len(set(fold)) < 2:
             return SetValue(None, n=len(tokens), why="all images have the same tokens: no other to make a model of")
@@ -81,6 +83,7 @@ def _counts(tokens: Sequence[Tokens], fold: Sequence[int], sets: Sequence[int]) 
 
 def _model(counts: Ints) -> Any:
     import constriction
+    import numpy as np
 
     weights = counts.astype(np.float64) + 0.5
     return constriction.stream.model.Categorical((weights / weights.sum()).astype(np.float64), perfect=False)
@@ -101,6 +104,7 @@ def write(x: Ints, models: Sequence[Any], variable: bool) -> tuple[Any, bytes]:
     The header is empty where the length is fixed; else a byte 1 and the number of positions.
     """
     import constriction
+    import numpy as np
 
     encoder = constriction.stream.queue.RangeEncoder()
     present = x >= 0
@@ -115,6 +119,7 @@ def write(x: Ints, models: Sequence[Any], variable: bool) -> tuple[Any, bytes]:
 def read(words: Any, head: bytes, shape: tuple[int, ...], models: Sequence[Any]) -> Ints:
     """The image's (positions, books) from words, header and models alone."""
     import constriction
+    import numpy as np
 
     decoder = constriction.stream.queue.RangeDecoder(words)
     present = np.ones(shape, dtype=bool)

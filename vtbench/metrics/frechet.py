@@ -11,10 +11,7 @@ no root of a rounding error is taken.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from vtbench.metrics import moments
 from vtbench.metrics.inception import WEIGHTS, InceptionFeatures, Output, Resize
@@ -24,7 +21,12 @@ from vtbench.statistics import intervals
 from vtbench.types.errors import VtbenchError
 from vtbench.types.metric import Extractor, MetricCard, SetMetric, SetValue
 
-Floats = NDArray[np.float64]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
 
 LOW_RANK = 2048
 """Up to this many images of each set the low-rank form is used."""
@@ -37,6 +39,8 @@ OF_ANY_SETS = {"rfid": "fid", "rfid-clean": "fid-clean", "rfid-bilinear": "fid-b
 
 def _root(covariance: Floats) -> Floats:
     """R with R R^T = covariance (d, d)."""
+    import numpy as np
+
     values, vectors = np.linalg.eigh(covariance)
     out: Floats = vectors * np.sqrt(np.clip(values, 0, None))
     return out
@@ -48,6 +52,8 @@ def trace_root(a: Floats, b: Floats, *, quick: bool = False) -> float:
     `quick` takes roots of the eigenvalues of Ra^T B Ra instead: a third of the time, but where a covariance is nearly
     singular a rounding error e of an eigenvalue becomes e^(1/2). Good enough for the spread of a jackknife.
     """
+    import numpy as np
+
     root = _root(a)
     if not quick:
         return float(np.linalg.svd(root.T @ _root(b), compute_uv=False).sum())
@@ -57,6 +63,8 @@ def trace_root(a: Floats, b: Floats, *, quick: bool = False) -> float:
 
 def distance(a: Statistics, b: Statistics, *, quick: bool = False) -> float:
     """Fréchet distance of two sets of moments; `quick` as in trace_root."""
+    import numpy as np
+
     if a.dim != b.dim:
         raise VtbenchError(
             f"statistics of {a.dim} and of {b.dim} features cannot be compared: use one network for both"
@@ -68,6 +76,8 @@ def distance(a: Statistics, b: Statistics, *, quick: bool = False) -> float:
 
 def distance_low_rank(a: Any, b: Any) -> float:
     """Fréchet distance of two feature sets (n1, d), (n2, d) by the nuclear norm of the product of the centred ones."""
+    import numpy as np
+
     x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     mean_x, mean_y = x.mean(axis=0), y.mean(axis=0)
     x, y = (x - mean_x) / np.sqrt(len(x) - 1), (y - mean_y) / np.sqrt(len(y) - 1)
@@ -95,6 +105,8 @@ def interval(reference: Any, candidate: Any, *, paired: bool, groups: int = GROU
     the reference is Statistics, only the candidate's images are deleted. None if the candidate is Statistics already
     or has fewer than ten images a group.
     """
+    import numpy as np
+
     if isinstance(candidate, Statistics) or len(candidate) < 10 * groups:
         return None
     n = len(candidate)
@@ -130,6 +142,8 @@ def extrapolate(reference: Any, candidate: Any, *, points: int = 8, seed: int = 
     Chong and Forsyth 2020 (arXiv:1911.07023): the bias of the distance is linear in 1 / n. Subsets of n / 4 … n images
     without replacement, of the candidate (and of the reference where it is features). None below 400 images.
     """
+    import numpy as np
+
     if isinstance(candidate, Statistics) or len(candidate) < 400:
         return None
     rng = np.random.default_rng(seed)

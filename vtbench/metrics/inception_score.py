@@ -9,22 +9,26 @@ the last split shorter).
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from vtbench.metrics.inception import WEIGHTS, InceptionFeatures
 from vtbench.metrics.moments import Statistics
 from vtbench.types.metric import Extractor, MetricCard, SetMetric, SetValue
 
-Floats = NDArray[np.float64]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
 
 SPLITS, SEED, ADM_SPLIT, PROTOCOL = 10, 2020, 5000, 50_000
 
 
 def probabilities(logits: Any) -> Floats:
     """Softmax over the last axis in float64."""
+    import numpy as np
+
     x = np.asarray(logits, dtype=np.float64)
     x = np.exp(x - x.max(axis=1, keepdims=True))
     total: Floats = x / x.sum(axis=1, keepdims=True)
@@ -33,6 +37,8 @@ def probabilities(logits: Any) -> Floats:
 
 def score_of_split(p: Floats) -> float:
     """exp(mean KL(p(y|x) || p(y))) of one split, p (n, classes); 0 log 0 counts 0."""
+    import numpy as np
+
     with np.errstate(divide="ignore", invalid="ignore"):
         terms = np.where(p > 0, p * (np.log(p) - np.log(p.mean(axis=0, keepdims=True))), 0.0)
     return float(np.exp(terms.sum(axis=1).mean()))
@@ -40,6 +46,8 @@ def score_of_split(p: Floats) -> float:
 
 def shuffled(logits: Any, splits: int = SPLITS, seed: int = SEED) -> list[float]:
     """Scores of `splits` nearly equal parts of the shuffled set."""
+    import numpy as np
+
     n = len(logits)
     order = np.random.RandomState(seed).permutation(n)
     parts = [np.sort(order[i * n // splits : (i + 1) * n // splits]) for i in range(splits)]
@@ -68,6 +76,8 @@ class InceptionScore(SetMetric):
         self._extractor.load(device)
 
     def finish(self, reference: Any, candidate: Any) -> SetValue:
+        import numpy as np
+
         if isinstance(candidate, Statistics):
             return SetValue(None, why="the Inception Score needs the candidate's logits, not moments")
         n = len(candidate)

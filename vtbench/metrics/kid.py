@@ -7,17 +7,19 @@ random subsets of 1,000 (torch_fidelity/metric_kid.py, rng_seed 2020), which is 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from vtbench.metrics.inception import WEIGHTS, InceptionFeatures, Resize
 from vtbench.metrics.moments import Statistics
 from vtbench.statistics.intervals import Interval, jackknife
 from vtbench.types.metric import Extractor, MetricCard, SetMetric, SetValue
 
-Floats = NDArray[np.float64]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
 
 SUBSETS, SUBSET, SEED = 100, 1000, 2020
 _BLOCK = 2048
@@ -37,6 +39,8 @@ def _group_sums(a: Any, b: Any | None, groups: int) -> Floats:
 
     b None: within `a`, a pair of an image with itself left out.
     """
+    import numpy as np
+
     other = a if b is None else b
     out = np.zeros((groups, groups))
     for i in range(0, len(a), _BLOCK):
@@ -53,6 +57,8 @@ def _group_sums(a: Any, b: Any | None, groups: int) -> Floats:
 
 
 def _sizes(n: int, groups: int) -> Floats:
+    import numpy as np
+
     return np.array([len(range(g, n, groups)) for g in range(groups)], dtype=np.float64)
 
 
@@ -73,6 +79,8 @@ def kid_interval(reference: Any, candidate: Any, groups: int = _GROUPS) -> tuple
 
     The interval is None below ten images a group.
     """
+    import numpy as np
+
     m, n = len(reference), len(candidate)
     if min(m, n) < 10 * groups:
         return kid(reference, candidate), None
@@ -90,6 +98,8 @@ def kid_interval(reference: Any, candidate: Any, groups: int = _GROUPS) -> tuple
 
 def kid_subsets(reference: Any, candidate: Any, subsets: int = SUBSETS, subset: int = SUBSET, seed: int = SEED) -> Any:
     """(mean, standard deviation over subsets) as torch-fidelity draws them: candidate first, RandomState(seed)."""
+    import numpy as np
+
     rng = np.random.RandomState(seed)
     values = []
     for _ in range(subsets):

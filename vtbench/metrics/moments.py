@@ -7,17 +7,19 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Literal
 
 from vtbench.images.npz import names_in_npz, read_arrays
 from vtbench.models.pickles import check_pickled
 from vtbench.types.errors import VtbenchError
 from vtbench.types.foreign import reading
 
-Floats = NDArray[np.float64]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
 BLOCK = 4096
 """Images whose features are held in float64 at a time."""
 
@@ -37,6 +39,8 @@ class Statistics:
     extractor: str | None = None
 
     def __post_init__(self) -> None:
+        import numpy as np
+
         d = self.mean.size
         if self.mean.ndim != 1 or self.covariance.shape != (d, d):
             raise VtbenchError(
@@ -54,6 +58,8 @@ class Statistics:
 
     def save(self, path: Path) -> None:
         """Writes an .npz with `mu`, `sigma` and `n`, which other tools read too, and `extractor` where it is known."""
+        import numpy as np
+
         arrays: dict[str, Any] = {"mu": self.mean, "sigma": self.covariance, "n": np.array(self.n or -1)}
         if self.extractor is not None:
             arrays["extractor"] = np.array(self.extractor)
@@ -64,6 +70,8 @@ class Moments:
     """Running mean and scatter (sum of outer products of deviations) in float64; shards merge (Chan et al. 1979)."""
 
     def __init__(self, dim: int) -> None:
+        import numpy as np
+
         self.n = 0
         self.mean: Floats = np.zeros(dim)
         self.scatter: Floats = np.zeros((dim, dim))
@@ -81,6 +89,8 @@ class Moments:
         return self
 
     def _join(self, n: int, mean: Floats, scatter: Floats) -> None:
+        import numpy as np
+
         if n == 0:
             return
         total = self.n + n
@@ -91,6 +101,8 @@ class Moments:
 
     def without(self, part: Moments) -> Moments:
         """What is left when `part`, which must have been added before, is taken away."""
+        import numpy as np
+
         left = Moments(len(self.mean))
         left.n = self.n - part.n
         left.mean = (self.n * self.mean - part.n * part.mean) / left.n
@@ -106,6 +118,8 @@ class Moments:
 
 def blocks(features: Any, size: int = BLOCK) -> Iterator[Floats]:
     """The rows of a (memory-mapped) array as float64 blocks."""
+    import numpy as np
+
     for start in range(0, len(features), size):
         yield np.asarray(features[start : start + size], dtype=np.float64)
 
@@ -122,6 +136,8 @@ def load(path: Path, part: Literal["pool3", "spatial"] = "pool3") -> Statistics:
     and `sigma_s` (guided-diffusion, evaluations/evaluator.py). .pt: a cache of torch-fidelity ({"mu", "sigma"}), read
     without running anything that it pickles.
     """
+    import numpy as np
+
     if path.suffix == ".npz":
         return _npz(path, "_s" if part == "spatial" else "")
     if path.suffix not in (".pt", ".pth"):
@@ -135,6 +151,8 @@ def load(path: Path, part: Literal["pool3", "spatial"] = "pool3") -> Statistics:
 
 def _npz(path: Path, suffix: str) -> Statistics:
     """Moments under `mu` and `sigma`, each name with the suffix."""
+    import numpy as np
+
     mu, sigma = f"mu{suffix}", f"sigma{suffix}"
     with reading(path, ".npz"):
         file = read_arrays(path, (mu, sigma, "n", "extractor"))
@@ -155,6 +173,7 @@ def _npz(path: Path, suffix: str) -> Statistics:
 
 
 def _torch_fidelity(path: Path) -> tuple[Any, Any]:
+    import numpy as np
     import torch
 
     # Exactly what a pickled float array names; arrays of objects need more and are refused.

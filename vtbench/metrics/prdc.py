@@ -10,21 +10,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from vtbench.metrics.inception import WEIGHTS, InceptionFeatures
 from vtbench.metrics.moments import Statistics
 from vtbench.types.metric import Extractor, MetricCard, SetMetric, SetValue
 
-Floats = NDArray[np.float64]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
 _BLOCK = 2048
 
 
 def squared_distances(x: Floats, y: Floats) -> Floats:
     """Squared Euclidean distance of every pair: (n, d), (m, d) -> (n, m), not below 0."""
+    import numpy as np
+
     distances: Floats = x @ y.T
     distances *= -2
     distances += (x * x).sum(axis=1)[:, None]
@@ -33,6 +37,8 @@ def squared_distances(x: Floats, y: Floats) -> Floats:
 
 
 def _block(features: Any, start: int, centre: Floats) -> Floats:
+    import numpy as np
+
     # The common part of all features carries no distance and costs digits.
     part: Floats = np.asarray(features[start : start + _BLOCK], dtype=np.float64) - centre
     return part
@@ -40,6 +46,8 @@ def _block(features: Any, start: int, centre: Floats) -> Floats:
 
 def radii(features: Any, k: int, centre: Floats) -> Floats:
     """Squared distance of every point to its k-th nearest other point, (n,)."""
+    import numpy as np
+
     n = len(features)
     out = np.empty(n)
     for i in range(0, n, _BLOCK):
@@ -66,6 +74,8 @@ class Manifold:
 
 def manifold(reference: Any, candidate: Any, k: int, *, strict: bool) -> Manifold:
     """All four measures of candidate (n, d) against reference (m, d); `strict`: inside means closer than the radius."""
+    import numpy as np
+
     centre = np.asarray(reference[: min(len(reference), 4096)], dtype=np.float64).mean(axis=0)
     real, fake = radii(reference, k, centre), radii(candidate, k, centre)
     inside_real = np.zeros(len(candidate), dtype=np.int64)
@@ -104,6 +114,8 @@ def _shared(reference: Any, candidate: Any, k: int, strict: bool) -> Manifold:
 
 def _same(a: Any, b: Any) -> bool:
     """Whether two (memory-mapped) arrays are the same data: the object, or the same part of the same file."""
+    import numpy as np
+
     if a is b:
         return True
     names = getattr(a, "filename", None), getattr(b, "filename", None)

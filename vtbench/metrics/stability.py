@@ -18,8 +18,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 from vtbench.images.rounding import to_float, to_uint8
 from vtbench.metrics.psnr import LOSSLESS
 from vtbench.types.metric import Batch, ImageMetric, MetricCard, Value
@@ -51,6 +49,7 @@ def shifted(images: torch.Tensor) -> torch.Tensor:
 
 def jpeg(images: torch.Tensor) -> torch.Tensor:
     """uint8 (B, 3, H, W) after JPEG at quality 90 (Pillow, 4:2:0)."""
+    import numpy as np
     import torch
     from PIL import Image
 
@@ -64,6 +63,7 @@ def jpeg(images: torch.Tensor) -> torch.Tensor:
 
 def noisy(images: torch.Tensor, seeds: Sequence[int]) -> torch.Tensor:
     """uint8 (B, 3, H, W) plus normal noise of two grey levels, rounded; one seed an image."""
+    import numpy as np
     import torch
 
     out = []

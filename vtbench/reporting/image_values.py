@@ -8,13 +8,16 @@ from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vtbench.reporting.measured import ImageRow, rows
 from vtbench.results.record import Run
-from vtbench.statistics.intervals import Floats
 from vtbench.statistics.paired import Scale
+
+if TYPE_CHECKING:
+    from vtbench.statistics.intervals import Floats
 
 PEAK = 255.0
 LOSSLESS = "lossless"

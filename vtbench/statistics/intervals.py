@@ -12,13 +12,16 @@ import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from vtbench.types.errors import VtbenchError
 
-Floats = NDArray[np.float64]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
 
 RESAMPLES = 10_000
 LEVEL = 0.95
@@ -44,6 +47,8 @@ class Interval:
 
 def weighted(values: Sequence[float | None], weights: Sequence[float] | None = None) -> tuple[Floats, Floats]:
     """The values that exist, with their weights (1 where none are given), both float64 (n,)."""
+    import numpy as np
+
     w = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=np.float64)
     if len(w) != len(values):
         raise VtbenchError(f"{len(values)} values came with {len(w)} weights: give one weight a value", code=1)
@@ -56,12 +61,16 @@ def weighted(values: Sequence[float | None], weights: Sequence[float] | None = N
 
 def counts(n: int, resamples: int, seed: int) -> Iterator[Floats]:
     """Blocks (r, n): how often each of n images was drawn; `resamples` rows in all, exact draws with replacement."""
+    import numpy as np
+
     draws = _kept_counts if resamples * n <= KEPT else _drawn_counts
     for block in draws(n, resamples, seed):
         yield block.astype(np.float64)
 
 
 def _drawn_counts(n: int, resamples: int, seed: int) -> Iterator[NDArray[np.uint16]]:
+    import numpy as np
+
     rng = np.random.Generator(np.random.SFC64(seed))
     rows = max(1, BLOCK // n)
     for start in range(0, resamples, rows):
@@ -80,6 +89,8 @@ def _kept_counts(n: int, resamples: int, seed: int) -> tuple[NDArray[np.uint16],
 
 def resample_sums(columns: Floats, resamples: int = RESAMPLES, seed: int = 0) -> Floats:
     """Sums of every column (n, m) over each resample: (resamples, m) float64."""
+    import numpy as np
+
     return np.concatenate([block @ columns for block in counts(len(columns), resamples, seed)])
 
 
@@ -115,6 +126,7 @@ def bca_ends(drawn: Floats, value: float, parts: Floats, level: float, method: s
     drawn: the score of every resample. parts: the images' influences on the score, whose skewness accelerates; scipy
     takes the jackknife, which for a mean is the same. method: of numpy's quantiles.
     """
+    import numpy as np
     from scipy.special import ndtr, ndtri
 
     below = float((drawn < value).mean() + (drawn == value).mean() / 2)
@@ -134,6 +146,8 @@ Bounds = tuple[float | None, float | None]
 def is_proportion(values: Floats, weights: Floats, bounds: Bounds = (None, None)) -> bool:
     """Are these successes and failures: zeros and ones of equal weight? Where only one of them occurs, or the values
     might be anything, the bounds of their metric say so."""
+    import numpy as np
+
     plain = bool(np.isin(values, SHARES).all()) and bool((weights == weights[0]).all())
     return plain and (bounds == SHARES or (bounds == (None, None) and len(np.unique(values)) == 2))
 
@@ -154,6 +168,8 @@ def mean_interval(
     interval is that of the score's logarithm, for skewed positive values that are shown as decibels. None if nothing
     is left.
     """
+    import numpy as np
+
     v, w = weighted(values, weights)
     if not len(v) or w.sum() <= 0:
         return None
@@ -186,6 +202,8 @@ def mean_interval(
 
 def jackknife(estimate: float, without: Sequence[float], level: float = LEVEL) -> Interval:
     """Delete-a-group jackknife: `without[g]` is the estimate from all images but those of group g (equal groups)."""
+    import numpy as np
+
     groups = len(without)
     if groups < 2:
         return Interval(estimate, None, None, groups, "none", "the jackknife needs at least two groups")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,7 +14,6 @@ from vtbench.statistics.intervals import (
     RESAMPLES,
     SMALL,
     Bounds,
-    Floats,
     bca_ends,
     influence,
     is_proportion,
@@ -24,6 +24,9 @@ from vtbench.statistics.intervals import (
 )
 from vtbench.statistics.permutation import FEWEST, finest, permutation_p
 from vtbench.types.errors import VtbenchError
+
+if TYPE_CHECKING:
+    from vtbench.statistics.intervals import Floats
 
 
 @dataclass(frozen=True)

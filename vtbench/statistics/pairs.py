@@ -9,13 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vtbench.statistics.intervals import BLOCK, SMALL, Floats, is_proportion, resample_sums
+from vtbench.statistics.intervals import BLOCK, SMALL, is_proportion, resample_sums
 from vtbench.statistics.paired import PLAIN, Scale, bonett_price, bootstrap_ends, sign_test
 from vtbench.statistics.permutation import EXACT, FEWEST, exchange_sums, finest
+
+if TYPE_CHECKING:
+    from vtbench.statistics.intervals import Floats
 
 Places = NDArray[np.intp]
 AT_ONCE = 1 << 15

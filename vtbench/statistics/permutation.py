@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vtbench.statistics.intervals import BLOCK, KEPT, Floats
+from vtbench.statistics.intervals import BLOCK, KEPT
+
+if TYPE_CHECKING:
+    from vtbench.statistics.intervals import Floats
 
 EXACT = 13
 """Up to this many images all 2^n exchanges are looked at; beyond, random ones."""
