@@ -78,17 +78,22 @@ def masked(tower: Tower, pixels: torch.Tensor, block: int, kept: torch.Tensor) -
 
 @pytest.mark.parametrize("kind", MAKERS)
 def test_choosing_inside_is_the_masked_full_model(opened: Opened, kind: str) -> None:
-    """In float64, where what is left is the order of sums: 1e-12 of values of the order 1."""
+    """In float64. The library takes its softmax in float32 there too, whose sums have another order on another
+    processor: what is left is within twice what the whole network in float32 is away."""
     subject = opened(kind)
     tower = subject.tower
+    kept = torch.arange(1, 21, 2)
+    with torch.inference_mode():
+        coarse = masked(tower, tower.pixels(tower.pictures(pictures())), 2, kept)
     tower.network.double()
     tower.dtype = "float64"
     seen = read(subject, Point(Chosen(CARD), 10, "vit", 2))
     with torch.inference_mode():
-        expected = masked(tower, tower.pixels(tower.pictures(pictures())), 2, torch.arange(1, 21, 2))
+        expected = masked(tower, tower.pixels(tower.pictures(pictures())), 2, kept)
     assert [rate.by_layer for rate in seen.rates] == [(36, 36, 10, 10)] * 3
-    # What a reading holds is float32: half a step of it beside the order of the sums.
-    assert torch.allclose(seen.reduced_features, expected.float(), rtol=2**-23, atol=1e-7)
+    room = 2 * float((coarse.double() - expected).abs().max())
+    assert 0 < room < 1e-4 * float(expected.abs().max())
+    assert float((seen.reduced_features.double() - expected).abs().max()) <= room
     assert not torch.allclose(seen.reduced_features, seen.features, atol=1e-3)
 
 
