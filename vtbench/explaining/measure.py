@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 from vtbench.explaining.choices import Choice
 from vtbench.explaining.columns import Column
@@ -22,6 +22,7 @@ from vtbench.results.stores import FeatureFile
 from vtbench.running import pipeline
 from vtbench.scoring.loading import Metrics, load_metrics
 from vtbench.scoring.measure import extract, finish, measure, not_finite
+from vtbench.types.anew import Anew
 from vtbench.types.conditions import Rounding
 from vtbench.types.errors import VtbenchError
 from vtbench.types.item import Item
@@ -177,7 +178,7 @@ class Measurement:
 
 
 @dataclass(frozen=True)
-class _Rows(Sequence[Mapping[str, Any]]):
+class _Rows(Anew[Mapping[str, Any]]):
     """The items at these places as rows of a run, each made when it is asked for."""
 
     items: Sequence[Item]
@@ -188,13 +189,7 @@ class _Rows(Sequence[Mapping[str, Any]]):
     def __len__(self) -> int:
         return len(self.places)
 
-    @overload
-    def __getitem__(self, index: int) -> dict[str, Any]: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
-    def __getitem__(self, index: int | slice) -> Any:
-        if isinstance(index, slice):
-            return [self[k] for k in range(*index.indices(len(self)))]
+    def at(self, index: int) -> Mapping[str, Any]:
         place, columns = self.places[index], self.columns
         return {
             "item": self.items[place].id,

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import itertools
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 from pydantic import Field
 
 from vtbench.results.files import loads, own_files, read_error, read_json
 from vtbench.results.record import DeviceRecord, Json, ModelRecord, PromptsRecord, ProvenanceRecord, check_schema
 from vtbench.results.typed import Pair, Record, read_records, validated
+from vtbench.types.anew import Anew
 from vtbench.types.errors import VtbenchError
 
 RECORD, SAMPLES = "generate.json", "samples.jsonl"
@@ -83,7 +84,7 @@ def read_samples(folder: Path) -> Iterator[SampleRecord]:
     return read_records(SampleRecord, folder / SAMPLES)
 
 
-class Samples(Sequence[SampleRecord]):
+class Samples(Anew[SampleRecord]):
     """The whole lines of samples.jsonl as they are now, of which only the ends are held: a line is read anew whenever
     it is asked for. All of them are checked once, here."""
 
@@ -100,14 +101,7 @@ class Samples(Sequence[SampleRecord]):
     def __len__(self) -> int:
         return len(self.ends) - 1
 
-    @overload
-    def __getitem__(self, index: int) -> SampleRecord: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[SampleRecord]: ...
-    def __getitem__(self, index: int | slice) -> Any:
-        if isinstance(index, slice):
-            return [self[k] for k in range(*index.indices(len(self)))]
-        index = range(len(self))[index]
+    def at(self, index: int) -> SampleRecord:
         try:
             with self.path.open("rb") as source:
                 source.seek(self.ends[index])

@@ -7,12 +7,13 @@ import tempfile
 import threading
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, overload
+from typing import Any
 
 from vtbench.results.files import dumps
+from vtbench.types.anew import Anew
 
 
-class KeptRows(Sequence[dict[str, Any]]):
+class KeptRows(Anew[dict[str, Any]]):
     """A list of JSON objects in a file without a name, which goes with it. Every row is read anew when it is asked for:
     changing one changes nothing here."""
 
@@ -31,18 +32,12 @@ class KeptRows(Sequence[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self._ends) - 1
 
-    @overload
-    def __getitem__(self, index: int) -> dict[str, Any]: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
-    def __getitem__(self, index: int | slice) -> Any:
-        if isinstance(index, slice):
-            return [self[k] for k in range(*index.indices(len(self)))]
-        index = range(len(self))[index]
+    def at(self, index: int) -> dict[str, Any]:
         begin, end = self._ends[index], self._ends[index + 1]
         with self._lock:
             self._file.seek(begin)
-            return json.loads(self._file.read(end - begin))
+            row: dict[str, Any] = json.loads(self._file.read(end - begin))
+        return row
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return (self[k] for k in range(len(self)))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtbench.results.files import append
+from vtbench.types.anew import Anew
 from vtbench.types.errors import VtbenchError
 from vtbench.types.tokens import Tokens, unpack
 
@@ -94,7 +95,7 @@ def records_at(features: np.ndarray[Any, Any], rows: Sequence[int]) -> np.ndarra
         return np.memmap(file, features.dtype, "r", shape=(len(rows), *features.shape[1:]))
 
 
-class TokenFile(Sequence[Tokens | None]):
+class TokenFile(Anew[Tokens | None]):
     """Packed tokens, `tokens.bin`, and where each image's blob ends, `tokens.idx` (little-endian uint64)."""
 
     def __init__(self, folder: Path) -> None:
@@ -136,14 +137,8 @@ class TokenFile(Sequence[Tokens | None]):
             source.seek(start)
             return source.read(self._end(row) - start)
 
-    def __getitem__(self, row: Any) -> Any:
-        if isinstance(row, slice):
-            return [self[i] for i in range(*row.indices(len(self)))]
-        if row < 0:
-            row += len(self)
-        if not 0 <= row < len(self):
-            raise IndexError(row)
-        blob = self.blob(row)
+    def at(self, index: int) -> Tokens | None:
+        blob = self.blob(index)
         return unpack(blob) if blob else None
 
     def __iter__(self) -> Iterator[Tokens | None]:
