@@ -13,7 +13,7 @@ import tiny_features
 from PIL import Image
 
 from vtbench.results import cache_files
-from vtbench.running import kept_sets, sets
+from vtbench.running import sets
 
 posix = pytest.mark.skipif(os.name != "posix", reason="a process is forked and killed")
 COUNTING = """
@@ -96,7 +96,7 @@ def test_what_was_finished_is_not_made_again(after: int, folders: tuple[Path, Pa
     wanted = score(folders, metric)
     whole = calls(folders)
     assert sorted(whole) == [6, 6, 31, 31, 32, 32]
-    kept = folders[0].with_name("cache") / kept_sets.FOLDER
+    kept = folders[0].with_name("cache") / cache_files.IN_WORK
     assert not [*kept.iterdir()], "a command that is through leaves nothing"
     killed(folders, metric, after)
     assert [*kept.iterdir()]
@@ -112,17 +112,17 @@ def test_what_was_finished_is_not_made_again(after: int, folders: tuple[Path, Pa
 @pytest.mark.parametrize("what", ["pixels", "features", "rows"])
 def test_what_changed_meanwhile_is_made_again(what: str, folders: tuple[Path, Path], metric: str) -> None:
     killed(folders, metric, 2)
-    kept = folders[0].with_name("cache") / kept_sets.FOLDER
+    kept = folders[0].with_name("cache") / cache_files.IN_WORK
     if what == "pixels":
         path = folders[0] / "033.png"
         times = path.stat()
         Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(path)
         os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     elif what == "features":
-        (path,) = kept.glob("*/features/*.f32")
+        (path,) = kept.glob("*/set/features/*.f32")
         path.write_bytes(b"\1" + path.read_bytes()[1:])
     else:
-        (path,) = (p for p in kept.glob("*/rows.jsonl") if p.stat().st_size)
+        (path,) = (p for p in kept.glob("*/set/rows.jsonl") if p.stat().st_size)
         path.write_bytes(path.read_bytes()[:-20])
     found = score(folders, metric)
     again = calls(folders)
@@ -145,10 +145,10 @@ def test_an_unwritable_cache_and_another_command_cost_nothing(
 
 
 def test_the_cache_lists_it_and_prune_leaves_what_grows(folders: tuple[Path, Path]) -> None:
-    file = folders[0].with_name("cache") / kept_sets.FOLDER / "0123" / "rows.jsonl"
+    file = folders[0].with_name("cache") / cache_files.IN_WORK / "0123" / "rows.jsonl"
     file.parent.mkdir(parents=True)
     file.write_text("{}\n")
-    assert next(p for p in cache_files.parts() if p.name == kept_sets.FOLDER).files == 1
+    assert next(p for p in cache_files.parts() if p.name == cache_files.IN_WORK).files == 1
     assert cache_files.prune(everything=True).files == 0
     os.utime(file, (1, 1))
     assert cache_files.prune(everything=True).files == 1

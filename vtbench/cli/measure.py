@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,7 +43,7 @@ from vtbench.cli.options import (
     use_readers,
     use_weights,
 )
-from vtbench.cli.progress import SCORING, Loading, counter, progress, stage
+from vtbench.cli.progress import JOINING, SCORING, Loading, counter, progress, stage
 from vtbench.types.errors import VtbenchError
 
 if TYPE_CHECKING:
@@ -52,7 +53,6 @@ if TYPE_CHECKING:
     from vtbench.running.request import Request
     from vtbench.running.spread_drawing import Asked
 
-JOINING = "joining shards"
 Tasks = Annotated[
     list[str] | None,
     typer.Option(help="A task, or path/to/file.py@name; may be repeated. Default: all that fit."),
@@ -223,13 +223,14 @@ def score(
         from vtbench.running import sets as image_sets
 
         more: dict[str, Any] = {"device": device, "icc": icc, "progress": tick, "say": complain}
+        score_all: Any = image_sets.score
+        if not sets:
+            score_all, more["hashing"] = folders.score, partial(tick, job="hash")
         if ray is not None:
             from vtbench.running import spread_folders
 
-            scored = spread_folders.score(reference, candidates or [], names, ray=ray, workers=workers, **more)
-        else:
-            score_all = image_sets.score if sets else folders.score
-            scored = score_all(reference, candidates or [], names, **more)
+            score_all, more = spread_folders.score, {**more, "ray": ray, "workers": workers}
+        scored = score_all(reference, candidates or [], names, **more)
     for note in scored.notes:
         complain(note)
     # All rows of all candidates at once, which only a file of JSON holds.

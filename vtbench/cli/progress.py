@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 SCORING = "scoring"
 BUILDING = "building the page"
+JOINING = "joining shards"
 Update = Callable[[str, str, int, int], None]
 """(model, job, images done, images in all)"""
 
@@ -62,10 +63,10 @@ def stage(what: object) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def counter(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar for a plain count."""
+def counter(what: str) -> Iterator[Callable[..., None]]:
+    """A bar for a plain count: takes what is done and how many there are in all, and the job, by default "images"."""
     with progress() as update:
-        yield lambda done, total: update(what, "images", done, total)
+        yield lambda done, total, job="images": update(what, job, done, total)
 
 
 def _line(model: str, job: str, done: int, total: int) -> None:

@@ -26,9 +26,9 @@ MADE_AGAIN: Mapping[str, str] = {
     "hashes": "digests of suites' files",
     "names": "names and shapes of released weights",
     "readings": "texts that were read off images",
-    "sets": "rows and features of sets, from which a command that was stopped goes on",
+    "unfinished": "rows and features of commands that were stopped, from which they go on",
 }
-IN_WORK = "sets"
+IN_WORK = "unfinished"
 """The one of them whose files grow while a command works."""
 SUFFIXES = (".f32", ".txt", ".json")
 """Of the files in these folders; what is called otherwise is somebody's own."""
@@ -162,7 +162,7 @@ def prune(*, days: float | None = None, most: int | None = None, everything: boo
 
 
 def _is_pruned(file: CacheFile, now: float) -> bool:
-    """Whether vtbench wrote it, and is not writing it: such files have a dot or `tmp` in front, or are of a set."""
+    """Whether vtbench wrote it, and is not writing it: such files begin with a dot or `tmp`, or are unfinished work."""
     if file.path.name.startswith((".", "tmp")) or cache_dir() / IN_WORK in file.path.parents:
         return now - file.used >= DAY
     return file.path.suffix in SUFFIXES

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from vtbench import registry
 from vtbench.images import stream
@@ -25,7 +26,7 @@ from vtbench.results.folder import RunFolder
 from vtbench.results.html import paragraphs, scores_html
 from vtbench.results.kept_rows import KeptRows
 from vtbench.results.record import Score, by_metric
-from vtbench.running import pipeline
+from vtbench.running import kept_work, pipeline
 from vtbench.running.writer import Keeping, Writer
 from vtbench.scoring.feature_cache import Say
 from vtbench.scoring.features import DiskUse, FeaturePlace, paired_sides
@@ -109,37 +110,45 @@ def score(
     icc: str | None = None,
     progress: Tick | None = None,
     say: Say | None = None,
+    hashing: Tick | None = None,
     through: Through | None = None,
 ) -> Scored:
     """Every metric of every candidate folder against the reference folder. icc: "srgb" converts pictures by the colour
-    profiles that they state. say: takes a sentence on the disk that it takes, before it begins. through: what sends the
-    pictures through the metrics; by default this process.
+    profiles that they state. say: takes a sentence on the disk that it takes, before it begins. hashing: as `progress`,
+    while the files are read for their hashes. through: what sends the pictures through the metrics; by default this
+    process.
 
-    The reference side (features, statistics, stages of networks) is computed once. Raises VtbenchError if the folders
-    do not pair; unreadable files are named in `bad` and left out of every candidate.
+    The reference side (features, statistics, stages of networks) is computed once. A command that is stopped goes on
+    where it was, as long as the files hold the same. Raises VtbenchError if the folders do not pair; unreadable files
+    are named in `bad` and left out of every candidate.
     """
     names = registry.metric_names(metrics or DEFAULT)
     pairs = Pairs.opened(reference, candidates, icc)
     original, systems, view = pairs.original, pairs.systems, pairs.view
     ready = without_tokens(load_metrics(names, device))
     asked = Asked(TASK, ready, view.protocol, view.fingerprint())
+    through = through or Here(device)
+    place, tick = pairs.place(ready, through.device, hashing), counting(progress, len(original.items))
     with tempfile.TemporaryDirectory(prefix="vtbench-") as scratch, contextlib.ExitStack() as stack:
-        say_disk_use(say, ready, len(original.items) * (1 + len(systems)), Path(scratch))
-        folders = [stack.enter_context(RunFolder(Path(scratch) / str(k))) for k in range(len(systems))]
+        names = [str(number) for number in range(len(systems))]
+        folders = stack.enter_context(kept_work.held(place, names, Path(scratch)))
+        say_disk_use(say, ready, len(original.items) * (1 + len(systems)), folders[0].path)
         places = [FeaturePlace(folder.path) for folder in folders]
+        begun = _begun(pairs, folders, places, ready)
+        tick(begun)
         # The first candidate's lane writes the features of the originals for all.
         writers = [
-            Writer(folder, ready, place, Keeping(reference=place is places[0]), device=device)
+            Writer(folder, ready, place, Keeping(reference=place is places[0]), device=device, begun=begun)
             for folder, place in zip(folders, places, strict=True)
         ]
-        items = original.items
-        (through or _here(device))(pairs, ready, writers, counting(progress, len(items)))
+        through(pairs, ready, writers, begun, tick)
         out = [
             _candidate(path, asked, folder, _sides(place, places[0]), original)
             for path, folder, place in zip(candidates, folders, places, strict=True)
         ]
         bad = {str(r["item"]): str(r["why"]["*"]) for r in folders[0].read_rows() if "*" in r["why"]}
         stated = Counter(r["flags"]["profile"] for r in folders[0].read_rows() if "profile" in r.get("flags", {}))
+    items = original.items
     notes = noted([(reference, original), *((s.folder, s.suite) for s in systems)])
     notes += [f"{reference}: {note}" for note in stated_profiles(stated, len(items), "originals")]
     return Scored(str(reference), out, bad, notes)
@@ -157,15 +166,19 @@ def noted(opened: Iterable[tuple[Path, Suite | ImageSet]]) -> list[str]:
     return list(dict.fromkeys(f"{path}: {note}" for path, images in opened for note in images.notes))
 
 
-def _here(device: str) -> Through:
+@dataclass(frozen=True)
+class Here:
     """This process's pipeline."""
 
-    def run(pairs: Pairs, metrics: Metrics, writers: Sequence[Writer], tick: Callable[[int], None]) -> None:
-        items, overlap = pairs.original.items, metrics.beside_model(device)
-        pace = pipeline.Pace(BATCH, len(items))
-        pipeline.run(pairs.lanes(writers), pairs.batches(items), pace, overlap=overlap, device=device, tick=tick)
+    device: str
 
-    return run
+    def __call__(
+        self, pairs: Pairs, metrics: Metrics, writers: Sequence[Writer], begun: int, tick: Callable[[int], None]
+    ) -> None:
+        items, overlap = pairs.original.items, metrics.beside_model(self.device)
+        pace = pipeline.Pace(BATCH, len(items), begun)
+        lanes, rest = pairs.lanes(writers), pairs.batches(items[begun:])
+        pipeline.run(lanes, rest, pace, overlap=overlap, device=self.device, tick=tick)
 
 
 @dataclass(frozen=True)
@@ -180,6 +193,22 @@ class Pairs:
     def opened(cls, reference: Path, candidates: Sequence[Path], icc: str | None) -> Pairs:
         return cls(*_opened(reference, candidates), View.parse("native", "native", icc))
 
+    def contents(self, hashing: Tick | None = None) -> list[str]:
+        """The hash of every side, the originals' first; reads the files that it does not remember."""
+        suites = [self.original, *(system.suite for system in self.systems)]
+        tick = counting(hashing, sum(len(suite.items) for suite in suites))
+        return [suite.identify(lambda *_: tick(1)) for suite in suites]
+
+    def place(self, metrics: Metrics, device: str, hashing: Tick | None) -> Path | None:
+        """Where the rows and features of these pictures lie while these metrics are measured of them."""
+        facts = {
+            "pairs": self.contents(hashing),
+            "items": kept_work.of_items(self.original.items),
+            "view": self.view.fingerprint(),
+            "batch": BATCH,
+        }
+        return kept_work.place_of(facts, metrics, device)
+
     def lanes(self, sinks: Sequence[pipeline.Sink]) -> list[pipeline.Lane]:
         """One lane a candidate."""
         ends = enumerate(zip(self.systems, sinks, strict=True), 1)
@@ -192,8 +221,34 @@ class Pairs:
         return _all_or_none(stream.batches(sources, items, BATCH))
 
 
-Through = Callable[[Pairs, Metrics, Sequence[Writer], Callable[[int], None]], None]
-"""Sends pairs through metrics, and has the writers, one a candidate, append what became of them."""
+class Through(Protocol):
+    """Sends pairs through metrics on devices of one kind, all but the first `begun`, and has the writers, one a
+    candidate, append what became of them."""
+
+    @property
+    def device(self) -> str: ...
+
+    def __call__(
+        self, pairs: Pairs, metrics: Metrics, writers: Sequence[Writer], begun: int, tick: Callable[[int], None]
+    ) -> None: ...
+
+
+def _begun(pairs: Pairs, folders: Sequence[RunFolder], places: Sequence[FeaturePlace], metrics: Metrics) -> int:
+    """How many images an earlier try has finished; cuts all folders to these. What could not be read then, and can now,
+    is no longer what its row says."""
+    begun = min(folder.keep_rows(BATCH) for folder in folders)
+    files = [place.candidate(e) for place in places for e in metrics.extractors().values()]
+    files += [places[0].reference(e) for e in metrics.extractors().values()]
+    if any(file.trouble(begun) for file in files):
+        for folder in folders:
+            folder.clear()
+        return 0
+    rows = itertools.islice(folders[0].read_rows(), begun)
+    bad = [(number, row["why"]["*"]) for number, row in enumerate(rows) if "*" in row["why"]]
+    again = itertools.chain.from_iterable(pairs.batches([pairs.original.items[number] for number, _ in bad]))
+    changed = (number for (number, why), (first, *_) in zip(bad, again, strict=True) if first.why != why)
+    begun = next(changed, begun)
+    return min(folder.keep_rows(BATCH, begun) for folder in folders)
 
 
 def _opened(reference: Path, candidates: Sequence[Path]) -> tuple[Suite, list[SavedPictures]]:

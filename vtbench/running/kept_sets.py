@@ -1,90 +1,41 @@
-"""A set of images through the networks, in a folder of the cache while the command lasts: one that is killed goes on.
+"""A set of images through the networks, whose command goes on where it was stopped.
 
-The folder is named by what decides its rows and features, the images' contents aside: those are compared image by image
-with the rows that are there, whose features then need not be made again. Reading is all that it costs.
+The folder of its work (`kept_work`) is named by what decides its rows and features, the images' contents aside: those
+are compared image by image with the rows that are there, whose features then need not be made again. Reading is all
+that it costs.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import inspect
 import itertools
-import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from vtbench.images.sets import BATCH, ImageSet
 from vtbench.images.stream import Original
 from vtbench.images.views import View
-from vtbench.models.adapter_files import code_of
-from vtbench.results import provenance, sources
 from vtbench.results.folder import RunFolder
-from vtbench.running import pipeline
+from vtbench.running import kept_work, pipeline
 from vtbench.running.writer import Keeping, Writer
 from vtbench.scoring.features import FeaturePlace
-from vtbench.scoring.loading import Metrics, unverified_files
+from vtbench.scoring.loading import Metrics
 from vtbench.scoring.scores import Tally, tally
-from vtbench.types.environment import cache_dir
 from vtbench.types.errors import VtbenchError
-from vtbench.types.item import Item
-
-FOLDER = "sets"
-"""The folder below the cache's."""
-RULE = 1
-"""Goes up when a folder under a name comes to mean something else."""
 
 
 def place_of(path: Path, images: ImageSet, metrics: Metrics, view: View, device: str) -> Path | None:
-    """Where the set's rows and features lie while these metrics are measured of it; None where nothing says by what
-    code they are made: it lies in no file, or was edited meanwhile."""
-    try:
-        files = [Path(inspect.getfile(type(metric))) for metric in metrics.ready.values()]
-        code = sources.digest([*provenance.core_files(), *code_of(files)])
-    except (OSError, TypeError, VtbenchError):
-        return None
-    cards = {n: m.card for n, m in metrics.ready.items()}
+    """Where the set's rows and features lie while these metrics are measured of it."""
     facts = {
-        "rule": RULE,
         "set": os.path.abspath(path),
         "images": images.n,
         # With their prompts, which metrics of one image read.
-        "items": _of_items(images.items),
+        "items": kept_work.of_items(images.items),
         "view": view.fingerprint(),
-        "metrics": {n: card.version for n, card in sorted(cards.items())},
-        "weights": unverified_files(cards.values()),
-        "networks": sorted(metrics.extractors()),
-        "code": code,
-        "packages": provenance.packages(),
-        "device": device.partition(":")[0],
         "batch": BATCH,
     }
-    key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-    return cache_dir() / FOLDER / key[:24]
-
-
-def _of_items(items: Sequence[Item]) -> str:
-    """64 hexadecimal digits over the names of all items, and what is known of each."""
-    digest = hashlib.sha256()
-    for item in items:
-        digest.update(f"{(item.id, dict(item.meta))!r}\n".encode())
-    return digest.hexdigest()
-
-
-@contextlib.contextmanager
-def held(place: Path | None, scratch: Path) -> Iterator[RunFolder]:
-    """The folder at `place`; where another command has it, or it cannot be written, one in `scratch`. It is removed
-    when the command is through with it, and stays where the command is stopped."""
-    with contextlib.ExitStack() as stack:
-        try:
-            folder = stack.enter_context(RunFolder(place or scratch))
-        except VtbenchError:
-            folder = stack.enter_context(RunFolder(scratch))
-        yield folder
-        with contextlib.suppress(VtbenchError):
-            folder.remove()
+    return kept_work.place_of(facts, metrics, device)
 
 
 def measured(

@@ -25,7 +25,8 @@ from vtbench.results.folder import RunFolder
 from vtbench.results.stores import records_at
 from vtbench.running import pipeline
 from vtbench.running.folders import Candidate, Scored, Tick, counting, noted, say_disk_use
-from vtbench.running.kept_sets import held, measured, pictures, place_of
+from vtbench.running.kept_sets import measured, pictures, place_of
+from vtbench.running.kept_work import held
 from vtbench.scoring.feature_cache import Say
 from vtbench.scoring.features import FeaturePlace
 from vtbench.scoring.loading import Metrics, load_metrics
@@ -72,7 +73,8 @@ def score(
 
         def folder(path: Path, images: ImageSet, metrics: Metrics, name: str) -> RunFolder:
             place = place_of(path, images, metrics, view, device)
-            return stack.enter_context(held(place, Path(scratch) / name))
+            (one,) = stack.enter_context(held(place, ["set"], Path(scratch) / name))
+            return one
 
         each = [_asked_of(images, asked) for images in sets]
         folders = [

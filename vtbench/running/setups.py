@@ -150,8 +150,8 @@ def _pairs(order: Mapping[str, Any]) -> Setup:
     device = order["device"]
     check_device(device, "float32")
     pairs = Pairs.opened(Path(order["reference"]), [Path(path) for path in order["candidates"]], order["icc"])
-    contents = [pairs.original.hash, *(system.suite.hash for system in pairs.systems)]
-    for path, ours, theirs in zip([order["reference"], *order["candidates"]], contents, order["contents"], strict=True):
+    contents = zip([order["reference"], *order["candidates"]], pairs.contents(), order["contents"], strict=True)
+    for path, ours, theirs in contents:
         if ours != theirs:
             raise VtbenchError(
                 f"its pictures in {path} are not those that the command sees: give all machines the same"

@@ -31,6 +31,7 @@ def score(
     icc: str | None = None,
     progress: Tick | None = None,
     say: Say | None = None,
+    hashing: Tick | None = None,
 ) -> Scored:
     """As `running.folders.score`, by workers of the cluster at `ray`."""
     check_workers(ray, workers)
@@ -40,7 +41,16 @@ def score(
     Pairs.opened(reference, candidates, icc)
     with connected(ray, workers, device) as cluster:
         through = Through(cluster, specs, reference, candidates, icc, say or (lambda _: None))
-        return folders.score(reference, candidates, names, icc=icc, progress=progress, say=say, through=through)
+        return folders.score(
+            reference,
+            candidates,
+            names,
+            icc=icc,
+            progress=progress,
+            say=say,
+            hashing=hashing,
+            through=through,
+        )
 
 
 class Through:
@@ -66,17 +76,23 @@ class Through:
             "device": cluster.kind,
         }
 
-    def __call__(self, pairs: Pairs, metrics: Metrics, writers: Sequence[Writer], tick: Callable[[int], None]) -> None:
+    @property
+    def device(self) -> str:
+        return self.cluster.kind
+
+    def __call__(
+        self, pairs: Pairs, metrics: Metrics, writers: Sequence[Writer], begun: int, tick: Callable[[int], None]
+    ) -> None:
         items = pairs.original.items
-        if not items:
+        if begun == len(items):
             return
         order = {
             **order_of(self.cluster.threads),
             **self.question,
-            "contents": [pairs.original.hash, *(system.suite.hash for system in pairs.systems)],
+            "contents": pairs.contents(),
             "unavailable": dict(metrics.unavailable),
         }
-        crew = RayCrew(self.cluster, Worker, order, Spans(0, len(items), folders.BATCH))
+        crew = RayCrew(self.cluster, Worker, order, Spans(begun, len(items), folders.BATCH))
         for sentence in crew.gather():
             self.say(sentence)
 
