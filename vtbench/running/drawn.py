@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vtbench.images import stream
+from vtbench.images.sets import set_of_suite
 from vtbench.images.suite import Suite
 from vtbench.images.views import View
 from vtbench.models.system import ModelSystem
+from vtbench.results.drawings import SampleRecord
+from vtbench.results.files import plain
 from vtbench.results.folder import RunFolder
 from vtbench.results.record import RunInfo, Score
-from vtbench.running import pipeline
+from vtbench.running import kept_work, pipeline
 from vtbench.running.draw import Drawing
-from vtbench.running.extracting import FeatureSink
 from vtbench.running.folders import counting
 from vtbench.running.job import Job
+from vtbench.running.kept_sets import measured, of_good
 from vtbench.running.request import Progress
 from vtbench.running.writer import Keeping, Writer
 from vtbench.scoring.costs import Costs, cost_scores
@@ -29,7 +34,7 @@ from vtbench.scoring.remarks import bad_references, marked, remarks
 from vtbench.scoring.scores import Asked, Sides, Tally, scores_of, tally, too_few
 from vtbench.types.errors import VtbenchError
 from vtbench.types.item import Item
-from vtbench.types.metric import SetMetric, SetValue
+from vtbench.types.metric import Extractor, SetMetric, SetValue
 
 NO_ORIGINALS = "this metric compares an image with its original, and drawn images have none"
 NO_TOKENIZER = "the generator's tokenizer is not one of vtbench's, so its own reconstruction is not known"
@@ -63,10 +68,10 @@ class Drawn:
         drawn = {"seed": row.seed, "label": row.label, "cost": row.cost, "prompt": row.text, "seconds": seconds}
         return {**drawn, "flags": flags} if flags else drawn
 
-    def batches(self, size: int) -> Iterator[pipeline.Batch]:
-        """The images as they were drawn; one that changed since is refused by name."""
-        rows = iter(self.drawing.rows)
-        for originals in stream.originals(self.suite, View.parse("native", "native"), self.items, size):
+    def batches(self, size: int, begun: int = 0) -> Iterator[pipeline.Batch]:
+        """The images from `begun` on as they were drawn; one that changed since is refused by name."""
+        rows = itertools.islice(self.drawing.rows, begun, None)
+        for originals in stream.originals(self.suite, View.parse("native", "native"), self.items[begun:], size):
             for original, row in zip(originals, rows, strict=False):
                 if original.why is not None or original.sha256 != row.sha256:
                     raise VtbenchError(
@@ -85,18 +90,22 @@ def load_for_drawn(names: Sequence[str], device: str) -> Metrics:
 def score_drawn(
     job: Job, drawn: Drawn, metrics: Metrics, folder: RunFolder, info: RunInfo, tell: Progress
 ) -> list[Score]:
-    """Rows of every drawn image into `folder`, and all scores: the metrics', the tokenizer's share, the costs."""
+    """Rows of every drawn image into `folder`, and all scores: the metrics', the tokenizer's share, the costs. What an
+    earlier try has finished stays."""
     asked = Asked(
         job.task.name, metrics, job.view.protocol, job.view.fingerprint(), reference=f"the set {job.suite.hash}"
     )
     place, total = FeaturePlace(folder.path), len(drawn.items)
     tick = counting(lambda done, n: tell(job.name, job.task.name, done, n), total)
-    writer = Writer(folder, metrics, place, Keeping(reference=False), device=job.device, notes=drawn.notes)
-    lane = pipeline.Lane(job.name, None, writer, side=0)
-    pipeline.run([lane], drawn.batches(SET_BATCH), pipeline.Pace(SET_BATCH, 0), device=job.device, tick=tick)
+    begun = _begun(drawn, metrics, folder, place)
+    tick(begun)
+    keeping = Keeping(reference=False)
+    writer = Writer(folder, metrics, place, keeping, device=job.device, begun=begun, notes=drawn.notes)
+    lane, rest = pipeline.Lane(job.name, None, writer, side=0), drawn.batches(SET_BATCH, begun)
+    pipeline.run([lane], rest, pipeline.Pace(SET_BATCH, 0), device=job.device, tick=tick)
     seen = tally(folder.read_rows(), metrics.per_image(), times=("generate",))
-    with tempfile.TemporaryDirectory(prefix="vtbench-") as scratch:
-        reference = _References(job, metrics, Path(scratch))
+    with tempfile.TemporaryDirectory(prefix="vtbench-") as scratch, contextlib.ExitStack() as stack:
+        reference = _References(job, metrics, Path(scratch), stack)
         result = scores_of(
             asked,
             folder.read_rows,
@@ -115,28 +124,64 @@ def score_drawn(
     return [*scores, *cost_scores(job.task.name, costs_of_drawn(info, seen))]
 
 
+def _begun(drawn: Drawn, metrics: Metrics, folder: RunFolder, place: FeaturePlace) -> int:
+    """How many images an earlier try has scored, of those that were not drawn anew since; cuts the folder to these."""
+    begun = folder.keep_rows(SET_BATCH)
+    files = map(place.candidate, metrics.extractors().values())
+    if begun > len(drawn.items) or any(file.trouble(begun) for file in files):
+        folder.clear()
+        return 0
+    rows = zip(drawn.items, drawn.drawing.rows, itertools.islice(folder.read_rows(), begun), strict=False)
+    of_others = (k for k, (item, image, row) in enumerate(rows) if not _is_of(row, drawn.notes(item), item, image))
+    return folder.keep_rows(SET_BATCH, next(of_others, begun))
+
+
+def _is_of(row: Mapping[str, Any], notes: Mapping[str, Any], item: Item, image: SampleRecord) -> bool:
+    """Whether the row is of this image, drawn at this time."""
+    same = row.get("item") == item.id and row.get("sha256") == image.sha256
+    return same and all(row.get(name) == plain(notes[name]) for name in ("seed", "label", "cost", "prompt", "seconds"))
+
+
 class _References:
     """Features of the reference suite, and of the tokenizer's own reconstruction of it."""
 
-    def __init__(self, job: Job, metrics: Metrics, scratch: Path) -> None:
-        self.job, self.metrics, self.scratch = job, metrics, scratch
-        self.extractors = metrics.extractors()
-        self.sink = FeatureSink(self.extractors, scratch, "reference")
-        if self.extractors:
-            for extractor in self.extractors.values():
-                extractor.load(job.device)
-            self._through(pipeline.Lane(job.suite.name, None, self.sink, side=0), SET_BATCH)
-        self.bad = self.sink.bad
+    def __init__(self, job: Job, metrics: Metrics, scratch: Path, stack: contextlib.ExitStack) -> None:
+        self.job, self.metrics, self.scratch, self.stack = job, metrics, scratch, stack
+        self.bad: Mapping[str, str] = {}
+        self.read: Callable[[Extractor], Any] = lambda extractor: None
+        extractors = metrics.extractors()
+        for extractor in extractors.values():
+            extractor.load(job.device)
+        if extractors:
+            self.read, self.bad = self._through("reference", [*metrics.of_sets()], SET_BATCH)
 
-    def _through(self, lane: pipeline.Lane, batch: int) -> None:
-        job = self.job
-        sources = [stream.source_of(job.suite, job.view)]
-        batches = stream.batches(sources, job.suite.items, batch)
-        pipeline.run([lane], batches, pipeline.Pace(batch, 0), seed=job.seed, device=job.device)
+    def _through(
+        self, side: str, names: Sequence[str], batch: int, system: ModelSystem | None = None
+    ) -> tuple[Callable[[Extractor], Any], Mapping[str, str]]:
+        """What reads the features of the suite's images, and those that have none: by name, why."""
+        job, metrics = self.job, self.metrics.only(names)
+        images = set_of_suite(job.suite, job.suite.items, job.view)
+        place = kept_work.place_of({"run": job.id, "side": side, "batch": batch}, metrics, job.device)
+        opened = job.loaded.system.opened
+        if opened is not None and opened.paths:
+            # A model that read files at work may read others by now.
+            place = None
+        (folder,) = self.stack.enter_context(kept_work.held(place, [side], self.scratch / side))
+        seen, features = measured(
+            images,
+            metrics,
+            folder,
+            job.device,
+            lambda _: None,
+            system=system,
+            batch=batch,
+            seed=job.seed,
+        )
+        return lambda extractor: of_good(features, extractor, seen), images.bad
 
     def sides(self, metric: SetMetric, place: FeaturePlace) -> Sides:
         extractor = metric.extractor()
-        return Sides(self.sink.read(extractor.id), place.candidate(extractor).read())
+        return Sides(self.read(extractor), place.candidate(extractor).read())
 
     def tokenizer_fid(self) -> SetValue:
         """The distance of the tokenizer's reconstructions from the reference suite itself."""
@@ -146,14 +191,13 @@ class _References:
         if tokenizer is None:
             return SetValue(None, why=NO_TOKENIZER)
         metric = self.metrics.of_sets()["fid"]
-        key = metric.extractor().id
-        few = too_few(self.sink.read(key))
+        reference = self.read(metric.extractor())
+        few = too_few(reference)
         if few is not None:
             return SetValue(None, why=few)
-        sink = FeatureSink({key: self.extractors[key]}, self.scratch, "reconstructed")
         system = ModelSystem(tokenizer, "resize")
-        self._through(pipeline.Lane(tokenizer.card.name, system, sink), self.job.batch_size)
-        reference, candidate = self.sink.read(key), sink.read(key)
+        made, _ = self._through("reconstructed", ["fid"], self.job.batch_size, system)
+        candidate = made(metric.extractor())
         why = not_finite(SHARE, originals=reference, candidates=candidate)
         return SetValue(None, why=why) if why else finish(SHARE, lambda: metric.finish(reference, candidate))
 

@@ -1,7 +1,7 @@
 """`vtbench evaluate MODEL --task generation`: images from prompts, then the same pipeline as for folders, in one run.
 
 The run's folder holds what every run holds (run.json, rows.jsonl with one row a sample, scores.jsonl, samples/) and
-beside it `generated/`, which `vtbench generate` could have written. Drawing is resumed per image; scoring starts anew.
+beside it `generated/`, which `vtbench generate` could have written. Drawing is resumed per image, scoring per batch.
 Where the generator's tokenizer is known, its own reconstruction of the reference set stands beside the score
 (`tokenizer-rfid`), as does what the generator adds to it (`gfid-gap` = fid - tokenizer-rfid).
 """
@@ -67,7 +67,9 @@ def evaluate(job: Job, request: Request, tell: Progress, say: Say) -> Run:
             progress=lambda done, total: tell(job.name, "draw", done, total),
         )
         info = _record(job, order, drawing, metrics)
-        folder.clear()
+        if before is not None and (set(before.unavailable) != set(info.unavailable) or before.model.reads_at_work):
+            # Rows without a metric that can be had by now, or of a model that read what may be another file.
+            folder.clear()
         folder.write_config(job.settings)
         folder.write_info(info.with_(status="running"))
         with failures_recorded(folder, job, info):

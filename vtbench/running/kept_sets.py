@@ -16,13 +16,16 @@ from typing import Any
 from vtbench.images.sets import BATCH, ImageSet
 from vtbench.images.stream import Original
 from vtbench.images.views import View
+from vtbench.models.system import System
 from vtbench.results.folder import RunFolder
+from vtbench.results.stores import records_at
 from vtbench.running import kept_work, pipeline
 from vtbench.running.writer import Keeping, Writer
 from vtbench.scoring.features import FeaturePlace
 from vtbench.scoring.loading import Metrics
 from vtbench.scoring.scores import Tally, tally
 from vtbench.types.errors import VtbenchError
+from vtbench.types.metric import Extractor
 
 
 def place_of(path: Path, images: ImageSet, metrics: Metrics, view: View, device: str) -> Path | None:
@@ -39,28 +42,43 @@ def place_of(path: Path, images: ImageSet, metrics: Metrics, view: View, device:
 
 
 def measured(
-    images: ImageSet, metrics: Metrics, folder: RunFolder, device: str, tick: Callable[[int], None]
+    images: ImageSet,
+    metrics: Metrics,
+    folder: RunFolder,
+    device: str,
+    tick: Callable[[int], None],
+    *,
+    system: System | None = None,
+    batch: int = BATCH,
+    seed: int = 0,
 ) -> tuple[Tally, FeaturePlace]:
     """Rows and features of the set's images in the folder, those that are there kept; what the rows hold, and where the
-    features lie. Notes in `images` what could not be read."""
-    place, begun = FeaturePlace(folder.path), folder.keep_rows(BATCH)
+    features lie. Notes in `images` what could not be read. system: what makes something of the images first, `batch` at
+    a time, its noise by `seed`; features are then of that."""
+    place, begun = FeaturePlace(folder.path), folder.keep_rows(batch)
     if any(place.candidate(extractor).trouble(begun) for extractor in metrics.extractors().values()):
         folder.clear()
         begun = 0
-    same, rest = _unchanged(pictures(images), folder.read_rows(), begun, tick)
-    folder.keep_rows(BATCH, same)
-    writer = Writer(folder, metrics, place, Keeping(reference=False), device=device, begun=same)
-    lane = pipeline.Lane(images.name, None, writer, side=0)
-    pipeline.run([lane], rest, pipeline.Pace(BATCH, 0), device=device, tick=tick)
+    same, rest = _unchanged(pictures(images, batch), folder.read_rows(), begun, tick)
+    folder.keep_rows(batch, same)
+    writer = Writer(folder, metrics, place, Keeping(reference=False), device=device, begun=same, system=system)
+    lane = pipeline.Lane(images.name, system, writer, side=0 if system is None else None)
+    pipeline.run([lane], rest, pipeline.Pace(batch, 0), seed=seed, device=device, tick=tick)
     images.bad.update({str(r["item"]): str(r["why"]["*"]) for r in folder.read_rows() if "*" in r["why"]})
     return tally(folder.read_rows(), metrics.per_image()), place
 
 
-def pictures(images: ImageSet) -> Iterator[pipeline.Batch]:
-    """The set's images in batches, each its own candidate."""
+def of_good(place: FeaturePlace, extractor: Extractor, seen: Tally) -> Any:
+    """Features of the images that could be read, (n, dim)."""
+    features = place.candidate(extractor).read()
+    return features if len(seen.good) == seen.n else records_at(features, seen.good)
+
+
+def pictures(images: ImageSet, size: int = BATCH) -> Iterator[pipeline.Batch]:
+    """The set's images in batches of `size`, each its own candidate."""
     if images.batches is None:
         raise VtbenchError(f"{images.name} cannot be read image by image", code=1)
-    for batch in images.batches(BATCH):
+    for batch in images.batches(size):
         images.black.extend(o.item.id for o in batch if o.rgb is not None and not o.rgb.any())
         images.profiles.update(o.profile.name for o in batch if o.profile is not None)
         yield [(original,) for original in batch]

@@ -22,10 +22,9 @@ from vtbench.metrics.frechet import OF_ANY_SETS
 from vtbench.metrics.moments import Moments
 from vtbench.models.isolation import isolated
 from vtbench.results.folder import RunFolder
-from vtbench.results.stores import records_at
 from vtbench.running import pipeline
 from vtbench.running.folders import Candidate, Scored, Tick, counting, noted, say_disk_use
-from vtbench.running.kept_sets import measured, pictures, place_of
+from vtbench.running.kept_sets import measured, of_good, pictures, place_of
 from vtbench.running.kept_work import held
 from vtbench.scoring.feature_cache import Say
 from vtbench.scoring.features import FeaturePlace
@@ -122,12 +121,12 @@ class _ReferenceSide:
         if self.origin.images is not None:
             seen, place = measured(self.origin.images, self.metrics, folder, self.device, tick)
             self.bad = dict(self.origin.images.bad)
-            self._features = lambda extractor: _of_good(place, extractor, seen)
+            self._features = lambda extractor: of_good(place, extractor, seen)
 
     def sides(self, metric: SetMetric, candidate: FeaturePlace, seen: Tally) -> Sides:
         """Both sides for one metric, or why the reference has none for it."""
         name, extractor = metric.card.name, metric.extractor()
-        features = _of_good(candidate, extractor, seen)
+        features = of_good(candidate, extractor, seen)
         saved = self.statistics.get(name)
         if saved is not None:
             note = f"{self.origin.path.name} does not say whose features its statistics are: taken for those of "
@@ -155,12 +154,6 @@ def no_pairs(metric: SetMetric, reference: int | None, candidate: int) -> str | 
         f"{name} is of reconstructions and their originals, and {reference} originals and {candidate} candidates could "
         f"be read: {instead}"
     )
-
-
-def _of_good(place: FeaturePlace, extractor: Extractor, seen: Tally) -> Any:
-    """Features of the images that could be read, (n, dim)."""
-    features = place.candidate(extractor).read()
-    return features if len(seen.good) == seen.n else records_at(features, seen.good)
 
 
 def _asked_of(images: ImageSet, asked: Asked) -> Asked:
