@@ -14,21 +14,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tiny_features
 import torch
 from damaged_runs import RECORDED
 from harness import BUSY, SECONDS, Kind, ended
+from PIL import Image
 from support import cuts, stable
 
 import vtbench
 from vtbench import leaderboard
 from vtbench.images.prompts import open_prompts
 from vtbench.models.load import Loaded, load
-from vtbench.results.files import read_lines
+from vtbench.results.cache_files import IN_WORK
+from vtbench.results.files import read_lines, write_json
 from vtbench.results.record import read_run
 from vtbench.results.sums import SUMS, differences, read_sums
-from vtbench.running import rescore
+from vtbench.running import folders, rescore, sets
 from vtbench.running.draw import Order, draw
 from vtbench.running.merge import merge
+from vtbench.types.environment import cache_dir
 
 EACH = 4
 """Kills of a case."""
@@ -122,6 +126,45 @@ def _old_page_or_new(inputs: Path, place: Path) -> None:
         assert _content(place / "site") == _content(inputs / "page" / "site")
 
 
+def _folders(inputs: Path, place: Path) -> None:
+    names = ["psnr", "ms-ssim", f"{_metrics(inputs)}-fid"]
+    _answered(place, folders.score(inputs / "many", [inputs / "one", inputs / "two"], names))
+
+
+def _sets(inputs: Path, place: Path) -> None:
+    _answered(place, sets.score(inputs / "many", [inputs / "one", inputs / "two"], [f"{_metrics(inputs)}-fid"]))
+
+
+def _answered(place: Path, scored: folders.Scored) -> None:
+    """What the command would print, written at once; what it kept while it worked is gone by now."""
+    kept = cache_dir() / IN_WORK
+    assert not [*kept.glob("*")]
+    write_json(place / "scored.json", scored.as_dict())
+
+
+def _whole_answer(inputs: Path, place: Path) -> None:
+    assert not (place / "scored.json").exists() or json.loads((place / "scored.json").read_text())["candidates"]
+
+
+def _generation(inputs: Path, place: Path) -> None:
+    more: dict[str, Any] = {"tasks": [str(_prepared["task"])], "images": inputs / "many", "view": "native"}
+    vtbench.evaluate("ngram-kmeans", options={"size": "64"}, per_prompt=20, batch_size=8, **more, out=place / "out")
+
+
+def _drawings_and_rows_stay(inputs: Path, place: Path) -> None:
+    path, whole = _run_of(place), next((inputs / "generation" / "out").iterdir())
+    if path is None:
+        return
+    there, wanted = _stable(path), _stable(whole)
+    assert there == wanted[: len(there)]
+    for picture in (path / "generated" / "images").rglob("[!.]*.png"):
+        assert picture.read_bytes() == (whole / picture.relative_to(path)).read_bytes()
+
+
+def _metrics(inputs: Path) -> str:
+    return f"{inputs / 'code' / 'metrics_of_killed.py'}@killed"
+
+
 WORKS: dict[str, Work] = {
     "evaluate": Work(lambda inputs, place: None, _images, _rows_are_whole),
     "score": Work(
@@ -129,9 +172,12 @@ WORKS: dict[str, Work] = {
     ),
     "draw": Work(lambda inputs, place: None, _draw, _pictures_stay),
     "merge": Work(lambda inputs, place: None, _merge, _merged_or_not),
+    "folders": Work(lambda inputs, place: None, _folders, _whole_answer),
+    "sets": Work(lambda inputs, place: None, _sets, _whole_answer),
+    "generation": Work(lambda inputs, place: None, _generation, _drawings_and_rows_stay),
     "page": Work(lambda inputs, place: None, _page, _old_page_or_new),
 }
-IN_TURN = (*("evaluate", "score", "draw", "merge") * 2, "page")
+IN_TURN = (*("evaluate", "score", "draw", "merge", "folders", "sets", "generation") * 2, "page")
 """A page takes ten times as long as the others."""
 _prepared: dict[str, Any] = {}
 """The folder of inputs and of what one pass gives, and how long that took; set before anything forks."""
@@ -142,6 +188,12 @@ def whole(folder: Path) -> int:
     so that what forks has everything imported."""
     torch.set_num_threads(1)
     cuts(folder / "images", 12)
+    cuts(folder / "many", 70)
+    for name, colours in (("one", 16), ("two", 4)):
+        (folder / name).mkdir()
+        for path in (folder / "many").iterdir():
+            Image.open(path).quantize(colours).convert("RGB").save(folder / name / path.name)
+    _prepared["task"] = tiny_features.task(folder / "code", tag="killed", dim=4, prompts="classes:2")
     for i, of in ((1, 2), (2, 2)):
         _shard(folder, i, of)
     for kind in ("curve", "saved_images", "generation"):
@@ -252,8 +304,9 @@ KIND = Kind(
     "kills",
     "A kill at any moment loses no row, score, token, image or page that was finished; the same command goes on to "
     "what one pass gives, byte for byte but for times, and no file is left over.",
-    f"evaluate (tokens and images kept), score RUN, generate, merge, leaderboard build; SIGKILL at a random moment of "
-    f"the pass, {EACH} times a case, what lies there is read each time; then one pass to the end, compared by file",
+    f"evaluate (tokens and images kept; a generator), score of runs, folders and sets, generate, merge, leaderboard "
+    f"build; SIGKILL at a random moment of the pass, {EACH} times a case, what lies there is read each time; then one "
+    "pass to the end, compared by file",
     whole,
     case,
     together=10,

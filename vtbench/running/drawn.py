@@ -196,8 +196,8 @@ class _References:
         if few is not None:
             return SetValue(None, why=few)
         system = ModelSystem(tokenizer, "resize")
-        made, _ = self._through("reconstructed", ["fid"], self.job.batch_size, system)
-        candidate = made(metric.extractor())
+        reconstructed, _ = self._through("reconstructed", ["fid"], self.job.batch_size, system)
+        candidate = reconstructed(metric.extractor())
         why = not_finite(SHARE, originals=reference, candidates=candidate)
         return SetValue(None, why=why) if why else finish(SHARE, lambda: metric.finish(reference, candidate))
 
