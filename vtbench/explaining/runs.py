@@ -33,6 +33,7 @@ from vtbench.reporting.measured import rows, score, scores
 from vtbench.reporting.values import listed, mapping
 from vtbench.results.record import Run, read_run
 from vtbench.types.errors import VtbenchError
+from vtbench.types.shortage import Short
 
 EXACT = 1e-9
 """Numbers of two runs are the same to this part of them: what sums in another order leave."""
@@ -195,7 +196,7 @@ def _under_the_second_view(
             seed = facts.seed(run) or 0
             measurement = Measurement(explained, items, metrics, Path(scratch), batch_size, seed, device=device)
             measurement.measure_view(view, {"round": names})
-        except MetricFailed:
+        except (MetricFailed, Short):
             raise
         except VtbenchError as bad:
             return {metric: Score(None, str(bad)) for metric in wanted}, {}

@@ -8,6 +8,7 @@ from typing import Any
 
 from vtbench.images.kinds import HEAD, is_picture
 from vtbench.types.errors import VtbenchError, near
+from vtbench.types.shortage import refuse_shortage
 
 TEXTS = ("text", "caption")
 LOOKED_AT = 16
@@ -41,6 +42,7 @@ def rows_of(splits: Mapping[str, Any], split: str, column: str, name: str, befor
         rows = [_with_images(part.select_columns(wanted), columns.images) for part in parts]
         return (rows[0] if len(rows) == 1 else datasets.concatenate_datasets(rows)), columns
     except Exception as bad:
+        refuse_shortage(bad, name)
         # The library and pyarrow raise exceptions of their own for columns that differ, or hold something else.
         text = (str(bad).strip().splitlines() or [""])[0][:160]
         raise VtbenchError(

@@ -16,6 +16,7 @@ from vtbench.images.selection import Selection, ids_of, in_order, suffixes, visi
 from vtbench.images.suite import Suite
 from vtbench.types.errors import VtbenchError
 from vtbench.types.item import Item
+from vtbench.types.shortage import refuse_shortage
 
 WORDNET = re.compile(r"n\d{8}")
 """ImageNet's class folders, val/n01440764/ILSVRC2012_val_00000293.JPEG; a flat validation folder has no classes."""
@@ -104,6 +105,7 @@ def files_below(root: Path) -> Iterator[str]:
                     else:
                         yield prefix + entry.name
         except OSError as bad:
+            refuse_shortage(bad, folder)
             raise VtbenchError(f"{folder} cannot be listed ({bad.strerror or bad}): mend its rights") from bad
 
 
@@ -124,7 +126,8 @@ def _head(path: Path) -> Callable[[], bytes]:
                 return b""
             with path.open("rb") as source:
                 return source.read(HEAD)
-        except OSError:
+        except OSError as bad:
+            refuse_shortage(bad, path)
             return b""
 
     return read

@@ -17,6 +17,7 @@ from vtbench.types.environment import hub_address, offline
 from vtbench.types.errors import MissingExtra, Unavailable, VtbenchError
 from vtbench.types.item import Item
 from vtbench.types.secrets import secret
+from vtbench.types.shortage import refuse_shortage
 
 _VTBENCH = (
     ("vtbench-imagenet", "task1-imagenet", 50_000),
@@ -258,6 +259,7 @@ def _library(name: str) -> Any:
 
 def _not_had(name: str, revision: str, bad: Exception) -> VtbenchError:
     """Network, rights, layout: the hub's libraries raise their own and requests' exceptions."""
+    refuse_shortage(bad, name)
     if isinstance(bad, VtbenchError):
         return bad
     text = (str(bad).strip().splitlines() or [""])[0][:160]

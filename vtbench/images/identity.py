@@ -20,6 +20,7 @@ from vtbench.images.ahead import in_batches, read_ahead
 from vtbench.images.limits import FILE_LIMIT
 from vtbench.types.environment import cache_dir
 from vtbench.types.file_facts import YOUNG, age
+from vtbench.types.shortage import refuse_shortage
 
 Extent = tuple[int, int]
 """Where an item lies in its file: (offset, length in bytes)."""
@@ -134,7 +135,8 @@ def _of_file(path: str, extents: Sequence[Extent], memory: Memory) -> list[Diges
             old = age(before) >= YOUNG
             read = [_sha256(source, extent) for extent in extents]
             stayed = _same(before, os.fstat(source.fileno()))
-    except OSError:
+    except OSError as bad:
+        refuse_shortage(bad, path)
         return [(UNREADABLE, None)] * len(extents)
     keys = _keys(path, before, extents)
     return [(d, key if old and stayed and d != UNREADABLE else None) for d, key in zip(read, keys, strict=True)]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from vtbench.types.errors import VtbenchError
+from vtbench.types.shortage import refuse_shortage
 
 Kind = Literal["picture", "tar", "zip", "npz", "npy", "parquet", "arrow", "packed", "torch", "other"]
 """packed: compressed, or an archive of a form that is not read; torch: a file of torch.save."""
@@ -90,6 +91,7 @@ def head_of(path: Path) -> bytes:
         with path.open("rb") as source:
             return source.read(HEAD)
     except OSError as bad:
+        refuse_shortage(bad, path)
         raise VtbenchError(f"{path} cannot be read ({bad.strerror or bad}): mend its rights, or give another") from bad
 
 
@@ -104,7 +106,8 @@ def _of_zip(path: Path) -> Kind:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError):
+    except (zipfile.BadZipFile, OSError, ValueError) as bad:
+        refuse_shortage(bad, path)
         # Said where it is opened, for what its name says it is.
         return "npz" if path.suffix == ".npz" else "zip"
     if any(name.endswith("data.pkl") for name in names):

@@ -27,6 +27,7 @@ from vtbench.results.drawings import read_notes
 from vtbench.types.errors import VtbenchError, near
 from vtbench.types.item import Item
 from vtbench.types.readable import as_the_system_has_it
+from vtbench.types.shortage import refuse_shortage
 
 NAMED = "suite:"
 """Begins the name of a suite that is no path, whatever lies here."""
@@ -89,7 +90,8 @@ def open_again(spec: str, hash_: str | None) -> Suite:
         return suite
     try:
         named = open_named(spec)
-    except VtbenchError:
+    except VtbenchError as bad:
+        refuse_shortage(bad, spec)
         return suite
     return named if named.hash == hash_ else suite
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from vtbench.types.shortage import refuse_shortage
+
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
@@ -29,7 +31,8 @@ def of_image(image: Image.Image) -> tuple[int, bool]:
         return 1, readable
     try:
         return valid(image.getexif().get(TAG)), readable
-    except Exception:
+    except Exception as bad:
+        refuse_shortage(bad, "a picture's Exif block")
         # A block that is no TIFF, or damaged: Pillow raises whatever its parser stumbles over.
         return valid(of_xmp(image.info.get("xmp"))), False
 
@@ -42,7 +45,8 @@ def of_exif(block: bytes) -> tuple[int | None, bool]:
     try:
         exif.load(block)
         value = exif.get(TAG)
-    except Exception:
+    except Exception as bad:
+        refuse_shortage(bad, "a picture's Exif block")
         # As above.
         return None, False
     return (value if isinstance(value, int) else None), True

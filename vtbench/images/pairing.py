@@ -18,6 +18,7 @@ from vtbench.images.suite import Suite
 from vtbench.images.views import View
 from vtbench.types.errors import VtbenchError, near
 from vtbench.types.item import Item
+from vtbench.types.shortage import refuse_shortage
 
 Size = tuple[int, int]
 """(width, height) in pixels, as files and refusals state it."""
@@ -49,7 +50,8 @@ def size_of(suite: Suite, item: Item) -> Size | None:
     """(width, height) from the file's header; None if it cannot be read (said later, when it is)."""
     try:
         return header_size(suite.path(item)) if suite.lies_within(item) else None
-    except (OSError, VtbenchError):
+    except (OSError, VtbenchError) as bad:
+        refuse_shortage(bad, item.id)
         return None
 
 

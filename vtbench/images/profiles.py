@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from vtbench.images.boxes import code_points
 from vtbench.images.limits import BadImage
+from vtbench.types.shortage import refuse_shortage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,7 +70,8 @@ def in_other_words(image: Image.Image, data: bytes) -> str | None:
         space = exif.get_ifd(_EXIF).get(_COLOUR_SPACE)
         # Asked for where it counts alone: of a file without such an index, Pillow 11 raises KeyError.
         index = exif.get_ifd(_INTEROPERABILITY).get(1) if space == 0xFFFF else None
-    except Exception:
+    except Exception as bad:
+        refuse_shortage(bad, "a picture's Exif block")
         # A block that is no TIFF, or damaged: Pillow raises whatever its parser stumbles over.
         return None
     return "Adobe RGB, as Exif says" if space == 2 or (space == 0xFFFF and str(index)[:3] == "R03") else None

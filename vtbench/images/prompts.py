@@ -27,6 +27,7 @@ from vtbench.types.adapter import Prompt
 from vtbench.types.environment import cache_dir, offline, package_folder
 from vtbench.types.errors import Unavailable, VtbenchError, near
 from vtbench.types.foreign import cause
+from vtbench.types.shortage import refuse_shortage
 
 FOLDER = package_folder("vtbench.tasks.prompts")
 GENEVAL_URL = "https://raw.githubusercontent.com/djghosh13/geneval/main/prompts/evaluation_metadata.jsonl"
@@ -145,6 +146,7 @@ def _text(path: Path) -> str:
     try:
         return read_regular(path, str(path)).decode()
     except (OSError, UnicodeDecodeError) as bad:
+        refuse_shortage(bad, path)
         raise VtbenchError(f"{path} cannot be read as prompts ({cause(bad)}): give a JSONL file") from bad
 
 

@@ -27,6 +27,7 @@ from vtbench.types.errors import VtbenchError
 from vtbench.types.foreign import reading
 from vtbench.types.item import Item
 from vtbench.types.questions import EVALUATORS, Question
+from vtbench.types.shortage import refuse_shortage
 
 FORM = (
     'one question a line such as {"id": "1", "image": "cat.jpg", "question": "Is there a cat?", "answers": ["yes"]}, '
@@ -95,7 +96,8 @@ def holds_questions(path: Path) -> bool:
     try:
         with path.open("rb") as source:
             entry = loads(source.readline(1 << 20))
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError, RecursionError) as bad:
+        refuse_shortage(bad, path)
         return False
     return isinstance(entry, dict) and ("question" in entry or "question_id" in entry)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from vtbench.images import jp2, jxl, netpbm, orientation, png, profiles, tiff
 from vtbench.images.limits import PIXEL_LIMIT, BadImage, open_regular, within_limit
+from vtbench.types.shortage import refuse_shortage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -239,6 +240,7 @@ def header_size(path: Path) -> tuple[int, int]:
             warnings.simplefilter("ignore")
             return _shown_size(source, str(path))
     except (BadImage, OSError) as bad:
+        refuse_shortage(bad, path)
         if isinstance(bad, BadImage):
             raise
         raise BadImage(f"{path} cannot be read ({bad.strerror or bad}): mend its rights, or remove it") from bad

@@ -20,6 +20,7 @@ from vtbench.images.suite import Suite, gone
 from vtbench.types.errors import VtbenchError
 from vtbench.types.foreign import cause
 from vtbench.types.item import Item
+from vtbench.types.shortage import refuse_shortage
 
 Extent = tuple[int, int]
 """(offset, size) of a member's bytes in its shard."""
@@ -109,6 +110,7 @@ def _members(shard: str, selection: Selection) -> dict[str, Extent]:
     except VtbenchError:
         raise
     except Exception as bad:
+        refuse_shortage(bad, shard)
         # A damaged header makes the library raise more than its own errors.
         packed = packing(head_of(Path(shard))) if Path(shard).is_file() else None
         why = f"it is compressed with {packed}" if packed else cause(bad)

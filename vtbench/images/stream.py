@@ -5,7 +5,8 @@ A reference with K candidates: `batches([source, …], items, size)` gives lists
 A set of images without any pairing: `vtbench.images.sets`, over the same `Original`.
 
 At most three batches are in memory, or one image a reader where those are more, however many items there are. A bad
-image is never raised: its `Original` says why there are no pixels, so that the others go on.
+image is never raised: its `Original` says why there are no pixels, so that the others go on. What this process or its
+machine lacks is raised as `Short`.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from vtbench.images.suite import Suite
 from vtbench.images.views import View
 from vtbench.types.errors import VtbenchError
 from vtbench.types.item import Item
+from vtbench.types.shortage import refuse_shortage, wants_memory
 
 if TYPE_CHECKING:
     import torch
 
-    from vtbench.images.reading import RGB
+    from vtbench.images.reading import RGB, Picture
 
 T = TypeVar("T")
 PROFILES_DIFFER = "profiles_differ"
@@ -51,22 +53,38 @@ class Original:
 
 
 Source = Callable[[Item], Original]
-"""From an item of the reference to one side's picture of it. A source never raises for a bad image."""
+"""From an item of the reference to one side's picture of it. A source never raises for a bad image; it raises Short
+where files cannot be opened, or memory is used up."""
 
 
 def read_original(suite: Suite, view: View, item: Item, *, hashed: bool = True) -> Original:
-    """Reads, verifies and views one image; a bad one is named, not raised."""
+    """Reads, verifies and views one image; a bad one is named, not raised. Raises Short for what is no fault of it."""
     try:
-        picture = suite.picture(item, view.icc)
-        rgb, flags = view.apply(picture.rgb)
+        picture, rgb, flags = _at_view(suite, view, item)
     except VtbenchError as bad:
+        refuse_shortage(bad, item.id)
         return Original(item, None, why=str(bad))
     except Exception as bad:
+        refuse_shortage(bad, item.id)
         # A disk, a decoder or a library of data sets may raise anything; one image must not end a run of thousands.
         text = (str(bad).strip().splitlines() or [""])[0][:160]
         return Original(item, None, why=f"{item.id} cannot be read ({type(bad).__name__}: {text})")
     profile = None if picture.converted else picture.profile
     return Original(item, rgb, rgb_sha256(rgb) if hashed else "", {**picture.flags, **flags}, profile=profile)
+
+
+def _at_view(suite: Suite, view: View, item: Item) -> tuple[Picture, RGB, Mapping[str, Any]]:
+    """The picture as read, its pixels at the view, and what the view says of it. Where memory is refused and there is
+    room afterwards, others had it at that moment: the image is read once more."""
+    for last in (False, True):
+        try:
+            picture = suite.picture(item, view.icc)
+            return (picture, *view.apply(picture.rgb))
+        except Exception as bad:
+            if last or not wants_memory(bad):
+                raise
+            refuse_shortage(bad, item.id)
+    raise AssertionError
 
 
 @dataclass(frozen=True)

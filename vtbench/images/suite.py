@@ -21,6 +21,7 @@ from vtbench.images.reading import Picture, read_picture, rgb_sha256
 from vtbench.types.errors import VtbenchError
 from vtbench.types.item import Item
 from vtbench.types.readable import readable
+from vtbench.types.shortage import refuse_shortage, shortage
 
 if TYPE_CHECKING:
     from vtbench.images.reading import RGB
@@ -83,7 +84,8 @@ class Suite:
         def content(item: Item) -> str:
             try:
                 return hashlib.sha256(self.read(item)).hexdigest()
-            except (OSError, VtbenchError):
+            except (OSError, VtbenchError) as bad:
+                refuse_shortage(bad, item.id)
                 return UNREADABLE
 
         return read_ahead(
@@ -105,7 +107,7 @@ class Suite:
         return self.within is None or inside(self.path(item), [self.within])
 
     def read(self, item: Item) -> bytes:
-        """The bytes of the item's file; BadImage if there are none."""
+        """The bytes of the item's file; BadImage if there are none, Short if this process can open no file."""
         path = self.path(item)
         try:
             if path.exists() and not self.lies_within(item):
@@ -166,8 +168,11 @@ def _differs(part: str, actual: str, stated: str | None) -> str:
     return f"sha256 of the {part} differs: it is {actual[:16]}…, stated {(stated or '')[:16]}…"
 
 
-def gone(item: Item, path: Path, bad: OSError) -> BadImage:
+def gone(item: Item, path: Path, bad: OSError) -> VtbenchError:
     """The sentence for an item whose bytes cannot be had."""
+    short = shortage(bad, item.id)
+    if short is not None:
+        return short
     # A name that is too long is no link, and asking for it is refused as reading it was.
     if os.path.islink(path):
         return BadImage(f"{item.id} is a link that leads to no file that can be read ({bad.strerror or bad}): mend it")

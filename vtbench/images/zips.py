@@ -14,6 +14,7 @@ from vtbench.images.suite import Suite, gone
 from vtbench.types.errors import VtbenchError
 from vtbench.types.foreign import reading
 from vtbench.types.item import Item
+from vtbench.types.shortage import refuse_shortage
 
 LOCAL_HEADER = 30
 """Bytes before a member's name (PKWARE, APPNOTE.TXT, 4.3.7); the lengths of name and extra field end it."""
@@ -95,7 +96,8 @@ def _head(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[], byt
         try:
             with archive.open(member) as source:
                 return source.read(HEAD)
-        except (OSError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error, EOFError):
+        except (OSError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error, EOFError) as bad:
+            refuse_shortage(bad, member.filename)
             return b""
 
     return read

@@ -15,6 +15,7 @@ from vtbench.types.cards import Card, Multiple
 from vtbench.types.errors import VtbenchError, near
 from vtbench.types.item import Item
 from vtbench.types.readable import readable
+from vtbench.types.shortage import refuse_shortage
 
 if TYPE_CHECKING:
     import torch
@@ -80,6 +81,7 @@ class SavedPictures(System):
                 if picture.flags:
                     flags[position] = picture.flags
             except VtbenchError as bad:
+                refuse_shortage(bad, item.id)
                 failed[position] = str(bad)
                 rgb = np.zeros((height, width, 3), np.uint8)
             pictures.append(rgb)

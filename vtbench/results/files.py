@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 from vtbench.types.errors import VtbenchError
 from vtbench.types.readable import readable
+from vtbench.types.shortage import shortage
 
 
 class NotWritten(VtbenchError):
@@ -56,6 +57,9 @@ _NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
 def disk_error(bad: OSError, path: Path) -> VtbenchError:
     """The sentence for a failed write."""
+    short = None if bad.errno in _FULL else shortage(bad, path)
+    if short is not None:
+        return short
     if bad.errno in _FULL:
         return NotWritten(f"{_FULL[bad.errno]}: {path} could not be written; free space and run the same command again")
     link = _dangling(path)
@@ -66,6 +70,9 @@ def disk_error(bad: OSError, path: Path) -> VtbenchError:
 
 def read_error(bad: OSError, path: Path) -> VtbenchError:
     """The sentence for a failed read."""
+    short = shortage(bad, path)
+    if short is not None:
+        return short
     link = _dangling(path)
     if link is not None:
         return VtbenchError(f"{path} cannot be read ({link} is a link that leads nowhere): mend it, or give another")
@@ -87,6 +94,9 @@ def trouble(bad: OSError) -> VtbenchError:
     path = Path(str(bad.filename or "a file"))
     if bad.errno in _ONLY_WRITING:
         return disk_error(bad, path)
+    short = shortage(bad, path)
+    if short is not None:
+        return short
     if bad.filename is None or bad.filename2 is not None:
         return VtbenchError(f"{path} cannot be read or written ({bad.strerror or bad}): mend its rights")
     with contextlib.suppress(OSError):

@@ -36,6 +36,7 @@ from vtbench.scoring.features import DiskUse, FeaturePlace
 from vtbench.scoring.loading import load_metrics
 from vtbench.scoring.scores import Asked, Tally, scores_of, tally, with_values
 from vtbench.types.errors import VtbenchError
+from vtbench.types.shortage import Short
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +69,9 @@ def evaluate(
             try:
                 for run in _of_model(request, spec, options, questions, target, tell, say, engine):
                     runs.append(run)
+            except Short:
+                # The other models would lack the same.
+                raise
             except VtbenchError as bad:
                 if alone and bad.code == 2:
                     raise

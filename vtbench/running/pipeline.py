@@ -30,6 +30,7 @@ from vtbench.running.sinks import Work as Work
 from vtbench.types import interrupts
 from vtbench.types.errors import RAISED, ImageFailed, VtbenchError
 from vtbench.types.metric import Reference
+from vtbench.types.shortage import Short, refuse_shortage
 
 if TYPE_CHECKING:
     import torch
@@ -191,7 +192,7 @@ class _TooLarge(ImageFailed):
 def _part(lane: Lane, group: _Group, batch: Batch, count_macs: bool) -> Part:
     try:
         output = _output(lane, group, batch, count_macs)
-    except ImageFailed:
+    except (ImageFailed, Short):
         raise
     except VtbenchError as bad:
         # In mid-run it is the model that failed, whatever the sentence: the others go on.
@@ -202,6 +203,7 @@ def _part(lane: Lane, group: _Group, batch: Batch, count_macs: bool) -> Part:
             raise _TooLarge(f"{lane.name} has not memory enough for an image of {width} x {height}") from bad
         # An adapter may raise anything.
         first = group.originals[0].item.id
+        refuse_shortage(bad, first)
         raise VtbenchError(f"{lane.name} raised {type(bad).__name__} on {first}: {bad}", code=1) from bad
     return Part(group.group.positions, group.originals, group.seeds, group.reference, output)
 

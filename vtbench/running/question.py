@@ -26,6 +26,7 @@ from vtbench.scoring.remarks import stated_profiles
 from vtbench.scoring.scores import Tally
 from vtbench.types.errors import VtbenchError
 from vtbench.types.foreign import cause
+from vtbench.types.shortage import Short
 
 
 def now() -> str:
@@ -182,7 +183,7 @@ def failures_recorded(folder: RunFolder, job: Job, info: RunInfo) -> Iterator[No
     except KeyboardInterrupt:
         folder.write_info(with_reads(job, info).with_(status="interrupted"))
         raise
-    except NotWritten as bad:
+    except (NotWritten, Short) as bad:
         with contextlib.suppress(VtbenchError):
             folder.write_info(with_reads(job, info).with_(status="interrupted", failure=str(bad)))
         raise

@@ -21,6 +21,7 @@ from vtbench.types.metric import (
     TokenMetric,
 )
 from vtbench.types.outside import outside
+from vtbench.types.shortage import refuse_shortage
 
 KINDS: Mapping[str, type[Metric]] = {"image": ImageMetric, "set": SetMetric, "tokens": TokenMetric, "run": RowMetric}
 """What a metric is by the kind that its card states."""
@@ -139,9 +140,11 @@ def _load(name: str, device: str, ready: dict[str, Metric], unavailable: dict[st
                 # Where its features come from is asked for again, when images come: it can be had, or is said here.
                 metric.extractor().load(device)
     except VtbenchError as bad:
+        refuse_shortage(bad, f"what the metric {name} wants")
         # Refused weights or a missing extra: the number is null with this reason, the other metrics go on.
         unavailable[name] = str(bad)
     except RAISED as bad:
+        refuse_shortage(bad, f"what the metric {name} wants")
         # A file of tensors that are not this network's, a package that is not here: each says so in its own way.
         text = (str(bad).strip().splitlines() or [""])[0][:160]
         unavailable[name] = f"the metric {name} could not be loaded ({type(bad).__name__}: {text})"

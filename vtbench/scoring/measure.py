@@ -18,6 +18,7 @@ from vtbench.metrics._on_device import measured_on, on_device
 from vtbench.types.errors import RAISED, Unavailable, VtbenchError
 from vtbench.types.metric import Batch, Extractor, ImageMetric, Reference, SetValue, Value
 from vtbench.types.outside import outside
+from vtbench.types.shortage import shortage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -125,6 +126,9 @@ def _finite(name: str, value: Value) -> Value:
 
 
 def _named(what: str, bad: BaseException, item: str) -> VtbenchError:
+    short = shortage(bad, f"what {what} wants of {item}")
+    if short is not None:
+        return short
     return VtbenchError(f"{what} raised {type(bad).__name__} on {item}: {bad}", code=1)
 
 

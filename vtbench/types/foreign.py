@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vtbench.types.errors import VtbenchError
+from vtbench.types.shortage import refuse_shortage
 
 LARGEST_JSON = 1 << 26
 """Bytes: an index of a million tensors."""
@@ -19,13 +20,15 @@ SHOWN = 160
 @contextlib.contextmanager
 def reading(path: Path | str, kind: str, advice: str = "the file is truncated or damaged") -> Iterator[None]:
     """THE boundary of readers: what is raised inside, VtbenchError aside, is "PATH cannot be read as KIND (cause):
-    advice". A damaged file makes libraries raise anything, and one that was made for it more."""
+    advice". A damaged file makes libraries raise anything, and one that was made for it more. What this process or its
+    machine lacks (open files, memory, disk) is Short, and no fault of the file."""
     try:
         yield
     except (VtbenchError, ImportError):
         # A library that is not here, or cannot be loaded, is no fault of the file.
         raise
     except Exception as bad:
+        refuse_shortage(bad, path)
         raise VtbenchError(f"{path} cannot be read as {kind} ({cause(bad)}): {advice}") from bad
 
 
