@@ -8,6 +8,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from vtbench.results.stores import ScoredRows
 from vtbench.statistics.intervals import mean_interval
 from vtbench.types.metric import MetricCard, SetValue, TokenMetric
 from vtbench.types.tokens import Codes, Latents, Tokens
@@ -72,11 +73,22 @@ def codes_card(
     )
 
 
+def batches(tokens: Sequence[Tokens]) -> Iterator[Codes]:
+    """The images' codes in order; those that lie in a file, of one layout, many at a time."""
+    for some in tokens.batches() if isinstance(tokens, ScoredRows) else tokens:
+        assert isinstance(some, Codes)
+        yield some
+
+
+def stacks(tokens: Sequence[Tokens]) -> Iterator[Ints]:
+    """The indices of one image or of several, int64 (images, positions, books), -1 = absent; all images in order."""
+    return (some.indices.cpu().numpy() for some in batches(tokens))
+
+
 def indices(tokens: Sequence[Tokens]) -> Iterator[Ints]:
     """Every image's indices, int64 (positions, books), -1 = absent."""
-    for one in tokens:
-        assert isinstance(one, Codes)
-        yield one.indices[0].cpu().numpy()
+    for stack in stacks(tokens):
+        yield from stack
 
 
 def alphabets(tokens: Sequence[Tokens]) -> tuple[int, ...]:
@@ -86,17 +98,20 @@ def alphabets(tokens: Sequence[Tokens]) -> tuple[int, ...]:
     return first.alphabets
 
 
-def folds(tokens: Sequence[Tokens]) -> tuple[int, ...]:
-    """Fold (0 or 1) of every image.
+def folds(tokens: Sequence[Tokens]) -> bytes:
+    """Fold (0 or 1) of every image, a byte each.
 
     The distinct images in the order of the sha256 of their tokens, alternating; so folds do not depend on the order of
     images, and two images with equal tokens are in one fold.
     """
     import numpy as np
 
-    digests = [hashlib.sha256(np.ascontiguousarray(x).tobytes()).digest() for x in indices(tokens)]
-    fold_of = {digest: place % 2 for place, digest in enumerate(sorted(set(digests)))}
-    return tuple(fold_of[digest] for digest in digests)
+    digests = bytearray()
+    for x in indices(tokens):
+        digests += hashlib.sha256(np.ascontiguousarray(x).tobytes()).digest()
+    # As strings of one length they are sorted by their bytes, first to last.
+    places = np.unique(np.frombuffer(digests, "S32"), return_inverse=True)[1]
+    return bytes((places.ravel() % 2).astype(np.uint8))
 
 
 class Table:
@@ -133,19 +148,20 @@ def codebook(sets: Sequence[int]) -> tuple[list[int], str]:
 
 
 def symbols(x: Ints, sets: Sequence[int]) -> Iterator[tuple[Ints, Ints]]:
-    """For every counted codebook: the present symbols of one image and their positions."""
+    """For every counted codebook: the present symbols of images (images, positions, books), and their positions."""
     import numpy as np
 
+    x, positions = x.reshape(-1, x.shape[2]), x.shape[1]
     if len(sets) > 1 and math.prod(sets) <= JOINT:
         present = np.flatnonzero((x >= 0).all(axis=1))
         joint = np.zeros(len(present), dtype=np.int64)
         for book, size in enumerate(sets):
             joint = joint * size + x[present, book]
-        yield joint, present
+        yield joint, present % positions
         return
     for book in range(len(sets)):
         present = np.flatnonzero(x[:, book] >= 0)
-        yield x[present, book], present
+        yield x[present, book], present % positions
 
 
 def mean_bits_per_pixel(bits: Floats, sizes: Sequence[tuple[int, int]], details: Mapping[str, Any]) -> SetValue:

@@ -12,7 +12,7 @@ from vtbench.metrics._codes import (
     alphabets,
     codebook,
     codes_card,
-    indices,
+    stacks,
     symbols,
 )
 from vtbench.types.metric import SetValue
@@ -31,7 +31,7 @@ def histograms(tokens: Sequence[Tokens]) -> list[Ints]:
     """Counts of every symbol of every counted codebook."""
     sets = alphabets(tokens)
     tables = [Table(size) for size in codebook(sets)[0]]
-    for x in indices(tokens):
+    for x in stacks(tokens):
         for table, (present, _) in zip(tables, symbols(x, sets), strict=True):
             table.add(present)
     return [t.flush() for t in tables]
@@ -146,12 +146,12 @@ class PositionEntropy(CodesMetric):
         n = len(tokens)
         if n < ENOUGH * max(books):
             return SetValue(None, n=n, why=f"{n} images for {max(books)} symbols of a position: fewer than ten each")
-        lengths = {int(x.shape[0]) for x in indices(tokens)}
+        lengths = {int(x.shape[1]) for x in stacks(tokens)}
         if len(lengths) > 1:
             return SetValue(None, n=n, why="the images have different numbers of positions")
         (positions,) = lengths
         tables = [Table(positions * size) for size in books]
-        for x in indices(tokens):
+        for x in stacks(tokens):
             for table, size, (present, where) in zip(tables, books, symbols(x, sets), strict=True):
                 table.add(where * size + present)
         by_position = np.zeros(positions)

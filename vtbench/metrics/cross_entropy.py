@@ -7,8 +7,9 @@ per symbol of the table, since a histogram of few tokens lies. Bits are divided 
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from vtbench.metrics._codes import (
@@ -16,6 +17,7 @@ from vtbench.metrics._codes import (
     CodesMetric,
     Table,
     alphabets,
+    batches,
     codes_card,
     folds,
     indices,
@@ -70,7 +72,10 @@ class _CrossEntropy(CodesMetric):
         if few:
             return SetValue(None, n=len(tokens), why=few)
         costs = self._costs(tokens, fold, sets, cells)
-        bits = np.array([self._bits(one, costs[1 - f], sets, cells) for f, one in zip(fold, tokens, strict=True)])
+        encoded = self._encoded(tokens, sets, cells)
+        bits = np.array(
+            [sum(float(costs[1 - f][one].sum()) for one in books) for f, books in zip(fold, encoded, strict=True)]
+        )
         details = {
             "bits_per_image": float(bits.mean()),
             "bits_per_position": float(bits.sum() / int(seen.sum(axis=0).max())),
@@ -98,9 +103,9 @@ class _CrossEntropy(CodesMetric):
 
         starts = _starts(cells)
         tables = [Table(int(starts[-1])), Table(int(starts[-1]))]
-        for f, one in zip(fold, tokens, strict=True):
-            for book, size in enumerate(sets):
-                tables[f].add(self._encode(one, book, size) + starts[book])
+        for f, books in zip(fold, self._encoded(tokens, sets, cells), strict=True):
+            for present in books:
+                tables[f].add(present)
         costs = []
         for table in tables:
             counts = table.flush().astype(np.float64) + 0.5
@@ -111,21 +116,26 @@ class _CrossEntropy(CodesMetric):
             costs.append(cost)
         return costs
 
-    def _bits(self, one: Tokens, cost: Floats, sets: Sequence[int], cells: Sequence[int]) -> float:
-        """Bits of one image, all books."""
+    def _encoded(self, tokens: Sequence[Tokens], sets: Sequence[int], cells: Sequence[int]) -> Iterator[list[Ints]]:
+        """Of every image the cells of its present tokens, book by book, among the cells of all books."""
         starts = _starts(cells)
-        return sum(float(cost[self._encode(one, book, size) + starts[book]].sum()) for book, size in enumerate(sets))
+        for some in batches(tokens):
+            around = self._around(some)
+            for x in some.indices.cpu().numpy():
+                yield [self._encode(x[:, book], size, around) + starts[book] for book, size in enumerate(sets)]
 
     def _cells(self, alphabet: int) -> int:
         """Cells of the table of a book."""
         return alphabet
 
-    def _encode(self, one: Tokens, book: int, alphabet: int) -> Ints:
-        """The cell of every present token of one book."""
+    def _around(self, some: Codes) -> Sequence[Ints]:
+        """The positions whose tokens are a token's context, for every position of such images."""
+        return ()
+
+    def _encode(self, x: Ints, alphabet: int, around: Sequence[Ints]) -> Ints:
+        """The cell of every present token of one book, whose indices are x (positions,)."""
         import numpy as np
 
-        assert isinstance(one, Codes)
-        x = one.indices[0, :, book].cpu().numpy()
         return x[np.flatnonzero(x >= 0)]
 
 
@@ -140,7 +150,8 @@ def _length_bits(tokens: Sequence[Tokens]) -> Floats:
     """The length of a variable-length code is paid for as in its flat prior."""
     import numpy as np
 
-    return np.array([math.log2(t.indices.shape[1] + 1) if isinstance(t, Codes) and t.variable else 0.0 for t in tokens])
+    each = ([math.log2(t.indices.shape[1] + 1) if t.variable else 0.0] * len(t) for t in batches(tokens))
+    return np.fromiter(itertools.chain.from_iterable(each), np.float64)
 
 
 class Entropy(_CrossEntropy):
@@ -170,12 +181,13 @@ class EntropyNeighbours(_CrossEntropy):
     def _cells(self, alphabet: int) -> int:
         return (alphabet + 1) ** 2 * alphabet
 
-    def _encode(self, one: Tokens, book: int, alphabet: int) -> Ints:
+    def _around(self, some: Codes) -> Sequence[Ints]:
+        return neighbours(some.grids, some.indices.shape[1])
+
+    def _encode(self, x: Ints, alphabet: int, around: Sequence[Ints]) -> Ints:
         import numpy as np
 
-        assert isinstance(one, Codes)
-        x = one.indices[0, :, book].cpu().numpy()
-        left, up = neighbours(one.grids, len(x))
+        left, up = around
         padded = np.append(x, -1)
         # An absent neighbour, or none, is symbol 0 of its context; -1 indexes the padding.
         context = (padded[left] + 1) * (alphabet + 1) + padded[up] + 1

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
 import tempfile
 import zlib
+from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from vtbench.results.files import append
 from vtbench.types.anew import Anew
 from vtbench.types.errors import VtbenchError
-from vtbench.types.tokens import Tokens, unpack
+from vtbench.types.tokens import Tokens, unpack, unpack_batches
 
 if TYPE_CHECKING:
     import numpy as np
@@ -141,8 +143,38 @@ class TokenFile(Anew[Tokens | None]):
         blob = self.blob(index)
         return unpack(blob) if blob else None
 
+    def blobs(self, rows: Sequence[int] | None = None) -> Iterator[bytes]:
+        """The blobs of these rows, rising or not (of all of them), each file opened once."""
+        rows = range(len(self)) if rows is None else rows
+        if not len(rows):
+            return
+        first, ends = -1, array("Q")
+        with self.ends.open("rb") as marks, self.data.open("rb") as data:
+            for row in rows:
+                if row // AT_ONCE != first:
+                    first = row // AT_ONCE
+                    ends = _ends_of(marks, first * AT_ONCE)
+                place = row - first * AT_ONCE
+                data.seek(ends[place])
+                yield data.read(ends[place + 1] - ends[place])
+
+    def batches(self, rows: Sequence[int] | None = None) -> Iterator[Tokens | None]:
+        """The tokens of these rows (of all), in order, codes of one layout together: see `unpack_batches`."""
+        return unpack_batches(self.blobs(rows))
+
     def __iter__(self) -> Iterator[Tokens | None]:
-        return (self[i] for i in range(len(self)))
+        return (unpack(blob) if blob else None for blob in self.blobs())
+
+
+def _ends_of(marks: BinaryIO, first: int) -> array[int]:
+    """Where the blob before the record `first` ends, and AT_ONCE blobs from there on."""
+    marks.seek(max(0, first - 1) * 8)
+    ends = array("Q", b"" if first else bytes(8))
+    data = marks.read((AT_ONCE + bool(first)) * 8)
+    ends.frombytes(data[: len(data) // 8 * 8])
+    if sys.byteorder == "big":
+        ends.byteswap()
+    return ends
 
 
 class ScoredRows(Sequence[Any]):
@@ -158,3 +190,12 @@ class ScoredRows(Sequence[Any]):
         if isinstance(i, slice):
             return [self._whole[r] for r in self._rows[i]]
         return self._whole[self._rows[i]]
+
+    def __iter__(self) -> Iterator[Any]:
+        if isinstance(self._whole, TokenFile):
+            return (unpack(blob) if blob else None for blob in self._whole.blobs(self._rows))
+        return (self._whole[row] for row in self._rows)
+
+    def batches(self) -> Iterator[Any]:
+        """The records in order; of a file of tokens, those of one layout together."""
+        return self._whole.batches(self._rows) if isinstance(self._whole, TokenFile) else iter(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -168,18 +169,21 @@ def _join_rows(shards: Sequence[Run], folder: RunFolder) -> None:
     for shard in shards:
         kept = TokenFile(shard.path)
         waiting: list[Mapping[str, Any]] = []
-        for index, row in enumerate(RunFolder(shard.path).read_rows()):
+        rows = 0
+        for row in RunFolder(shard.path).read_rows():
+            rows += 1
             if begun:
                 # Stated once a run, with its first image.
                 row.pop("kind", None)
             begun = True
             waiting.append(row)
-            if kept.exists():
-                tokens.append([kept.blob(index)])
             if len(waiting) == ROWS_AT_ONCE:
                 folder.append_rows(waiting)
                 waiting = []
         folder.append_rows(waiting)
+        packed = kept.blobs(range(rows if kept.exists() else 0))
+        while some := list(itertools.islice(packed, ROWS_AT_ONCE)):
+            tokens.append(some)
 
 
 def _record(shards: Sequence[Run]) -> RunInfo:

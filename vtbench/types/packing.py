@@ -61,15 +61,24 @@ def write_indices(row: np.ndarray[Any, Any], alphabets: Sequence[int]) -> bytes:
 
 def read_indices(body: bytes, alphabets: Sequence[int], positions: int) -> np.ndarray[Any, Any]:
     """The inverse of `write_indices`: int64 (positions, books)."""
+    row: np.ndarray[Any, Any] = read_rows([body], alphabets, positions)[0]
+    return row
+
+
+def read_rows(bodies: Sequence[bytes], alphabets: Sequence[int], positions: int) -> np.ndarray[Any, Any]:
+    """`read_indices` of several images of as many positions: int64 (images, positions, books)."""
     import numpy as np
 
     widths = _widths(alphabets)
-    if positions < 0 or len(body) != math.ceil(positions * sum(widths) / 8):
-        raise ValueError(f"{len(body)} bytes of indices for {positions} positions")
-    flat = np.unpackbits(np.frombuffer(body, np.uint8), count=positions * sum(widths))
-    table = flat.reshape(positions, sum(widths)).astype(np.int64)
-    columns, start = [], 0
-    for width in widths:
-        columns.append((table[:, start : start + width] << np.arange(width)[None]).sum(axis=1))
+    size = math.ceil(positions * sum(widths) / 8)
+    wrong = next((len(body) for body in bodies if len(body) != size), None)
+    if positions < 0 or wrong is not None:
+        raise ValueError(f"{len(bodies[0]) if wrong is None else wrong} bytes of indices for {positions} positions")
+    packed = np.frombuffer(b"".join(bodies), np.uint8).reshape(len(bodies), size)
+    table = np.unpackbits(packed, axis=1, count=positions * sum(widths)).reshape(len(bodies), positions, sum(widths))
+    out, start = np.zeros((len(bodies), positions, len(widths)), np.int64), 0
+    for book, width in enumerate(widths):
+        for bit in range(width):
+            out[..., book] |= table[..., start + bit].astype(np.int64) << bit
         start += width
-    return np.stack(columns, axis=1).astype(np.int64)
+    return out

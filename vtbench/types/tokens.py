@@ -12,21 +12,21 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from vtbench.types import multisets
 from vtbench.types.codes import Codes
 from vtbench.types.errors import VtbenchError
-from vtbench.types.packing import blob, read_indices, split
+from vtbench.types.packing import blob, read_rows, split
 from vtbench.types.token_batch import Tokens, alike, pair
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-__all__ = ["Bitstream", "Codes", "Latents", "Tokens", "counted", "unpack"]
+__all__ = ["Bitstream", "Codes", "Latents", "Tokens", "counted", "unpack", "unpack_batches"]
 
 _DTYPES = ("float16", "bfloat16", "float32", "uint8", "int8", "int16")
 
@@ -215,17 +215,72 @@ def unpack(packed: bytes) -> Tokens:
                 raise VtbenchError(f"packed latents name the dtype {head['dtype']!r}, which is none of {_DTYPES}")
             values = torch.frombuffer(bytearray(body), dtype=getattr(torch, head["dtype"])).reshape([1, *head["shape"]])
             return Latents(values, size, head["channel_axis"], bool(head.get("variable")))
-        alphabets = tuple(a for a, n in head["alphabets"] for _ in range(n))
-        grids = tuple((int(h), int(w)) for h, w in head["grids"])
-        positions = int(head["positions"])
-        if head.get("unordered"):
-            values = torch.tensor([multisets.from_bytes(body, positions, alphabets[0])], dtype=torch.int64)
-            return Codes(values, alphabets, size, grids, unordered=True)
-        if head["absent"]:
-            raise VtbenchError(
-                "packed tokens have absent ones between others, which an older vtbench did not count: run it again"
-            )
-        indices = torch.from_numpy(read_indices(body, alphabets, positions))[None]
-        return Codes(indices, alphabets, size, grids, bool(head["variable"]))
-    except (KeyError, ValueError, TypeError, RuntimeError, IndexError) as bad:
+        return _codes(head, [body])
+    except _DAMAGED as bad:
         raise VtbenchError(f"packed tokens are damaged ({bad}): write them again") from bad
+
+
+_DAMAGED = (KeyError, ValueError, TypeError, RuntimeError, IndexError)
+
+
+def _codes(head: Mapping[str, Any], bodies: Sequence[bytes]) -> Codes:
+    """The codes of images that have one head; of an unordered code, of one image."""
+    import torch
+
+    size = (int(head["size"][0]), int(head["size"][1]))
+    alphabets = tuple(a for a, n in head["alphabets"] for _ in range(n))
+    grids = tuple((int(h), int(w)) for h, w in head["grids"])
+    positions = int(head["positions"])
+    if head.get("unordered"):
+        values = torch.tensor([multisets.from_bytes(bodies[0], positions, alphabets[0])], dtype=torch.int64)
+        return Codes(values, alphabets, size, grids, unordered=True)
+    if head["absent"]:
+        raise VtbenchError(
+            "packed tokens have absent ones between others, which an older vtbench did not count: run it again"
+        )
+    indices = torch.from_numpy(read_rows(bodies, alphabets, positions))
+    return Codes(indices, alphabets, size, grids, bool(head["variable"]))
+
+
+TOGETHER = 1 << 16
+"""Bytes of packed codes that are unpacked at once."""
+
+
+def unpack_batches(packed: Iterable[bytes]) -> Iterator[Tokens | None]:
+    """The tokens of every blob, in order: as `unpack` gives them, None for an empty blob. Codes that follow each other
+    and have one head come as one batch, which costs a tenth; errors are those of `unpack`."""
+    waiting: list[bytes] = []
+    for one in packed:
+        if waiting and not _alike(waiting, one):
+            yield from _unpacked(waiting)
+            waiting = []
+        if one:
+            waiting.append(one)
+        else:
+            yield None
+    yield from _unpacked(waiting)
+
+
+def _alike(waiting: Sequence[bytes], other: bytes) -> bool:
+    """Whether one batch can hold these blobs and the other."""
+    first = waiting[0]
+    head = 8 + int.from_bytes(first[4:8], "little")
+    return len(other) == len(first) and other[:head] == first[:head] and len(first) * len(waiting) < TOGETHER
+
+
+def _unpacked(packed: Sequence[bytes]) -> Iterator[Tokens]:
+    """Blobs of one head and length as one batch; one by one where they are no codes, or one of them is damaged."""
+    if len(packed) > 1:
+        try:
+            head = split(packed[0])[0]
+            batch = _codes(head, [split(one)[1] for one in packed]) if _ordered(head) else None
+        except (VtbenchError, *_DAMAGED):
+            batch = None
+        if batch is not None:
+            yield batch
+            return
+    yield from map(unpack, packed)
+
+
+def _ordered(head: Mapping[str, Any]) -> bool:
+    return head["kind"] == "codes" and not head.get("unordered")
