@@ -65,3 +65,29 @@ def test_the_hall_is_small() -> None:
 def test_nothing_shims() -> None:
     """Old names forward where test_layers lists them, in plain words, and nowhere else."""
     assert [f for f, p in SOURCES.items() if p.read_text().startswith('"""Shim')] == []
+
+
+BROAD = {"Exception", "BaseException", "RAISED"}
+
+
+def caught(node: ast.expr | None) -> set[str]:
+    """Names of what an `except` catches."""
+    if node is None:
+        return {"BaseException"}
+    if isinstance(node, ast.Tuple):
+        return {name for part in node.elts for name in caught(part)}
+    return {node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")}
+
+
+@pytest.mark.parametrize("file", SOURCES)
+def test_what_catches_everything_raises_again_or_says_why(file: str) -> None:
+    text = SOURCES[file].read_text()
+    lines = text.splitlines()
+    silent = [
+        node.lineno
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.ExceptHandler) and BROAD & caught(node.type)
+        if not any(isinstance(inner, ast.Raise) for inner in ast.walk(node))
+        if not any("# " in line for line in lines[node.lineno - 1 : node.end_lineno])
+    ]
+    assert silent == []

@@ -69,6 +69,7 @@ def _run() -> None:
         complain("stopped; finished batches are kept, run the same command again to go on")
         end, code = bad, 130
     except Exception as bad:
+        # What reaches this place was foreseen by nobody.
         complain(
             f"a fault of vtbench or of a library ({cause(bad)}): run it again with --debug, and report what it says"
         )

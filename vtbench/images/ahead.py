@@ -147,6 +147,7 @@ class Pool(Generic[T, R]):
             try:
                 task.result.append(self._work(task.item))
             except BaseException as bad:
+                # Raised again where the result is asked for.
                 task.bad = bad
             task.done.set()
             if task.given_up:

@@ -55,6 +55,7 @@ def counting(wanted: bool) -> Iterator[Any]:
                 try:
                     self.total += formula(*args, **settings, out_val=result)
                 except Exception:
+                    # A formula of torch's that knows other arguments: nothing is counted rather than too little.
                     self.whole = False
             return result
 

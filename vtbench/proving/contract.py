@@ -132,6 +132,7 @@ def _by_name(origin: Origin, checkpoint: Path | None, sheet: Sheet) -> _Subject 
         sheet.note("loads", "failed", str(bad))
         return None
     except RAISED as bad:
+        # An adapter may raise anything; the newcomer gets the sentence.
         said = f"load raised {type(bad).__name__}: {bad}; this usually means a wrong file or option"
         sheet.note("loads", "failed", said)
         return None

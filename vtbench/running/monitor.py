@@ -192,6 +192,7 @@ class Monitor:
             try:
                 sink(measured.logged())
             except RAISED as bad:
+                # A logger of somebody's: it must not end a training of days.
                 _logger.warning("step %d was not logged: %s: %s", measured.step, type(bad).__name__, bad)
         if not sinks:
             _logger.info("%s", measured.logged())

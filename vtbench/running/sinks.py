@@ -152,6 +152,7 @@ def overlapped(sinks: Sinks, works: Iterator[list[Work]]) -> None:
                     elif not trouble:
                         sinks.finish()
                 except BaseException as bad:
+                    # Raised again by the thread that makes the batches.
                     trouble.append(bad)
                 if batch is None:
                     return

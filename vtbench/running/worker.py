@@ -66,6 +66,7 @@ class Worker:
         except VtbenchError as bad:
             return {**where, "refused": str(bad), "code": bad.code}
         except RAISED as bad:
+            # Whatever it is, the command says it by this worker's name.
             return {**where, "refused": cause(bad), "code": 1}
         return {**where, "device": setup.device_facts}
 
@@ -153,6 +154,7 @@ class Bench:
             try:
                 (batch,) = self.setup.read(span.first, span.end)
             except BaseException as bad:
+                # Raised again by the thread that measures.
                 batch = bad
             self._read.put((span, batch))
         self._read.put(None)
@@ -195,6 +197,7 @@ class Bench:
         except VtbenchError as bad:
             answer = {"why": str(bad), "code": bad.code}
         except BaseException as bad:
+            # A thread's end would be nobody's: the command has it as the answer.
             answer = {"why": cause(bad), "code": 1}
         self._end(answer)
 
@@ -240,6 +243,7 @@ class Easel:
             except VtbenchError as bad:
                 return {"why": str(bad), "code": bad.code}
             except BaseException as bad:
+                # As above.
                 return {"why": cause(bad), "code": 1}
             return {"outcomes": [drawn], "opened": self.sampling.opened()}
 

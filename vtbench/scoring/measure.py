@@ -141,6 +141,7 @@ def _where(metric: ImageMetric, batch: Batch) -> str:
         try:
             _answers(metric, one_of(batch, index))
         except RAISED:
+            # Whatever it was: it is this image that it comes of.
             return batch.reference.items[index].id
     return f"{first} and {len(batch) - 1} more, together"
 

@@ -38,6 +38,7 @@ def plugins(group: str, add: Callable[[ModuleType, str], None]) -> dict[str, str
             _keep(place_of(file_of(module)), opened)
             add(module, f"the plug-in {point.value}")
         except RAISED as bad:
+            # Of somebody's package: what breaks in it must not take the others along.
             broken[point.name] = f"{point.value}: {type(bad).__name__}: {bad}"
     return broken
 
