@@ -174,12 +174,13 @@ def test_what_could_not_be_read_then_is_read_now(
     assert calls(pictures) == CALLS * (BATCHES - 1)
 
 
-@pytest.mark.parametrize("other", ["metrics", "candidates", "icc"])
+@pytest.mark.parametrize("other", ["metrics", "order", "candidates", "icc"])
 def test_another_question_begins_anew(other: str, pictures: list[Path], metrics: list[str]) -> None:
     stopped(pictures, metrics, 24)
     asked: dict[str, Any] = {"pictures": pictures, "metrics": metrics}
     asked |= {
         "metrics": {"metrics": metrics[1:]},
+        "order": {"metrics": metrics[::-1]},
         "candidates": {"pictures": [pictures[0], pictures[2], pictures[1]]},
         "icc": {"icc": "srgb"},
     }[other]

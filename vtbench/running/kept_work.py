@@ -40,7 +40,8 @@ def place_of(facts: Mapping[str, Any], metrics: Metrics, device: str) -> Path | 
     decisive = {
         **facts,
         "rule": RULE,
-        "metrics": {n: card.version for n, card in sorted(cards.items())},
+        # In their order, as rows state their values.
+        "metrics": [(n, card.version) for n, card in cards.items()],
         "weights": unverified_files(cards.values()),
         "networks": sorted(metrics.extractors()),
         "code": code,
