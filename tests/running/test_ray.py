@@ -34,6 +34,7 @@ from vtbench.running.merge import merge
 from vtbench.running.request import Request
 from vtbench.running.spread import Spread
 from vtbench.running.spread_drawing import Asked, SpreadDrawer
+from vtbench.types.errors import VtbenchError
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="NOT TESTED: ray is not installed: pip install '.[ray]'"
@@ -180,6 +181,22 @@ def test_score_by_workers_of_which_one_is_killed(cluster: Cluster, ask: dict[str
     assert spread_out.as_dict() == alone.as_dict()
     assert len(alone.candidates[0].rows) == IMAGES
     assert len(kill.named()) == 1, kill.lines
+
+
+def test_score_refuses_a_worker_with_another_version_of_a_metrics_file(
+    cluster: Cluster, ask: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on another machine, whose folder of the same name holds another file."""
+    for name, more in (("here", ""), ("there", "# better\n")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mean.py").write_text(SLOW_METRIC.replace("slow-mean", "versioned-mean") + more)
+    monkeypatch.chdir(tmp_path / "here")
+    order_of, there = spread_folders.order_of, {"folder": str(tmp_path / "there")}
+    monkeypatch.setattr(spread_folders, "order_of", lambda threads: {**order_of(threads), **there})
+    originals, specs = Path(ask["images"]), ["mean.py@versioned-mean"]
+    through = spread_folders.Through(cluster, specs, originals, [originals], None, lambda _: None)
+    with pytest.raises(VtbenchError, match=r"takes no part: .*the code of vtbench, of the model or of a metric"):
+        folders.score(originals, [originals], specs, through=through)
 
 
 SLOW_GENERATOR = """

@@ -79,3 +79,18 @@ class _Actor:
                 return answer
 
         return Call
+
+
+def other_packages(order: dict[str, Any]) -> None:
+    order["surroundings"]["packages"] = {**order["surroundings"]["packages"], "torch": "1.0"}
+
+
+def at(*path: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    def change(order: dict[str, Any]) -> None:
+        inner = order
+        for name in path[:-1]:
+            inner[name] = dict(inner[name])
+            inner = inner[name]
+        inner[path[-1]] = value
+
+    return change

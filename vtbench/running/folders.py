@@ -128,7 +128,8 @@ def score(
     ready = without_tokens(load_metrics(names, device))
     asked = Asked(TASK, ready, view.protocol, view.fingerprint())
     through = through or Here(device)
-    place, tick = pairs.place(ready, through.device, hashing), counting(progress, len(original.items))
+    place = kept_work.place_of(pairs.facts(hashing), ready, through.device)
+    tick = counting(progress, len(original.items))
     with tempfile.TemporaryDirectory(prefix="vtbench-") as scratch, contextlib.ExitStack() as stack:
         names = [str(number) for number in range(len(systems))]
         folders = stack.enter_context(kept_work.held(place, names, Path(scratch)))
@@ -199,15 +200,14 @@ class Pairs:
         tick = counting(hashing, sum(len(suite.items) for suite in suites))
         return [suite.identify(lambda *_: tick(1)) for suite in suites]
 
-    def place(self, metrics: Metrics, device: str, hashing: Tick | None) -> Path | None:
-        """Where the rows and features of these pictures lie while these metrics are measured of them."""
-        facts = {
+    def facts(self, hashing: Tick | None = None) -> dict[str, Any]:
+        """What decides rows of these pictures, the metrics aside."""
+        return {
             "pairs": self.contents(hashing),
             "items": kept_work.of_items(self.original.items),
             "view": self.view.fingerprint(),
             "batch": BATCH,
         }
-        return kept_work.place_of(facts, metrics, device)
 
     def lanes(self, sinks: Sequence[pipeline.Sink]) -> list[pipeline.Lane]:
         """One lane a candidate."""

@@ -28,16 +28,16 @@ RULE = 2
 """Goes up when a folder under a name comes to mean something else."""
 
 
-def place_of(facts: Mapping[str, Any], metrics: Metrics, device: str) -> Path | None:
-    """Where rows and features lie while these metrics are measured; None where nothing says by what code they are
-    made: it lies in no file, or was edited meanwhile. facts: what else decides them, in plain values."""
+def question_of(facts: Mapping[str, Any], metrics: Metrics, device: str) -> dict[str, Any] | None:
+    """Everything that decides rows and features of these metrics, in plain values; None where nothing says by what code
+    they are made: it lies in no file, or was edited meanwhile. facts: what else decides them, in plain values."""
     try:
         files = [Path(inspect.getfile(type(metric))) for metric in metrics.ready.values()]
         code = sources.digest([*provenance.core_files(), *code_of(files)])
     except (OSError, TypeError, VtbenchError):
         return None
     cards = {n: m.card for n, m in metrics.ready.items()}
-    decisive = {
+    return {
         **facts,
         "rule": RULE,
         # In their order, as rows state their values.
@@ -48,6 +48,13 @@ def place_of(facts: Mapping[str, Any], metrics: Metrics, device: str) -> Path | 
         "packages": provenance.packages(),
         "device": device.partition(":")[0],
     }
+
+
+def place_of(facts: Mapping[str, Any], metrics: Metrics, device: str) -> Path | None:
+    """Where rows and features lie while these metrics are measured, as `question_of` takes them and has None."""
+    decisive = question_of(facts, metrics, device)
+    if decisive is None:
+        return None
     key = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
     return cache_dir() / IN_WORK / key[:24]
 

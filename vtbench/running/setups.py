@@ -19,7 +19,7 @@ from vtbench.models.devices import check_device
 from vtbench.models.load import Loaded, load
 from vtbench.results import provenance
 from vtbench.results.files import plain
-from vtbench.running import pipeline
+from vtbench.running import kept_work, pipeline
 from vtbench.running.draw import Order
 from vtbench.running.engine import lane_of, originals_of, overlaps, sources_of
 from vtbench.running.evaluate import job_of, loaded_tokenizer
@@ -36,10 +36,14 @@ from vtbench.types.version import VERSION
 NOT_SENT = ("out", "ray", "workers")
 """Fields of a request that are the command's alone."""
 PARTS = {
+    "pairs": "the pictures' contents",
+    "items": "the pictures' names",
     "model": "the model's weights, adapter or options",
     "task": "the task",
     "metrics": "the metrics' versions",
     "metric_weights": "the metrics' weights",
+    "weights": "the metrics' weights",
+    "networks": "the metrics' networks",
     "code": "the code of vtbench, of the model or of a metric",
     "suite": "the images' contents",
     "view": "the view",
@@ -158,6 +162,7 @@ def _pairs(order: Mapping[str, Any]) -> Setup:
             )
     metrics = without_tokens(load_metrics(registry.metric_names(order["metrics"]), device))
     _check_metrics(order["unavailable"], metrics)
+    check_question(order["question"], pairs_question(pairs, metrics, device))
     items = pairs.original.items
     return Setup(
         device,
@@ -168,6 +173,19 @@ def _pairs(order: Mapping[str, Any]) -> Setup:
         BATCH,
         0,
     )
+
+
+def pairs_question(pairs: Pairs, metrics: Metrics, device: str) -> dict[str, Any]:
+    """Everything that decides rows of these pictures by these metrics. Raises VtbenchError where the code of a metric
+    is not known for certain."""
+    question = kept_work.question_of(pairs.facts(), metrics, device)
+    if question is None:
+        raise VtbenchError(
+            "the code of a metric was edited since it was loaded, or lies in no file: whether all workers have the "
+            "same cannot be known; run the command again"
+        )
+    asked: dict[str, Any] = plain(question)
+    return asked
 
 
 def _sampling(order: Mapping[str, Any]) -> Sampling:

@@ -13,6 +13,7 @@ from vtbench.running.crew import RayCrew
 from vtbench.running.folders import Pairs, Scored, Tick
 from vtbench.running.handout import HandOut, Spans
 from vtbench.running.request import check_workers
+from vtbench.running.setups import pairs_question
 from vtbench.running.spread import order_of
 from vtbench.running.worker import Worker
 from vtbench.running.writer import Writer
@@ -90,6 +91,7 @@ class Through:
             **order_of(self.cluster.threads),
             **self.question,
             "contents": pairs.contents(),
+            "question": pairs_question(pairs, metrics, self.device),
             "unavailable": dict(metrics.unavailable),
         }
         crew = RayCrew(self.cluster, Worker, order, Spans(begun, len(items), folders.BATCH))
