@@ -24,6 +24,7 @@ def sources() -> list[Path]:
 
 
 SOURCES = {str(p.relative_to(ROOT)): p for p in sources()}
+TESTS = {str(p.relative_to(ROOT)): p for p in sorted((ROOT / "tests").rglob("*.py"))}
 
 
 def names(tree: ast.AST) -> Iterator[tuple[int, str]]:
@@ -54,6 +55,12 @@ def test_a_file_reads_well(file: str) -> None:
     assert "fmt: " + "skip" not in text
     assert "fmt: " + "off" not in text
     assert not VAGUE_FILES.search(SOURCES[file].stem)
+
+
+@pytest.mark.parametrize("file", TESTS)
+def test_a_file_of_tests_is_of_one_subject(file: str) -> None:
+    assert len(TESTS[file].read_text().splitlines()) <= LINES
+    assert not VAGUE_FILES.search(TESTS[file].stem)
 
 
 def test_the_hall_is_small() -> None:

@@ -1,4 +1,4 @@
-"""A server of the images edit endpoint on this machine, which answers as it is told to."""
+"""A server of the images edit endpoint on this machine, which answers as it is told to, and the model that asks it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,18 @@ from collections.abc import Callable, Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import torch
+
+from vtbench import registry
+from vtbench.adapters.libraries.image_api import ImageAPI
+
 Answer = tuple[int, dict[str, str], bytes | Iterable[bytes]]
 """Status, headers, body. A body in pieces is sent as they come, without a length unless the headers state one."""
 Parts = dict[str, bytes]
+SECRET = "sk-proj-Zx91-abcdefghijklmnop_QRSTUVWXYZ0123456789"
+"""A key as long as real ones, of which parts may be looked for."""
+ONE_IMAGE = torch.randint(0, 256, (1, 3, 6, 8), generator=torch.Generator().manual_seed(0)).float() / 255
+"""float32 (1, 3, 6, 8) in [0, 1], of whole grey levels."""
 
 
 class Fake:
@@ -94,3 +103,18 @@ def dripping(pause: float = 0.1) -> Iterator[bytes]:
     while True:
         yield b" "
         time.sleep(pause)
+
+
+def system(fake: Fake, **options: Any) -> ImageAPI:
+    """The model of the built-in adapter that asks this server."""
+    entry = registry.model("image-api")
+    api = registry.build(entry, {**entry.card.options, "base_url": fake.url, "pause": 0.0, "timeout": 5.0, **options})
+    api.load({})
+    return api  # type: ignore[no-any-return]
+
+
+def reason(fake: Fake, **options: Any) -> str:
+    """Why the server's answer to one picture is none."""
+    (out,) = system(fake, **{"tries": 2, **options}).reconstruct(ONE_IMAGE, [0])
+    assert isinstance(out, str), "no reason, but a picture"
+    return out

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from image_server import Fake, echo, raw, refuse
+from image_server import Fake, echo, raw, refuse, system
 from PIL import Image
 
 from vtbench import registry
-from vtbench.adapters.libraries.image_api import KEY, ImageAPI
+from vtbench.adapters.libraries.image_api import KEY
 from vtbench.images.web import is_loopback
 from vtbench.types import secrets
 from vtbench.types.errors import Unavailable, VtbenchError
@@ -30,13 +30,6 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
     endpoint = Fake()
     yield endpoint
     endpoint.close()
-
-
-def system(fake: Fake, **options: Any) -> ImageAPI:
-    entry = registry.model("image-api")
-    api = registry.build(entry, {**entry.card.options, "base_url": fake.url, "pause": 0.0, "timeout": 5.0, **options})
-    api.load({})
-    return api  # type: ignore[no-any-return]
 
 
 X = torch.randint(0, 256, (2, 3, 6, 8), generator=torch.Generator().manual_seed(0)).float() / 255

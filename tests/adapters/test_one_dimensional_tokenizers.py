@@ -1,4 +1,4 @@
-"""TiTok, TA-TiTok, One-D-Piece, TokenSet and BSQ-ViT at small sizes: tokens, rates, budgets, texts, refusals.
+"""TiTok, TA-TiTok, One-D-Piece, TokenSet and BSQ-ViT at small sizes: tokens, rates, budgets, texts, files.
 
 That the networks compute what upstream computes is the matter of the parity fixtures.
 """
@@ -7,120 +7,24 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from small_networks import arch_of, filled, random_images
+from small_networks import filled, random_images
+from small_one_dimensional_tokenizers import PAINTS, SMALL, VIT, numbers, small
 
 from vtbench import registry
 from vtbench.adapters.networks.parts.clip import TextTower
 from vtbench.metrics import weights as metric_weights
 from vtbench.models.made_weights import fill_
-from vtbench.models.native import NetworkTokenizer
 from vtbench.models.network import build_network
 from vtbench.proving import checks
 from vtbench.types.adapter import Prompt
 from vtbench.types.errors import VtbenchError
-from vtbench.types.tokens import Codes, Latents, Tokens, unpack
-
-_VIT = {"patch_size": 16, "width": 64, "layers": 1, "heads": 4, "mlp_ratio": 2.0, "norm_eps": 1e-5}
-_PAINTS = {
-    "image_size": 32,
-    "in_channels": 3,
-    "encoder": _VIT,
-    "decoder": {**_VIT, "patch_size": 8, "width": 32},
-    "num_latent_tokens": 6,
-    "token_size": 5,
-    "legacy": False,
-    "quantizer": {"type": "vq", "codebook_size": 40, "l2_norm": False},
-    "pixel_decoder": None,
-}
-_KL = {**_PAINTS, "quantizer": {"type": "kl", "codebook_size": None, "l2_norm": None}}
-_MIXES = {
-    **_PAINTS,
-    "legacy": True,
-    "decoder": _VIT,
-    "quantizer": {"type": "vq", "codebook_size": 40, "l2_norm": True},
-    "pixel_decoder": {
-        "in_channels": 3,
-        "out_channels": 3,
-        "hidden_channels": 32,
-        "channel_mult": [1, 1, 1, 1, 1],
-        "num_res_blocks": 1,
-        "z_channels": 6,
-        "codebook_size": 20,
-        "shortcut_on_output": True,
-        "norm_groups": 32,
-        "norm_eps": 1e-6,
-    },
-}
-_TEXT = {"text": {"context_length": 77, "width": 64}}
-_SET = {
-    **_MIXES,
-    "latent_positions": False,
-    "pixel_decoder": {k: v for k, v in _MIXES["pixel_decoder"].items() if k != "codebook_size"},  # type: ignore[attr-defined]
-}
-_BSQ_VIT = {
-    "image_size": [16, 24],
-    "patch_size": [4, 8],
-    "width": 32,
-    "layers": 1,
-    "heads": 2,
-    "mlp_ratio": 2,
-    "ln_pre": False,
-    "ln_post": False,
-    "ls_init_value": 0.1,
-    "norm_eps": 1e-5,
-}
-_BSQ = {
-    "in_channels": 3,
-    "encoder": _BSQ_VIT,
-    "decoder": {**_BSQ_VIT, "width": 16, "dim_ffn_output": None},
-    "quantizer": {
-        "type": "bsq",
-        "bits": 36,
-        "group_size": 12,
-        "codebook_size": None,
-        "embed_dim": 36,
-        "l2_norm": False,
-        "post_q_l2_norm": False,
-    },
-    "logit_laplace": False,
-    "clamp_range": [0, 1],
-}
-SMALL: Mapping[str, tuple[str, dict[str, Any], tuple[int, int]]] = {
-    "paints": ("titok", _PAINTS, (32, 32)),
-    "KL": ("titok", _KL, (32, 32)),
-    "mixes": ("titok", _MIXES, (32, 32)),
-    "text": ("ta-titok", {**_PAINTS, **_TEXT}, (32, 32)),
-    "text, KL": ("ta-titok", {**_KL, **_TEXT}, (32, 32)),
-    "prefix": ("one-d-piece", _MIXES, (32, 32)),
-    "set": ("tokenset", _SET, (32, 32)),
-    "bits": ("bsq-vit", _BSQ, (16, 24)),
-    "laplace": ("bsq-vit", {**_BSQ, "logit_laplace": True}, (16, 24)),
-}
-
-
-def small(which: str, **options: Any) -> NetworkTokenizer:
-    """A tokenizer of the family, of a small size, with weights made from their names and the card's other facts."""
-    family_name, arch, _ = SMALL[which]
-    family = registry.family(family_name)
-    card = replace(family.cards[0], name=f"small {which}", arch=arch, aliases=())
-    if card.knob is not None:
-        card = replace(card, options={card.knob: 6}, knob_values=(1, 6))
-    card = replace(card, options={**card.options, **options})
-    if arch["quantizer"]["type"] == "kl":
-        card = replace(card, kind="continuous", options={"latent_dtype": "float32", **card.options})
-    return filled(family, card)
-
-
-def _numbers(tokens: Tokens) -> torch.Tensor:
-    assert isinstance(tokens, Codes | Latents)
-    return tokens.indices if isinstance(tokens, Codes) else tokens.values
+from vtbench.types.tokens import Codes, Latents, unpack
 
 
 @pytest.mark.parametrize("which", SMALL)
@@ -134,8 +38,8 @@ def test_four_images_are_four_times_one(which: str) -> None:
     for i in (0, 3):
         alone = tokenizer.encode(images[i : i + 1], seeds[i : i + 1])
         if isinstance(tokens, Codes):
-            assert torch.equal(_numbers(alone), _numbers(tokens[i]))
-        assert torch.allclose(_numbers(alone), _numbers(tokens[i]), atol=1e-5)
+            assert torch.equal(numbers(alone), numbers(tokens[i]))
+        assert torch.allclose(numbers(alone), numbers(tokens[i]), atol=1e-5)
         assert alone.bits()[0] == tokens.bits()[i]
         # Another batch size may run another kernel: rounding only.
         assert torch.allclose(tokenizer.decode(unpack(alone.pack()[0]), [0]), together[i : i + 1], atol=2e-5)
@@ -240,7 +144,7 @@ def test_the_decoder_reads_the_caption() -> None:
     images = random_images(2, 32, 32)
     plain, told = small("text"), small("text", caption="A photo of a jay.")
     tokens = plain.encode(images, [0, 1])
-    assert torch.equal(_numbers(told.encode(images, [0, 1])), _numbers(tokens)), "the encoder reads no text"
+    assert torch.equal(numbers(told.encode(images, [0, 1])), numbers(tokens)), "the encoder reads no text"
     silent, guided = plain.decode(tokens, [0, 1]), told.decode(tokens, [0, 1])
     assert not torch.allclose(silent, guided, atol=1e-3)
     assert tokens.bits()[0] == pytest.approx(6 * math.log2(40))
@@ -265,7 +169,7 @@ def test_tokenizer_and_text_encoder_come_from_a_file_each(tmp_path: Path) -> Non
     loaded.load(files)
     images = random_images(1, 32, 32)
     tokens = made.encode(images, [0])
-    assert torch.equal(_numbers(loaded.encode(images, [0])), _numbers(tokens))
+    assert torch.equal(numbers(loaded.encode(images, [0])), numbers(tokens))
     assert torch.allclose(loaded.decode(tokens, [0]), made.decode(tokens, [0]), atol=1e-5)
     with torch.no_grad():
         tower.ln_final.bias += 1
@@ -288,9 +192,9 @@ def test_the_text_encoders_file_is_the_one_that_metrics_take() -> None:
 
 def test_maskgit_draws_titoks_tokens(tmp_path: Path) -> None:
     """The generators that were here before their tokenizers."""
-    vit = {**_VIT, "patch_size": 64, "width": 16, "heads": 2}
+    vit = {**VIT, "patch_size": 64, "width": 16, "heads": 2}
     titok = replace(
-        registry.model("titok-l32").card, arch={**_PAINTS, "image_size": 256, "encoder": vit, "decoder": vit}
+        registry.model("titok-l32").card, arch={**PAINTS, "image_size": 256, "encoder": vit, "decoder": vit}
     )
     entry = registry.model("maskgit-titok-l32")
     config = copy.deepcopy(dict(entry.card.arch or {}))
@@ -322,7 +226,7 @@ def test_a_sample_of_the_posterior_is_the_seeds() -> None:
     assert torch.allclose(mean.values[0], mean.values[1], atol=1e-5)
     assert not torch.allclose(drawn.values[0], drawn.values[1], atol=1e-2)
     again = small("KL", posterior="sample").encode(images, [2, 1])
-    assert torch.allclose(_numbers(again), drawn.values.flip(0), atol=1e-5)
+    assert torch.allclose(numbers(again), drawn.values.flip(0), atol=1e-5)
 
 
 # -- bits ------------------------------------------------------------------------------------------------------------
@@ -360,71 +264,4 @@ def test_bsq_vit_loads_from_both_of_its_containers(tmp_path: Path, key: str) -> 
     loaded = made.family.build(made.card, {})
     loaded.load({"model": tmp_path / "file.pt"})
     images = random_images(1, 16, 24)
-    assert torch.equal(_numbers(loaded.encode(images, [0])), _numbers(made.encode(images, [0])))
-
-
-# -- archs -----------------------------------------------------------------------------------------------------------
-
-REFUSED: list[tuple[str, Callable[[dict[str, Any]], object], str]] = [
-    ("paints", lambda a: a.update(text={"context_length": 3, "width": 4}), "arch.text is a key"),
-    ("paints", lambda a: a.update(legacy=True), "the legacy transformers alone end in a pixel decoder"),
-    ("mixes", lambda a: a.update(legacy=False), "the legacy transformers alone end in a pixel decoder"),
-    ("mixes", lambda a: a["quantizer"].update(type="kl", codebook_size=None, l2_norm=None), "goes with 'vq' alone"),
-    ("mixes", lambda a: a["pixel_decoder"].update(channel_mult=[1, 1]), "become 4 pixels a side"),
-    ("KL", lambda a: a["quantizer"].update(codebook_size=3), "quantizer.codebook_size is a key"),
-    ("paints", lambda a: a["encoder"].update(heads=5), "5 heads do not divide"),
-    ("paints", lambda a: a["decoder"].update(patch_size=7), "do not divide an image of 32"),
-    ("paints", lambda a: a["encoder"].update(qk_norm=True), "encoder.qk_norm is a key"),
-    ("text", lambda a: a.update(text=None), "arch.text is null"),
-    ("set", lambda a: a.update(latent_positions=True), "latent_positions is True"),
-    ("set", lambda a: a["pixel_decoder"].update(codebook_size=1024), "pixel_decoder.codebook_size is a key"),
-    ("prefix", lambda a: a.update(latent_positions=False), "latent_positions is a key"),
-    ("bits", lambda a: a["quantizer"].update(codebook_size=64), "codes are the signs"),
-    ("bits", lambda a: a["quantizer"].update(bits=18), "18 bits in groups of 12 do not go with embed_dim 36"),
-    ("bits", lambda a: a["quantizer"].update(group_size=5), "groups of 5"),
-    ("bits", lambda a: a["decoder"].update(image_size=[16, 48]), "images or grids of different sizes"),
-    ("bits", lambda a: a["encoder"].update(dim_ffn_output=8), "dim_ffn_output is a key"),
-    ("bits", lambda a: a.update(clamp_range=[0, 255]), "must be [0, 1] or [-1, 1]"),
-    ("bits", lambda a: a["encoder"].update(patch_size=[4, 8, 2]), "a list of 2 integers"),
-]
-
-
-@pytest.mark.parametrize(("which", "change", "said"), REFUSED)
-def test_what_has_no_meaning_is_refused(which: str, change: Callable[[dict[str, Any]], object], said: str) -> None:
-    family, arch, _ = SMALL[which]
-    changed = copy.deepcopy(arch)
-    change(changed)
-    with pytest.raises(VtbenchError) as refusal:
-        build_network(registry.family(family), changed)
-    assert said in str(refusal.value)
-
-
-@pytest.mark.parametrize("which", ["paints", "KL", "mixes", "text", "prefix", "set"])
-def test_an_own_size_is_known_by_its_shapes(which: str) -> None:
-    """From a file of a configuration that nobody released: all but the number of heads, which shapes do not show."""
-    family_name, arch, _ = SMALL[which]
-    family = registry.family(family_name)
-    arch = {**arch, "encoder": {**arch["encoder"], "heads": 1}, "decoder": {**arch["decoder"], "heads": 1}}
-    network = build_network(family, arch)
-    like = next(c.arch for c in family.cards if (c.arch or {})["quantizer"]["type"] == arch["quantizer"]["type"])
-    like = copy.deepcopy(dict(like or {}))
-    if arch["pixel_decoder"] is None:
-        like = {**like, "legacy": False, "pixel_decoder": None}
-        like["quantizer"] = {**like["quantizer"], "l2_norm": arch["quantizer"]["l2_norm"]}
-    else:
-        # The pixel decoder is one and the same in all released files.
-        like["pixel_decoder"] = arch["pixel_decoder"]
-    shapes = {n: tuple(t.shape) for n, t in network.state_dict().items()}
-    assert network.infer_arch(shapes, like) == arch
-
-
-def test_bsq_vits_own_sizes_are_known_by_their_shapes() -> None:
-    family = registry.family("bsq-vit")
-    arch = arch_of("bsq-vit__b18")
-    for half in ("encoder", "decoder"):
-        arch[half].update(heads=1, ls_init_value=1e-5, ln_pre=half == "encoder", width=64)
-    arch["quantizer"]["group_size"] = 1
-    network = build_network(family, arch)
-    shapes = {n: tuple(t.shape) for n, t in network.state_dict().items()}
-    assert network.infer_arch(shapes, registry.model("bsqvit-256-b36g36").card.arch) == arch
-    assert network.infer_arch(shapes, registry.model("l24sq-vit-256").card.arch) is None
+    assert torch.equal(numbers(loaded.encode(images, [0])), numbers(made.encode(images, [0])))

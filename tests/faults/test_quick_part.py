@@ -1,6 +1,7 @@
 """The quick part of `make faults`: the first cases of every kind, and that a case is made from its number alone.
 
-Run folders have theirs in tests/leaderboard/test_damaged_runs.py, servers in tests/adapters/test_image_api_hostile.py.
+Run folders have theirs in tests/leaderboard/test_damaged_runs.py, servers in tests/adapters/test_image_api_key.py and
+test_image_api_hostile.py.
 """
 
 from __future__ import annotations

@@ -1,46 +1,14 @@
-"""Metrics and tasks that stand outside the tree: in a file named by path, in a package's entry points."""
+"""Metrics and tasks that stand outside the tree: in a file named by path."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import warm
+from outside_the_tree import PORTRAITS, ROOT, WORST_PIXEL, python, vtbench
 from PIL import Image
-
-ROOT = Path(__file__).resolve().parents[1]
-
-WORST_PIXEL = """
-from vtbench.types.metric import ImageMetric, MetricCard, Value
-
-
-class WorstPixel(ImageMetric):
-    card = MetricCard(
-        name="worst-pixel", title="Largest error", version=1, unit="grey levels", better="lower",
-        source="largest absolute difference of the uint8 samples", bounds=(0.0, 255.0),
-    )
-
-    def measure(self, batch):
-        off = (batch.reference.images.int() - batch.candidate.int()).abs().flatten(1).amax(dim=1)
-        return [Value(float(v)) for v in off]
-
-
-METRICS = (WorstPixel,)
-"""
-PORTRAITS = """
-from vtbench.types.task import Task
-
-TASK = Task(
-    name="portraits", title="Faces at 256", version=1, suites=("starter-natural",), view="256",
-    metrics=("psnr", "worst_pixel.py@worst-pixel", "bpp"),
-)
-"""
 
 MEAN_COLOUR = """
 from vtbench.types.metric import Extractor, MetricCard, SetMetric, SetValue
@@ -81,30 +49,6 @@ def folder(tmp_path: Path) -> Path:
     (mine / "worst_pixel.py").write_text(WORST_PIXEL)
     (mine / "portraits.py").write_text(PORTRAITS)
     return mine
-
-
-def run(*command: object, cwd: Path, path: tuple[Path, ...] = (), wanted: int = 0) -> subprocess.CompletedProcess[str]:
-    """A process of its own, since a registry lives as long as its process; `path` comes before vtbench."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(str(p) for p in (*path, ROOT)),
-        "VTBENCH_OFFLINE": "1",
-        "COLUMNS": "200",
-    }
-    ran = warm.ran(command, cwd, environment)
-    assert ran.returncode == wanted, ran.stdout + ran.stderr
-    return ran
-
-
-def python(code: str, cwd: Path, **more: object) -> str:
-    return run(sys.executable, "-c", code, cwd=cwd, **more).stdout  # type: ignore[arg-type]
-
-
-def vtbench(*words: object, cwd: Path, **more: object) -> subprocess.CompletedProcess[str]:
-    return run(sys.executable, "-m", "vtbench", *words, cwd=cwd, **more)  # type: ignore[arg-type]
-
-
-# -- a file named by path --------------------------------------------------------------------------------------------
 
 
 def test_score_takes_a_metric_from_a_file(folder: Path, tmp_path: Path) -> None:
@@ -302,71 +246,3 @@ print(json.dumps([task.suites, task.prompts]))
     place = folder.resolve()
     assert suites == [str(place / "faces.jsonl"), "starter-natural", "elsewhere.jsonl"]
     assert prompts == [str(place / "asked.jsonl")]
-
-
-# -- entry points ----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The example plug-in, installed by pip."""
-    top = tmp_path_factory.mktemp("plugin")
-    shutil.copytree(ROOT / "tests" / "plugin", top / "source")
-    install = ("-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--target")
-    run(sys.executable, *install, top / "site", top / "source", cwd=top)
-    return top / "site"
-
-
-def test_a_plugins_metric_and_task_are_listed_and_run(site: Path, tmp_path: Path) -> None:
-    for what, name in (("metrics", "example-largest-error"), ("tasks", "example-blocks")):
-        lines = json.loads(vtbench("list", what, "--json", cwd=tmp_path, path=(site,)).stdout)
-        (line,) = [m for m in lines if m["name"] == name]
-        assert line["state"] == "ready"
-    words = ("evaluate", "png", "--task", "example-blocks", "--limit", "1", "--out", "out")
-    vtbench(*words, cwd=tmp_path, path=(site,))
-    (place,) = (tmp_path / "out").glob("*/scores.jsonl")
-    scores = {s["metric"]: s["value"] for s in map(json.loads, place.open())}
-    assert scores["example-largest-error"] == 0
-
-
-def test_a_plugins_task_is_a_default(site: Path, tmp_path: Path) -> None:
-    code = """
-from vtbench import registry
-print(*(t.name for t in registry.default_tasks(images_given=False, generators=False)))
-"""
-    assert python(code, tmp_path, path=(site,)).split()[-1] == "example-blocks"
-
-
-@pytest.mark.parametrize("group", ["vtbench.metrics", "vtbench.tasks"])
-@pytest.mark.parametrize(
-    ("module", "text", "sentence"),
-    [
-        ("gone", None, "No module named 'gone'"),
-        ("empty", "", "defines no"),
-        (
-            "taken",
-            WORST_PIXEL.replace("worst-pixel", "psnr")
-            + PORTRAITS.replace("portraits", "text").replace("worst_pixel.py@worst-pixel", "ssim"),
-            "is given by both",
-        ),
-    ],
-)
-def test_a_broken_plugin_is_named_and_hides_nothing(
-    group: str, module: str, text: str | None, sentence: str, tmp_path: Path
-) -> None:
-    information = tmp_path / "broken-1.0.dist-info"
-    information.mkdir()
-    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
-    (information / "entry_points.txt").write_text(f"[{group}]\nfaulty = {module}\n")
-    if text is not None:
-        (tmp_path / f"{module}.py").write_text(text)
-    what = group.removeprefix("vtbench.")
-    lines = json.loads(vtbench("list", what, "--json", cwd=tmp_path, path=(tmp_path,)).stdout)
-    (line,) = [m for m in lines if m["name"] == "faulty"]
-    assert line["state"] == "broken"
-    assert sentence in line["needs"]
-    assert {"psnr", "ssim"} <= {m["name"] for m in lines} or {"text", "detail"} <= {m["name"] for m in lines}
-    report = json.loads(vtbench("doctor", "--json", cwd=tmp_path, path=(tmp_path,)).stdout)
-    assert sentence in report["plugins"]["faulty"]
-    models = json.loads(vtbench("list", "models", "--json", cwd=tmp_path, path=(tmp_path,)).stdout)
-    assert "faulty" not in {m["name"] for m in models}
