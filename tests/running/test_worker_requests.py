@@ -6,16 +6,19 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import command
+from support import ROOT, command
 from threaded_ray import Ray
 
 from vtbench.running import cluster as clusters
 from vtbench.running.cluster import connected
+from vtbench.running.leftovers import alive, removed_if_killed
 from vtbench.running.request import Request
+from vtbench.types import interrupts
 from vtbench.types.errors import VtbenchError
 
 
@@ -123,9 +126,90 @@ def test_what_ray_began_before_it_was_interrupted_ends(
             raise stop
 
     monkeypatch.setattr(clusters, "library", lambda: Interrupted(object, {"CPU": 2.0}))
-    with pytest.raises(KeyboardInterrupt), connected("local", 1, "cpu"):
+    with pytest.raises(interrupts.LeaveAtOnce), connected("local", 1, "cpu"):
         pass
     ((folder, agent),) = begun
     assert agent.wait(timeout=20) == -signal.SIGKILL
     assert not folder.exists()
     assert not any(name in os.environ for name in clusters.TOKEN)
+
+
+HALF_BEGUN = """
+import atexit, os, signal, sys
+sys.path.insert(0, sys.argv.pop(1))
+from threaded_ray import Ray
+from vtbench.cli.main import main
+from vtbench.running import cluster
+
+
+class HalfBegun(Ray):
+    def init(self, **more):
+        # As Ray's own compiled code does, when Python ends while it is half begun.
+        atexit.register(os.kill, os.getpid(), signal.SIGSEGV)
+        os.kill(os.getpid(), signal.SIGNAL)
+
+
+cluster.library = lambda: HalfBegun(object, {"CPU": 2.0})
+signal.signal(signal.SIGINT, signal.default_int_handler)
+main()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there are no such signals")
+@pytest.mark.parametrize("stop", ["SIGINT", "SIGTERM"])
+def test_what_is_stopped_while_ray_starts_ends_as_an_interruption(stop: str, images: Path) -> None:
+    words = ["score", str(images), str(images), "--metrics", "psnr", "--ray", "local", "--workers", "1"]
+    ran = subprocess.run(
+        [sys.executable, "-c", HALF_BEGUN.replace("SIGNAL", stop), str(Path(__file__).parent), *words],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert (ran.returncode, ran.stdout) == (130, "")
+    assert ran.stderr.splitlines()[-1].startswith("vtbench: stopped; finished batches are kept")
+
+
+KILLED = """
+import os, pathlib, signal, subprocess, sys
+from vtbench.running.leftovers import removed_if_killed
+folder = pathlib.Path(sys.argv[1])
+with removed_if_killed(folder):
+    log = (folder / "agent.log").open("w")
+    for number in range(2):
+        # In a session of its own, and without the command's end of any pipe: as Ray's agents are.
+        sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
+        agent = subprocess.Popen(sleep, stdout=log, start_new_session=True)
+        print(agent.pid, flush=True)
+    sys.stdin.read()
+    os.kill(os.getpid(), getattr(signal, sys.argv[2]))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="what a command has begun is looked for in /proc")
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM"])
+def test_what_a_killed_command_began_ends_with_it(how: str, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    words = [sys.executable, "-c", KILLED, str(folder), how]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as command:
+        assert command.stdout is not None
+        agents = [int(command.stdout.readline()) for _ in range(2)]
+        assert all(map(alive, agents))
+        command.communicate("")
+    until = time.monotonic() + 60
+    while time.monotonic() < until and (folder.exists() or any(map(alive, agents))):
+        time.sleep(0.02)
+    assert not folder.exists()
+    assert not any(map(alive, agents))
+
+
+def test_what_ends_by_itself_has_its_folder_and_its_processes(tmp_path: Path) -> None:
+    """Who began them has removed them, or left them there on purpose."""
+    with removed_if_killed(tmp_path), (tmp_path / "log").open("w") as log:
+        agent = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], stdout=log)
+    assert alive(agent.pid)
+    assert (tmp_path / "log").exists()
+    agent.kill()
+    agent.wait()

@@ -76,7 +76,7 @@ def _run() -> None:
         end, code = bad, 2
     if debug:
         complain_at_length(end)
-    sys.exit(code)
+    interrupts.leave(code, end)
 
 
 def _taken_out(flag: str) -> bool:

@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from vtbench.running.handout import IN_FLIGHT
+from vtbench.running.leftovers import END, alive, end_all, removed_if_killed
+from vtbench.types import interrupts
 from vtbench.types.errors import MissingExtra, VtbenchError
 from vtbench.types.foreign import cause
 
 REACH = 5.0
 """Seconds to reach a port."""
-END = 8.0
-"""Seconds that workers of this machine have to end before they are killed."""
 SOCKETS = 40
 """Characters of a folder's path, so that those of Ray's sockets below it stay under the system's 107."""
 SETTINGS = {
@@ -117,49 +117,31 @@ def _ray_at(ray: Any, address: str, workers: int | None) -> Iterator[None]:
         return
     # Whatever interrupts one of these, the others are done: a cluster that is starting ends with the command too.
     with contextlib.ExitStack() as at_the_end:
+        at_the_end.enter_context(_terminated_as_interrupted())
         scratch = Path(_scratch()) if address == "local" else None
         if scratch is not None:
             at_the_end.callback(shutil.rmtree, scratch, ignore_errors=True)
-            at_the_end.callback(_end_all, scratch)
+            at_the_end.enter_context(removed_if_killed(scratch))
+            at_the_end.callback(end_all, scratch)
         if scratch is not None and not any(name in os.environ for name in TOKEN):
             at_the_end.callback(_forget_token)
             os.environ[TOKEN[0]] = _token()
         at_the_end.callback(_leave, ray)
         _init(ray, address, scratch, workers)
+        # Ray has put its own handler in the place of ours.
         with _terminated_as_interrupted():
+            interrupts.check()
             yield
 
 
 def _leave(ray: Any) -> None:
-    with contextlib.suppress(Exception):
+    try:
         ray.shutdown()
-
-
-def _end_all(scratch: Path) -> None:
-    """Ends what Ray has begun for this command and does not know of, as where it was interrupted while it started:
-    whatever has a file of its folder open."""
-    until = time.monotonic() + END
-    while (alive := _with_files_in(scratch)) and time.monotonic() < until:
-        for process in alive:
-            with contextlib.suppress(OSError):
-                os.kill(process, signal.SIGKILL)
-        time.sleep(0.02)
-
-
-def _with_files_in(folder: Path) -> list[int]:
-    """Other processes that have a file of the folder open; none where the system has no /proc."""
-    out = []
-    for opened in Path("/proc").glob("[0-9]*/fd"):
-        names = []
-        # Those of other users, and of processes that end meanwhile, cannot be read.
-        with contextlib.suppress(OSError):
-            for file in opened.iterdir():
-                with contextlib.suppress(OSError):
-                    names.append(os.readlink(file))
-        process = int(opened.parent.name)
-        if process != os.getpid() and any(name.startswith(f"{folder}{os.sep}") for name in names):
-            out.append(process)
-    return out
+    except (KeyboardInterrupt, SystemExit) as bad:
+        raise interrupts.LeaveAtOnce from bad
+    except Exception:
+        # It is not needed any more, whatever has become of it.
+        return
 
 
 def _forget_token() -> None:
@@ -224,8 +206,8 @@ def _scratch() -> str:
         process = left.name.removeprefix(mine).partition("-")[0]
         # Another command may be removing it too.
         with contextlib.suppress(OSError):
-            if process.isdigit() and not _alive(int(process)) and left.stat().st_uid == os.getuid():
-                _end_all(left)
+            if process.isdigit() and not alive(int(process)) and left.stat().st_uid == os.getuid():
+                end_all(left)
                 shutil.rmtree(left, ignore_errors=True)
     return tempfile.mkdtemp(prefix=f"{mine}{os.getpid()}-", dir=base)
 
@@ -254,11 +236,11 @@ def _init(ray: Any, address: str, scratch: Path | None, workers: int | None) -> 
             _temp_dir=str(scratch),
             **quiet,
         )
-    except (KeyboardInterrupt, VtbenchError):
+    except VtbenchError:
         raise
-    except SystemExit as bad:
-        # What Ray makes of a SIGTERM while it starts.
-        raise KeyboardInterrupt from bad
+    except (KeyboardInterrupt, SystemExit) as bad:
+        # The latter is what Ray makes of a SIGTERM while it starts. Half begun, it falls over when Python ends.
+        raise interrupts.LeaveAtOnce from bad
     except BaseException as bad:
         # Ray raises whatever its parts raise: ConnectionError, RuntimeError, ValueError, grpc's own.
         advice = (
@@ -303,20 +285,7 @@ def _end(cluster: Cluster) -> None:
     for number in list(cluster.actors):
         cluster.stop(number)
     until = time.monotonic() + END
-    alive = set(cluster.processes.values())
-    while alive and time.monotonic() < until:
-        alive = {process for process in alive if _alive(process)}
+    left = set(cluster.processes.values())
+    while left and time.monotonic() < until:
+        left = {process for process in left if alive(process)}
         time.sleep(0.02)
-
-
-def _alive(process: int) -> bool:
-    """Whether there is such a process; one that has ended and waits to be asked how is gone."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return True

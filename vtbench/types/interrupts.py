@@ -7,12 +7,31 @@ many), and a bare `except:` of a library takes it for a failure of its own. A co
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 _pressed = threading.Event()
+
+
+class LeaveAtOnce(KeyboardInterrupt):
+    """The command was stopped where a library cannot be: the process ends without that library's own end."""
+
+
+def leave(code: int, why: BaseException) -> None:
+    """Ends the process with the code: at once, its output written, where `why` arose from LeaveAtOnce."""
+    one: BaseException | None = why
+    while one is not None and not isinstance(one, LeaveAtOnce):
+        one = one.__cause__ or one.__context__
+    if one is not None:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _raise(number: int, frame: Any) -> None:
