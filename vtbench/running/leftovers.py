@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-END = 8.0
+END = 4.0
 """Seconds that workers of this machine have to end before they are killed."""
 PROGRAM = (
     "import sys; sys.path[:] = sys.argv[2:]; from vtbench.running.leftovers import remove_at_the_end_of_my_parent; "
