@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from vtbench.leaderboard.addresses import gallery_key, model_key, system_key, values_name
 from vtbench.leaderboard.context import Context
 from vtbench.leaderboard.gallery import Original, Reconstruction, SampleSet
@@ -86,13 +88,13 @@ def values_of(
 def _run(run: Run, context: Context, asked: str, older: set[str]) -> dict[str, Any]:
     values = context.rows.read(run)
     names = [name for name in _in_order(run, values) if name not in older]
-    room = MOST_VALUES // max(1, len(values.items))
+    room = MOST_VALUES // max(1, len(values))
     return {
         "system": system_key(run),
         "question": asked,
         "gallery": gallery_key(question(run).images, suite_name(run)),
-        "items": values.items if room else [],
-        "pictures": values.pictures if room else [],
+        "items": list(values.items) if room else [],
+        "pictures": list(values.pictures) if room else [],
         "pixels": values.pixels.tolist() if room else [],
         "metrics": [_metric(run, name, values) for name in names[:room]],
         "left_out": names[room:],
@@ -102,12 +104,12 @@ def _run(run: Run, context: Context, asked: str, older: set[str]) -> dict[str, A
 def _in_order(run: Run, values: ImageValues) -> list[str]:
     """Metrics with a card that have a value of some image: in the task's order, then whatever else the rows hold."""
     stated = [stated.metric for stated in run.scores]
-    names = dict.fromkeys([*stated, *sorted(values.columns)])
-    return [name for name in names if name in values.columns and metric_card(run, name) is not None]
+    names = dict.fromkeys([*stated, *sorted(values.metrics)])
+    return [name for name in names if name in values.metrics and metric_card(run, name) is not None]
 
 
 def _metric(run: Run, name: str, values: ImageValues) -> dict[str, Any]:
-    card, column = metric_card(run, name), values.columns[name]
+    card, column = metric_card(run, name), values.column(name)
     assert card is not None
     bounds = card.bounds if isinstance(card.bounds, list | tuple) and len(card.bounds) == 2 else (None, None)
     return {
@@ -118,13 +120,15 @@ def _metric(run: Run, name: str, values: ImageValues) -> dict[str, Any]:
         "version": finite(card.version),
         "bounds": [finite(end) for end in bounds],
         "values": _values(column),
-        "weights": None if all(weight == 1 for weight in column.weights) else column.weights.tolist(),
+        "weights": None if (column.weights == 1).all() else column.weights.tolist(),
     }
 
 
 def _values(column: Column) -> list[float | str | None]:
-    known = map(column.of, range(len(column.values)))
-    return [None if one is None else LOSSLESS if one[0] is None else one[0] for one in known]
+    shown: list[float | str | None] = column.values.tolist()
+    for place in np.flatnonzero(~column.valued):
+        shown[place] = LOSSLESS if column.lossless[place] else None
+    return shown
 
 
 def _pictures(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import heapq
 import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from vtbench.leaderboard.addresses import run_key
 from vtbench.leaderboard.labels import Label
@@ -73,8 +76,18 @@ def worst(run: Run, metric: str, rows: RowValues) -> list[tuple[str, float]]:
     """(image, value) of the WORST images of a metric with a better end, the worst first."""
     card = metric_card(run, metric)
     better = card.better if card else None
-    values = [(item, value) for item, (value, _) in rows.of(run, metric).items()] if better else []
-    return sorted(values, key=lambda of: (of[1] if better == "higher" else -of[1], of[0]))[:WORST]
+    if not better:
+        return []
+    read = rows.read(run)
+    column = read.column(metric)
+    goodness = column.values if better == "higher" else -column.values
+    valued = np.flatnonzero(column.valued)
+    worst = goodness[valued]
+    # Of equals the first by name: no more names than those that are shown are in memory.
+    able = valued[worst <= np.partition(worst, WORST - 1)[WORST - 1]] if len(worst) > WORST else valued
+    named = zip(read.items.of(able), able, strict=True)
+    most = heapq.nsmallest(WORST, named, key=lambda one: (goodness[one[1]], one[0]))
+    return [(item, float(column.values[place])) for item, place in most]
 
 
 @records.once

@@ -24,12 +24,13 @@ from vtbench.reporting.image_values import RowValues
 from vtbench.reporting.reading import DAMAGED, read_runs
 from vtbench.reporting.runs import identity
 from vtbench.reporting.versions import of_newest
-from vtbench.results.files import disk_error
+from vtbench.results.files import NotWritten, disk_error
 from vtbench.results.holding import Held, sweep
 from vtbench.results.record import Run
 from vtbench.results.sites import MARKER
 from vtbench.types.errors import VtbenchError
 from vtbench.types.foreign import reading
+from vtbench.types.shortage import Short
 
 SITE_SCHEMA = 1
 WRITERS, WRITTEN_AT_ONCE = 2, 50
@@ -87,6 +88,9 @@ def _why_unreadable(run: Run, rows: RowValues) -> str | None:
     try:
         with reading(run.path, "a run", DAMAGED):
             rows.read(run)
+    except (NotWritten, Short):
+        # The machine lacks something: no run is at fault.
+        raise
     except VtbenchError as bad:
         return str(bad)
     return None

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 import made_runs
+import numpy as np
 import pytest
 
 from vtbench.reporting.image_values import ImageValues, RowValues
@@ -23,9 +24,9 @@ def test_pooled_errors_come_from_psnr_and_count_lossless_images_as_zero(tmp_path
         row["size"] = [2, 8]
     rows[5]["why"] = {"psnr": "lossless (identical pixels)"}
     (folder / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-    errors = list(RowValues().errors(read_runs([folder])[0]).values())
-    assert [e for e, _ in errors] == pytest.approx([1, 4, 9, 16, 25, 0])
-    assert {w for _, w in errors} == {16.0}
+    errors = RowValues().read(read_runs([folder])[0]).errors()
+    assert errors.values.tolist() == pytest.approx([1, 4, 9, 16, 25, 0])
+    assert errors.weights.tolist() == [16.0] * 6
 
 
 def test_a_run_of_lossless_images_only_has_no_error(tmp_path: Path) -> None:
@@ -36,8 +37,10 @@ def test_a_run_of_lossless_images_only_has_no_error(tmp_path: Path) -> None:
         row["values"], row["why"] = {"ssim": 1.0}, {"psnr": "lossless: identical to the original"}
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (run,) = read_runs([folder])
-    assert list(RowValues().errors(run).values()) == [(0.0, 1.0)] * 6
-    assert RowValues().of(run, "psnr") == {}
+    errors, psnr = RowValues().read(run).errors(), RowValues().read(run).column("psnr")
+    assert (errors.values.tolist(), errors.weights.tolist()) == ([0.0] * 6, [1.0] * 6)
+    assert psnr.lossless.tolist() == psnr.known.tolist() == [True] * 6
+    assert not psnr.valued.any()
 
 
 def test_a_metric_that_begins_or_ends_in_the_middle_keeps_its_images(tmp_path: Path) -> None:
@@ -45,7 +48,14 @@ def test_a_metric_that_begins_or_ends_in_the_middle_keeps_its_images(tmp_path: P
     values = [{"psnr": 1.0}, {"psnr": 2.0, "ssim": 0.2}, {"ssim": 0.3}, {}]
     rows = [{"item": str(i), "values": v, "weights": {"ssim": 2.0}} for i, v in enumerate(values, 1)]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    columns = ImageValues.read(read_runs([folder])[0])
-    assert columns.of("psnr") == {"1": (1.0, 1.0), "2": (2.0, 1.0)}
-    assert columns.of("ssim") == {"2": (0.2, 2.0), "3": (0.3, 2.0)}
-    assert columns.of("lpips-alex") == {}
+    read = ImageValues.read(read_runs([folder])[0])
+
+    def of(metric: str) -> dict[str, tuple[float, float]]:
+        column = read.column(metric)
+        places = np.flatnonzero(column.valued)
+        pairs = zip(*(part.tolist() for part in column.at(places)), strict=True)
+        return dict(zip(read.items.of(places), pairs, strict=True))
+
+    assert of("psnr") == {"1": (1.0, 1.0), "2": (2.0, 1.0)}
+    assert of("ssim") == {"2": (0.2, 2.0), "3": (0.3, 2.0)}
+    assert of("lpips-alex") == {}

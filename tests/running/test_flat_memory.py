@@ -24,14 +24,17 @@ from vtbench.images import pairing
 from vtbench.images.folders import FolderSuite
 from vtbench.images.prompts import open_prompts
 from vtbench.models.load import load
-from vtbench.reporting.image_values import ImageValues
+from vtbench.reporting import compare as comparison
+from vtbench.reporting import image_values
+from vtbench.reporting.image_values import ImageValues, RowValues
 from vtbench.reporting.reading import read_runs
-from vtbench.results import stores
+from vtbench.results import spill, stores
 from vtbench.results.drawings import SAMPLES, Samples, read_samples
 from vtbench.running.draw import Order, draw, read_drawing
 from vtbench.running.drawn import Drawn
 from vtbench.running.folders import Scored
 from vtbench.scoring.scores import tally
+from vtbench.statistics.paired import paired
 from vtbench.types.item import Item
 
 IMAGES = 4000
@@ -107,14 +110,38 @@ def test_sizes_of_pairs_are_looked_at_a_few_at_a_time(monkeypatch: pytest.Monkey
     assert most / IMAGES < 1000
 
 
-def test_values_of_a_page_and_of_a_comparison(pair: tuple[Path, Path]) -> None:
+def test_values_of_a_page_and_of_a_comparison(pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither names nor numbers: they lie on the disk but for the column that is looked at, 8 bytes an image."""
+    monkeypatch.setattr(spill, "IN_MEMORY", 1)
+    monkeypatch.setattr(spill, "PORTION", 100)
+    monkeypatch.setattr(image_values, "PORTION", 100)
     one, two = read_runs(list(pair))
-    names = held(lambda: [row["item"] for row in rows()])
     first = ImageValues.read(one)
-    assert held(lambda: ImageValues.read(one)) < 8 * 17 + 64
-    assert held(lambda: ImageValues.read(two)) < 8 * 17 + 64
-    assert len(first.of("metric-3")) == IMAGES
-    assert names > 64
+    assert first.column("metric-3").values.tolist() == [k + 3.1 for k in range(IMAGES)]
+    assert list(first.items) == [row["item"] for row in rows()]
+    for run in (one, two):
+        assert held(lambda run=run: ImageValues.read(run)) < 24
+    assert held(lambda: first.column("metric-3")) < 12
+
+
+def test_two_runs_that_are_compared(pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is held beside the draws: places and the two columns of float64 that are paired, with what is made of them;
+    no object an image."""
+    monkeypatch.setattr(spill, "IN_MEMORY", 1)
+    one, two = read_runs(list(pair))
+    known, most = RowValues(), list[float]()
+    # Imports, and draws that are kept for the next who asks for the same.
+    comparison.compare([one, two], resamples=400, rows=known)
+
+    def noted(a: Any, b: Any, weights_a: Any, weights_b: Any, **more: Any) -> Any:
+        most.append(tracemalloc.get_traced_memory()[0] / IMAGES)
+        return paired(a, b, weights_a, weights_b, **more)
+
+    monkeypatch.setattr(comparison, "paired", noted)
+    compared = held(lambda: comparison.compare([one, two], resamples=400, rows=known))
+    assert len(most) == 8
+    assert max(most) < 8 * 4 + 8 * 8 + 16
+    assert compared < 16
 
 
 def test_two_runs_that_are_explained(pair: tuple[Path, Path]) -> None:

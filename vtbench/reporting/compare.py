@@ -10,22 +10,35 @@ import dataclasses
 import heapq
 import itertools
 import math
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from vtbench import registry
 from vtbench.reporting.comparable import check_protocols, labels
-from vtbench.reporting.image_values import DECIBELS, ImageValues, RowValues, pool_weights, pooled_psnr, squared_error
+from vtbench.reporting.image_values import (
+    DECIBELS,
+    Places,
+    RowValues,
+    pool_weights,
+    pooled_psnr,
+    squared_errors,
+)
 from vtbench.reporting.measured import metric_card, score
-from vtbench.reporting.runs import kind
+from vtbench.reporting.same_images import System, first_name, other_pictures, placed
 from vtbench.reporting.values import finite
 from vtbench.results.record import Run, find_runs, read_run
-from vtbench.statistics.intervals import RESAMPLES, Bounds
+from vtbench.results.spill import Texts
+from vtbench.statistics.intervals import RESAMPLES
 from vtbench.statistics.paired import Paired, holm, paired
 from vtbench.statistics.permutation import FEWEST
 from vtbench.types.errors import VtbenchError
+
+if TYPE_CHECKING:
+    from vtbench.statistics.intervals import Floats
 
 EXAMPLES = 10
 
@@ -149,70 +162,38 @@ def compare(
     protocol = check_protocols(read)
     names = labels(read)
     kept = rows or RowValues()
-    systems = [_System(name, kept.read(run), run) for name, run in zip(names, read, strict=True)]
-    images = set.intersection(*(set(system.values.items) for system in systems))
-    others = _other_pictures(systems)
-    images -= others
-    if not images and others:
+    systems = placed([System(name, kept.read(run), run) for name, run in zip(names, read, strict=True)])
+    others = other_pictures(systems)
+    images = np.logical_and.reduce([system.places >= 0 for system in systems]) & ~others
+    common, other = int(images.sum()), first_name(systems, others)
+    if not common and other is not None:
         raise VtbenchError(
             f"{', '.join(str(r.path) for r in read)} scored other pictures under the same names (sha256 of "
-            f"{min(others)}): the files changed, or were read otherwise by another release; evaluate them again"
+            f"{other}): the files changed, or were read otherwise by another release; evaluate them again"
         )
-    if not images:
+    if not common:
         raise VtbenchError(f"{', '.join(str(r.path) for r in read)} have no image in common: nothing can be paired")
     notes = [
-        f"{system.name} holds {len(system.values.items)} images, {len(images)} are common to all"
+        f"{system.name} holds {len(system.values)} images, {common} are common to all"
         for system in systems
-        if len(system.values.items) > len(images)
+        if len(system.values) > common
     ]
-    if others:
-        notes.append(f"{len(others)} images are other pictures in one run than in another, and left out: {min(others)}")
+    if other is not None:
+        notes.append(f"{others.sum()} images are other pictures in one run than in another, and left out: {other}")
     left_out = _left_out(systems, metrics)
     compared = [m for m in _wanted(systems, metrics) if m not in left_out]
-    draws = resamples or max(400, min(RESAMPLES, 500_000_000 // max(1, len(images))))
+    draws = resamples or max(400, min(RESAMPLES, 500_000_000 // max(1, common)))
+    systems = [replace(system, places=system.places[images], order=system.in_order(images)) for system in systems]
     differences = [
         _difference(metric, _better(read, metric), a, b, seed, draws)
         for metric in compared
-        for a, b in itertools.combinations([_shown(system, images) for system in systems], 2)
+        for a, b in itertools.combinations(systems, 2)
     ]
     adjusted, signs = holm([d.p for d in differences]), holm([d.sign_p for d in differences])
     differences = [replace(d, p_holm=p, sign_p_holm=s) for d, p, s in zip(differences, adjusted, signs, strict=True)]
     if len(differences) > 1:
         notes.append(f"p values are adjusted by Holm over all {len(differences)} comparisons")
-    return Comparison(names, protocol, len(images), tuple(differences), left_out, tuple(notes))
-
-
-@dataclass(frozen=True)
-class _System:
-    """One run of a comparison."""
-
-    name: str
-    values: ImageValues
-    run: Run
-    places: Mapping[str, int] = field(default_factory=dict)
-    """Of the images that are compared, in the order of its rows."""
-
-    def bounds(self, metric: str) -> Bounds:
-        """What the metric can be, as the run's record of it says."""
-        card = metric_card(self.run, metric)
-        low, high = (finite(end) for end in card.bounds) if card is not None and len(card.bounds) == 2 else (None, None)
-        return low, high
-
-
-def _shown(system: _System, images: Set[str]) -> _System:
-    """The system with the places of the images that are compared."""
-    return replace(system, places={item: k for k, item in enumerate(system.values.items) if item in images})
-
-
-def _other_pictures(systems: Sequence[_System]) -> set[str]:
-    """Images whose originals are not the same pixels in all runs that state them; a generator's have no original."""
-    known: dict[str, str] = {}
-    out = set()
-    for system in (system for system in systems if kind(system.run) != "generator"):
-        for item, picture in zip(system.values.items, system.values.pictures, strict=True):
-            if picture and known.setdefault(item, picture) != picture:
-                out.add(item)
-    return out
+    return Comparison(names, protocol, common, tuple(differences), left_out, tuple(notes))
 
 
 def _expanded(runs: Sequence[Path | Run]) -> list[Path | Run]:
@@ -223,15 +204,15 @@ def _expanded(runs: Sequence[Path | Run]) -> list[Path | Run]:
     return out
 
 
-def _wanted(systems: Sequence[_System], metrics: Sequence[str] | None) -> Sequence[str]:
-    return metrics if metrics is not None else list(dict.fromkeys(m for s in systems for m in s.values.columns))
+def _wanted(systems: Sequence[System], metrics: Sequence[str] | None) -> Sequence[str]:
+    return metrics if metrics is not None else list(dict.fromkeys(m for s in systems for m in s.values.metrics))
 
 
-def _left_out(systems: Sequence[_System], metrics: Sequence[str] | None) -> dict[str, str]:
+def _left_out(systems: Sequence[System], metrics: Sequence[str] | None) -> dict[str, str]:
     """Metrics of which some system holds nothing per image -> the sentence that says so."""
     out = {}
     for metric in _wanted(systems, metrics):
-        lacking = [system.name for system in systems if not system.values.of_all(metric)]
+        lacking = [system.name for system in systems if not system.values.column(metric).known.any()]
         if lacking:
             out[metric] = f"{', '.join(lacking)} holds no per-image value of it"
     return out
@@ -245,42 +226,40 @@ def _better(runs: Sequence[Run], metric: str) -> str | None:
     return None
 
 
-def _difference(metric: str, better: str | None, a: _System, b: _System, seed: int, resamples: int) -> Difference:
-    columns = a.values.columns[metric], b.values.columns[metric]
-    items = [item for item, k in a.places.items() if columns[0].of(k) and columns[1].of(b.places[item])]
+def _difference(metric: str, better: str | None, a: System, b: System, seed: int, resamples: int) -> Difference:
+    columns = a.values.column(metric), b.values.column(metric)
+    # In the order of the first's rows.
+    places_a, places_b = a.places[a.order], b.places[a.order]
+    both = columns[0].known[places_a] & columns[1].known[places_b]
+    places_a, places_b = places_a[both], places_b[both]
     empty = Difference(metric, a.name, b.name, better)
-    if not items:
+    if not len(places_a):
         return replace(empty, why="no image has a value of both")
-    (values_a, weights_a), (values_b, weights_b) = (
-        column.at([system.places[item] for item in items]) for column, system in zip(columns, (a, b), strict=True)
-    )
-    examples = _examples(items, values_a, values_b)
-    if None in values_a or None in values_b:
-        weights = pool_weights(metric, [a.values.pixels[a.places[item]] for item in items])
+    (values_a, weights_a), (values_b, weights_b) = columns[0].at(places_a), columns[1].at(places_b)
+    del columns, both
+    examples = _examples(a.values.items, places_a, values_a, values_b)
+    if np.isnan(values_a).any() or np.isnan(values_b).any():
+        weights = pool_weights(metric, a.values.pixels[places_a])
         pooled = replace(empty, metric=f"{metric}-pooled", better="higher", examples=examples)
         return _pooled(pooled, values_a, values_b, weights, seed, resamples)
-    known_a, known_b = [v for v in values_a if v is not None], [v for v in values_b if v is not None]
     result = paired(
-        known_a, known_b, weights_a, weights_b, better=better, bounds=a.bounds(metric), seed=seed, resamples=resamples
+        values_a, values_b, weights_a, weights_b, better=better, bounds=a.bounds(metric), seed=seed, resamples=resamples
     )
-    mean_a, mean_b = _mean(known_a, weights_a), _mean(known_b, weights_b)
+    mean_a, mean_b = _mean(values_a, weights_a), _mean(values_b, weights_b)
     return _filled(replace(empty, examples=examples), mean_a, mean_b, result)
 
 
-def _mean(values: Sequence[float], weights: Sequence[float]) -> float:
-    return sum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights)
+def _mean(values: Floats, weights: Floats) -> float:
+    # In the order of the images, one after the other: numpy sums in another order, which changes the last digit.
+    one_by_one = zip(memoryview(weights), memoryview(values), strict=True)
+    return sum(w * v for w, v in one_by_one) / sum(memoryview(weights))
 
 
 def _pooled(
-    empty: Difference,
-    values_a: Sequence[float | None],
-    values_b: Sequence[float | None],
-    weights: Sequence[float],
-    seed: int,
-    resamples: int,
+    empty: Difference, values_a: Floats, values_b: Floats, weights: Floats, seed: int, resamples: int
 ) -> Difference:
     """A lossless image has no PSNR: squared errors are pooled (0 for it), so that it counts for what it is."""
-    errors_a, errors_b = ([squared_error(psnr) for psnr in values] for values in (values_a, values_b))
+    errors_a, errors_b = squared_errors(values_a), squared_errors(values_b)
     result = paired(
         errors_a, errors_b, weights, weights, better="lower", scale=DECIBELS, seed=seed, resamples=resamples
     )
@@ -310,15 +289,15 @@ def _filled(empty: Difference, value_a: float, value_b: float, result: Paired) -
     return replace(out, difference=finite(result.difference), low=low, high=high, p=result.p)
 
 
-def _examples(
-    items: Sequence[str], values_a: Sequence[float | None], values_b: Sequence[float | None]
-) -> tuple[Example, ...]:
-    """The images on which the two differ most, most first; lossless against not is the largest difference."""
-
-    def gap(a: float | None, b: float | None) -> float:
-        if a is None or b is None:
-            return 0.0 if a is b else math.inf
-        return abs(a - b)
-
-    most = heapq.nsmallest(EXAMPLES, range(len(items)), key=lambda i: (-gap(values_a[i], values_b[i]), items[i]))
-    return tuple(Example(items[i], values_a[i], values_b[i]) for i in most)
+def _examples(names: Texts, places: Places, values_a: Floats, values_b: Floats) -> tuple[Example, ...]:
+    """The images on which the two differ most, most first; lossless (NaN) against not is the largest difference. The
+    images are at these places of the names."""
+    gaps = np.abs(values_a - values_b)
+    gaps[np.isnan(values_a) != np.isnan(values_b)] = np.inf
+    gaps[np.isnan(values_a) & np.isnan(values_b)] = 0.0
+    least = np.partition(gaps, -EXAMPLES)[-EXAMPLES] if len(gaps) > EXAMPLES else -np.inf
+    # Of equals the first by name: of those that may be shown no more than the shown are in memory.
+    able = np.flatnonzero(gaps >= least)
+    named = zip(names.of(places[able]), able, strict=True)
+    most = heapq.nsmallest(EXAMPLES, named, key=lambda one: (-gaps[one[1]], one[0]))
+    return tuple(Example(name, finite(values_a[k]), finite(values_b[k])) for name, k in most)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import bisect
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from vtbench.reporting.image_values import DECIBELS, ImageValues, RowValues
+import numpy as np
+
+from vtbench.reporting.image_values import DECIBELS, Column, ImageValues, Places, RowValues, numbered, places_of
 from vtbench.reporting.measured import all_lossless, lossless_images, metric_version, newest_version, score, value
 from vtbench.reporting.runs import curve_key, identity, is_ranked, suite_images
 from vtbench.results.record import Run
@@ -196,21 +199,21 @@ def _paired(ordered: Sequence[Run], metric: str, better: str, rows: RowValues) -
     # A PSNR of parts, or after cycles, has none where nothing differs: there, as for pictures, errors are pooled.
     lossless = not pooled and any(values.lossless(metric) for values in read)
     per_image = [
-        values.errors() if pooled else values.errors_of(metric) if lossless else values.of(metric) for values in read
+        values.errors() if pooled else values.errors_of(metric) if lossless else values.column(metric)
+        for values in read
     ]
-    shared = [item for item in per_image[0] if all(item in other for other in per_image[1:])]
-    if not all(per_image) or max(map(len, per_image)) < 2:
+    counts = [int(column.valued.sum()) for column in per_image]
+    if not all(counts) or max(counts) < 2:
         return _Tests(f"{UNTESTED}: the runs hold no per-image values of this metric to pair")
-    if len(shared) < 2:
+    shared = _shared(read, per_image)
+    n = len(shared[0])
+    if n < 2:
         return _Tests("its values are of other images than those of the other systems", others=True)
-    table = {
-        identity(run): ([of_item[i][0] for i in shared], [of_item[i][1] for i in shared])
-        for run, of_item in zip(ordered, per_image, strict=True)
-    }
+    table = {identity(run): column.at(places) for run, column, places in zip(ordered, per_image, shared, strict=True)}
     errors = pooled or lossless
     in_order = ranks(table, better="lower" if errors else better, scale=DECIBELS if errors else PLAIN)
-    alike = all(len(other) == len(shared) for other in per_image)
-    which = f"same {len(shared)} images" if alike else f"{len(shared)} images that all have a value for"
+    alike = all(count == n for count in counts)
+    which = f"same {n} images" if alike else f"{n} images that all have a value for"
     which += ", by pooled errors, as some images come back identical" if lossless else ""
     how = (
         f"every pair tested on the {which}, p adjusted by Holm over the pairs; a place is the range of ranks that the "
@@ -231,8 +234,19 @@ def _paired(ordered: Sequence[Run], metric: str, better: str, rows: RowValues) -
 
 def _says_its_score(run: Run, metric: str, values: ImageValues) -> bool:
     """Whether the mean of a run's rows is its score."""
-    own, stated = list(values.of(metric).values()), value(run, metric)
-    total = math.fsum(weight for _, weight in own)
+    column, stated = values.column(metric), value(run, metric)
+    own, weights = column.at(np.flatnonzero(column.valued))
+    total = math.fsum(weights)
     if stated is None or total <= 0:
         return stated is None
-    return math.isclose(math.fsum(v * weight for v, weight in own) / total, stated, rel_tol=1e-6, abs_tol=1e-9)
+    return math.isclose(math.fsum(own * weights) / total, stated, rel_tol=1e-6, abs_tol=1e-9)
+
+
+def _shared(read: Sequence[ImageValues], per_image: Sequence[Column]) -> list[Places]:
+    """For every run where its rows have the images that all have a value for, in the order of the first's."""
+    numbers, count = numbered(read)
+    places = [places_of(of, count) for of in numbers]
+    valued = (of[column.valued] for of, column in zip(numbers, per_image, strict=True))
+    all_have = functools.reduce(np.intersect1d, valued)
+    order = np.argsort(places_of(numbers[0], count, last=False)[all_have], kind="stable")
+    return [of[all_have][order] for of in places]

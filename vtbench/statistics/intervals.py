@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -45,18 +46,24 @@ class Interval:
     why: str | None = None
 
 
-def weighted(values: Sequence[float | None], weights: Sequence[float] | None = None) -> tuple[Floats, Floats]:
+def weighted(
+    values: Sequence[float | None] | Floats, weights: Sequence[float] | Floats | None = None
+) -> tuple[Floats, Floats]:
     """The values that exist, with their weights (1 where none are given), both float64 (n,)."""
     import numpy as np
 
     w = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=np.float64)
     if len(w) != len(values):
         raise VtbenchError(f"{len(values)} values came with {len(w)} weights: give one weight a value", code=1)
-    keep = np.array([v is not None for v in values], dtype=bool)
-    kept = np.array([v for v in values if v is not None], dtype=np.float64)
+    if isinstance(values, np.ndarray | array):
+        # None is missing of these, and as objects they would take four times the room.
+        kept = np.asarray(values, dtype=np.float64)
+    else:
+        w = w[np.array([v is not None for v in values], dtype=bool)]
+        kept = np.array([v for v in values if v is not None], dtype=np.float64)
     if not np.isfinite(kept).all():
         raise VtbenchError("a value is not finite: a missing value is None with a reason, never NaN", code=1)
-    return kept, w[keep]
+    return kept, w
 
 
 def counts(n: int, resamples: int, seed: int) -> Iterator[Floats]:

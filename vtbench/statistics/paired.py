@@ -78,10 +78,10 @@ def sign_test(wins: int, losses: int) -> float | None:
 
 
 def paired(
-    a: Sequence[float],
-    b: Sequence[float],
-    weights_a: Sequence[float] | None = None,
-    weights_b: Sequence[float] | None = None,
+    a: Sequence[float] | Floats,
+    b: Sequence[float] | Floats,
+    weights_a: Sequence[float] | Floats | None = None,
+    weights_b: Sequence[float] | Floats | None = None,
     *,
     better: str | None = "higher",
     scale: Scale = PLAIN,
@@ -98,7 +98,7 @@ def paired(
     """
     if len(a) != len(b):
         raise VtbenchError(f"a paired comparison got {len(a)} and {len(b)} values: give the same images", code=1)
-    one, two = weighted(list(a), weights_a), weighted(list(b), weights_b)
+    one, two = weighted(a, weights_a), weighted(b, weights_b)
     (va, wa), (vb, wb) = one, two
     n = len(va)
     up = -1 if better == "lower" else 1
@@ -115,8 +115,7 @@ def paired(
         return replace(untested, difference=difference, method=why)
     slopes = scale.slope(means)
     parts = slopes[0] * influence(va, wa) - slopes[1] * influence(vb, wb)
-    both = np.concatenate([va, vb]), np.concatenate([wa, wb])
-    if scale is PLAIN and is_proportion(*both, bounds):
+    if scale is PLAIN and is_proportion(np.concatenate([va, vb]), np.concatenate([wa, wb]), bounds):
         low, high = bonett_price(va, vb, level)
         method = "Bonett and Price"
     elif n < SMALL:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,9 @@ from vtbench.statistics.intervals import LEVEL, RESAMPLES, weighted
 from vtbench.statistics.paired import PLAIN, Scale, holm
 from vtbench.statistics.pairs import Systems, pair_p
 from vtbench.types.errors import VtbenchError
+
+if TYPE_CHECKING:
+    from vtbench.statistics.intervals import Floats
 
 DRAWS = 100_000_000
 """Images drawn over all pairs of one ranking: where these are many, a pair has fewer resamples, never under 400."""
@@ -34,7 +38,7 @@ class Rank:
 
 
 def ranks(
-    table: Mapping[str, tuple[Sequence[float], Sequence[float] | None]],
+    table: Mapping[str, tuple[Sequence[float] | Floats, Sequence[float] | Floats | None]],
     *,
     better: str,
     scale: Scale = PLAIN,
@@ -52,7 +56,7 @@ def ranks(
     names = list(table)
     if not names:
         return []
-    pairs = [weighted(list(table[name][0]), table[name][1]) for name in names]
+    pairs = [weighted(*table[name]) for name in names]
     n = len(pairs[0][0])
     if any(len(v) != n for v, _ in pairs):
         raise VtbenchError("ranks need the same images of every model: leave out images that some model lacks", code=1)
