@@ -15,6 +15,7 @@ from vtbench.running.ranks import Rank, device_of, rank_of
 from vtbench.types.errors import VtbenchError
 
 TORCHRUN = {"RANK": "2", "WORLD_SIZE": "8", "LOCAL_RANK": "2"}
+ALONE = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
 SRUN = {"SLURM_PROCID": "0", "SLURM_NTASKS": "4", "SLURM_LOCALID": "0"}
 ARRAY = {
     "SLURM_PROCID": "0",
@@ -38,6 +39,8 @@ LAUNCHED = [name for name in {**TORCHRUN, **ARRAY}]
         pytest.param(ARRAY, Rank(3, 3), id="the third task of an array 1,3,5"),
         pytest.param({**ARRAY, **SRUN}, Rank(1, 4, 0), id="an array of jobs of four tasks: each job is one run"),
         pytest.param({"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_COUNT": "2"}, Rank(2, 2), id="an array from 0"),
+        pytest.param({**ARRAY, **ALONE}, Rank(3, 3), id="a torchrun of one process in every task of an array"),
+        pytest.param({**SRUN, **ALONE}, Rank(1, 1, 0), id="a torchrun in the script of a job of four tasks"),
     ],
 )
 def test_what_a_launcher_says(environment: dict[str, str], rank: Rank) -> None:
@@ -56,6 +59,10 @@ def test_what_a_launcher_says(environment: dict[str, str], rank: Rank) -> None:
         pytest.param({"RANK": "-1", "WORLD_SIZE": "8"}, "RANK is '-1', wanted a whole number", id="negative"),
         pytest.param({"RANK": "0", "WORLD_SIZE": "4x2"}, "WORLD_SIZE is '4x2'", id="no number as count"),
         pytest.param({**TORCHRUN, "LOCAL_RANK": ""}, "LOCAL_RANK is ''", id="an empty local rank"),
+        pytest.param({**TORCHRUN, "LOCAL_RANK": "8"}, "LOCAL_RANK is 8 of WORLD_SIZE 8", id="a local rank beyond"),
+        pytest.param(
+            {**SRUN, **ALONE, "SLURM_PROCID": "1"}, "each would make the same shards", id="a torchrun in every task"
+        ),
         pytest.param({**ARRAY, "SLURM_ARRAY_TASK_ID": "4"}, "the array's task 4 is none of 3 from 1", id="a gap"),
     ],
 )

@@ -18,7 +18,6 @@ from vtbench.running import cluster as clusters
 from vtbench.running.cluster import connected
 from vtbench.running.leftovers import alive, removed_if_killed
 from vtbench.running.request import Request
-from vtbench.types import interrupts
 from vtbench.types.errors import VtbenchError
 
 
@@ -109,6 +108,31 @@ def test_what_a_killed_command_left_is_removed_and_nothing_of_one_that_runs(
     assert {*tmp_path.iterdir()} == {mine, theirs, third}
 
 
+@pytest.mark.parametrize(
+    ("address", "stated", "wanted"),
+    [("auto", None, "1"), ("local", None, "120"), ("auto", "7", "7"), ("local", "7", "7")],
+)
+def test_who_answers_and_is_no_ray_is_asked_once(
+    address: str, stated: str | None, wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray asks as often as it has seconds to start, 40 seconds each time: for more than an hour of 120."""
+    seen: list[str | None] = []
+
+    class Asked(Ray):
+        def init(self, **more: Any) -> None:
+            seen.append(os.environ.get(clusters.WAIT))
+            super().init(**more)
+
+    monkeypatch.setitem(sys.modules, "ray", Asked(object, {"CPU": 2.0}))
+    monkeypatch.setenv(clusters.WAIT, stated or "")
+    if stated is None:
+        monkeypatch.delenv(clusters.WAIT)
+    with connected(address, 1, "cpu"):
+        pass
+    assert seen == [wanted]
+    assert os.environ[clusters.WAIT] == (stated or "120")
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="what Ray has begun is looked for in /proc")
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
 def test_what_ray_began_before_it_was_interrupted_ends(
@@ -126,7 +150,7 @@ def test_what_ray_began_before_it_was_interrupted_ends(
             raise stop
 
     monkeypatch.setattr(clusters, "library", lambda: Interrupted(object, {"CPU": 2.0}))
-    with pytest.raises(interrupts.LeaveAtOnce), connected("local", 1, "cpu"):
+    with pytest.raises(KeyboardInterrupt), connected("local", 1, "cpu"):
         pass
     ((folder, agent),) = begun
     assert agent.wait(timeout=20) == -signal.SIGKILL

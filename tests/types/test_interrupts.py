@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
+from support import ROOT
 
 from vtbench.types import interrupts
 
@@ -54,3 +57,36 @@ def test_who_handles_it_keeps_it() -> None:
         assert seen == [signal.SIGINT]
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+STOPPED = """
+import atexit, os, signal, sys
+from vtbench.cli import main
+AT_THE_END
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def verb():
+    print("half of an answer")
+    # A text that is executed, as by dataclasses: Python notes that nobody has handled what was raised in it, and ends
+    # itself by the signal though somebody did.
+    exec("import os, signal; os.kill(os.getpid(), signal.SIGINT)")
+
+
+sys.argv = ["vtbench"]
+sys.modules["vtbench.cli.main"].app = verb
+main()
+"""
+
+
+@pytest.mark.parametrize("at_the_end", ["", "atexit.register(os._exit, 3)"])
+def test_a_command_that_was_stopped_ends_with_its_code_whatever_happens_at_pythons_end(at_the_end: str) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", STOPPED.replace("AT_THE_END", at_the_end)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert (ran.returncode, ran.stdout) == (130, "half of an answer\n")
+    assert ran.stderr.startswith("vtbench: stopped; finished batches are kept")

@@ -37,12 +37,12 @@ def common(
 
 def main() -> None:
     """Runs the command; standard output is its answer alone."""
-    with own_output(), interrupts.remembered():
-        _run()
+    with own_output() as own, interrupts.remembered():
+        _run(own)
 
 
-def _run() -> None:
-    """One sentence and an exit code for what a user can mend."""
+def _run(own: bool) -> None:
+    """One sentence and an exit code for what a user can mend. own: the process is this command's alone."""
     # Idle OpenMP workers sleep rather than spin: reading, the model and the metrics share the cores. Read by the
     # library when it is loaded, so it must stand here, before torch; who set it keeps their choice.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -76,7 +76,9 @@ def _run() -> None:
         end, code = bad, 2
     if debug:
         complain_at_length(end)
-    interrupts.leave(code, end)
+    if own and code == 130:
+        interrupts.leave(code)
+    sys.exit(code)
 
 
 def _taken_out(flag: str) -> bool:

@@ -32,12 +32,14 @@ REACH = 5.0
 """Seconds to reach a port."""
 SOCKETS = 40
 """Characters of a folder's path, so that those of Ray's sockets below it stay under the system's 107."""
+WAIT = "RAY_gcs_server_port_wait_time_s"
+"""Ray's: seconds that a cluster that is begun may take, and of any other how often it is asked, 40 seconds each."""
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     # A machine that does much else takes longer than Ray's half minute.
-    "RAY_gcs_server_port_wait_time_s": "120",
+    WAIT: "120",
     # Ray puts workers behind everything else on their machine; here they are what it works for.
     "RAY_worker_niceness": "0",
 }
@@ -137,8 +139,9 @@ def _ray_at(ray: Any, address: str, workers: int | None) -> Iterator[None]:
 def _leave(ray: Any) -> None:
     try:
         ray.shutdown()
-    except (KeyboardInterrupt, SystemExit) as bad:
-        raise interrupts.LeaveAtOnce from bad
+    except SystemExit as bad:
+        # What Ray makes of a SIGTERM.
+        raise KeyboardInterrupt from bad
     except Exception:
         # It is not needed any more, whatever has become of it.
         return
@@ -225,7 +228,8 @@ def _init(ray: Any, address: str, scratch: Path | None, workers: int | None) -> 
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         if scratch is None:
-            ray.init(address=address, **quiet)
+            with _asked_once():
+                ray.init(address=address, **quiet)
             return
         ray.init(
             address="local",
@@ -236,11 +240,11 @@ def _init(ray: Any, address: str, scratch: Path | None, workers: int | None) -> 
             _temp_dir=str(scratch),
             **quiet,
         )
-    except VtbenchError:
+    except (KeyboardInterrupt, VtbenchError):
         raise
-    except (KeyboardInterrupt, SystemExit) as bad:
-        # The latter is what Ray makes of a SIGTERM while it starts. Half begun, it falls over when Python ends.
-        raise interrupts.LeaveAtOnce from bad
+    except SystemExit as bad:
+        # What Ray makes of a SIGTERM while it starts.
+        raise KeyboardInterrupt from bad
     except BaseException as bad:
         # Ray raises whatever its parts raise: ConnectionError, RuntimeError, ValueError, grpc's own.
         advice = (
@@ -249,6 +253,19 @@ def _init(ray: Any, address: str, scratch: Path | None, workers: int | None) -> 
             else "start it with `ray start --head`"
         )
         raise VtbenchError(f"--ray {address}: there is no cluster of Ray to use ({cause(bad)}): {advice}") from bad
+
+
+@contextlib.contextmanager
+def _asked_once() -> Iterator[None]:
+    """What answers at an address and is no Ray is asked once, unless the user wants it otherwise."""
+    stated = os.environ.get(WAIT)
+    if stated == SETTINGS[WAIT]:
+        os.environ[WAIT] = "1"
+    try:
+        yield
+    finally:
+        if stated == SETTINGS[WAIT]:
+            os.environ[WAIT] = stated
 
 
 def _store() -> int:

@@ -50,13 +50,32 @@ def rank_of(environment: Mapping[str, str]) -> Rank:
         rank, ranks = _whole(environment, number), _whole(environment, count)
         if rank >= ranks:
             raise VtbenchError(f"--shard auto: {number} is {rank} of {count} {ranks}, counted from 0: give i/n")
-        if ranks == 1 and launcher == "Slurm" and ARRAY[0] in environment:
+        here = _whole(environment, local) if local in environment else None
+        if here is not None and here >= ranks:
+            raise VtbenchError(f"--shard auto: {local} is {here} of {count} {ranks}, counted from 0: give i/n")
+        if launcher == "torchrun":
+            _refuse_one_in_each_task(environment, ranks)
+        if ranks == 1 and ARRAY[0] in environment:
             break
-        return Rank(rank + 1, ranks, _whole(environment, local) if local in environment else None)
+        return Rank(rank + 1, ranks, here)
     if ARRAY[0] in environment:
         return _of_array(environment)
     names = " or ".join(f"{number} and {count} ({launcher})" for launcher, (number, count, _) in LAUNCHERS.items())
     raise VtbenchError(f"--shard auto reads {names}, and none is set: start it by a launcher, or give i/n")
+
+
+def _refuse_one_in_each_task(environment: Mapping[str, str], ranks: int) -> None:
+    """Of a torchrun that every task of a Slurm job has begun for itself, the processes of all tasks have the same
+    numbers. The first task's cannot be told from those of a torchrun in a batch script, and make the whole."""
+    number, count, _ = LAUNCHERS["Slurm"]
+    if number not in environment or count not in environment:
+        return
+    task, tasks = _whole(environment, number), _whole(environment, count)
+    if task and ranks < tasks:
+        raise VtbenchError(
+            f"--shard auto: torchrun has {ranks} processes in this task alone, and Slurm {tasks} tasks, so that each "
+            "would make the same shards: start one torchrun for all of them (--nnodes), or none, or give i/n"
+        )
 
 
 def _of_array(environment: Mapping[str, str]) -> Rank:

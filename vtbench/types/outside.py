@@ -62,16 +62,17 @@ STDOUT, STDERR = 1, 2
 
 
 @contextlib.contextmanager
-def own_output() -> Iterator[None]:
+def own_output() -> Iterator[bool]:
     """Around a whole command: standard output is its answer and nothing else. What compiled code or another program
-    writes to its number goes to standard error, and so does what is printed once the command has ended (`atexit`)."""
+    writes to its number goes to standard error, and so does what is printed once the command has ended (`atexit`).
+    Yields whether the process is the command's own: nobody has put something in the place of standard output."""
     answer = _taken_output()
     if answer is None:
-        yield
+        yield sys.stdout is None or sys.stdout is sys.__stdout__
         return
     sys.stdout = answer
     try:
-        yield
+        yield True
     finally:
         try:
             answer.flush()
