@@ -19,8 +19,7 @@ _pressed = threading.Event()
 
 def leave(code: int) -> NoReturn:
     """Ends the process of a command that was stopped, with the code and its output written, and without Python's own
-    end: that takes seconds with torch loaded, compiled code that was stopped half way falls over in it, and where the
-    stop came while a text was executed, Python would end itself by the signal."""
+    end: that takes seconds with torch loaded, and compiled code that was stopped half way may fall over in it."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
