@@ -166,6 +166,19 @@ def test_no_value_has_its_commonest_reason(rows: list[dict[str, Any]], why: str)
     assert (score.value, score.why, score.n, score.low, score.high) == (None, why, 0, None, None)
 
 
+@pytest.mark.parametrize(("scored_ones", "failed_ones"), [(1, 1), (3, 1), (1, 3)])
+def test_a_null_says_what_the_metric_said_and_not_only_what_broke(scored_ones: int, failed_ones: int) -> None:
+    """An image that could not be read at all is no reason why the others have no value."""
+    failed = [{"item": f"b{k}", "values": {}, "why": {"*": f"broken file {k // 2}"}} for k in range(failed_ones)]
+    rows = [*failed, *(row(f"a{k}", None, "no tokens") for k in range(scored_ones))]
+    score = scored(asked("shown"), rows)["shown"]
+    n = scored_ones + failed_ones
+    own, other = f"no tokens ({scored_ones} of {n} images)", f"broken file 0 ({min(failed_ones, 2)} of {n} images)"
+    assert score.why == (f"{own}; {other}" if scored_ones >= failed_ones else f"{other}; {own}")
+    assert score.details["missing"]["no tokens"] == scored_ones
+    assert sum(score.details["missing"].values()) == n
+
+
 @pytest.mark.filterwarnings("ignore:overflow")
 def test_a_sum_that_is_no_number_any_more_is_null_with_a_reason() -> None:
     score = scored(asked("shown"), [row("a", 1.7e308), row("b", 1.7e308)])["shown"]

@@ -64,6 +64,8 @@ class Totals:
     def __init__(self) -> None:
         self.values, self.weights = array("d"), array("d")
         self.why: Counter[str] = Counter()
+        self.failed: Counter[str] = Counter()
+        """Those of `why` that are of images of which nothing could be measured."""
         self.missing = 0
         self.ceiling = array("d")
 
@@ -71,12 +73,24 @@ class Totals:
         value = row["values"].get(name)
         if value is None:
             self.missing += 1
-            self.why[str(row["why"].get(name) or row["why"].get("*") or "not measured")] += 1
+            own, failure = row["why"].get(name), row["why"].get("*")
+            self.why[str(own or failure or "not measured")] += 1
+            if failure and not own:
+                self.failed[str(failure)] += 1
         else:
             self.values.append(value)
             self.weights.append(row.get("weights", {}).get(name, 1.0))
         if name in row.get("resize_only", {}):
             self.ceiling.append(row["resize_only"][name])
+
+    def reason(self) -> str:
+        """Why no image has a value: the commonest reason of those that were scored, the commonest of those that failed,
+        and where there are both, both: a file that cannot be read does not explain why the others have no value."""
+        kinds = [c.most_common(1)[0] for c in (self.why - self.failed, self.failed) if c]
+        if len(kinds) < 2:
+            return kinds[0][0] if kinds else "no image was scored"
+        kinds.sort(key=lambda kind: -kind[1])
+        return "; ".join(f"{reason} ({n} of {self.missing} images)" for reason, n in kinds)
 
 
 @dataclass
@@ -207,8 +221,7 @@ def of_images(asked: Asked, card: MetricCard, totals: Totals, seed: int = 0) -> 
         # What the same images score when they are resized to the model's size and back, without the model.
         details["resize_only"] = math.fsum(totals.ceiling) / len(totals.ceiling)
     if not totals.values or math.fsum(totals.weights) <= 0:
-        reason = max(totals.why, key=lambda r: totals.why[r]) if totals.why else "no image was scored"
-        return asked.score(card, None, 0, totals.missing, why=reason, details=details)
+        return asked.score(card, None, 0, totals.missing, why=totals.reason(), details=details)
     mean = mean_interval(totals.values, totals.weights, bounds=card.bounds, seed=seed)
     if mean is None:
         raise VtbenchError(f"{card.name}: {len(totals.values)} values have no mean", code=1)
