@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import itertools
 import logging
 import shlex
 import sys
@@ -104,13 +104,18 @@ def exit_with(sentences: Iterable[str]) -> None:
 def answer(result: Any, table: str, *, as_json: bool, json_file: Path | None = None) -> None:
     """What a verb found: its table, or with --json all of it on standard output; with --json-file also in a file.
 
-    result: what JSON can hold. The answer is printed before the file is written: a full disk must not swallow it.
+    result: what JSON can hold, and sequences whose elements are made when asked for: of these no more than some are in
+    memory. The answer is printed before the file is written: a full disk must not swallow it.
     """
-    from vtbench.results.files import plain, write_json
+    from vtbench.results.files import write_atomic
+    from vtbench.results.pieces import pieces
 
-    say(json.dumps(plain(result), ensure_ascii=False, indent=1, allow_nan=False) if as_json else table)
+    if as_json:
+        for piece in pieces(result):
+            typer.echo(readable(piece), nl=False)
+    say("" if as_json else table)
     if json_file is not None:
-        write_json(json_file, result)
+        write_atomic(json_file, itertools.chain(pieces(result), ["\n"]))
 
 
 def command_line() -> str:

@@ -233,9 +233,7 @@ def score(
         scored = score_all(reference, candidates or [], names, **more)
     for note in scored.notes:
         complain(note)
-    # All rows of all candidates at once, which only a file of JSON holds.
-    whole = scored.as_dict() if as_json or json_file is not None else None
-    answer(whole, text.folders(scored), as_json=as_json, json_file=json_file)
+    answer(scored.read_when_asked(), text.folders(scored), as_json=as_json, json_file=json_file)
     exit_with(f"{item}: {why}" for item, why in scored.bad.items())
 
 

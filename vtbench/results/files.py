@@ -10,7 +10,7 @@ import math
 import os
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -105,15 +105,16 @@ def trouble(bad: OSError) -> VtbenchError:
     return read_error(bad, path)
 
 
-def write_atomic(path: Path, text: str | bytes) -> None:
-    """Writes beside `path` and renames: a reader sees the old file or the new one, never half of one."""
-    data = text.encode() if isinstance(text, str) else text
+def write_atomic(path: Path, text: str | bytes | Iterable[str]) -> None:
+    """Writes a text, or its pieces, beside `path` and renames: a reader sees the old file or the new one, never half of
+    one."""
+    parts = (text,) if isinstance(text, str | bytes) else text
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "wb") as out:
-                out.write(data)
+                out.writelines(part.encode() if isinstance(part, str) else part for part in parts)
                 out.flush()
                 os.fsync(out.fileno())
             os.chmod(name, 0o644)

@@ -57,7 +57,11 @@ class Candidate:
     rows: Sequence[dict[str, Any]]
 
     def as_dict(self) -> dict[str, Any]:
-        return {"path": self.path, "scores": by_metric(self.scores), "rows": list(self.rows)}
+        return {**self.read_when_asked(), "rows": list(self.rows)}
+
+    def read_when_asked(self) -> dict[str, Any]:
+        """As `as_dict`, its rows on the disk until somebody goes through them."""
+        return {"path": self.path, "scores": by_metric(self.scores), "rows": self.rows}
 
     def __repr__(self) -> str:
         images = f" of {len(self.rows)} images" if self.rows else ""
@@ -75,13 +79,17 @@ class Scored:
     notes: Sequence[str] = ()
 
     def as_dict(self) -> dict[str, Any]:
+        return {**self.read_when_asked(), "candidates": [c.as_dict() for c in self.candidates]}
+
+    def read_when_asked(self) -> dict[str, Any]:
+        """As `as_dict`, the rows on the disk until somebody goes through them."""
         return {
             "schema": 1,
             "vtbench": VERSION,
             "reference": self.reference,
             "bad": self.bad,
             "notes": list(self.notes),
-            "candidates": [c.as_dict() for c in self.candidates],
+            "candidates": [c.read_when_asked() for c in self.candidates],
         }
 
     def to_pandas(self) -> Any:
