@@ -99,6 +99,12 @@ def _reference_set(group: Group, scored: list[Score]) -> str:
     return f"{group.where}, n = {'–'.join(str(n) for n in sorted({min(counts), max(counts)}))}" if counts else ""
 
 
+def came_back_identical(stated: Score) -> bool:
+    """Whether a null is the best there is: every image without a value came back identical, and none failed."""
+    reasons = [str(stated.why), *mapping(stated.details.get("missing"))]
+    return stated.value is None and all(reason.startswith(LOSSLESS) for reason in reasons)
+
+
 def score_cell(run: Run, metric: str, digits: int, notes: Notes) -> Cell:
     """A value with its interval and notes, a dash with its reason, or an empty cell where it was never asked for."""
     stated = score(run, metric)
@@ -107,7 +113,7 @@ def score_cell(run: Run, metric: str, digits: int, notes: Notes) -> Cell:
     if stated.value is None:
         why = short(stated.why, 400)
         # An image that came back identical has no PSNR: that is the best there is, and should not read as a gap.
-        if why.startswith(LOSSLESS):
+        if came_back_identical(stated):
             return Cell("lossless", sort=best_possible(stated.better), note=notes.add(why), title=why)
         return Cell(number(None), note=notes.add(why), title=why)
     cell = Cell(number(stated.value, digits), sort=stated.value)

@@ -8,7 +8,7 @@ from typing import Any
 
 from vtbench.leaderboard import runpage
 from vtbench.leaderboard.addresses import model_key, record_address, system_key
-from vtbench.leaderboard.cells import column
+from vtbench.leaderboard.cells import came_back_identical, column
 from vtbench.leaderboard.figures import Figure, cost_figures, rate_figures
 from vtbench.leaderboard.gallery import Kept, Original, Reconstruction
 from vtbench.leaderboard.page import Site
@@ -17,7 +17,6 @@ from vtbench.leaderboard.sections import Section
 from vtbench.leaderboard.words import decimals, link, number, short
 from vtbench.reporting import runs as records
 from vtbench.reporting.claims import Beside, claims_beside
-from vtbench.reporting.image_values import LOSSLESS
 from vtbench.reporting.measured import RATE, metric_card, score
 from vtbench.reporting.runs import identity, question, system
 from vtbench.results.record import Run
@@ -198,7 +197,7 @@ def _stated(run: Run, metric: str, digits: int | None = None) -> str:
     stated = score(run, metric)
     if stated is None:
         return ""
-    return "lossless" if stated.value is None and str(stated.why).startswith(LOSSLESS) else number(stated.value, digits)
+    return "lossless" if came_back_identical(stated) else number(stated.value, digits)
 
 
 def worst_images(run: Run, metric: str, site: Site, kept: Kept) -> list[Worst]:

@@ -54,6 +54,21 @@ def test_lossless_sorts_as_the_best(tmp_path: Path) -> None:
     assert [m["values"] for m in run["metrics"] if m["name"] == "psnr"] == [["lossless"] * 5 + [41.0]]
 
 
+def test_a_run_with_a_failed_image_is_not_lossless(tmp_path: Path) -> None:
+    """Five pictures came back identical and one not at all: no best of the column, but a dash with both reasons."""
+    why = "lossless (identical pixels) (5 of 6 images); the file cannot be read (1 of 6 images)"
+    details = {"missing": {"lossless (identical pixels)": 5, "the file cannot be read": 1}, "n_lossless": 5}
+    scores = [score("psnr", None, n=0, missing=6, why=why, details=details), score("bpp", 9.0)]
+    made_runs.write(tmp_path / "png", name="png", title="PNG", scores=scores)
+    made_runs.write(tmp_path / "jpeg", name="jpeg", title="JPEG", scores=[score("psnr", 40.0), score("bpp", 2.0)])
+    index = leaderboard.build([tmp_path / "png", tmp_path / "jpeg"], tmp_path / "site").read_text()
+    for page, table in ((task_page(tmp_path / "site"), NATURAL), (index, "All systems")):
+        row = row_of(page, "PNG", table)
+        assert "Infinity" not in row
+        assert not re.search(r">\s*lossless", row)
+        assert "the file cannot be read" in page
+
+
 @pytest.mark.parametrize("valued", [True, False])
 def test_the_tokenizers_share_of_an_fid_is_no_cost(tmp_path: Path, valued: bool) -> None:
     def of(name: str, number: float, better: str | None, unit: str, **more: object) -> dict[str, object]:
