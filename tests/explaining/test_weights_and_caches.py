@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import vtbench
 from vtbench import registry
 from vtbench.explaining import choices, measure, systems
 from vtbench.explaining.explain import explain
+from vtbench.explaining.kept import Folders
 from vtbench.explaining.references import OtherReference
 from vtbench.images.views import View
 from vtbench.models.arch import with_options
@@ -283,7 +285,8 @@ def test_saved_statistics_are_a_reference_too(tmp_path: Path) -> None:
     metric = registry.metric("rfid")
     for n in (10, 50_000):
         np.savez(tmp_path / f"{n}.npz", mu=np.zeros(2048), sigma=np.eye(2048), n=n)
-    few, enough = (OtherReference(open_reference(tmp_path / f"{n}.npz"), tmp_path, 4) for n in (10, 50_000))
+    folders = Folders(contextlib.ExitStack(), tmp_path)
+    few, enough = (OtherReference(open_reference(tmp_path / f"{n}.npz"), folders, 4) for n in (10, 50_000))
     side, why = enough.side(metric, View.parse("256"), 10_000)
     assert why is None
     assert (side.n, side.dim) == (50_000, 2048)

@@ -9,7 +9,6 @@ cannot be measured is null with its reason: rFID below 10,000 images, a set that
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,6 +37,7 @@ from vtbench.explaining.claims import (
     verdict,
 )
 from vtbench.explaining.conventions import card_of, metric_named_or_none
+from vtbench.explaining.kept import Folders
 from vtbench.explaining.measure import Measurement, Score, load
 from vtbench.explaining.references import OtherReference
 from vtbench.explaining.systems import Explained, open_system
@@ -89,6 +89,7 @@ def explain(
     distances of sets (images, or saved statistics). Saved pictures can only be scored at the view they were made at;
     their originals are cropped to their size by every named crop. icc: "srgb" converts pictures by the colour
     profiles that they state. code: `path/to/file.py@name`, by which the user names the code of a run's model himself.
+    A command that is stopped goes on where it was, as long as nothing changed that its numbers are made from.
     """
     wanted = claimed_numbers(claims)
     check_limit(limit)
@@ -102,9 +103,9 @@ def explain(
     ]
     choices = [choice for q in questions for choice in (q.default, *(other.choice for other in q.others))]
     metrics = load({choice.metric for choice in choices}, device, len(items))
-    with tempfile.TemporaryDirectory(prefix="vtbench-") as scratch:
-        another = None if origin is None else OtherReference(origin, Path(scratch), batch_size)
-        measurement = Measurement(explained, items, metrics, Path(scratch), batch_size, seed, another, device)
+    with Folders.held() as folders:
+        another = None if origin is None else OtherReference(origin, folders, batch_size, device)
+        measurement = Measurement(explained, items, metrics, folders, batch_size, seed, another, device)
         measurement.measure(choices)
         answers = [_answer(measurement, question) for question in questions]
     notes = [*explained.suite.notes, *explained.system.notes, *explained.notes, *left_out(measurement.left_out)]

@@ -2,41 +2,32 @@
 
 from __future__ import annotations
 
+import functools
+import sys
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from vtbench.explaining.choices import Choice
 from vtbench.explaining.columns import Column
 from vtbench.explaining.conventions import CONVENTIONS
+from vtbench.explaining.kept import Asked, Features, Folders, Row, Sink, Wanted
 from vtbench.explaining.references import OtherReference
 from vtbench.explaining.systems import Explained
-from vtbench.images.profiles import named
-from vtbench.images.rounding import rounded
 from vtbench.images.stream import batches, source_of
 from vtbench.images.views import View
-from vtbench.results.stores import FeatureFile
 from vtbench.running import pipeline
 from vtbench.scoring.loading import Metrics, load_metrics
-from vtbench.scoring.measure import extract, finish, measure, not_finite
+from vtbench.scoring.measure import finish, not_finite
 from vtbench.types.anew import Anew
 from vtbench.types.conditions import Rounding
-from vtbench.types.errors import VtbenchError
 from vtbench.types.item import Item
-from vtbench.types.metric import Batch, ImageMetric, Metric, Reference, RowMetric, SetMetric, SetValue
+from vtbench.types.metric import ImageMetric, Metric, RowMetric, SetMetric, SetValue
 
 FID_IMAGES = 10_000
 """Below so many images a difference between two values of a metric of sets means nothing."""
-
-Wanted = Mapping[Rounding, set[str]]
-"""Names of metrics by the rounding under which they are measured."""
-
-
-class MetricFailed(VtbenchError):
-    """A metric or its network raised: no fault of the system that is explained."""
 
 
 def too_few(metric: str, images: int) -> str | None:
@@ -72,20 +63,16 @@ class Score:
     bounds: tuple[float | None, float | None] = (None, None)
 
 
-Features = tuple[FeatureFile, FeatureFile]
-"""Of originals and of candidates, float32 (n, dim) each."""
-
-
 @dataclass
 class Measurement:
     """Values by choice and place in `items`, height and width scored by view (of the item at place k they stand at 2 k
-    and 2 k + 1), and for metrics of sets the features of both sides by view, rounding and extractor, in files under
-    `scratch`."""
+    and 2 k + 1), and for metrics of sets the features of both sides by view, rounding and extractor, in files of
+    `folders`, where every batch is kept as long as the command lasts."""
 
     explained: Explained
     items: Sequence[Item]
     metrics: Metrics
-    scratch: Path
+    folders: Folders
     batch_size: int
     seed: int
     reference: OtherReference | None = None
@@ -109,19 +96,36 @@ class Measurement:
 
     def measure_view(self, view: View, wanted: Wanted) -> None:
         """Raises VtbenchError if the system fails, and MetricFailed, with the image, if a metric does."""
-        lane = pipeline.Lane(self.explained.name, self.explained.system, _Sink(self, view, wanted))
-        originals = batches([source_of(self.explained.suite, view)], self.items, self.batch_size)
+        asked = Asked(self.explained, self.items, self.metrics, view, wanted, self.batch_size, self.seed, self.device)
+        self.sizes.setdefault(view, array("q", [0]) * (2 * len(self.items)))
+        sink = Sink(self.folders.of(asked.place()), asked, functools.partial(self._take, view))
+        begun = sink.begin()
+        lane = pipeline.Lane(self.explained.name, self.explained.system, sink)
+        originals = batches([source_of(self.explained.suite, view)], self.items[begun:], self.batch_size)
         pace = pipeline.Pace(self.batch_size, 0)
         pipeline.run([lane], originals, pace, seed=self.seed, device=self.device)
+        self.features.update({(view, *key): files for key, files in sink.features.items()})
 
-    def files_of(self, view: View, rounding: Rounding, extractor: str, dim: int) -> Features:
-        """Where the features of one network are kept, `dim` values an image."""
-        key = (view, rounding, extractor)
-        if key not in self.features:
-            where = self.scratch / str(len(self.features))
-            reference, candidate = where.with_suffix(".ref"), where.with_suffix(".f32")
-            self.features[key] = (FeatureFile(reference, dim), FeatureFile(candidate, dim))
-        return self.features[key]
+    def _take(self, view: View, place: int, row: Row) -> None:
+        """What a row says of the item at a place. Texts that many rows share are kept once."""
+        item = self.items[place].id
+        if "profiles" in row:
+            original, picture = map(sys.intern, row["profiles"])
+            self.profiles[item] = (original, picture)
+        if "*" in row["why"]:
+            self.left_out[item] = sys.intern(row["why"]["*"])
+            return
+        sizes = self.sizes[view]
+        sizes[2 * place], sizes[2 * place + 1] = row["size"]
+        for rounding, of in row["of"].items():
+            weights = of.get("weights", {})
+            for name in (*of["values"], *of["why"]):
+                choice = Choice(view, rounding, name)
+                if choice not in self.values:
+                    self.values[choice] = Column(len(self.items))
+                why = of["why"].get(name)
+                why = None if why is None else sys.intern(why)
+                self.values[choice].add(place, of["values"].get(name), weights.get(name, 1.0), why)
 
     @property
     def scored(self) -> int:
@@ -143,9 +147,9 @@ class Measurement:
         if why := too_few(choice.metric, len(self.items)):
             return Score(None, why)
         files = self.features.get((choice.view, choice.rounding, metric.extractor().id))
-        if files is None:
+        reference, candidate = (file.read() for file in files) if files is not None else ((), ())
+        if not len(candidate):
             return Score(None, "no image could be scored")
-        reference, candidate = (file.read() for file in files)
         if too_few(choice.metric, len(candidate)):
             return Score(None, f"only {len(candidate)} images could be scored: {FID_IMAGES:,} are needed")
         if choice.reference is not None and self.reference is not None:
@@ -198,63 +202,3 @@ class _Rows(Anew[Mapping[str, Any]]):
             "weights": {name: column.weights[place] for name, column in columns.items() if column.weights[place] != 1},
             "why": {name: column.why[place] for name, column in columns.items() if place not in column},
         }
-
-
-class _Sink:
-    """Takes the system's output at one view, and measures it under every rounding that is asked for."""
-
-    def __init__(self, measurement: Measurement, view: View, wanted: Wanted) -> None:
-        self.to, self.view, self.wanted = measurement, view, wanted
-        self.sizes = measurement.sizes.setdefault(view, array("q", [0]) * (2 * len(measurement.items)))
-        self.first = 0
-        """The place of the next batch's first item."""
-
-    def write(self, work: pipeline.Work) -> None:
-        self.to.left_out.update({o.item.id: o.why for o in work.originals if o.why is not None})
-        for part in work.parts:
-            for k, original in enumerate(part.originals):
-                both = named(original.profile), str(part.output.flags.get(k, {}).get("profile", named(None)))
-                if both != (named(None), named(None)):
-                    self.to.profiles[original.item.id] = both
-            self._part(part)
-        self.first += len(work.originals)
-
-    def _part(self, part: pipeline.Part) -> None:
-        failed = part.output.without_picture
-        self.to.left_out.update({part.originals[k].item.id: why for k, why in failed.items()})
-        alive = [k for k in range(len(part.originals)) if k not in failed]
-        if not alive:
-            return
-        items = [part.originals[k].item for k in alive]
-        places = [self.first + part.positions[k] for k in alive]
-        images = part.reference.images[alive]
-        for rounding, names in self.wanted.items():
-            reference, candidate = rounded(images, part.output.images[alive], rounding)
-            # Metrics keep what they computed on an original by its hash: a rounding of its own is another picture.
-            hashes = [f"{part.originals[k].sha256}/{rounding}" for k in alive]
-            batch = Batch(Reference(reference.contiguous(), items, hashes), candidate.contiguous())
-            try:
-                self._features(rounding, names, batch)
-                self._values(rounding, names, batch, places)
-            except VtbenchError as bad:
-                raise MetricFailed(str(bad), code=bad.code) from bad
-        height, width = int(images.shape[2]), int(images.shape[3])
-        for place in places:
-            self.sizes[2 * place], self.sizes[2 * place + 1] = height, width
-
-    def _features(self, rounding: Rounding, names: set[str], batch: Batch) -> None:
-        metrics = [self.to.metrics.ready[name] for name in names]
-        extractors = {e.id: e for metric in metrics if isinstance(metric, SetMetric) for e in [metric.extractor()]}
-        items = [item.id for item in batch.reference.items]
-        for ident, extractor in extractors.items():
-            files = self.to.files_of(self.view, rounding, ident, extractor.dim)
-            for file, images in zip(files, (batch.reference.images, batch.candidate), strict=True):
-                file.append(extract(extractor, images, items))
-
-    def _values(self, rounding: Rounding, names: set[str], batch: Batch, places: Sequence[int]) -> None:
-        for name in sorted(names):
-            metric = self.to.metrics.ready[name]
-            if isinstance(metric, ImageMetric):
-                column = self.to.values.setdefault(Choice(self.view, rounding, name), Column(len(self.to.items)))
-                for place, value in zip(places, measure(name, metric, batch), strict=True):
-                    column.add(place, value.value, value.weight, value.why)

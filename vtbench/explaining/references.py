@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+from vtbench.explaining.kept import Folders, own_code
 from vtbench.images.opening import open_suite
-from vtbench.images.stream import batches, source_of
+from vtbench.images.sets import ImageSet, set_of_suite
 from vtbench.images.views import View
-from vtbench.running import pipeline
-from vtbench.running.extracting import FeatureSink
+from vtbench.running import kept_work
+from vtbench.running.kept_sets import measured, of_good
+from vtbench.scoring.loading import Metrics
 from vtbench.scoring.references import SetReference
 from vtbench.types.metric import SetMetric
 
 
 @dataclass
 class OtherReference:
-    """`origin` as `open_reference` gives it. Features are kept below `scratch` by view and network, and made once."""
+    """`origin` as `open_reference` gives it. Features are made once by view and network; those of whole batches stay
+    where the command is stopped, for the very same pictures."""
 
     origin: SetReference
-    scratch: Path
+    folders: Folders
     batch_size: int
+    device: str = "cpu"
     features: dict[tuple[View, str], Any] = field(default_factory=dict)
 
     def side(self, metric: SetMetric, view: View, least: int) -> tuple[Any, str | None]:
@@ -49,18 +52,22 @@ class OtherReference:
 
     def _extracted(self, metric: SetMetric, view: View) -> Any:
         """float32 (n, dim) of the set's images, cut by the view as the originals are."""
-        extractor = metric.extractor()
-        scratch = self.scratch / f"reference-{len(self.features)}"
-        sink = FeatureSink({extractor.id: extractor}, scratch, "reference")
-        scratch.mkdir()
-        lane = pipeline.Lane(self.origin.path.name, None, sink, side=0)
-        pipeline.run([lane], self._pictures(view), pipeline.Pace(self.batch_size, 0))
-        return sink.read(extractor.id)
+        images, metrics = self._pictures(view), Metrics((), {metric.card.name: metric})
+        facts = {
+            "reference": os.path.abspath(self.origin.path),
+            "items": kept_work.of_items(images.items),
+            "images": images.n,
+            "view": view.fingerprint(),
+            "batch": self.batch_size,
+        }
+        folder = self.folders.of(kept_work.place_of(facts, metrics, self.device, own_code()))
+        seen, place = measured(images, metrics, folder, self.device, lambda _: None, batch=self.batch_size)
+        return of_good(place, metric.extractor(), seen)
 
-    def _pictures(self, view: View) -> Iterator[pipeline.Batch]:
+    def _pictures(self, view: View) -> ImageSet:
         images = self.origin.images
         if images is not None and not images.items and images.batches is not None:
             # An array of pictures, which are squares already.
-            return ([(original,) for original in batch] for batch in images.batches(self.batch_size))
+            return images
         suite = open_suite(str(self.origin.path))
-        return batches([source_of(suite, view)], suite.items, self.batch_size)
+        return set_of_suite(suite, suite.items, view)

@@ -9,7 +9,6 @@ after the view is theirs together.
 from __future__ import annotations
 
 import itertools
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,16 +20,17 @@ from vtbench.explaining.claims import Claim, Explanation, Move, Printed, move, n
 from vtbench.explaining.columns import Column
 from vtbench.explaining.conventions import metric_named
 from vtbench.explaining.explain import check_limit, left_out
-from vtbench.explaining.measure import Measurement, MetricFailed, Score, load, read_by, too_few
+from vtbench.explaining.kept import Folders, MetricFailed
+from vtbench.explaining.measure import Measurement, Score, load, read_by, too_few
 from vtbench.explaining.systems import Explained
 from vtbench.images.views import View
 from vtbench.models.again import again, originals
 from vtbench.models.isolation import isolated
-from vtbench.models.pictures import SavedPictures
 from vtbench.reporting import runs as facts
 from vtbench.reporting.comparable import OF_METRIC, labels, protocol_fields
 from vtbench.reporting.measured import rows, score, scores
 from vtbench.reporting.values import listed, mapping
+from vtbench.results.files import NotWritten
 from vtbench.results.record import Run, read_run
 from vtbench.types.errors import VtbenchError
 from vtbench.types.shortage import Short
@@ -72,7 +72,7 @@ def explain_runs(
     code: str | None = None,
 ) -> Explanation:
     """`metrics`: which numbers to explain (default: all that both runs hold per image). code: by which the user names
-    the code of the first run's model himself."""
+    the code of the first run's model himself. A command that is stopped goes on where it was."""
     check_limit(limit)
     pair = _pair(first, second, limit)
     wanted = _wanted(pair, metrics)
@@ -187,16 +187,16 @@ def _under_the_second_view(
     suite = originals(run)
     metrics = load(wanted, device, images)
     names = {name for metric in wanted for name in read_by(metrics, metric, images)}
-    with tempfile.TemporaryDirectory(prefix="vtbench-") as scratch:
+    with Folders.held() as folders:
         try:
-            system = again(run, device=device, suite=suite, from_model=True, code=code).system
-            system = system.converted(view.icc) if isinstance(system, SavedPictures) else system
-            explained = Explained(run.name, system, suite, view.size, {}, view.protocol, ("round",), system.card)
+            loaded = again(run, device=device, suite=suite, from_model=True, code=code)
+            system, size, protocol = loaded.system, view.size, view.protocol
+            explained = Explained(run.name, system, suite, size, {}, protocol, ("round",), system.card, loaded)
             items = [item for item in suite.items if item.id in pair.shared]
             seed = facts.seed(run) or 0
-            measurement = Measurement(explained, items, metrics, Path(scratch), batch_size, seed, device=device)
+            measurement = Measurement(explained, items, metrics, folders, batch_size, seed, device=device)
             measurement.measure_view(view, {"round": names})
-        except (MetricFailed, Short):
+        except (MetricFailed, NotWritten, Short):
             raise
         except VtbenchError as bad:
             return {metric: Score(None, str(bad)) for metric in wanted}, {}

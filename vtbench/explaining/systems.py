@@ -21,6 +21,7 @@ from vtbench.results.record import read_run
 from vtbench.types.cards import Card, Fixed
 from vtbench.types.conditions import ORIGINAL, Rounding
 from vtbench.types.errors import VtbenchError
+from vtbench.types.item import Item
 
 OF_MODELS: tuple[Rounding, ...] = ("round", "truncate", "truncate-both")
 LARGEST = 4096
@@ -44,6 +45,8 @@ class Explained:
     """The protocol that every other one is compared with."""
     roundings: Sequence[Rounding]
     card: Card
+    loaded: Loaded
+    """What identifies the system."""
     notes: Sequence[str] = ()
     icc: str = ""
     """ "srgb" where pictures are converted by their colour profiles, whatever the view."""
@@ -54,6 +57,13 @@ class Explained:
     def possible(self) -> list[str]:
         """The protocols whose view can be made here."""
         return [name for name, why in self.views.items() if not why]
+
+    def identity(self, items: Sequence[Item]) -> dict[str, Any] | None:
+        """What decides the system's pictures of these items; None where nothing says it: an object of a process."""
+        facts = self.system.facts(items)
+        if self.loaded.identity.get("adapter") is None and "pictures" not in facts:
+            return None
+        return {**self.loaded.identity, "dtype": self.loaded.dtype, "facts": facts}
 
     def view(self, protocol: str, size: Any = None) -> View:
         """The view by a protocol. size: the side that a claim states, which a model of no one size is tried at."""
@@ -98,7 +108,7 @@ def open_system(
     chosen = View.parse("native", icc=icc).icc
     system = loaded.system
     if isinstance(system, SavedPictures):
-        return _of_folder(model, system.converted(chosen), suite)
+        return _of_folder(model, loaded, system.converted(chosen), suite)
     return replace(_of_model(loaded, suite), icc=chosen)
 
 
@@ -111,10 +121,10 @@ def _of_model(loaded: Loaded, suite: Suite) -> Explained:
     notes = [f"weights: {weights['note']}"] if weights.get("note") else []
     if weights.get("status") == "unverified":
         notes.append(f"unverified weights ({weights.get('why') or 'made for a test'})")
-    return Explained(card.name, system, suite, size, views, "vtbench", OF_MODELS, card, notes)
+    return Explained(card.name, system, suite, size, views, "vtbench", OF_MODELS, card, loaded, notes)
 
 
-def _of_folder(model: str, system: SavedPictures, suite: Suite) -> Explained:
+def _of_folder(model: str, loaded: Loaded, system: SavedPictures, suite: Suite) -> Explained:
     """Saved pictures: the originals are taken as they are where sizes agree, else cropped to the pictures' size."""
     pairs = check_pairs(suite, system.suite, model, partial=True)
     if not pairs:
@@ -125,14 +135,13 @@ def _of_folder(model: str, system: SavedPictures, suite: Suite) -> Explained:
     if all(original == picture for original, picture in sizes):
         why = "saved pictures exist at one view: another crop needs the model"
         native = _views("native", why)
-        return Explained(
-            model, system, suite, None, native, "native", OF_PICTURES, system.card, icc=system.icc, saved=True
-        )
+        card, icc = system.card, system.icc
+        return Explained(model, system, suite, None, native, "native", OF_PICTURES, card, loaded, icc=icc, saved=True)
     side = _side(model, sizes)
     views = {name: "" for name in PROTOCOLS if name != "native"}
     note = f"the originals were cropped to {side} x {side} by each named crop; the pictures stay as they were saved"
     return Explained(
-        model, system, suite, side, views, "vtbench", OF_PICTURES, system.card, [note], system.icc, saved=True
+        model, system, suite, side, views, "vtbench", OF_PICTURES, system.card, loaded, [note], system.icc, saved=True
     )
 
 
@@ -151,13 +160,14 @@ def _side(model: str, sizes: Sequence[tuple[tuple[int, int], tuple[int, int]]]) 
 def _of_run(path: Path, images: str | None, device: str, code: str | None) -> Explained:
     run = read_run(path)
     suite = originals(run, images)
-    system = again(run, device=device, suite=suite, code=code).system
-    own = str(protocol(run))
+    loaded = again(run, device=device, suite=suite, code=code)
+    system, own = loaded.system, str(protocol(run))
     views = _views(own, "a run's pictures or tokens exist at one view: explain the model itself to try another")
     roundings = OF_PICTURES if isinstance(system, SavedPictures) else OF_MODELS
     view = View.parse(view_name(run), own)
     system = system.converted(view.icc) if isinstance(system, SavedPictures) else system
-    return Explained(run.name, system, suite, view.size, views, own, roundings, system.card, icc=view.icc, saved=True)
+    card = system.card
+    return Explained(run.name, system, suite, view.size, views, own, roundings, card, loaded, icc=view.icc, saved=True)
 
 
 def _views(only: str, why: str) -> dict[str, str]:

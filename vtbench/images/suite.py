@@ -78,6 +78,15 @@ class Suite:
             self.identity_seconds = time.perf_counter() - began
         return self._hash
 
+    def hash_of(self, items: Sequence[Item]) -> str:
+        """64 hexadecimal digits over these of its items, the hash itself where they are all or where it is known; only
+        their own bytes are read."""
+        if self._hash is not None or len(items) == len(self.items):
+            return self.hash
+        part = self.without_items()
+        part.items = items
+        return part.identify()
+
     def contents(self) -> Iterator[str]:
         """sha256 of every item's bytes, in order, as hexadecimal digits; UNREADABLE for those that cannot be read."""
 

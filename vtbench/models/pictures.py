@@ -60,6 +60,10 @@ class SavedPictures(System):
         other.icc = icc
         return other
 
+    def facts(self, items: Sequence[Item]) -> dict[str, str]:
+        names = (stem(item.id) for item in items)
+        return {"pictures": self.suite.hash_of([self.items[n] for n in names if n in self.items]), "icc": self.icc}
+
     def check(self, items: Sequence[Item], suite: Suite, view: View) -> None:
         """Refuses folders that do not pair; sizes are read from headers alone."""
         size = None if view.size is None else (view.size, view.size)

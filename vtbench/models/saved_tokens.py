@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from vtbench.images.serving import serve
+from vtbench.models.files import sha256_file
 from vtbench.models.outputs import Output
 from vtbench.models.system import ModelSystem, System, marked
 from vtbench.results.record import Run
@@ -31,6 +33,11 @@ class SavedTokens(System):
         self.card, self.options, self.opened = inner.card, inner.options, inner.opened
         self.tokens = TokenFile(run.path)
         self.position = {row["item"]: index for index, row in enumerate(run.rows())}
+
+    def facts(self, items: Sequence[Item]) -> dict[str, str]:
+        names = hashlib.sha256("\n".join(self.position).encode(errors="surrogateescape")).hexdigest()
+        packed = [sha256_file(path) for path in (self.tokens.data, self.tokens.ends)]
+        return {**self.inner.facts(items), "tokens": " ".join([names, *packed])}
 
     def produce(
         self, images: torch.Tensor, seeds: Sequence[int], items: Sequence[Item], *, count_macs: bool = False

@@ -61,6 +61,11 @@ class System(ABC):
         """The same system, its model served by another rule where an image's size does not fit."""
         return self
 
+    def facts(self, items: Sequence[Item]) -> dict[str, str]:
+        """What decides its candidates for these items beside what identifies its model, in plain values: how that is
+        served, which pictures or tokens there are. Reads what it does not know yet."""
+        return {}
+
     def parameter_count(self) -> int | None:
         return None
 
@@ -95,6 +100,9 @@ class ModelSystem(System):
         return ModelSystem(
             self.model, fit, states_kind=self.states_kind, one_at_a_time=self._one_at_a_time, opened=self.opened
         )
+
+    def facts(self, items: Sequence[Item]) -> dict[str, str]:
+        return {"fit": self.fit}
 
     def parameter_count(self) -> int | None:
         return self.model.parameter_count()

@@ -11,10 +11,11 @@ import contextlib
 import hashlib
 import inspect
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vtbench import registry
 from vtbench.models.adapter_files import code_of
 from vtbench.results import provenance, sources
 from vtbench.results.cache_files import IN_WORK
@@ -28,33 +29,46 @@ RULE = 2
 """Goes up when a folder under a name comes to mean something else."""
 
 
-def question_of(facts: Mapping[str, Any], metrics: Metrics, device: str) -> dict[str, Any] | None:
+def question_of(
+    facts: Mapping[str, Any], metrics: Metrics, device: str, begins: Iterable[Path] = ()
+) -> dict[str, Any] | None:
     """Everything that decides rows and features of these metrics, in plain values; None where nothing says by what code
-    they are made: it lies in no file, or was edited meanwhile. facts: what else decides them, in plain values."""
+    they are made: it lies in no file, or was edited meanwhile. facts: what else decides them, in plain values. begins:
+    files where other code begins that makes them."""
+    known = registry.metrics()
     try:
         files = [Path(inspect.getfile(type(metric))) for metric in metrics.ready.values()]
-        code = sources.digest([*provenance.core_files(), *code_of(files)])
+        # A file may hand out a class of another one with settings of its own.
+        files += [known.source(name).file for name in metrics.ready if name in known]
+        code = sources.digest([*provenance.core_files(), *code_of(files), *begins])
     except (OSError, TypeError, VtbenchError):
         return None
     cards = {n: m.card for n, m in metrics.ready.items()}
     return {
         **facts,
-        "rule": RULE,
         # In their order, as rows state their values.
         "metrics": [(n, card.version) for n, card in cards.items()],
         "weights": unverified_files(cards.values()),
         "networks": sorted(metrics.extractors()),
         "code": code,
-        "packages": provenance.packages(),
         "device": device.partition(":")[0],
+        **surroundings(),
     }
 
 
-def place_of(facts: Mapping[str, Any], metrics: Metrics, device: str) -> Path | None:
+def surroundings() -> dict[str, Any]:
+    """What decides the work of every command beside its question, in plain values."""
+    return {"rule": RULE, "packages": provenance.packages()}
+
+
+def place_of(facts: Mapping[str, Any], metrics: Metrics, device: str, begins: Iterable[Path] = ()) -> Path | None:
     """Where rows and features lie while these metrics are measured, as `question_of` takes them and has None."""
-    decisive = question_of(facts, metrics, device)
-    if decisive is None:
-        return None
+    decisive = question_of(facts, metrics, device, begins)
+    return None if decisive is None else place_named(decisive)
+
+
+def place_named(decisive: Mapping[str, Any]) -> Path:
+    """The place of work that all of this decides, in plain values."""
     key = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
     return cache_dir() / IN_WORK / key[:24]
 
