@@ -3,6 +3,9 @@ where pictures were saved, and only decodes where tokens were."""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
@@ -11,18 +14,25 @@ from typing import Any, Literal
 from vtbench import registry
 from vtbench.images.views import View
 from vtbench.models.again import again
+from vtbench.models.files import sha256_file
 from vtbench.models.isolation import isolated
 from vtbench.models.load import Loaded
+from vtbench.models.pictures import SavedPictures
+from vtbench.results.drawings import RECORD, SAMPLES
+from vtbench.results.files import NotWritten
 from vtbench.results.folder import RunFolder
 from vtbench.results.record import Run, RunInfo, Score, read_run
 from vtbench.results.stale import Stale, stale_metrics
+from vtbench.running import kept_work
 from vtbench.running.draw import read_drawing
 from vtbench.running.drawn import GAP, SHARE, Drawn, load_for_drawn, score_drawn
 from vtbench.running.evaluate import run as run_job
 from vtbench.running.job import Job
 from vtbench.running.question import first_record, joined
+from vtbench.running.tried_again import Again
 from vtbench.scoring.remarks import marked
 from vtbench.types.errors import VtbenchError
+from vtbench.types.shortage import Short
 from vtbench.types.task import Task
 
 OF_FID = (SHARE, GAP)
@@ -33,7 +43,8 @@ NO_SHARE = "fid was added to finished pictures, without the generator's tokenize
 def add_metrics(path: Path, names: Sequence[str] | None, *, device: str = "cpu", code: str | None = None) -> Run:
     """Adds `names` to the run in `path`, or measures them again; returns the run. Default: every metric of the task
     that has no value yet, or one of an older version than is installed. code: `path/to/file.py@name`, by which the
-    user names the code of the run's model himself; that which a record alone names is not run.
+    user names the code of the run's model himself; that which a record alone names is not run. A command that is
+    stopped goes on where it was.
 
     Raises VtbenchError if the run is not finished, kept neither images nor tokens, or its images changed since.
     """
@@ -52,9 +63,12 @@ def add_metrics(path: Path, names: Sequence[str] | None, *, device: str = "cpu",
         )
     kinds = {registry.card_of(registry.metrics().get(name)).kind for name in wanted}
     loaded = again(run, device=device, from_tokens="tokens" in kinds, code=code)
-    with tempfile.TemporaryDirectory(prefix="vtbench-") as scratch:
-        job = _job(run, loaded, wanted, device, Path(scratch))
-        fresh = _drawn_again(job, loaded.drawn) if loaded.drawn is not None else read_run(run_job(job))
+    job = _job(run, loaded, wanted, device)
+    with tempfile.TemporaryDirectory(prefix="vtbench-") as scratch, contextlib.ExitStack() as stack:
+        # Another command on the same run has the place, and this one begins anew elsewhere.
+        (work,) = stack.enter_context(kept_work.held(_place(job), ["run"], Path(scratch)))
+        job = dataclasses.replace(job, out=work.path)
+        fresh = _drawn_again(job, loaded.drawn) if loaded.drawn is not None else _measured_again(job)
         with RunFolder(path) as folder:
             new = _new(run, fresh, wanted)
             stay = {*info.metrics} - {*new}
@@ -64,8 +78,8 @@ def add_metrics(path: Path, names: Sequence[str] | None, *, device: str = "cpu",
     return read_run(path)
 
 
-def _job(run: Run, loaded: Loaded, wanted: Sequence[str], device: str, out: Path) -> Job:
-    """The run's own question with other metrics: its images, batch, limit and shard."""
+def _job(run: Run, loaded: Loaded, wanted: Sequence[str], device: str) -> Job:
+    """The run's own question with other metrics: its images, batch, limit and shard. Where it is answered is open."""
     info = run.info
     if loaded.suite is None:
         raise VtbenchError(f"{run.path} does not say where its images lie", code=1)
@@ -74,7 +88,7 @@ def _job(run: Run, loaded: Loaded, wanted: Sequence[str], device: str, out: Path
         _task(info, wanted),
         loaded.suite,
         View.parse(info.view.name, info.view.protocol or "vtbench"),
-        out,
+        Path(),
         batch_size=info.batch_size or 4,
         limit=info.limit,
         seed=info.seed or 0,
@@ -82,8 +96,64 @@ def _job(run: Run, loaded: Loaded, wanted: Sequence[str], device: str, out: Path
         dtype=info.dtype or "float32",
         shard=(info.shard[0], info.shard[1]) if info.shard else None,
         suite_spec=info.suite.spec or "",
-        asked={"rescored": str(run.path)},
+        asked={"rescored": os.path.abspath(run.path)},
     )
+
+
+def _place(job: Job) -> Path | None:
+    """Where it is answered; None where the code that answers was edited meanwhile."""
+    system, items, drawn = job.loaded.system, job.items(), job.loaded.drawn
+    # Drawn images have no originals of their names, and what they stand for stands in their record.
+    own = system.suite.items if drawn is not None and isinstance(system, SavedPictures) else items
+    try:
+        decisive = {
+            **kept_work.surroundings(),
+            "question": job.id,
+            # In their order, as rows state their values.
+            "metrics": list(job.task.metrics),
+            "system": system.facts(own),
+            "items": kept_work.of_items(items),
+            "batch": job.batch_size,
+            "limit": job.limit,
+            "shard": job.shard,
+            "drawn": None if drawn is None else [sha256_file(drawn / name) for name in (RECORD, SAMPLES)],
+        }
+        return kept_work.place_named(decisive)
+    except (OSError, VtbenchError):
+        return None
+
+
+def _measured_again(job: Job) -> Run:
+    """The images that the run holds, or its tokens decoded, through the metrics that were asked for."""
+    with RunFolder(job.folder()) as folder:
+        try:
+            _look_again(job, folder)
+        except (NotWritten, Short):
+            raise
+        except VtbenchError:
+            # What a power cut left, say: nothing of it is taken.
+            folder.remove()
+    return read_run(run_job(job))
+
+
+def _look_again(job: Job, folder: RunFolder) -> None:
+    """Cuts what an earlier try has measured to the batches before the first image that could not be had then and can be
+    now. Raises VtbenchError where it is not as it was written."""
+    info, batch = folder.info(), job.batch_size
+    if info is None:
+        folder.clear()
+        return
+    if not info.finished:
+        folder.keep_rows(batch)
+    again = Again(job.name, job.loaded.system, job.suite, job.view, job.items(), batch, job.seed, job.device)
+    changed = again.first_changed(folder.read_rows)
+    if changed is None:
+        return
+    folder.write_info(info.with_(status="interrupted"))
+    if info.finished:
+        folder.clear()
+    else:
+        folder.keep_rows(batch, changed)
 
 
 def _task(info: RunInfo, wanted: Sequence[str]) -> Task:
@@ -99,6 +169,10 @@ def _drawn_again(job: Job, folder: Path) -> Run:
     metrics = load_for_drawn(job.task.metrics, job.device)
     info = first_record(job, metrics, job.batch_size, frozenset(), n=len(drawing.rows))
     with RunFolder(job.folder()) as place:
+        before = place.info()
+        if before is None or set(before.unavailable) != set(info.unavailable):
+            place.clear()
+        place.write_info(info.with_(status="running"))
         place.write_scores(score_drawn(job, Drawn(drawing), metrics, place, info, lambda *_: None))
         place.write_info(info.with_(status="complete"))
     return read_run(job.folder())

@@ -1,8 +1,9 @@
-"""Explanations that are killed or stopped at a chosen call of a metric, each in a process of its own."""
+"""Commands that are killed or stopped at a chosen call of a metric, each in a process of its own."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,8 @@ class Counted(ImageMetric):
 
 class Means(Extractor):
     id, dim = "means", 3
+    # Features of originals are made for every command.
+    cached = False
 
     def load(self, device="cpu"):
         pass
@@ -148,6 +151,33 @@ else:
     explanation = explain(model, claims, **more)
 answer = explanation.as_dict()
 """
+RESCORED = """
+import os
+import signal
+
+os.environ.update(environment)
+from pathlib import Path
+
+from vtbench.errors import VtbenchError
+from vtbench.images.suite import Suite
+from vtbench.results.folder import RunFolder
+from vtbench.running.rescore import add_metrics
+
+picture = Suite.picture
+
+
+def unread(self, item, icc=""):
+    if f"{self.name}/{item.id}" in os.environ.get("VTBENCH_TEST_UNREAD", ""):
+        raise VtbenchError("the disk did not answer")
+    return picture(self, item, icc)
+
+
+Suite.picture = unread
+if os.environ.get("VTBENCH_TEST_KILLED_AT_THE_END"):
+    RunFolder.replace_rows = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+add_metrics(Path(run), metrics)
+answer = {str(p.relative_to(run)): p.read_bytes().hex() for p in sorted(Path(run).rglob("*")) if p.is_file()}
+"""
 EVALUATED = """
 import os
 
@@ -199,14 +229,22 @@ class Commands:
         self.calls()
         return str(path)
 
+    def rescore(self, question: dict[str, Any], last: int = 100_000, **environment: str) -> Any:
+        """What the files of the run hold behind `score RUN`; the run is laid out anew from the copy beside it."""
+        run = Path(question["run"])
+        shutil.rmtree(run, ignore_errors=True)
+        shutil.copytree(run.with_name("copy"), run)
+        return self._answer(RESCORED, question, last, **environment)
+
     def _answer(self, code: str, names: dict[str, Any], last: int, **environment: str) -> Any:
         environment = {**self.environment, "VTBENCH_TEST_LAST": str(last), **environment}
         return self.forks.answer(code, self.folder, environment=environment, **json.loads(json.dumps(names)))
 
     def ends_early(self, question: dict[str, Any], after: int, how: str = KILLED, **environment: str) -> None:
         """The command ended when a metric or network is asked once more than `after` times."""
+        command = self.rescore if "run" in question else self.explain
         with pytest.raises(AssertionError, match=how):
-            self.explain(question, after, VTBENCH_TEST_STOPS="1" if how == STOPPED else "", **environment)
+            command(question, after, VTBENCH_TEST_STOPS="1" if how == STOPPED else "", **environment)
         assert len(self.calls()) == after + 1
 
     def calls(self) -> list[str]:
