@@ -51,6 +51,19 @@ def own_code() -> list[Path]:
     return [path for name in OWN if (path := sources.file_of(name)) is not None]
 
 
+def facts_of(explained: Explained, items: Sequence[Item]) -> dict[str, Any] | None:
+    """What decides the system's pictures of these items at any view, in plain values; None where nothing says what the
+    system is. Reads the files that nobody has read yet."""
+    identity = explained.identity(items)
+    if identity is None:
+        return None
+    return {
+        "explained": plain(identity),
+        "suite": explained.suite.hash_of(items),
+        "items": kept_work.of_items(items),
+    }
+
+
 class Folders:
     """The folders of one command, each held until it ends: `of` gives that of a place, or one that nobody finds again
     where there is no place or another command has it."""
@@ -85,23 +98,20 @@ class Asked:
     seed: int
     device: str
 
-    def place(self) -> Path | None:
-        """Where the rows lie; None where nothing says what the system is."""
-        identity = self.explained.identity(self.items)
-        if identity is None:
+    def place(self, facts: Mapping[str, Any] | None) -> Path | None:
+        """Where the rows lie. facts: `facts_of` the system and the items; None where nothing says what it is."""
+        if facts is None:
             return None
         names = sorted(set().union(*self.wanted.values()))
-        facts = {
-            "explained": plain(identity),
-            "suite": self.explained.suite.hash_of(self.items),
-            "items": kept_work.of_items(self.items),
+        decisive = {
+            **facts,
             "view": [self.view.protocol, self.view.name, self.view.fingerprint()],
             "wanted": {rounding: sorted(of) for rounding, of in self.wanted.items()},
             "batch": self.batch,
             "seed": self.seed,
         }
         begins = [*self.explained.loaded.sources, *own_code()]
-        return kept_work.place_of(facts, self.metrics.only(names), self.device, begins)
+        return kept_work.place_of(decisive, self.metrics.only(names), self.device, begins)
 
     def again(self) -> Again:
         """The system, to be asked for pictures that it did not give before."""

@@ -13,7 +13,7 @@ from typing import Any
 from vtbench.explaining.choices import Choice
 from vtbench.explaining.columns import Column
 from vtbench.explaining.conventions import CONVENTIONS
-from vtbench.explaining.kept import Asked, Features, Folders, Row, Sink, Wanted
+from vtbench.explaining.kept import Asked, Features, Folders, Row, Sink, Wanted, facts_of
 from vtbench.explaining.references import OtherReference
 from vtbench.explaining.systems import Explained
 from vtbench.images.stream import batches, source_of
@@ -85,6 +85,11 @@ class Measurement:
     profiles: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Images of which either side states a colour profile that was not applied -> (the original's, its picture's)."""
 
+    @functools.cached_property
+    def _facts(self) -> dict[str, Any] | None:
+        """As they were before the first view was measured."""
+        return facts_of(self.explained, self.items)
+
     def measure(self, choices: Iterable[Choice]) -> None:
         """Measures what the choices need, each view once."""
         wanted: dict[View, dict[Rounding, set[str]]] = defaultdict(lambda: defaultdict(set))
@@ -98,7 +103,7 @@ class Measurement:
         """Raises VtbenchError if the system fails, and MetricFailed, with the image, if a metric does."""
         asked = Asked(self.explained, self.items, self.metrics, view, wanted, self.batch_size, self.seed, self.device)
         self.sizes.setdefault(view, array("q", [0]) * (2 * len(self.items)))
-        sink = Sink(self.folders.of(asked.place()), asked, functools.partial(self._take, view))
+        sink = Sink(self.folders.of(asked.place(self._facts)), asked, functools.partial(self._take, view))
         begun = sink.begin()
         lane = pipeline.Lane(self.explained.name, self.explained.system, sink)
         originals = batches([source_of(self.explained.suite, view)], self.items[begun:], self.batch_size)
