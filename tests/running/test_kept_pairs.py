@@ -135,7 +135,7 @@ def test_other_pixels_on_any_side_are_another_question(side: str, pictures: list
     assert found == score(pictures, metrics)
 
 
-@pytest.mark.parametrize("what", ["features", "reference", "rows", "folder"])
+@pytest.mark.parametrize("what", ["features", "reference", "rows", "a line", "folder"])
 def test_what_is_damaged_is_made_again(what: str, pictures: list[Path], metrics: list[str]) -> None:
     wanted = score(pictures, metrics)
     stopped(pictures, metrics, 24)
@@ -143,6 +143,9 @@ def test_what_is_damaged_is_made_again(what: str, pictures: list[Path], metrics:
     if what == "rows":
         path = place / "1" / "rows.jsonl"
         path.write_bytes(path.read_bytes()[:-20])
+    elif what == "a line":
+        path = place / "1" / "rows.jsonl"
+        path.write_bytes(path.read_bytes().replace(b'{"item"', bytes(7), 1))
     elif what == "folder":
         (place / "1" / "rows.jsonl").unlink()
     else:
@@ -150,7 +153,7 @@ def test_what_is_damaged_is_made_again(what: str, pictures: list[Path], metrics:
         path.write_bytes(b"\1" + path.read_bytes()[1:])
     calls(pictures)
     assert score(pictures, metrics) == wanted
-    assert calls(pictures) == CALLS * {"rows": 4, "folder": 6, "features": 6, "reference": 6}[what]
+    assert calls(pictures) == CALLS * {"rows": 4, "a line": 6, "folder": 6, "features": 6, "reference": 6}[what]
 
 
 def test_what_could_not_be_read_then_is_read_now(

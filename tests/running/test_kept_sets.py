@@ -109,7 +109,7 @@ def test_what_was_finished_is_not_made_again(after: int, folders: tuple[Path, Pa
 
 @posix
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-@pytest.mark.parametrize("what", ["pixels", "features", "rows"])
+@pytest.mark.parametrize("what", ["pixels", "features", "rows", "a line"])
 def test_what_changed_meanwhile_is_made_again(what: str, folders: tuple[Path, Path], metric: str) -> None:
     killed(folders, metric, 2)
     kept = folders[0].with_name("cache") / cache_files.IN_WORK
@@ -123,10 +123,11 @@ def test_what_changed_meanwhile_is_made_again(what: str, folders: tuple[Path, Pa
         path.write_bytes(b"\1" + path.read_bytes()[1:])
     else:
         (path,) = (p for p in kept.glob("*/set/rows.jsonl") if p.stat().st_size)
-        path.write_bytes(path.read_bytes()[:-20])
+        text = path.read_bytes()
+        path.write_bytes(text[:-20] if what == "rows" else text.replace(b'{"item"', bytes(7), 1))
     found = score(folders, metric)
     again = calls(folders)
-    assert len(again) == {"pixels": 5, "features": 6, "rows": 5}[what]
+    assert len(again) == {"pixels": 5, "features": 6, "rows": 5, "a line": 6}[what]
     assert found == score(folders, metric)
 
 

@@ -244,7 +244,7 @@ class Through(Protocol):
 def _begun(pairs: Pairs, folders: Sequence[RunFolder], places: Sequence[FeaturePlace], metrics: Metrics) -> int:
     """How many images an earlier try has finished; cuts all folders to these. What could not be read then, and can now,
     is no longer what its row says."""
-    begun = min(folder.keep_rows(BATCH) for folder in folders)
+    begun = min(kept_work.rows_begun(folder, BATCH) for folder in folders)
     files = [place.candidate(e) for place in places for e in metrics.extractors().values()]
     files += [places[0].reference(e) for e in metrics.extractors().values()]
     if any(file.trouble(begun) for file in files):

@@ -55,7 +55,7 @@ def measured(
     """Rows and features of the set's images in the folder, those that are there kept; what the rows hold, and where the
     features lie. Notes in `images` what could not be read. system: what makes something of the images first, `batch` at
     a time, its noise by `seed`; features are then of that."""
-    place, begun = FeaturePlace(folder.path), folder.keep_rows(batch)
+    place, begun = FeaturePlace(folder.path), kept_work.rows_begun(folder, batch)
     if any(place.candidate(extractor).trouble(begun) for extractor in metrics.extractors().values()):
         folder.clear()
         begun = 0

@@ -24,6 +24,7 @@ from vtbench.scoring.loading import Metrics, unverified_files
 from vtbench.types.environment import cache_dir
 from vtbench.types.errors import VtbenchError
 from vtbench.types.item import Item
+from vtbench.types.shortage import Short
 
 RULE = 2
 """Goes up when a folder under a name comes to mean something else."""
@@ -79,6 +80,21 @@ def of_items(items: Sequence[Item]) -> str:
     for item in items:
         digest.update(f"{(item.id, dict(item.meta))!r}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
+
+
+def rows_begun(folder: RunFolder, batch: int) -> int:
+    """How many rows an earlier try has left, in whole batches; cuts the folder to these. None of them, and a folder
+    that is cleared, where a line is not as it was written: a power cut may leave such a one."""
+    begun = folder.keep_rows(batch)
+    try:
+        for _ in folder.read_rows():
+            pass
+    except Short:
+        raise
+    except VtbenchError:
+        folder.clear()
+        return 0
+    return begun
 
 
 @contextlib.contextmanager
