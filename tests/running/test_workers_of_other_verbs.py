@@ -119,6 +119,46 @@ def test_score_refuses_workers_with_other_metric_weights(
     assert "the metrics' weights" in score_with(change, candidate, images, metric, monkeypatch)
 
 
+LACKS = """
+import errno, os
+from vtbench import ImageMetric, MetricCard, Value
+
+
+class Lacks(ImageMetric):
+    card = MetricCard("lacks-files", "Lacks", 1, "", "lower", "test")
+
+    def measure(self, batch):
+        if os.environ.get("VTBENCH_TEST_LACKS") in [item.id for item in batch.reference.items]:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return [Value(float(item.id[:2])) for item in batch.reference.items]
+
+
+METRICS = (Lacks,)
+"""
+
+
+def test_what_a_worker_lacks_ends_the_command_and_any_command_goes_on(
+    images: Path, tmp_path: Path, local: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the worker's name: its process is not the command's."""
+    monkeypatch.setenv("VTBENCH_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "lacks.py").write_text(LACKS)
+    candidate, metric = cuts(tmp_path / "candidate", 10), f"{tmp_path / 'lacks.py'}@lacks-files"
+    words = ["score", images, candidate, "--metrics", metric, "--json"]
+    whole = command(*words)
+    monkeypatch.setenv("VTBENCH_TEST_LACKS", "08.png")
+    code, out, err = command(*words, "--ray", "auto", "--workers", "2")
+    assert (code, out) == (1, "")
+    said = err.splitlines()[-1]
+    assert said.startswith("vtbench: worker ")
+    assert f"(process {os.getpid()}): this process may have no more than " in said
+    (kept,) = (tmp_path / "cache").rglob("rows.jsonl")
+    assert len(list(read_lines(kept))) == 8
+    monkeypatch.delenv("VTBENCH_TEST_LACKS")
+    assert command(*words)[:2] == whole[:2]
+    assert not [*(tmp_path / "cache").rglob("rows.jsonl")]
+
+
 GENERATOR = """
 import torch
 from vtbench import Card, Family, Generator, Multiple

@@ -100,7 +100,7 @@ class RayCrew:
         if answer.get("back"):
             return Event(worker, number, back=True)
         if "why" in answer:
-            return Event(worker, number, why=f"{answer['why']}", code=answer["code"])
+            return Event(worker, number, why=f"{answer['why']}", code=answer["code"], short=answer["short"])
         return Event(worker, number, answer)
 
     def _joined(self, worker: str, answer: Mapping[str, Any]) -> Event:

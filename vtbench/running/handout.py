@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from vtbench.types import interrupts
 from vtbench.types.errors import VtbenchError
+from vtbench.types.shortage import Short
 
 IN_FLIGHT = 4
 """So many batches a worker has at a time: one is read, one waits, one is in the model, one in the metrics."""
@@ -52,6 +53,8 @@ class Event:
     why: str | None = None
     code: int = 1
     back: bool = False
+    short: bool = False
+    """That batch failed since the worker's process or machine lacks something."""
     refused: bool = False
     """A worker that has not joined, since it is not like the others."""
 
@@ -96,7 +99,8 @@ class HandOut:
         self._at: dict[str, set[int]] = {}
         self._waiting: dict[int, Any] = {}
         self._out: set[str] = set()
-        self._end, self._why, self._code = self.count, "", 1
+        self._end = self.count
+        self._bad: VtbenchError | None = None
 
     def run(self) -> None:
         while self.due < self._end:
@@ -108,8 +112,8 @@ class HandOut:
             while self.due in self._waiting and self.due < self._end:
                 self.keep(self._waiting.pop(self.due))
                 self.due += 1
-        if self._why:
-            raise VtbenchError(self._why, code=self._code)
+        if self._bad is not None:
+            raise self._bad
 
     def _take(self, event: Event) -> None:
         at = self._at.setdefault(event.worker, set())
@@ -125,7 +129,8 @@ class HandOut:
             self._out.add(event.worker)
         elif event.why is not None:
             self._out.add(event.worker)
-            self._stop(event.number, event.why, event.code)
+            short = Short(f"{event.worker}: {event.why}") if event.short else None
+            self._stop(event.number, short or VtbenchError(event.why, code=event.code))
         else:
             self._waiting[event.number] = event.result
 
@@ -138,14 +143,15 @@ class HandOut:
         for number in sorted(at):
             self._tries[number] += 1
             if self._tries[number] == TRIES:
-                self._stop(number, f"{self.name(number)} lost {TRIES} workers, the last one {worker} ({why})", 1)
+                lost = f"{self.name(number)} lost {TRIES} workers, the last one {worker} ({why})"
+                self._stop(number, VtbenchError(lost, code=1))
             self._again.append(number)
         at.clear()
 
-    def _stop(self, number: int, why: str, code: int) -> None:
+    def _stop(self, number: int, bad: VtbenchError) -> None:
         """The run ends before this batch; those before it are still waited for."""
-        if number < self._end or not self._why:
-            self._end, self._why, self._code = min(number, self._end), why, code
+        if number < self._end or self._bad is None:
+            self._end, self._bad = min(number, self._end), bad
 
     def _give(self) -> None:
         workers = [w for w in self.crew.workers() if w not in self._out]

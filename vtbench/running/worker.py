@@ -24,6 +24,7 @@ from vtbench.running import pipeline
 from vtbench.running.setups import Sampling, Setup, set_up
 from vtbench.types.errors import RAISED, VtbenchError
 from vtbench.types.foreign import cause
+from vtbench.types.shortage import Short
 
 IDLE = 0.005
 """Seconds to wait for another batch while one is in hand."""
@@ -72,7 +73,8 @@ class Worker:
 
     def measure(self, order: int, first: int, end: int) -> dict[str, Any]:
         """The batch of the images `first` to `end` of an order: {"outcomes": one a lane, "opened": files that the
-        model's code has opened}, or {"why", "code"} where it failed, or {"back": True} where an earlier one did."""
+        model's code has opened}, or {"why", "code", "short"} where it failed, or {"back": True} where an earlier one
+        did."""
         bench = self._bench
         return {"back": True} if bench is None or order != self._order else bench.measure(first, end)
 
@@ -194,11 +196,9 @@ class Bench:
                 device=setup.device,
                 tick=self._answer,
             )
-        except VtbenchError as bad:
-            answer = {"why": str(bad), "code": bad.code}
         except BaseException as bad:
             # A thread's end would be nobody's: the command has it as the answer.
-            answer = {"why": cause(bad), "code": 1}
+            answer = _failed(bad)
         self._end(answer)
 
     def take(self, measurer: Any, work: pipeline.Work) -> None:
@@ -240,17 +240,22 @@ class Easel:
             warm_up, self._warm = not self._warm, True
             try:
                 drawn = isolated()(self.sampling.draw)(first, end, warm_up)
-            except VtbenchError as bad:
-                return {"why": str(bad), "code": bad.code}
             except BaseException as bad:
                 # As above.
-                return {"why": cause(bad), "code": 1}
+                return _failed(bad)
             return {"outcomes": [drawn], "opened": self.sampling.opened()}
 
     def close(self) -> None:
         """Waits for the batch that is being drawn."""
         with self._one_at_a_time:
             pass
+
+
+def _failed(bad: BaseException) -> dict[str, Any]:
+    """The answer for a batch that has none. short: the worker's process or machine lacks something."""
+    if isinstance(bad, VtbenchError):
+        return {"why": str(bad), "code": bad.code, "short": isinstance(bad, Short)}
+    return {"why": cause(bad), "code": 1, "short": False}
 
 
 @dataclass(frozen=True)
