@@ -297,3 +297,16 @@ def test_a_metric_that_can_open_no_file_ends_the_command_too(where: str, tmp_pat
     code, out, err = command("score", images, images, "--metrics", f"psnr,{tmp_path / 'lacks.py'}@lacks-in-{where}")
     assert (code, out) == (1, "")
     assert err.splitlines()[-1].startswith("vtbench: this process may have no more than")
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.EMFILE, 1), (errno.ENOENT, 2)])
+def test_a_compiled_module_that_cannot_be_opened_is_no_fault_of_ours(
+    number: int, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def verb() -> None:
+        raise ImportError(f"libtorch.so: cannot open shared object file: {os.strerror(number)}")
+
+    monkeypatch.setattr(sys.modules["vtbench.cli.main"], "app", verb)
+    found, _, err = command()
+    assert found == code
+    assert ("this process may have no more than" in err) == (code == 1)

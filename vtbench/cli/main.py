@@ -14,6 +14,7 @@ from vtbench.types import interrupts
 from vtbench.types.errors import VtbenchError
 from vtbench.types.foreign import cause
 from vtbench.types.outside import own_output
+from vtbench.types.shortage import shortage
 from vtbench.types.version import VERSION
 
 
@@ -60,8 +61,9 @@ def _run(own: bool) -> None:
         # Whatever lies outside a run's folder: a site, a statistics file, a cache.
         from vtbench.results.files import trouble
 
-        complain(trouble(bad))
-        end, code = bad, 2
+        said = trouble(bad)
+        complain(said)
+        end, code = bad, said.code
     except (KeyboardInterrupt, SystemExit) as bad:
         # Typer turns Ctrl-C into the exit code of an interruption, and says nothing.
         if isinstance(bad, SystemExit) and bad.code != 130:
@@ -70,10 +72,10 @@ def _run(own: bool) -> None:
         end, code = bad, 130
     except Exception as bad:
         # What reaches this place was foreseen by nobody.
-        complain(
-            f"a fault of vtbench or of a library ({cause(bad)}): run it again with --debug, and report what it says"
-        )
-        end, code = bad, 2
+        fault = f"a fault of vtbench or of a library ({cause(bad)}): run it again with --debug, and report what it says"
+        short = shortage(bad, "what the command is made of")
+        complain(short or fault)
+        end, code = bad, 2 if short is None else short.code
     if debug:
         complain_at_length(end)
     if own and code == 130:

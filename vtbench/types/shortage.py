@@ -9,12 +9,21 @@ from __future__ import annotations
 import contextlib
 import errno
 import mmap
+import os
 from collections.abc import Iterator
 
 from vtbench.types.errors import VtbenchError
 
+try:
+    # Now: its own file cannot be opened either where none can be.
+    import resource
+except ImportError:
+    # Windows has no such limits.
+    resource = None  # type: ignore[assignment]
+
 ROOM = 1 << 30
 """Bytes that hold the largest picture that is read: where so many are free, a file that wants more wants too much."""
+_OF_IMPORTS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 GO_ON = "what is finished is kept, and the same command goes on"
 
 
@@ -72,11 +81,12 @@ def _lack(bad: BaseException) -> str | None:
     if isinstance(bad, MemoryError):
         return None if _has_room() else _no_memory()
     number = bad.errno if isinstance(bad, OSError) else None
+    if isinstance(bad, ImportError):
+        # Of a compiled module that cannot be opened, the system's word is the end of what is said.
+        number = next((n for n in _OF_IMPORTS if str(bad).endswith(os.strerror(n))), None)
     if number == errno.EMFILE:
-        return (
-            f"this process may have no more than {_limit('RLIMIT_NOFILE')} files open: raise that by ulimit -n, or "
-            "give fewer --readers"
-        )
+        most = f" than {_limit('RLIMIT_NOFILE')}" if _limit("RLIMIT_NOFILE") else ""
+        return f"this process may have no more{most} files open: raise that by ulimit -n, or give fewer --readers"
     if number == errno.ENFILE:
         return "the system may have no more files open: close other programs, or raise its limit (fs.file-max)"
     if number == errno.ENOMEM:
@@ -89,19 +99,16 @@ def _lack(bad: BaseException) -> str | None:
 
 def _no_memory() -> str:
     allowed = _limit("RLIMIT_AS")
-    of = f" of the {allowed} bytes that it may have (ulimit -v)" if allowed.isdigit() else ""
+    of = f" of the {allowed} bytes that it may have (ulimit -v)" if allowed else ""
     return f"this process gets no more memory{of}: close other programs, raise the limit, or give fewer --readers"
 
 
-def _limit(name: str) -> str:
-    """A limit of this process, in digits where it has one."""
-    try:
-        import resource
-    except ImportError:
-        # Windows has none of these.
-        return "so many"
+def _limit(name: str) -> int | None:
+    """A limit of this process; None where it has none."""
+    if resource is None:
+        return None
     soft, _ = resource.getrlimit(getattr(resource, name))
-    return "so many" if soft == resource.RLIM_INFINITY else str(soft)
+    return None if soft == resource.RLIM_INFINITY else soft
 
 
 def _has_room() -> bool:
