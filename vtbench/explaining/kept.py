@@ -144,24 +144,26 @@ class Sink:
         if begun is None:
             self.folder.clear()
             begun = 0
-        good = sum("size" in row for row in self.folder.read_rows())
+        good = 0
+        for place, row in enumerate(self.folder.read_rows()):
+            good += "size" in row
+            self.take(place, row)
         for both in self.features.values():
             for file in both:
                 file.keep(good)
-        for place, row in enumerate(self.folder.read_rows()):
-            self.take(place, row)
         self.done = begun
         return begun
 
     def _begun(self) -> int | None:
         """How many of the folder's rows hold by now, in whole batches; None where it is not as it was written."""
         folder, batch, items = self.folder, self.asked.batch, self.asked.items
-        begun, good, read = folder.keep_rows(batch), 0, None
+        begun, good, read, left_out = folder.keep_rows(batch), 0, None, False
         try:
             for place, row in enumerate(folder.read_rows()):
                 if place >= len(items) or row.get("item") != readable(items[place].id):
                     return None
                 good += "size" in row
+                left_out = left_out or "*" in row["why"]
                 if read is None and row.get("read_at_work"):
                     read = place
         except Short:
@@ -172,7 +174,7 @@ class Sink:
             return None
         # From there on the model had read files that no name of a place speaks of, and that may be others by now.
         begun = folder.keep_rows(batch, read) if read is not None else begun
-        changed = self.asked.again().first_changed(folder.read_rows)
+        changed = self.asked.again().first_changed(folder.read_rows) if left_out else None
         return begun if changed is None else folder.keep_rows(batch, changed)
 
     def write(self, work: pipeline.Work) -> None:
