@@ -35,6 +35,7 @@ from vtbench.running.drawn import Drawn
 from vtbench.running.folders import Scored
 from vtbench.scoring.scores import tally
 from vtbench.statistics.paired import paired
+from vtbench.types.anew import From
 from vtbench.types.item import Item
 
 IMAGES = 4000
@@ -164,8 +165,17 @@ def test_drawn_images(drawn: Path) -> None:
     assert list(Samples(drawn)) == list(read_samples(drawn))
     assert Samples(drawn)[7:9] == list(itertools.islice(read_samples(drawn), 7, 9))
     assert held(lambda: read_drawing(drawn)) < 32
-    # Each has a name, a place and its own seed; the prompt is one for all.
-    assert held(lambda: Drawn(read_drawing(drawn))) < 700
+    # Names, places and prompts are read from the lines when they are asked for.
+    assert held(lambda: Drawn(read_drawing(drawn))) < 32
+    read = Drawn(read_drawing(drawn))
+    lines = list(read_samples(drawn))
+    assert [item.id for item in read.items] == [line.id for line in lines]
+    assert read.items[7] == list(read.items)[7]
+    for k in (0, 1, 5, 3, IMAGES - 1, 0):
+        assert read.notes(read.items[k])["seed"] == lines[k].seed
+    rest = From(read.items, IMAGES - 3)
+    assert (len(rest), list(rest), rest[-1]) == (3, read.items[-3:], read.items[-1])
+    assert held(lambda: From(read.items, 2)) < 1
 
 
 def test_rows_of_folders_are_not_gathered_for_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,7 @@ from vtbench.scoring.loading import Metrics, load_metrics
 from vtbench.scoring.measure import finish, not_finite
 from vtbench.scoring.remarks import bad_references, marked, remarks
 from vtbench.scoring.scores import Asked, Sides, Tally, scores_of, tally, too_few
+from vtbench.types.anew import Anew, From
 from vtbench.types.errors import VtbenchError
 from vtbench.types.item import Item
 from vtbench.types.metric import Extractor, SetMetric, SetValue
@@ -44,34 +45,58 @@ SHARE = "tokenizer-rfid"
 GAP = "gfid-gap"
 
 
+class _Items(Anew[Item]):
+    """An item a line of the drawing, with its prompt."""
+
+    def __init__(self, drawing: Drawing) -> None:
+        self.drawing = drawing
+
+    def __len__(self) -> int:
+        return len(self.drawing.rows)
+
+    def at(self, index: int) -> Item:
+        return self._of(self.drawing.rows[index])
+
+    def __iter__(self) -> Iterator[Item]:
+        return map(self._of, self.drawing.rows)
+
+    def _of(self, row: SampleRecord) -> Item:
+        return Item(row.id, str(self.drawing.path / row.file), meta=row.meta())
+
+
 class Drawn:
     """The drawn images as a suite, each with its prompt, and what its line says of it."""
 
     def __init__(self, drawing: Drawing) -> None:
         self.drawing = drawing
-        self.items: list[Item] = []
-        meta: dict[str, Any] = {}
-        for row in drawing.rows:
-            # The images of a prompt, which follow each other, share what is known of it.
-            meta = meta if meta == row.meta() else row.meta()
-            self.items.append(Item(row.id, str(drawing.path / row.file), meta=meta))
-        self.places = {item.id: place for place, item in enumerate(self.items)}
+        self.items = _Items(drawing)
+        self._lines = iter(drawing.rows)
         self.suite = Suite("generated", self.items, "")
         # Its record may come from anywhere: what a line or a link names elsewhere is no image of it.
         self.suite.within = drawing.path
 
     def notes(self, item: Item) -> dict[str, Any]:
         """What an image's row says beside its values: how it was drawn, and what that cost."""
-        row = self.drawing.rows[self.places[item.id]]
+        row = self._line(item.id)
         seconds = {"generate": row.seconds, **({"warm_up": True} if row.warm_up else {})}
         flags = {name: True for name, holds in (("black", row.black), ("rewritten", row.rewritten)) if holds}
         drawn = {"seed": row.seed, "label": row.label, "cost": row.cost, "prompt": row.text, "seconds": seconds}
         return {**drawn, "flags": flags} if flags else drawn
 
+    def _line(self, name: str) -> SampleRecord:
+        """The line of an image. They are asked for in their order, so that none need be remembered: it is looked for
+        from the one before on, and once more from the first."""
+        for _ in range(2):
+            for row in self._lines:
+                if row.id == name:
+                    return row
+            self._lines = iter(self.drawing.rows)
+        raise KeyError(name)
+
     def batches(self, size: int, begun: int = 0) -> Iterator[pipeline.Batch]:
         """The images from `begun` on as they were drawn; one that changed since is refused by name."""
         rows = itertools.islice(self.drawing.rows, begun, None)
-        for originals in stream.originals(self.suite, View.parse("native", "native"), self.items[begun:], size):
+        for originals in stream.originals(self.suite, View.parse("native", "native"), From(self.items, begun), size):
             for original, row in zip(originals, rows, strict=False):
                 if original.why is not None or original.sha256 != row.sha256:
                     raise VtbenchError(

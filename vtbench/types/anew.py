@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
@@ -24,3 +25,19 @@ class Anew(Sequence[T]):
         if isinstance(index, slice):
             return [self.at(k) for k in range(len(self))[index]]
         return self.at(range(len(self))[index])
+
+
+class From(Anew[T]):
+    """The elements of a sequence from one place on, none of them copied."""
+
+    def __init__(self, whole: Sequence[T], first: int) -> None:
+        self._whole, self._first = whole, first
+
+    def __len__(self) -> int:
+        return max(0, len(self._whole) - self._first)
+
+    def at(self, index: int) -> T:
+        return self._whole[self._first + index]
+
+    def __iter__(self) -> Iterator[T]:
+        return itertools.islice(self._whole, self._first, None)
