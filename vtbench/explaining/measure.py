@@ -16,9 +16,10 @@ from vtbench.explaining.conventions import CONVENTIONS
 from vtbench.explaining.kept import Asked, Features, Folders, Row, Sink, Wanted, facts_of
 from vtbench.explaining.references import OtherReference
 from vtbench.explaining.systems import Explained
-from vtbench.images.stream import batches, source_of
+from vtbench.images.stream import batches
 from vtbench.images.views import View
 from vtbench.running import pipeline
+from vtbench.running.engine import lane_of, sources_of
 from vtbench.scoring.loading import Metrics, load_metrics
 from vtbench.scoring.measure import finish, not_finite
 from vtbench.types.anew import Anew
@@ -105,8 +106,9 @@ class Measurement:
         self.sizes.setdefault(view, array("q", [0]) * (2 * len(self.items)))
         sink = Sink(self.folders.of(asked.place(self._facts)), asked, functools.partial(self._take, view))
         begun = sink.begin()
-        lane = pipeline.Lane(self.explained.name, self.explained.system, sink)
-        originals = batches([source_of(self.explained.suite, view)], self.items[begun:], self.batch_size)
+        system = self.explained.system
+        lane = lane_of(self.explained.name, system, sink)
+        originals = batches(sources_of(self.explained.suite, view, system), self.items[begun:], self.batch_size)
         pace = pipeline.Pace(self.batch_size, 0)
         pipeline.run([lane], originals, pace, seed=self.seed, device=self.device)
         self.features.update({(view, *key): files for key, files in sink.features.items()})

@@ -11,8 +11,11 @@ from typing import Any
 
 from vtbench.images import stream
 from vtbench.images.pairing import partners
+from vtbench.images.suite import Suite
+from vtbench.images.views import View
 from vtbench.models.memory import Memory
 from vtbench.models.pictures import SavedPictures
+from vtbench.models.system import System
 from vtbench.results.record import RunInfo
 from vtbench.running import pipeline
 from vtbench.running.job import Job
@@ -74,25 +77,24 @@ class Engine:
     def images(self, job: Job, start: Start, writer: Writer, tick: Callable[[int], None]) -> None:
         """Sends the images that are left through the system, and has `writer` append what became of them."""
         items = job.items()
-        batches = stream.batches(sources_of(job), items[start.begun :], start.batch)
+        batches = stream.batches(sources_of(job.suite, job.view, job.loaded.system), items[start.begun :], start.batch)
         pace = pipeline.Pace(start.batch, len(items), start.begun)
-        lane = lane_of(job, writer)
+        lane = lane_of(job.name, job.loaded.system, writer)
         overlap = overlaps(job, start.metrics)
         pipeline.run([lane], batches, pace, seed=job.seed, overlap=overlap, device=job.device, tick=tick)
 
 
-def sources_of(job: Job) -> list[stream.Source]:
+def sources_of(suite: Suite, view: View, system: System) -> list[stream.Source]:
     """Where the originals are read, and the pictures of them where the system is pictures."""
-    sources, system = [stream.source_of(job.suite, job.view)], job.loaded.system
+    sources = [stream.source_of(suite, view)]
     if isinstance(system, SavedPictures):
-        sources.append(partners(system.suite, system.items, job.view.of_file))
+        sources.append(partners(system.suite, system.items, view.of_file))
     return sources
 
 
-def lane_of(job: Job, sink: pipeline.Sink) -> pipeline.Lane:
-    """The system's way through the pipeline."""
-    system = job.loaded.system
-    return pipeline.Lane(job.name, system, sink, side=1 if isinstance(system, SavedPictures) else None)
+def lane_of(name: str, system: System, sink: pipeline.Sink) -> pipeline.Lane:
+    """The system's way through the pipeline; name: what a failure calls it."""
+    return pipeline.Lane(name, system, sink, side=1 if isinstance(system, SavedPictures) else None)
 
 
 def overlaps(job: Job, metrics: Metrics) -> bool:

@@ -129,10 +129,10 @@ def _evaluation(order: Mapping[str, Any], loaded: dict[str, Any]) -> Setup:
     known = feature_cache.known(originals_of(job, order["batch"]), metrics.extractors(), lambda _: None)
     keeping = Keeping(frozenset(order["save"]), order["samples"])
     measurer = Measurer(metrics, keeping, device=job.device, system=job.loaded.system, known=known)
-    items, sources = job.items(), sources_of(job)
+    items, sources = job.items(), sources_of(job.suite, job.view, job.loaded.system)
 
     def lanes(sinks: Sequence[pipeline.Sink]) -> list[pipeline.Lane]:
-        return [lane_of(job, sink) for sink in sinks]
+        return [lane_of(job.name, job.loaded.system, sink) for sink in sinks]
 
     return Setup(
         job.device,

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from vtbench.images.ahead import in_batches
-from vtbench.images.stream import Original, batches, source_of
+from vtbench.images.stream import Original, batches
 from vtbench.images.suite import Suite
 from vtbench.images.views import View
 from vtbench.models.system import System
 from vtbench.running import pipeline
+from vtbench.running.engine import lane_of, sources_of
 from vtbench.types.errors import VtbenchError
 from vtbench.types.item import Item
 from vtbench.types.readable import readable
@@ -67,8 +68,8 @@ class Again:
     def _looked_at(self, places: Sequence[int]) -> Iterator[Seen | None]:
         """What is to be said of the images at these places by now; None where the system fails as a whole."""
         sink = _Looking()
-        lane = pipeline.Lane(self.name, self.system, sink)
-        originals = batches([source_of(self.suite, self.view)], [self.items[k] for k in places], self.batch)
+        lane, sources = lane_of(self.name, self.system, sink), sources_of(self.suite, self.view, self.system)
+        originals = batches(sources, [self.items[k] for k in places], self.batch)
         pace = pipeline.Pace(self.batch, 0)
         try:
             pipeline.run([lane], originals, pace, seed=self.seed, device=self.device)
