@@ -23,6 +23,8 @@ from support import cuts, stable
 
 import vtbench
 from vtbench import leaderboard
+from vtbench.explaining.claims import Explanation
+from vtbench.explaining.explain import explain
 from vtbench.images.prompts import open_prompts
 from vtbench.models.load import Loaded, load
 from vtbench.results.cache_files import IN_WORK
@@ -135,7 +137,11 @@ def _sets(inputs: Path, place: Path) -> None:
     _answered(place, sets.score(inputs / "many", [inputs / "one", inputs / "two"], [f"{_metrics(inputs)}-fid"]))
 
 
-def _answered(place: Path, scored: folders.Scored) -> None:
+def _explain(inputs: Path, place: Path) -> None:
+    _answered(place, explain("jpeg", {"psnr": 30.0}, images=str(inputs / "many"), batch_size=8))
+
+
+def _answered(place: Path, scored: folders.Scored | Explanation) -> None:
     """What the command would print, written at once; what it kept while it worked is gone by now."""
     kept = cache_dir() / IN_WORK
     assert not [*kept.glob("*")]
@@ -143,7 +149,7 @@ def _answered(place: Path, scored: folders.Scored) -> None:
 
 
 def _whole_answer(inputs: Path, place: Path) -> None:
-    assert not (place / "scored.json").exists() or json.loads((place / "scored.json").read_text())["candidates"]
+    assert not (place / "scored.json").exists() or json.loads((place / "scored.json").read_text())
 
 
 def _generation(inputs: Path, place: Path) -> None:
@@ -174,10 +180,11 @@ WORKS: dict[str, Work] = {
     "merge": Work(lambda inputs, place: None, _merge, _merged_or_not),
     "folders": Work(lambda inputs, place: None, _folders, _whole_answer),
     "sets": Work(lambda inputs, place: None, _sets, _whole_answer),
+    "explain": Work(lambda inputs, place: None, _explain, _whole_answer),
     "generation": Work(lambda inputs, place: None, _generation, _drawings_and_rows_stay),
     "page": Work(lambda inputs, place: None, _page, _old_page_or_new),
 }
-IN_TURN = (*("evaluate", "score", "draw", "merge", "folders", "sets", "generation") * 2, "page")
+IN_TURN = (*("evaluate", "score", "draw", "merge", "folders", "sets", "explain", "generation") * 2, "page")
 """A page takes ten times as long as the others."""
 _prepared: dict[str, Any] = {}
 """The folder of inputs and of what one pass gives, and how long that took; set before anything forks."""
@@ -304,9 +311,9 @@ KIND = Kind(
     "kills",
     "A kill at any moment loses no row, score, token, image or page that was finished; the same command goes on to "
     "what one pass gives, byte for byte but for times, and no file is left over.",
-    f"evaluate (tokens and images kept; a generator), score of runs, folders and sets, generate, merge, leaderboard "
-    f"build; SIGKILL at a random moment of the pass, {EACH} times a case, what lies there is read each time; then one "
-    "pass to the end, compared by file",
+    f"evaluate (tokens and images kept; a generator), score of runs, folders and sets, explain, generate, merge, "
+    f"leaderboard build; SIGKILL at a random moment of the pass, {EACH} times a case, what lies there is read each "
+    "time; then one pass to the end, compared by file",
     whole,
     case,
     together=10,

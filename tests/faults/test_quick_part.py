@@ -30,7 +30,7 @@ from vtbench.types.errors import VtbenchError
 
 QUICK: tuple[tuple[Kind, tuple[int, ...]], ...] = (
     # Four kills a case: one of each work but the page.
-    (kills.KIND, tuple(range(7))),
+    (kills.KIND, tuple(range(8))),
     (pictures.KIND, tuple(range(300))),
     (checkpoints.KIND, tuple(range(60))),
     (texts.KIND, tuple(range(100))),
