@@ -42,7 +42,8 @@ def question_of(
         # A file may hand out a class of another one with settings of its own.
         files += [known.source(name).file for name in metrics.ready if name in known]
         code = sources.digest([*provenance.core_files(), *code_of(files), *begins])
-    except (OSError, TypeError, VtbenchError):
+    except (KeyError, OSError, TypeError, VtbenchError):
+        # A metric that was registered without a source, too.
         return None
     cards = {n: m.card for n, m in metrics.ready.items()}
     return {
