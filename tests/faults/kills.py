@@ -28,7 +28,7 @@ from vtbench.explaining.explain import explain
 from vtbench.images.prompts import open_prompts
 from vtbench.models.load import Loaded, load
 from vtbench.results.cache_files import IN_WORK
-from vtbench.results.files import read_lines, write_json
+from vtbench.results.files import read_lines
 from vtbench.results.record import read_run
 from vtbench.results.sums import SUMS, differences, read_sums
 from vtbench.running import folders, rescore, sets
@@ -142,14 +142,15 @@ def _explain(inputs: Path, place: Path) -> None:
 
 
 def _answered(place: Path, scored: folders.Scored | Explanation) -> None:
-    """What the command would print, written at once; what it kept while it worked is gone by now."""
+    """What the command would print; what it kept while it worked is gone by now."""
     kept = cache_dir() / IN_WORK
     assert not [*kept.glob("*")]
-    write_json(place / "scored.json", scored.as_dict())
+    (place / "answer.json").write_text(json.dumps(scored.as_dict()))
 
 
-def _whole_answer(inputs: Path, place: Path) -> None:
-    assert not (place / "scored.json").exists() or json.loads((place / "scored.json").read_text())
+def _no_answer_yet(inputs: Path, place: Path) -> None:
+    """These print at their end alone, and keep their work in the cache."""
+    assert {path.name for path in place.iterdir()} <= {"answer.json"}
 
 
 def _generation(inputs: Path, place: Path) -> None:
@@ -178,9 +179,9 @@ WORKS: dict[str, Work] = {
     ),
     "draw": Work(lambda inputs, place: None, _draw, _pictures_stay),
     "merge": Work(lambda inputs, place: None, _merge, _merged_or_not),
-    "folders": Work(lambda inputs, place: None, _folders, _whole_answer),
-    "sets": Work(lambda inputs, place: None, _sets, _whole_answer),
-    "explain": Work(lambda inputs, place: None, _explain, _whole_answer),
+    "folders": Work(lambda inputs, place: None, _folders, _no_answer_yet),
+    "sets": Work(lambda inputs, place: None, _sets, _no_answer_yet),
+    "explain": Work(lambda inputs, place: None, _explain, _no_answer_yet),
     "generation": Work(lambda inputs, place: None, _generation, _drawings_and_rows_stay),
     "page": Work(lambda inputs, place: None, _page, _old_page_or_new),
 }

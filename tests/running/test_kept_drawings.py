@@ -172,7 +172,18 @@ def test_the_tokenizers_share_goes_on(tmp_path: Path, seeded_inception: Path, mo
     """The tokenizer's reconstructions, one at a time: those that were finished are not made again."""
     monkeypatch.setenv("VTBENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("VTBENCH_METRIC_WEIGHTS", f"inception-2015-12-05={seeded_inception}")
-    ask = {"models": "ngram-kmeans", "options": {"size": "64"}, "view": "64", "batch_size": 1}
+    (tmp_path / "reference").mkdir()
+    for k, rgb in enumerate(np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), np.uint8)):
+        Image.fromarray(rgb).save(tmp_path / "reference" / f"{k}.png")
+    images = str(tmp_path / "reference")
+    ask = {
+        "models": "ngram-kmeans",
+        "options": {"size": "64"},
+        "view": "64",
+        "batch_size": 1,
+        "images": images,
+        "per_prompt": 2,
+    }
     asked, last, produce = list[int](), 1000, ModelSystem.produce
 
     def counted(self: ModelSystem, *args: Any, **more: Any) -> Any:
@@ -183,13 +194,13 @@ def test_the_tokenizers_share_goes_on(tmp_path: Path, seeded_inception: Path, mo
 
     monkeypatch.setattr(ModelSystem, "produce", counted)
     whole = said(api.evaluate(**ask, out=tmp_path / "whole").runs[0])
-    images = len(asked)
-    assert images > 3
-    last = images + 3
+    count = len(asked)
+    assert count >= 6
+    last = count + 3
     with pytest.raises(KeyboardInterrupt):
         api.evaluate(**ask, out=tmp_path / "out")
     asked.clear()
     last = 1000
     assert said(api.evaluate(**ask, out=tmp_path / "out").runs[0]) == whole
-    assert len(asked) == images - 3
+    assert len(asked) == count - 3
     assert {drawn.SHARE, drawn.GAP} <= {score["metric"] for score in whole["scores"] if score["value"] is not None}

@@ -23,7 +23,7 @@ METRIC = '''
 import torch
 from vtbench import ImageMetric, MetricCard, Value
 class Net(ImageMetric):
-    card = MetricCard(name="net", title="net", version=1, unit="", better="lower", source="a test")
+    card = MetricCard(name="around", title="net", version=1, unit="", better="lower", source="a test")
     def measure(self, batch):
         net = torch.nn.Conv2d(3, 32, 5)
         with torch.no_grad():
@@ -34,7 +34,7 @@ METRICS = (Net,)
 '''
 TASK = """
 from vtbench import Task
-TASK = Task(name="nets", title="nets", version=1, suites=(), view="native", metrics=("psnr", "bits", "METRIC@net"))
+TASK = Task(name="nets", title="nets", version=1, suites=(), view="native", metrics=("psnr", "bits", "METRIC@around"))
 """
 
 
@@ -97,7 +97,7 @@ def test_what_surrounds_the_call_moves_no_number(context: str, images: Path, tas
 
 
 def test_autocast_reaches_no_other_verb(images: Path, tmp_path: Path, task: str) -> None:
-    metric = f"{Path(task.rpartition('@')[0]).with_name('net.py')}@net"
+    metric = f"{Path(task.rpartition('@')[0]).with_name('net.py')}@around"
     half = tmp_path / "half"
     half.mkdir()
     from PIL import Image

@@ -84,13 +84,16 @@ class Totals:
             self.ceiling.append(row["resize_only"][name])
 
     def reason(self) -> str:
-        """Why no image has a value: the commonest reason of those that were scored, the commonest of those that failed,
-        and where there are both, both: a file that cannot be read does not explain why the others have no value."""
-        kinds = [c.most_common(1)[0] for c in (self.why - self.failed, self.failed) if c]
-        if len(kinds) < 2:
-            return kinds[0][0] if kinds else "no image was scored"
-        kinds.sort(key=lambda kind: -kind[1])
-        return "; ".join(f"{reason} ({n} of {self.missing} images)" for reason, n in kinds)
+        """Why no image has a value: the commonest reason of those that were scored, as a file that cannot be read does
+        not explain why the others have none; where none was, the commonest of those that failed."""
+        scored = self.why - self.failed
+        reasons = (scored or self.failed).most_common(1)
+        if not reasons:
+            return "no image was scored"
+        reason, n = reasons[0]
+        if not scored or not self.failed:
+            return reason
+        return f"{reason} ({n} of {self.missing} images; {self.failed.total()} could not be scored)"
 
 
 @dataclass
