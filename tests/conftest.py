@@ -17,6 +17,8 @@ import pytest
 
 if TYPE_CHECKING:
     import torch
+    from forks import Forks
+    from stopped import Commands
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -93,3 +95,20 @@ def one_fit_a_process() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(patches, "nearest", nearest)
         yield
+
+
+@pytest.fixture(scope="module")
+def forks() -> Iterator[Forks]:
+    from forks import Forks
+
+    forks = Forks()
+    yield forks
+    forks.close()
+
+
+@pytest.fixture
+def commands(tmp_path: Path, forks: Forks) -> Commands:
+    """Commands that are stopped, in fresh processes."""
+    from stopped import Commands
+
+    return Commands(tmp_path, forks)

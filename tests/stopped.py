@@ -105,21 +105,13 @@ CARD = Card(
 )
 FAMILY = Family("scaled", "Scaled", (CARD,), Scaled, files=("declared.txt",))
 """
-ASKED = """
+UNREAD = """
 import os
 
 os.environ.update(environment)
-from pathlib import Path
-
 from vtbench.errors import VtbenchError
-from vtbench.explaining import choices, measure, systems
-from vtbench.explaining.explain import explain
-from vtbench.explaining.runs import explain_runs
 from vtbench.images.suite import Suite
 
-measure.FID_IMAGES = 4
-few = {name: systems.PROTOCOLS[name] for name in ("vtbench", "native")}
-systems.PROTOCOLS = choices.PROTOCOLS = few
 picture = Suite.picture
 
 
@@ -130,6 +122,17 @@ def unread(self, item, icc=""):
 
 
 Suite.picture = unread
+"""
+ASKED = """
+from pathlib import Path
+
+from vtbench.explaining import choices, measure, systems
+from vtbench.explaining.explain import explain
+from vtbench.explaining.runs import explain_runs
+
+measure.FID_IMAGES = 4
+few = {name: systems.PROTOCOLS[name] for name in ("vtbench", "native")}
+systems.PROTOCOLS = choices.PROTOCOLS = few
 if os.environ.get("VTBENCH_TEST_FAILS"):
     from vtbench.models.system import ModelSystem
 
@@ -152,27 +155,12 @@ else:
 answer = explanation.as_dict()
 """
 RESCORED = """
-import os
 import signal
-
-os.environ.update(environment)
 from pathlib import Path
 
-from vtbench.errors import VtbenchError
-from vtbench.images.suite import Suite
 from vtbench.results.folder import RunFolder
 from vtbench.running.rescore import add_metrics
 
-picture = Suite.picture
-
-
-def unread(self, item, icc=""):
-    if f"{self.name}/{item.id}" in os.environ.get("VTBENCH_TEST_UNREAD", ""):
-        raise VtbenchError("the disk did not answer")
-    return picture(self, item, icc)
-
-
-Suite.picture = unread
 if os.environ.get("VTBENCH_TEST_KILLED_AT_THE_END"):
     RunFolder.replace_rows = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 add_metrics(Path(run), metrics)
@@ -218,7 +206,7 @@ class Commands:
     def explain(self, question: dict[str, Any], last: int = 100_000, **environment: str) -> Any:
         """The explanation as plain values."""
         names = {"claims": {self.counted: 20}, "second": None, "more": {"batch_size": BATCH}, **question}
-        return self._answer(ASKED, names, last, **environment)
+        return self._answer(UNREAD + ASKED, names, last, **environment)
 
     def evaluate(self, model: str, out: str, **more: Any) -> str:
         """The folder of a run of the metric of images."""
@@ -234,7 +222,7 @@ class Commands:
         run = Path(question["run"])
         shutil.rmtree(run, ignore_errors=True)
         shutil.copytree(run.with_name("copy"), run)
-        return self._answer(RESCORED, question, last, **environment)
+        return self._answer(UNREAD + RESCORED, question, last, **environment)
 
     def _answer(self, code: str, names: dict[str, Any], last: int, **environment: str) -> Any:
         environment = {**self.environment, "VTBENCH_TEST_LAST": str(last), **environment}

@@ -87,6 +87,44 @@ def task(folder: Path, *, tag: str, dim: int = 12, version: int = 1, scale: floa
     return f"{file}@{tag}"
 
 
+COUNTING = """
+import os
+import signal
+
+{text}
+
+class Counting(Quadrants):
+    def extract(self, images):
+        with open(os.environ["VTBENCH_TEST_CALLS"], "a") as calls:
+            calls.write(f"{len(images)} ")
+        if len(open(os.environ["VTBENCH_TEST_CALLS"]).read().split()) > int(os.environ["VTBENCH_TEST_LAST"]):
+            {end}
+        return super().extract(images)
+
+
+QUADRANTS = Counting()
+"""
+KILLED, STOPPED = "os.kill(os.getpid(), signal.SIGKILL)", "raise KeyboardInterrupt"
+
+
+def counting(folder: Path, end: str, *, tag: str, dim: int, prompts: str = "") -> str:
+    """As `task`, its network noting the size of every batch in the file VTBENCH_TEST_CALLS; asked once more than
+    VTBENCH_TEST_LAST times, it does `end` (KILLED or STOPPED)."""
+    made = task(folder, tag=tag, dim=dim, prompts=prompts)
+    file = folder / f"metrics_of_{tag}.py"
+    classes, rest = file.read_text().split("QUADRANTS = Quadrants()\n")
+    file.write_text(COUNTING.replace("{end}", end).replace("{text}", classes) + rest)
+    return made
+
+
+def calls(folder: Path) -> list[int]:
+    """Sizes of the batches that the network was asked for since it was last looked at, as `folder`/calls has them."""
+    path = folder / "calls"
+    sizes = [int(n) for n in path.read_text().split()] if path.exists() else []
+    path.unlink(missing_ok=True)
+    return sizes
+
+
 def features(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """(n, 12) float64 of uint8 (n, H, W, 3): the mean of each channel of each quadrant."""
     x = pixels.astype(np.float64)

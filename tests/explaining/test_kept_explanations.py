@@ -4,32 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from forks import Forks
 from PIL import Image
 from stopped import ADAPTER, KILLED, STOPPED, Commands, left, pictures
 
 from vtbench.running import kept_work
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="processes are forked and killed")
-
-
-@pytest.fixture(scope="module")
-def forks() -> Iterator[Forks]:
-    forks = Forks()
-    yield forks
-    forks.close()
-
-
-@pytest.fixture
-def commands(tmp_path: Path, forks: Forks) -> Commands:
-    return Commands(tmp_path, forks)
 
 
 def adapter(commands: Commands) -> dict[str, Any]:

@@ -1,12 +1,10 @@
-"""What several files of tests ask and none changes: tiny language models that see; fresh processes, and pictures."""
+"""What several files of tests ask and none changes: tiny language models that see, and pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from forks import Forks
 from seen_by_reducers import made, subjects_of
 from support import cuts
 
@@ -21,13 +19,6 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def subjects(folders: dict[str, Path]) -> dict[str, VisionLanguage]:
     return subjects_of(folders)
-
-
-@pytest.fixture(scope="module")
-def forks() -> Iterator[Forks]:
-    one = Forks()
-    yield one
-    one.close()
 
 
 @pytest.fixture(scope="module")

@@ -33,22 +33,6 @@ class Seeds(Generator):
 CARD = Card("kept-seeds", "kept-seeds", "generator", "Seeds", sizes=Multiple(), conditioning="class")
 FAMILY = Family("kept-seeds", "Seeds", (CARD,), Seeds)
 """
-COUNTING = """
-import os
-
-{text}
-
-class Counting(Quadrants):
-    def extract(self, images):
-        with open(os.environ["VTBENCH_TEST_CALLS"], "a") as calls:
-            calls.write(f"{len(images)} ")
-        if len(open(os.environ["VTBENCH_TEST_CALLS"]).read().split()) > int(os.environ["VTBENCH_TEST_LAST"]):
-            raise KeyboardInterrupt
-        return super().extract(images)
-
-
-QUADRANTS = Counting()
-"""
 DRAWN = 70
 """Three batches of those that are scored at a time."""
 WHOLE = [32, 32, 6, 32, 8]
@@ -60,10 +44,7 @@ def code(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A generator, and a task with a network that counts."""
     folder = tmp_path_factory.mktemp("code")
     (folder / "kept_seeds.py").write_text(GENERATOR)
-    task = tiny_features.task(folder, tag="keptdrawn", dim=4, prompts="classes:2")
-    file = folder / "metrics_of_keptdrawn.py"
-    classes, rest = file.read_text().split("QUADRANTS = Quadrants()\n")
-    file.write_text(COUNTING.replace("{text}", classes) + rest)
+    task = tiny_features.counting(folder, tiny_features.STOPPED, tag="keptdrawn", dim=4, prompts="classes:2")
     return {"models": f"{folder / 'kept_seeds.py'}@kept-seeds", "tasks": [task]}
 
 
@@ -84,14 +65,6 @@ def ask(code: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     }
 
 
-def calls(folder: Path) -> list[int]:
-    """Sizes of the batches that the network was asked for since it was last looked at."""
-    path = folder / "calls"
-    sizes = [int(n) for n in path.read_text().split()] if path.exists() else []
-    path.unlink(missing_ok=True)
-    return sizes
-
-
 def said(run: Run) -> dict[str, Any]:
     """Rows and scores without the times, and what was kept beside them."""
     names = ("metric", "value", "low", "high", "n", "missing", "why", "warning")
@@ -103,12 +76,12 @@ def said(run: Run) -> dict[str, Any]:
 
 def stopped(ask: dict[str, Any], out: Path, after: int, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The run of a command that Ctrl-C ends when the network is asked once more than `after` times."""
-    calls(out.parent)
+    tiny_features.calls(out.parent)
     monkeypatch.setenv("VTBENCH_TEST_LAST", str(after))
     with pytest.raises(KeyboardInterrupt):
         api.evaluate(**ask, out=out)
     monkeypatch.setenv("VTBENCH_TEST_LAST", "1000")
-    assert len(calls(out.parent)) == after + 1
+    assert len(tiny_features.calls(out.parent)) == after + 1
     (path,) = out.glob("kept-seeds*")
     return path
 
@@ -118,12 +91,12 @@ def test_what_was_scored_is_not_scored_again(
     after: int, ask: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = said(api.evaluate(**ask, out=tmp_path / "whole").runs[0])
-    assert calls(tmp_path) == WHOLE
+    assert tiny_features.calls(tmp_path) == WHOLE
     stopped(ask, tmp_path / "out", after, monkeypatch)
     found = api.evaluate(**ask, out=tmp_path / "out").runs[0]
     # Batches that are not whole are made again.
     assert (
-        calls(tmp_path)
+        tiny_features.calls(tmp_path)
         == {
             0: WHOLE,
             1: WHOLE[1:],
@@ -151,9 +124,12 @@ def test_what_changed_in_between_is_made_again(
     else:
         (file,) = (tmp_path / "cache").rglob("reference/features/*.f32")
         file.write_bytes(b"\1" + file.read_bytes()[1:])
-    calls(tmp_path)
+    tiny_features.calls(tmp_path)
     found = api.evaluate(**ask, out=tmp_path / "out").runs[0]
-    assert calls(tmp_path) == {"drawn": [32, 6, 8], "features": [32, 32, 6, 8], "reference": [6, 32, 8]}[what]
+    assert (
+        tiny_features.calls(tmp_path)
+        == {"drawn": [32, 6, 8], "features": [32, 32, 6, 8], "reference": [6, 32, 8]}[what]
+    )
     assert said(found) == whole
 
 
@@ -163,7 +139,7 @@ def test_another_reference_is_another_question(
     stopped(ask, tmp_path / "out", 4, monkeypatch)
     Image.new("RGB", (16, 16), (9, 9, 9)).save(tmp_path / "reference" / "003.png")
     found = api.evaluate(**ask, out=tmp_path / "out").runs[0]
-    assert calls(tmp_path) == WHOLE
+    assert tiny_features.calls(tmp_path) == WHOLE
     again = api.evaluate(**ask, out=tmp_path / "anew").runs[0]
     assert said(found) == said(again)
 

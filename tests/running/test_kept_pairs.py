@@ -18,23 +18,6 @@ from vtbench.results import cache_files
 from vtbench.running import folders, kept_work
 
 posix = pytest.mark.skipif(os.name != "posix", reason="a process is forked and killed")
-COUNTING = """
-import os
-import signal
-
-{text}
-
-class Counting(Quadrants):
-    def extract(self, images):
-        with open(os.environ["VTBENCH_TEST_CALLS"], "a") as calls:
-            calls.write(f"{len(images)} ")
-        if len(open(os.environ["VTBENCH_TEST_CALLS"]).read().split()) > int(os.environ["VTBENCH_TEST_LAST"]):
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().extract(images)
-
-
-QUADRANTS = Counting()
-"""
 PICTURES, BATCHES = 42, 6
 """Of which the last is not a whole one."""
 CALLS = 3
@@ -44,11 +27,8 @@ CALLS = 3
 @pytest.fixture(scope="module")
 def metrics(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder = tmp_path_factory.mktemp("metric")
-    tiny_features.task(folder, tag="keptpairs", dim=4)
-    file = folder / "metrics_of_keptpairs.py"
-    classes, rest = file.read_text().split("QUADRANTS = Quadrants()\n")
-    file.write_text(COUNTING.replace("{text}", classes) + rest)
-    return ["psnr", f"{file}@keptpairs-fid"]
+    tiny_features.counting(folder, tiny_features.KILLED, tag="keptpairs", dim=4)
+    return ["psnr", f"{folder / 'metrics_of_keptpairs.py'}@keptpairs-fid"]
 
 
 @pytest.fixture
@@ -76,10 +56,7 @@ def kept(pictures: list[Path]) -> list[Path]:
 
 def calls(pictures: list[Path]) -> int:
     """How often the network was asked since this was last looked at."""
-    path = pictures[0].with_name("calls")
-    count = len(path.read_text().split()) if path.exists() else 0
-    path.unlink(missing_ok=True)
-    return count
+    return len(tiny_features.calls(pictures[0].parent))
 
 
 def killed(pictures: list[Path], metrics: list[str], after: int) -> None:

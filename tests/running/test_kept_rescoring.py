@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from forks import Forks
 from PIL import Image
 from stopped import BATCH, KILLED, STOPPED, Commands, left
 
@@ -39,18 +38,6 @@ TASK = Task("drawn", "Drawn", 1, (), "native", ({metric!r},), prompts=("classes:
 """
 PER_BATCH = 3
 """Calls: the metric of images, and the network on both sides."""
-
-
-@pytest.fixture(scope="module")
-def forks() -> Iterator[Forks]:
-    forks = Forks()
-    yield forks
-    forks.close()
-
-
-@pytest.fixture
-def commands(tmp_path: Path, forks: Forks) -> Commands:
-    return Commands(tmp_path, forks)
 
 
 def of_run(commands: Commands, save: str = "images", **more: Any) -> dict[str, Any]:

@@ -16,34 +16,13 @@ from vtbench.results import cache_files
 from vtbench.running import sets
 
 posix = pytest.mark.skipif(os.name != "posix", reason="a process is forked and killed")
-COUNTING = """
-import os
-import signal
-
-{text}
-
-class Counting(Quadrants):
-    def extract(self, images):
-        with open(os.environ["VTBENCH_TEST_CALLS"], "a") as calls:
-            calls.write(f"{len(images)} ")
-        if len(open(os.environ["VTBENCH_TEST_CALLS"]).read().split()) > int(os.environ["VTBENCH_TEST_LAST"]):
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().extract(images)
-
-
-QUADRANTS = Counting()
-"""
 
 
 @pytest.fixture(scope="module")
 def metric(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("metric")
-    tiny_features.task(folder, tag="keptset", dim=4)
-    file = folder / "metrics_of_keptset.py"
-    text = file.read_text()
-    classes, rest = text.split("QUADRANTS = Quadrants()\n")
-    file.write_text(COUNTING.replace("{text}", classes) + rest)
-    return f"{file}@keptset-kid"
+    tiny_features.counting(folder, tiny_features.KILLED, tag="keptset", dim=4)
+    return f"{folder / 'metrics_of_keptset.py'}@keptset-kid"
 
 
 @pytest.fixture
@@ -67,14 +46,6 @@ def score(folders: tuple[Path, Path], metric: str) -> Any:
     return found.as_dict(), scored.bad
 
 
-def calls(folders: tuple[Path, Path]) -> list[int]:
-    """Sizes of the batches that the network was asked for since it was last looked at."""
-    path = folders[0].with_name("calls")
-    sizes = [int(n) for n in path.read_text().split()] if path.exists() else []
-    path.unlink(missing_ok=True)
-    return sizes
-
-
 def killed(folders: tuple[Path, Path], metric: str, after: int) -> None:
     """The command in a process of its own, killed when the network is asked once more than `after` times."""
     pid = os.fork()
@@ -86,7 +57,7 @@ def killed(folders: tuple[Path, Path], metric: str, after: int) -> None:
             os._exit(1)
     _, status = os.waitpid(pid, 0)
     assert os.WTERMSIG(status) == signal.SIGKILL
-    assert len(calls(folders)) == after + 1
+    assert len(tiny_features.calls(folders[0].parent)) == after + 1
 
 
 @posix
@@ -94,7 +65,7 @@ def killed(folders: tuple[Path, Path], metric: str, after: int) -> None:
 @pytest.mark.parametrize("after", [0, 1, 2, 4])
 def test_what_was_finished_is_not_made_again(after: int, folders: tuple[Path, Path], metric: str) -> None:
     wanted = score(folders, metric)
-    whole = calls(folders)
+    whole = tiny_features.calls(folders[0].parent)
     assert sorted(whole) == [6, 6, 31, 31, 32, 32]
     kept = folders[0].with_name("cache") / cache_files.IN_WORK
     assert not [*kept.iterdir()], "a command that is through leaves nothing"
@@ -102,7 +73,7 @@ def test_what_was_finished_is_not_made_again(after: int, folders: tuple[Path, Pa
     assert [*kept.iterdir()]
     assert score(folders, metric) == wanted
     # The last batch of a set is not a whole one, and made again.
-    again = calls(folders)
+    again = tiny_features.calls(folders[0].parent)
     assert len(again) == len(whole) - after + (after > 2)
     assert not [*kept.iterdir()]
 
@@ -126,7 +97,7 @@ def test_what_changed_meanwhile_is_made_again(what: str, folders: tuple[Path, Pa
         text = path.read_bytes()
         path.write_bytes(text[:-20] if what == "rows" else text.replace(b'{"item"', bytes(7), 1))
     found = score(folders, metric)
-    again = calls(folders)
+    again = tiny_features.calls(folders[0].parent)
     assert len(again) == {"pixels": 5, "features": 6, "rows": 5, "a line": 6}[what]
     assert found == score(folders, metric)
 
